@@ -1,0 +1,35 @@
+"""Errors that spikefed raises for bad input. Each text says what is wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+
+class SpikefedError(Exception):
+    """Base of every error caused by input (config, data, packet, checkpoint); the command line exits with code 2."""
+
+
+class ConfigError(SpikefedError):
+    """A config file, an override or a combination of settings cannot be used."""
+
+
+class DataError(SpikefedError):
+    """A data file is missing, truncated, altered, or too small for the split that was asked for."""
+
+
+class PacketError(SpikefedError):
+    """A packet does not fit the plan.
+
+    Attributes:
+        field: the header or payload field that was refused (``"magic"``, ``"crc"``, ``"shape"``, ...).
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"packet refused at field '{field}': {reason}")
+        self.field = field
+
+
+class CheckpointError(SpikefedError):
+    """A checkpoint or run folder is missing, torn, of another version, or of another config."""
+
+
+class ReportError(SpikefedError):
+    """A run folder holds nothing that a report can be made from."""

@@ -1,0 +1,37 @@
+"""Spiking neurons: equations, surrogate gradients, input coding, and the fused operations networks are built from."""
+
+from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, SignedPoisson, encoder
+from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, spike
+from spikefed.neurons.kernels import kernels, use_kernels
+from spikefed.neurons.modules import IF, LIF
+from spikefed.neurons.norm_lif import Norm, norm_lif
+from spikefed.neurons.ops import spike_conv2d, spike_linear
+from spikefed.neurons.parameters import LIFParameters
+from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
+
+__all__ = [
+    "ATan",
+    "Bernoulli",
+    "Direct",
+    "Encoder",
+    "IF",
+    "LIF",
+    "LIFParameters",
+    "Norm",
+    "Rectangle",
+    "SignedPoisson",
+    "Surrogate",
+    "Triangle",
+    "encoder",
+    "if_",
+    "kernels",
+    "lif",
+    "lif_hard",
+    "lif_soft",
+    "norm_lif",
+    "spike",
+    "spike_conv2d",
+    "spike_linear",
+    "surrogate",
+    "use_kernels",
+]

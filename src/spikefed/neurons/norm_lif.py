@@ -1,0 +1,169 @@
+"""The fused operation networks are made of: normalisation, LIF over all T steps, optional 2x2 average pool.
+
+``norm_lif`` takes the output of a convolution or linear layer with time folded into the batch. Its gradient needs nothing but that
+output, so a fast kernel recomputes normalised currents and membranes in backward instead of storing them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from spikefed.errors import ConfigError
+from spikefed.neurons.functional import lif
+from spikefed.neurons.parameters import LIFParameters
+
+Norm = Literal["none", "bn", "tdbn", "bntt"]
+
+
+def norm_lif(
+    x: Float[Tensor, "N C *rest"],
+    p: LIFParameters,
+    *,
+    steps: int,
+    norm: Norm = "none",
+    weight: Float[Tensor, "*steps C"] | None = None,
+    bias: Float[Tensor, "*steps C"] | None = None,
+    running_mean: Float[Tensor, "*steps C"] | None = None,
+    running_var: Float[Tensor, "*steps C"] | None = None,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    alpha: float = 1.0,
+    pool: bool = False,
+    repeat: bool = False,
+) -> Float[Tensor, "M C *rest2"]:
+    """Normalise, fire, pool.
+
+    y = weight * scale * (x - mean) / sqrt(var + eps) + bias, then the LIF of ``p`` over T steps, then (``pool``) the mean over 2x2 windows.
+    ``none``: y = x. ``bn``: one mean and variance per channel over T, B, H, W. ``tdbn`` (Zheng et al., AAAI 2021, eq. 5): as ``bn`` with
+    scale = alpha * theta (1 elsewhere). ``bntt`` (Kim & Panda 2021): mean, variance, weight, bias per channel *and* time step.
+    The variance is the biased one, as in torch's BatchNorm; the running variance takes the unbiased one.
+
+    Args:
+        x: ``[T*B, C, H, W]`` or ``[T*B, F]``, time-major (row t*B + b); with ``repeat`` ``[B, C, H, W]`` or ``[B, F]``: the same current at
+            every step (first layer under direct coding), never materialised T times by fast kernels.
+        p: the neuron.
+        steps: T, at least 1.
+        norm: which normalisation.
+        weight, bias: ``[C]`` (bn, tdbn) or ``[T, C]`` (bntt), float32; each may be ``None`` (factor 1, shift 0).
+        running_mean, running_var: as ``weight``; updated in place when ``training`` (new = (1 - momentum) * old + momentum * batch), used
+            when not. Both ``None``: batch statistics always, as in torch.
+        training: batch statistics (True) or running ones (False).
+        momentum, eps, alpha: numbers of the normalisation.
+        pool: 2x2 average pool of the spikes, stride 2, odd last row or column dropped (``F.avg_pool2d(o, 2)``); needs ``[.., C, H, W]``.
+        repeat: see ``x``.
+
+    Returns:
+        spikes (averages of spikes if pooled) ``[T*B, C, H', W']`` or ``[T*B, F]``, dtype of ``x``.
+
+    Raises:
+        ConfigError: shapes that do not fit.
+    """
+    check_norm_lif(x, steps=steps, norm=norm, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var,
+                   training=training, pool=pool, repeat=repeat)  # fmt: skip
+    return norm_lif_reference(x, p, steps=steps, norm=norm, weight=weight, bias=bias, running_mean=running_mean,
+                              running_var=running_var, training=training, momentum=momentum, eps=eps, alpha=alpha, pool=pool,
+                              repeat=repeat)  # fmt: skip
+
+
+def norm_lif_reference(
+    x: Tensor,
+    p: LIFParameters,
+    *,
+    steps: int,
+    norm: Norm = "none",
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    alpha: float = 1.0,
+    pool: bool = False,
+    repeat: bool = False,
+) -> Tensor:
+    """:func:`norm_lif` in plain torch operations and autograd: the definition that fast kernels are held against."""
+    current = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics and membranes never below float32
+    folded = current.reshape(1 if repeat else steps, -1, *x.shape[1:])
+    if norm != "none":
+        per_step = norm == "bntt"
+        scale = alpha * p.v_threshold if norm == "tdbn" else 1.0
+        outer = steps if per_step else 1
+        groups = folded.expand(steps, *folded.shape[1:]) if per_step and repeat else folded
+        repeats = steps if repeat and not per_step else 1  # how often each value counts in the unbiased variance
+        mean, var = _statistics(groups, per_step, running_mean, running_var, training, momentum, repeats)
+        gain = scale * torch.rsqrt(var + eps)
+        if weight is not None:
+            gain = gain * weight.reshape(outer, -1)
+        shape = (outer, 1, x.shape[1], *[1] * (x.dim() - 2))
+        folded = (groups - mean.reshape(shape)) * gain.reshape(shape)
+        if bias is not None:
+            folded = folded + bias.reshape(shape)
+    spikes, _ = lif(folded, None, p, steps=steps)
+    spikes = spikes.to(x.dtype).flatten(0, 1)
+    return F.avg_pool2d(spikes, 2) if pool else spikes
+
+
+def _statistics(
+    groups: Tensor,
+    per_step: bool,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    repeats: int,
+) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance, ``[T or 1, C]``; moves the running statistics when training."""
+    if not training and running_mean is not None and running_var is not None:
+        return running_mean.reshape(-1, groups.shape[2]), running_var.reshape(-1, groups.shape[2])
+    over = tuple(d for d in range(groups.dim()) if d != 2 and not (per_step and d == 0))
+    var, mean = torch.var_mean(groups, dim=over, correction=0)
+    if training and running_mean is not None and running_var is not None:
+        count = groups.numel() // mean.numel() * repeats
+        with torch.no_grad():
+            running_mean.lerp_(mean.detach().reshape(running_mean.shape).to(running_mean.dtype), momentum)
+            unbiased = var.detach() * (count / max(count - 1, 1))
+            running_var.lerp_(unbiased.reshape(running_var.shape).to(running_var.dtype), momentum)
+    width = groups.shape[2]
+    return mean.reshape(-1, width), var.reshape(-1, width)
+
+
+def check_norm_lif(
+    x: Tensor,
+    *,
+    steps: int,
+    norm: str,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    pool: bool,
+    repeat: bool,
+) -> None:
+    """Refuse what :func:`norm_lif` cannot mean."""
+    if x.dim() not in (2, 4):
+        raise ConfigError(f"norm_lif input has shape {tuple(x.shape)}; give [T*B, C, H, W] or [T*B, F]")
+    if steps < 1 or (not repeat and x.shape[0] % steps):
+        raise ConfigError(
+            f"norm_lif input has {x.shape[0]} rows, which is no multiple of steps={steps}; fold [T, B, ...] into [T*B, ...]"
+        )
+    if norm not in ("none", "bn", "tdbn", "bntt"):
+        raise ConfigError(f"unknown norm '{norm}'; use one of none, bn, tdbn, bntt")
+    if pool and x.dim() != 4:
+        raise ConfigError(f"norm_lif cannot pool an input of shape {tuple(x.shape)}; pooling needs [T*B, C, H, W]")
+    wanted = (steps, x.shape[1]) if norm == "bntt" else (x.shape[1],)
+    tensors = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
+    for name, tensor in tensors.items():
+        if tensor is not None and norm != "none" and tuple(tensor.shape) != wanted:
+            raise ConfigError(
+                f"norm_lif {name} has shape {tuple(tensor.shape)}; norm '{norm}' with {steps} steps needs {wanted}"
+            )
+    if norm != "none" and (running_mean is None) != (running_var is None):
+        raise ConfigError("norm_lif got only one of running_mean and running_var; give both or neither")

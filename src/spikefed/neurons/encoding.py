@@ -1,4 +1,7 @@
-"""From pixels to input currents or spikes. Every encoder is a frozen, stateless object; randomness comes from the generator."""
+"""From pixels to input currents or spikes.
+
+Every encoder is a frozen, stateless object; randomness comes from the generator.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,13 @@ from spikefed.errors import ConfigError
 
 @dataclass(frozen=True)
 class Direct:
-    """The real-valued image is the current of every step (DTSNN's encoding layer); returned once, as ``[1, B, ...]``."""
+    """The real-valued image is the current of every step (DTSNN's encoding layer); returned once, as ``[1, B,
+    ...]``."""
 
     name: ClassVar[str] = "direct"
 
     def encode(
-        self, x: Float[Tensor, "B *rest"], steps: int, generator: torch.Generator | None = None
+        self, x: Float[Tensor, " B *rest"], steps: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "1 B *rest"]:
         _check_steps(steps)
         return x.unsqueeze(0)
@@ -32,19 +36,22 @@ class Bernoulli:
     name: ClassVar[str] = "bernoulli"
 
     def encode(
-        self, x: Float[Tensor, "B *rest"], steps: int, generator: torch.Generator | None = None
+        self, x: Float[Tensor, " B *rest"], steps: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "T B *rest"]:
         return (x.unsqueeze(0) > _uniform(x, steps, generator)).to(x.dtype)
 
 
 @dataclass(frozen=True)
 class SignedPoisson:
-    """o_t = sign(x) * 1[2 U(0, 1) <= |x|], so firing probability |x| / 2 and spikes in {-1, 0, 1} (V-SNN). Pixels in [-1, 1]."""
+    """o_t = sign(x) * 1[2 U(0, 1) <= |x|], so firing probability |x| / 2 and spikes in {-1, 0, 1} (V-SNN).
+
+    Pixels in [-1, 1].
+    """
 
     name: ClassVar[str] = "poisson"
 
     def encode(
-        self, x: Float[Tensor, "B *rest"], steps: int, generator: torch.Generator | None = None
+        self, x: Float[Tensor, " B *rest"], steps: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "T B *rest"]:
         return x.sign() * (2 * _uniform(x, steps, generator) <= x.abs()).to(x.dtype)
 

@@ -1,6 +1,7 @@
 """Neurons as pure functions of their input current: the reference that every fused kernel is tested against.
 
-``x`` is ``[T, B, ...]``, or ``[1, B, ...]`` with ``steps=T``: the same current at every step (direct coding, computed once).
+``x`` is ``[T, B, ...]``, or ``[1, B, ...]`` with ``steps=T``: the same current at every step (direct coding, computed
+once).
 Membranes are kept in float32 (or float64 for float64 input); spikes come back in the dtype of ``x``.
 """
 
@@ -33,13 +34,14 @@ class _Spike(torch.autograd.Function):
 
 
 def spike(x: Float[Tensor, "*shape"], p: LIFParameters) -> Float[Tensor, "*shape"]:
-    """1 where ``x`` (distance from the threshold) is above 0 (from 0 on if ``p.strict`` is False), gradient ``p.surrogate``."""
+    """1 where ``x`` (distance from the threshold) is above 0 (from 0 on if ``p.strict`` is False), gradient
+    ``p.surrogate``."""
     return _Spike.apply(x, p.strict, p.surrogate)  # type: ignore[return-value]
 
 
 def lif_hard(
-    x: Float[Tensor, "T B *rest"], v0: Float[Tensor, "B *rest"] | None, p: LIFParameters, *, steps: int | None = None
-) -> tuple[Float[Tensor, "T2 B *rest"], Float[Tensor, "B *rest"]]:
+    x: Float[Tensor, "T B *rest"], v0: Float[Tensor, " B *rest"] | None, p: LIFParameters, *, steps: int | None = None
+) -> tuple[Float[Tensor, "T2 B *rest"], Float[Tensor, " B *rest"]]:
     """LIF with hard reset (Wu et al., AAAI 2019, eqs. 4-5; used by FSD).
 
     u_t = decay * u_{t-1} * (1 - o_{t-1}) + gain * x_t;   o_t = 1[u_t > theta];   do/du = surrogate(u_t - theta)
@@ -51,7 +53,8 @@ def lif_hard(
         steps: T when ``x`` is ``[1, B, ...]``.
 
     Returns:
-        spikes ``[T, B, ...]`` and the potential after the last step and its reset, u_T * (1 - o_T), to be passed on as ``v0``.
+        spikes ``[T, B, ...]`` and the potential after the last step and its reset, u_T * (1 - o_T), to be passed on
+        as ``v0``.
     """
     v, spikes = _start(x, v0), []
     for current in _currents(x, steps):
@@ -63,13 +66,14 @@ def lif_hard(
 
 
 def lif_soft(
-    x: Float[Tensor, "T B *rest"], v0: Float[Tensor, "B *rest"] | None, p: LIFParameters, *, steps: int | None = None
-) -> tuple[Float[Tensor, "T2 B *rest"], Float[Tensor, "B *rest"]]:
+    x: Float[Tensor, "T B *rest"], v0: Float[Tensor, " B *rest"] | None, p: LIFParameters, *, steps: int | None = None
+) -> tuple[Float[Tensor, "T2 B *rest"], Float[Tensor, " B *rest"]]:
     """LIF with soft reset (V-SNN, Venkatesha et al. 2021; BNTT, Kim & Panda 2021).
 
     u_t = decay * v_{t-1} + gain * x_t;   o_t = 1[u_t / theta - 1 > 0];   v_t = u_t - theta * o_t
 
-    The surrogate sees the scaled distance: do/du = surrogate(u_t / theta - 1) / theta. The public V-SNN code detaches the reset
+    The surrogate sees the scaled distance: do/du = surrogate(u_t / theta - 1) / theta. The public V-SNN code detaches
+        the reset
     (``detach_reset=True``). Arguments and results as in :func:`lif_hard`; the potential returned is v_T.
     """
     v, spikes = _start(x, v0), []
@@ -82,15 +86,15 @@ def lif_soft(
 
 
 def if_(
-    x: Float[Tensor, "T B *rest"], v0: Float[Tensor, "B *rest"] | None, p: LIFParameters, *, steps: int | None = None
-) -> tuple[Float[Tensor, "T2 B *rest"], Float[Tensor, "B *rest"]]:
+    x: Float[Tensor, "T B *rest"], v0: Float[Tensor, " B *rest"] | None, p: LIFParameters, *, steps: int | None = None
+) -> tuple[Float[Tensor, "T2 B *rest"], Float[Tensor, " B *rest"]]:
     """Integrate and fire: the LIF of ``p.kind`` with decay 1 (``p.decay`` is not looked at)."""
     return lif(x, v0, replace(p, decay=1.0), steps=steps)
 
 
 def lif(
-    x: Float[Tensor, "T B *rest"], v0: Float[Tensor, "B *rest"] | None, p: LIFParameters, *, steps: int | None = None
-) -> tuple[Float[Tensor, "T2 B *rest"], Float[Tensor, "B *rest"]]:
+    x: Float[Tensor, "T B *rest"], v0: Float[Tensor, " B *rest"] | None, p: LIFParameters, *, steps: int | None = None
+) -> tuple[Float[Tensor, "T2 B *rest"], Float[Tensor, " B *rest"]]:
     """:func:`lif_hard` or :func:`lif_soft`, as ``p.kind`` says."""
     return (lif_hard if p.kind == "hard" else lif_soft)(x, v0, p, steps=steps)
 

@@ -23,7 +23,8 @@ _mode: Mode | None = None
 
 
 def kernels() -> Mode:
-    """The mode in force: what :func:`use_kernels` set last, else environment variable ``SPIKEFED_KERNELS``, else ``"auto"``."""
+    """The mode in force: what :func:`use_kernels` set last, else environment variable ``SPIKEFED_KERNELS``, else
+    ``"auto"``."""
     return _from_environment() if _mode is None else _mode
 
 

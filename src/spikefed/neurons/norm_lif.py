@@ -1,6 +1,7 @@
 """The fused operation networks are made of: normalisation, LIF over all T steps, optional 2x2 average pool.
 
-``norm_lif`` takes the output of a convolution or linear layer with time folded into the batch. Its gradient needs nothing but that
+``norm_lif`` takes the output of a convolution or linear layer with time folded into the batch. Its gradient needs
+nothing but that
 output, so a fast kernel recomputes normalised currents and membranes in backward instead of storing them.
 """
 
@@ -39,23 +40,29 @@ def norm_lif(
 ) -> Float[Tensor, "M C *rest2"]:
     """Normalise, fire, pool.
 
-    y = weight * scale * (x - mean) / sqrt(var + eps) + bias, then the LIF of ``p`` over T steps, then (``pool``) the mean over 2x2 windows.
-    ``none``: y = x. ``bn``: one mean and variance per channel over T, B, H, W. ``tdbn`` (Zheng et al., AAAI 2021, eq. 5): as ``bn`` with
-    scale = alpha * theta (1 elsewhere). ``bntt`` (Kim & Panda 2021): mean, variance, weight, bias per channel *and* time step.
+    y = weight * scale * (x - mean) / sqrt(var + eps) + bias, then the LIF of ``p`` over T steps, then (``pool``) the
+    mean over 2x2 windows. The norms:
+
+    * ``none``: y = x.
+    * ``bn``: one mean and variance per channel over T, B, H, W; scale 1.
+    * ``tdbn`` (Zheng et al., AAAI 2021, eq. 5): as ``bn`` with scale = alpha * theta.
+    * ``bntt`` (Kim & Panda 2021): mean, variance, weight and bias per channel *and* time step; scale 1.
+
     The variance is the biased one, as in torch's BatchNorm; the running variance takes the unbiased one.
 
     Args:
-        x: ``[T*B, C, H, W]`` or ``[T*B, F]``, time-major (row t*B + b); with ``repeat`` ``[B, C, H, W]`` or ``[B, F]``: the same current at
-            every step (first layer under direct coding), never materialised T times by fast kernels.
+        x: ``[T*B, C, H, W]`` or ``[T*B, F]``, time-major (row t*B + b). With ``repeat``: ``[B, C, H, W]`` or ``[B, F]``,
+            the same current at every step (first layer under direct coding), not materialised T times by fast kernels.
         p: the neuron.
         steps: T, at least 1.
         norm: which normalisation.
         weight, bias: ``[C]`` (bn, tdbn) or ``[T, C]`` (bntt), float32; each may be ``None`` (factor 1, shift 0).
-        running_mean, running_var: as ``weight``; updated in place when ``training`` (new = (1 - momentum) * old + momentum * batch), used
-            when not. Both ``None``: batch statistics always, as in torch.
+        running_mean, running_var: shaped as ``weight``; when ``training`` they are updated in place, new = (1 -
+            momentum) * old + momentum * batch; when not they are used. Both ``None``: batch statistics always.
         training: batch statistics (True) or running ones (False).
         momentum, eps, alpha: numbers of the normalisation.
-        pool: 2x2 average pool of the spikes, stride 2, odd last row or column dropped (``F.avg_pool2d(o, 2)``); needs ``[.., C, H, W]``.
+        pool: 2x2 average pool of the spikes, stride 2, odd last row or column dropped (``F.avg_pool2d(o, 2)``);
+            needs ``[.., C, H, W]``.
         repeat: see ``x``.
 
     Returns:
@@ -64,11 +71,10 @@ def norm_lif(
     Raises:
         ConfigError: shapes that do not fit.
     """
-    check_norm_lif(x, steps=steps, norm=norm, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var,
-                   training=training, pool=pool, repeat=repeat)  # fmt: skip
-    return norm_lif_reference(x, p, steps=steps, norm=norm, weight=weight, bias=bias, running_mean=running_mean,
-                              running_var=running_var, training=training, momentum=momentum, eps=eps, alpha=alpha, pool=pool,
-                              repeat=repeat)  # fmt: skip
+    options = {"steps": steps, "norm": norm, "weight": weight, "bias": bias, "running_mean": running_mean,
+               "running_var": running_var, "training": training, "pool": pool, "repeat": repeat}  # fmt: skip
+    check_norm_lif(x, **options)
+    return norm_lif_reference(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
 
 
 def norm_lif_reference(
@@ -152,7 +158,7 @@ def check_norm_lif(
         raise ConfigError(f"norm_lif input has shape {tuple(x.shape)}; give [T*B, C, H, W] or [T*B, F]")
     if steps < 1 or (not repeat and x.shape[0] % steps):
         raise ConfigError(
-            f"norm_lif input has {x.shape[0]} rows, which is no multiple of steps={steps}; fold [T, B, ...] into [T*B, ...]"
+            f"norm_lif input has {x.shape[0]} rows, no multiple of steps={steps}; fold [T, B, ...] into [T*B, ...]"
         )
     if norm not in ("none", "bn", "tdbn", "bntt"):
         raise ConfigError(f"unknown norm '{norm}'; use one of none, bn, tdbn, bntt")

@@ -16,7 +16,8 @@ class LIFParameters:
     """Which LIF equation, with which numbers. Hashable and picklable.
 
     Attributes:
-        kind: ``"hard"`` = reset to 0 through the factor (1 - o) (DTSNN, FSD); ``"soft"`` = subtract the threshold (V-SNN, BNTT).
+        kind: ``"hard"`` = reset to 0 through the factor (1 - o) (DTSNN, FSD); ``"soft"`` = subtract the threshold
+            (V-SNN, BNTT).
         decay: part of the membrane potential kept from one step to the next, in [0, 1]; 1 = no leak (IF).
         v_threshold: firing threshold theta, > 0, in units of the input current.
         strict: fire at ``u > theta`` (True) or at ``u >= theta`` (False; eq. (2) of FSD's text, SpikingJelly).

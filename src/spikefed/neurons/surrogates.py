@@ -1,8 +1,11 @@
 """Surrogate gradients: what replaces the derivative of the spike's step function in the backward pass.
 
-A surrogate is a frozen, picklable dataclass. ``grad(x)`` is *exactly* the number that backward uses for d(spike)/dx, and
-``smooth(x)`` is the function of which it is the derivative (tests take finite differences of it). ``x`` is the distance from the
-threshold: ``u - theta`` for the hard-reset neuron, ``u / theta - 1`` for the soft-reset one (each neuron's docstring says which).
+A surrogate is a frozen, picklable dataclass. ``grad(x)`` is *exactly* the number that backward uses for d(spike)/dx,
+and
+``smooth(x)`` is the function of which it is the derivative (tests take finite differences of it). ``x`` is the
+distance from the
+threshold: ``u - theta`` for the hard-reset neuron, ``u / theta - 1`` for the soft-reset one (each neuron's docstring
+    says which).
 """
 
 from __future__ import annotations
@@ -20,7 +23,10 @@ from spikefed.errors import ConfigError
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Base of the surrogates. ``support`` is the half width outside which ``grad`` is exactly 0 (infinite if it never is)."""
+    """Base of the surrogates.
+
+    ``support`` is the half width outside which ``grad`` is exactly 0 (infinite if it never is).
+    """
 
     name: ClassVar[str] = ""
     code: ClassVar[int] = -1  # number the native kernels know this shape by
@@ -53,7 +59,8 @@ class Surrogate:
 class Rectangle(Surrogate):
     """Rectangular window (Wu et al., AAAI 2019, eq. of h_1): grad = height for |x| < width / 2, else 0.
 
-    ``height=None`` means ``1 / width`` (area 1). The public STBP code has half width 0.5 and height 1, the default here.
+    ``height=None`` means ``1 / width`` (area 1). The public STBP code has half width 0.5 and height 1, the default
+    here.
     """
 
     width: float = 1.0
@@ -114,7 +121,8 @@ class Triangle(Surrogate):
 
 @dataclass(frozen=True)
 class ATan(Surrogate):
-    """Arctangent (Fang et al., ICCV 2021; SpikingJelly's default): grad = (alpha / 2) / (1 + (pi / 2 * alpha * x)^2)."""
+    """Arctangent (Fang et al., ICCV 2021; SpikingJelly's default): grad = (alpha / 2) / (1 + (pi / 2 * alpha *
+    x)^2)."""
 
     alpha: float = 2.0
 

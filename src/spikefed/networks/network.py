@@ -1,0 +1,142 @@
+"""Networks as a row of layers: the spiking network, time folded into the batch, and its ANN twin."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spikefed.errors import ConfigError
+from spikefed.networks.layers import ReLULayer, SpikingLayer, WeightedLayer
+from spikefed.neurons import Direct, Encoder
+
+Readout = Literal["spike", "current"]
+"""``spike``: a LIF after the last weights, outputs 0 or 1. ``current``: the raw weighted sums of each step."""
+
+
+class LayeredNetwork(nn.Module):
+    """Layers called one after the other; their names are the prefixes of the tensors in the state dict.
+
+    Attributes:
+        name: zoo name or layout.
+        input_shape: ``(C, H, W)`` of one image.
+        classes: number of outputs.
+    """
+
+    def __init__(self, name: str, input_shape: tuple[int, ...], layers: list[WeightedLayer]) -> None:
+        super().__init__()
+        self.name = name
+        self.input_shape = tuple(input_shape)
+        self._names = [layer.plan.name for layer in layers]
+        for layer in layers:
+            self.add_module(layer.plan.name, layer)
+
+    @property
+    def layers(self) -> list[WeightedLayer]:
+        """The layers in order."""
+        return [getattr(self, name) for name in self._names]
+
+    @property
+    def classes(self) -> int:
+        """Number of outputs."""
+        return self.layers[-1].plan.map_shape[0]
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise ConfigError unless ``x`` is ``[B, C, H, W]`` of this network's input shape."""
+        if tuple(x.shape[1:]) != self.input_shape:
+            raise ConfigError(
+                f"network {self.name} was built for images {'x'.join(map(str, self.input_shape))} but got a batch of "
+                f"shape {tuple(x.shape)}; build it with input_shape={tuple(x.shape[1:])}"
+            )
+
+
+class SpikingNetwork(LayeredNetwork):
+    """A feed-forward spiking network that keeps no state between calls.
+
+    Layer by layer instead of step by step: every layer sees all T time steps at once, ``[T*B, ...]``. Under direct coding
+    the first layer's weights are applied once and the same current is injected T times.
+
+    Attributes:
+        steps: T, time steps per image; may be changed unless the norm is BNTT.
+        encoder: pixels to input currents or spikes.
+        readout: ``spike`` or ``current``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input_shape: tuple[int, ...],
+        layers: list[SpikingLayer],
+        *,
+        steps: int,
+        encoder: Encoder,
+    ) -> None:
+        super().__init__(name, input_shape, list(layers))
+        self.steps = steps
+        self.encoder = encoder
+
+    @property
+    def readout(self) -> Readout:
+        """``spike`` when the last layer has neurons, else ``current``."""
+        return "current" if getattr(self.layers[-1], "neuron", None) is None else "spike"
+
+    def forward(
+        self, x: Float[Tensor, "B C H W"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "T B classes"]:
+        """Outputs of every time step.
+
+        Args:
+            x: images in the range that the coding expects (Bernoulli [0, 1], signed Poisson [-1, 1], direct any).
+            generator: source of the input coding's randomness; torch's global one when None.
+
+        Returns:
+            0/1 spikes with the surrogate's gradient (``readout="spike"``), or the current of each step, whose mean over
+            T are the logits (``readout="current"``).
+
+        Raises:
+            ConfigError: the batch has another image shape, or T differs from a BNTT network's.
+        """
+        self.check_input(x)
+        repeat = isinstance(self.encoder, Direct)
+        y = self.encoder.encode(x, self.steps, generator).flatten(0, 1)
+        for layer in self.layers:
+            y = layer(y, self.steps, repeat)
+            repeat = False
+        return y.unflatten(0, (self.steps, -1))
+
+    def extra_repr(self) -> str:
+        """Constants, for ``print(net)``."""
+        return f"steps={self.steps}, encoder={self.encoder}, readout={self.readout}"
+
+
+class ANNNetwork(LayeredNetwork):
+    """The ANN twin: the same weights and tensor names, ReLU for the neurons, one pass instead of T steps.
+
+    Its outputs are logits, shaped ``[1, B, classes]`` so that every loop and loss for spiking networks takes it as T = 1.
+
+    Attributes:
+        steps: 1.
+        readout: ``current``.
+    """
+
+    steps = 1
+    readout: Readout = "current"
+    encoder: Encoder = Direct()
+
+    def __init__(self, name: str, input_shape: tuple[int, ...], layers: list[ReLULayer]) -> None:
+        super().__init__(name, input_shape, list(layers))
+
+    def forward(
+        self, x: Float[Tensor, "B C H W"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "1 B classes"]:
+        """Logits; ``generator`` is ignored (nothing here is random).
+
+        Raises:
+            ConfigError: the batch has another image shape.
+        """
+        self.check_input(x)
+        for layer in self.layers:
+            x = layer(x)
+        return x.unsqueeze(0)

@@ -1,0 +1,53 @@
+"""Finds and loads the optional native library by ctypes; the only place that does.
+
+``library()`` is the loaded library or ``None``; ``why_not()`` then says why. ``SPIKEFED_NATIVE=0`` in the environment turns it off.
+The library borrows torch's own OpenMP thread pool, so no second pool spins beside it; where torch has none, it runs on one thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+ABI = 1  # raised with every change to a signature; a library of another number is not used
+NAME = "_native.dll" if sys.platform == "win32" else "_native.so"
+
+
+def library() -> ctypes.CDLL | None:
+    """The native library, loaded once per process, or ``None``. The environment switch is read at every call."""
+    return None if _switched_off() else _load()[0]
+
+
+def why_not() -> str:
+    """Why :func:`library` is ``None``, in one sentence with what to do; the empty text if it is there."""
+    if _switched_off():
+        return "the native library is switched off by SPIKEFED_NATIVE=0; unset that variable to use it"
+    return _load()[1]
+
+
+def _switched_off() -> bool:
+    return os.environ.get("SPIKEFED_NATIVE", "1") == "0"
+
+
+@cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    path = Path(__file__).with_name(NAME)
+    if not path.exists():
+        return None, "the native library was not built at install; install a C++17 compiler and install spikefed again"
+    try:
+        loaded = ctypes.CDLL(str(path))
+        version = loaded.spikefed_abi()
+    except (OSError, AttributeError) as error:
+        return None, f"the native library cannot be loaded ({error}); install spikefed again"
+    if version != ABI:
+        return None, f"the native library has interface {version} but this code needs {ABI}; install spikefed again"
+    return loaded, ""
+
+
+def address(lib: ctypes.CDLL, name: str) -> int:
+    """Address of function ``name`` as an integer, 0 if ``lib`` (or a library it depends on) has none."""
+    function = getattr(lib, name, None)
+    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0

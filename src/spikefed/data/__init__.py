@@ -1,0 +1,28 @@
+"""Data sets from their official files, and how they are shared out between clients and the public set."""
+
+from __future__ import annotations
+
+from spikefed.data.catalogue import DatasetInfo, OfficialFile, dataset_info, datasets
+from spikefed.data.federation import ClientIndices, FederatedSplit, label_counts, split_federation
+from spikefed.data.images import ImageSet, public_set_id, resize, to_channels
+from spikefed.data.load import load
+from spikefed.data.partition import dirichlet_partition, iid_partition, shard_partition
+
+__all__ = [
+    "ClientIndices",
+    "DatasetInfo",
+    "FederatedSplit",
+    "ImageSet",
+    "OfficialFile",
+    "dataset_info",
+    "datasets",
+    "dirichlet_partition",
+    "iid_partition",
+    "label_counts",
+    "load",
+    "public_set_id",
+    "resize",
+    "shard_partition",
+    "split_federation",
+    "to_channels",
+]

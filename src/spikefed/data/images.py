@@ -1,0 +1,143 @@
+"""Labelled image sets in memory, and the identity of a public set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from spikefed.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with their labels, in a fixed order.
+
+    Attributes:
+        name: data set name, such as ``"mnist"``.
+        split: ``"train"`` or ``"test"``.
+        images: uint8 ``[N, C, H, W]``, 0..255.
+        labels: int64 ``[N]``, 0..classes-1.
+        classes: number of classes.
+
+    Raises:
+        DataError: dtypes, shapes, lengths or the label range do not fit together.
+    """
+
+    name: str
+    split: str
+    images: Tensor
+    labels: Tensor
+    classes: int
+
+    def __post_init__(self) -> None:
+        where = f"image set '{self.name}' ({self.split})"
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise DataError(
+                f"{where}: images must be uint8 [N, C, H, W], not {self.images.dtype} with shape "
+                f"{list(self.images.shape)}; convert them first."
+            )
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            raise DataError(
+                f"{where}: labels must be int64 [N], not {self.labels.dtype} with shape {list(self.labels.shape)}; "
+                "convert them first."
+            )
+        if len(self.images) != len(self.labels):
+            raise DataError(
+                f"{where}: {len(self.images)} images but {len(self.labels)} labels; give one label for each image."
+            )
+        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < self.classes:
+            raise DataError(
+                f"{where}: labels run from {int(self.labels.min())} to {int(self.labels.max())}, outside "
+                f"0..{self.classes - 1}; check the number of classes and the label file."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of one image."""
+        channels, height, width = self.images.shape[1:]
+        return (channels, height, width)
+
+    def subset(self, indices: Tensor | np.ndarray | Sequence[int]) -> ImageSet:
+        """The items at ``indices``, in that order (a copy)."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < len(self):
+            raise DataError(
+                f"image set '{self.name}' ({self.split}): indices run from {int(chosen.min())} to "
+                f"{int(chosen.max())}, outside 0..{len(self) - 1}; choose indices of this set."
+            )
+        return ImageSet(self.name, self.split, self.images[chosen], self.labels[chosen], self.classes)
+
+    def to_float(self) -> Float[Tensor, "N C H W"]:
+        """Images as float32 in [0, 1] (pixel / 255)."""
+        return self.images.float().div_(255)
+
+
+def public_set_id(images: UInt8[Tensor, "P C H W"]) -> bytes:
+    """Identity of a public set: the SHA-256 (32 bytes) of its shape and its pixels, in order.
+
+    The shape goes in as four little-endian int64, then the pixels row by row. Two sets have the same identity only
+    if they hold the same images in the same order, so both ends can prove that row n means the same image.
+
+    Raises:
+        DataError: ``images`` is not uint8 ``[P, C, H, W]``.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise DataError(
+            f"public set: images must be uint8 [P, C, H, W], not {images.dtype} with shape {list(images.shape)}; "
+            "take them from an ImageSet."
+        )
+    pixels = np.ascontiguousarray(images.detach().cpu().numpy())
+    digest = hashlib.sha256(np.asarray(pixels.shape, dtype="<i8").tobytes())
+    digest.update(pixels.reshape(-1).data)
+    return digest.digest()
+
+
+def resize(images: UInt8[Tensor, "N C h w"], size: int | tuple[int, int]) -> UInt8[Tensor, "N C H W"]:
+    """Bilinear resize (antialiased, rounded back to uint8) to ``size`` pixels: one side, or (height, width).
+
+    Used to bring one set to the image size of another, for example EMNIST to 32x32 as CFD's code does.
+    Works in blocks of 4096 images, so a large set does not need its size in floats.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise DataError(f"resize: size must be positive, not {height}x{width}; give pixels such as 32 or (28, 28).")
+    blocks = [
+        torch.nn.functional.interpolate(
+            block.float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False
+        )
+        .round_()
+        .clamp_(0, 255)
+        .to(torch.uint8)
+        for block in images.split(4096)
+    ]
+    return torch.cat(blocks)
+
+
+def to_channels(images: UInt8[Tensor, "N c H W"], channels: int) -> UInt8[Tensor, "N C H W"]:
+    """Grey to colour by repeating the channel, or colour to grey by ITU-R BT.601 luma (0.299 R + 0.587 G + 0.114 B).
+
+    Raises:
+        DataError: any other change of channels.
+    """
+    have = images.shape[1]
+    if have == channels:
+        return images
+    if have == 1:
+        return images.repeat(1, channels, 1, 1)
+    if have == 3 and channels == 1:
+        luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        blocks = [
+            (block.float() * luma).sum(1, keepdim=True).round_().clamp_(0, 255).to(torch.uint8)
+            for block in images.split(4096)
+        ]
+        return torch.cat(blocks)
+    raise DataError(f"no rule turns {have} channels into {channels}; use 1 to any number, or 3 to 1.")

@@ -1,0 +1,76 @@
+"""`load`: a data set by name, verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spikefed.data import cifar, idx
+from spikefed.data.catalogue import DatasetInfo, dataset_info
+from spikefed.data.digits import read_digits
+from spikefed.data.images import ImageSet
+from spikefed.data.locate import locate
+from spikefed.data.verify import again
+from spikefed.errors import DataError
+
+_READERS = {
+    "idx": idx.read_official,
+    "idx-plain": idx.read_official,
+    "idx-zip": idx.read_official,
+    "batches": cifar.read_batches,
+    "batches-tar": cifar.read_batches,
+    "tiles": cifar.read_tiles,
+}
+
+
+def load(name: str, split: str, data_dir: Path | str | None = None, *, verify: bool = True) -> ImageSet:
+    """Load one split of a data set.
+
+    Args:
+        name: a name of `datasets`, such as ``"digits"``, ``"mnist"``, ``"emnist-balanced"``, ``"cifar10"``.
+        split: ``"train"`` or ``"test"``.
+        data_dir: folder to look in (also in its usual sub-folders); None: $SPIKEFED_DATA, ./data, the user cache.
+        verify: compare sizes and checksums of the official files. Counts, shapes and label ranges are always checked.
+
+    Returns:
+        The images upright, in the official order, labels from 0.
+
+    Raises:
+        DataError: unknown name or split; files missing, truncated, altered, or not of one release.
+    """
+    info = dataset_info(name)
+    if split not in info.sizes:
+        raise DataError(f"{info.name} has no split '{split}'; choose 'train' or 'test'.")
+    if not info.forms:
+        images, labels = read_digits(split)
+        where = "scikit-learn's digits"
+    else:
+        found = locate(info, split, data_dir)
+        images, labels = _READERS[found.form.kind](info, split, found, verify)
+        where = f"{', '.join(f.name for f in found.form.files[split])} in {found.folder}"
+    return _assemble(info, split, images, labels, where)
+
+
+def _assemble(info: DatasetInfo, split: str, images: np.ndarray, labels: np.ndarray, where: str) -> ImageSet:
+    """Check counts, shape and label range against the catalogue and wrap the arrays."""
+    shape = (images.shape[0], *info.shape)
+    if images.shape not in (shape, (shape[0], *info.shape[1:])):
+        raise DataError(
+            f"{where}: images have shape {list(images.shape[1:])}, {info.title} has {list(info.shape)}; "
+            f"{again(info.name)}."
+        )
+    if len(images) not in info.counts[split]:
+        raise DataError(
+            f"{where}: {len(images):,} images, {info.title} ({split}) has {info.sizes[split]:,}; {again(info.name)}."
+        )
+    targets = labels.astype(np.int64) - info.label_offset
+    if targets.min() < 0 or targets.max() >= info.classes:
+        first, last = info.label_offset, info.label_offset + info.classes - 1
+        raise DataError(
+            f"{where}: labels run from {labels.min()} to {labels.max()}, {info.title} has {first} to {last}; "
+            f"{again(info.name)}."
+        )
+    pixels = np.ascontiguousarray(images).reshape(shape)
+    return ImageSet(info.name, split, torch.from_numpy(pixels), torch.from_numpy(targets), info.classes)

@@ -1,0 +1,87 @@
+"""Where the files of a data set lie."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+
+from spikefed.data.catalogue import DatasetInfo, Form, datasets
+from spikefed.errors import DataError
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files of one split, present in one form in one folder (not yet verified)."""
+
+    form: Form
+    folder: Path
+
+
+def user_cache() -> Path:
+    """The per-user cache folder of spikefed's data."""
+    return Path(pooch.os_cache("spikefed"))
+
+
+def search_folders(data_dir: Path | str | None = None) -> list[Path]:
+    """Folders that are searched, first first.
+
+    An explicit ``data_dir`` is the only one: who names a folder wants the data of that folder. Otherwise
+    $SPIKEFED_DATA, then ./data, then the per-user cache.
+    """
+    if data_dir is not None:
+        return [Path(data_dir)]
+    named = os.environ.get("SPIKEFED_DATA")
+    return ([Path(named)] if named else []) + [Path("data"), user_cache()]
+
+
+def _places(info: DatasetInfo, form: Form, root: Path) -> list[Path]:
+    places = [root / sub / form.folder for sub in (*info.folders, "")]
+    return [*places, root] if form.folder and root.name == form.folder else places
+
+
+def _belongs_to_other(info: DatasetInfo, form: Form, split: str, place: Path) -> bool:
+    """True when same-named files here have exactly the official sizes of another set (MNIST and Fashion-MNIST)."""
+    sizes = [(place / f.name).stat().st_size for f in form.files[split]]
+    for other in datasets():
+        for rival in other.forms:
+            mine = [f.name for f in rival.files[split]] == [f.name for f in form.files[split]]
+            if other.name != info.name and mine and rival.files != form.files:
+                official = [f.size_bytes for f in rival.files[split]]
+                if official == sizes and None not in official and official != [f.size_bytes for f in form.files[split]]:
+                    return True
+    return False
+
+
+def find(info: DatasetInfo, split: str, data_dir: Path | str | None = None) -> Found | None:
+    """The first place that holds every file of ``split`` in one of the forms, or None."""
+    for root in search_folders(data_dir):
+        for form in info.forms:
+            for place in _places(info, form, root):
+                if all((place / f.name).is_file() for f in form.files[split]) and not _belongs_to_other(
+                    info, form, split, place
+                ):
+                    return Found(form, place)
+    return None
+
+
+def locate(info: DatasetInfo, split: str, data_dir: Path | str | None = None) -> Found:
+    """As `find`.
+
+    Raises:
+        DataError: the files are not there; the text says which, where they belong and how to fetch them.
+    """
+    found = find(info, split, data_dir)
+    if found is not None:
+        return found
+    roots = search_folders(data_dir)
+    archives = [f.name for form in info.forms[1:] for f in form.files[split] if form.kind not in ("idx-plain",)]
+    wanted = ", ".join(f.name for f in info.forms[0].files[split])
+    instead = f" (or {' or '.join(archives)})" if archives else ""
+    target = roots[0] / info.folders[0] / info.forms[0].folder
+    raise DataError(
+        f"{info.title} ({split}) was not found in {', '.join(str(r) for r in roots)}: put {wanted}{instead} "
+        f"into {target}, or run 'spikefed data fetch {info.name}'."
+    )

@@ -1,6 +1,9 @@
 """Spiking networks: a zoo built from one block, their ANN twins, state roles, sizes and costs."""
 
+from spikefed.networks.adapter import WrappedNetwork, wrap
+from spikefed.networks.describe import Description, LayerRow, describe
 from spikefed.networks.layers import SpikingLayer
+from spikefed.networks.monitor import FiringRateMonitor, firing_rates
 from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
@@ -8,16 +11,23 @@ from spikefed.networks.zoo import NetworkInfo, ann_twin, build, networks
 
 __all__ = [
     "ANNNetwork",
+    "Description",
+    "FiringRateMonitor",
+    "LayerRow",
     "NORMS",
     "NetworkInfo",
     "Norm",
     "Role",
     "SpikingLayer",
     "SpikingNetwork",
+    "WrappedNetwork",
     "ann_twin",
     "build",
+    "describe",
+    "firing_rates",
     "is_role",
     "networks",
     "roles",
     "state_bytes",
+    "wrap",
 ]

@@ -33,7 +33,7 @@ class WeightedLayer(nn.Module):
         self.register_parameter("bias", nn.Parameter(torch.zeros(plan.map_shape[0])) if bias else None)
         self.norm = norm
 
-    def currents(self, x: Float[Tensor, "N *inner"]) -> Float[Tensor, "N *outer"]:
+    def currents(self, x: Float[Tensor, "N ..."]) -> Float[Tensor, "N ..."]:
         """The weighted sums, before normalisation."""
         if self.plan.kind == "conv":
             return spike_conv2d(x, self.weight, self.bias, padding=self.plan.kernel // 2)
@@ -57,11 +57,11 @@ class SpikingLayer(WeightedLayer):
         super().__init__(plan, bias=bias, norm=norm)
         self.neuron = neuron
 
-    def forward(self, x: Float[Tensor, "N *inner"], steps: int, repeat: bool = False) -> Float[Tensor, "M *outer"]:
+    def forward(self, x: Float[Tensor, "N ..."], steps: int, repeat: bool = False) -> Float[Tensor, "M ..."]:
         """One layer over all T time steps.
 
         Args:
-            x: time folded into the batch, ``[T*B, ...]`` (row t*B + b); with ``repeat`` ``[B, ...]``, the same at every step.
+            x: time folded into the batch, ``[T*B, ...]`` (row t*B + b); with ``repeat`` ``[B, ...]`` for all steps.
             steps: T.
             repeat: compute the weights once and inject the same current T times (direct coding).
 
@@ -112,7 +112,7 @@ class ReLULayer(WeightedLayer):
         super().__init__(plan, bias=bias, norm=norm)
         self.rectify = rectify
 
-    def forward(self, x: Float[Tensor, "B *inner"]) -> Float[Tensor, "B *outer"]:
+    def forward(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
         """Activations after pooling, or logits."""
         y, norm = self.currents(x), self.norm
         if norm is not None:

@@ -55,8 +55,8 @@ class LayeredNetwork(nn.Module):
 class SpikingNetwork(LayeredNetwork):
     """A feed-forward spiking network that keeps no state between calls.
 
-    Layer by layer instead of step by step: every layer sees all T time steps at once, ``[T*B, ...]``. Under direct coding
-    the first layer's weights are applied once and the same current is injected T times.
+    Layer by layer instead of step by step: every layer sees all T time steps at once, ``[T*B, ...]``. Under direct
+    coding the first layer's weights are applied once and the same current is injected T times.
 
     Attributes:
         steps: T, time steps per image; may be changed unless the norm is BNTT.
@@ -114,7 +114,7 @@ class SpikingNetwork(LayeredNetwork):
 class ANNNetwork(LayeredNetwork):
     """The ANN twin: the same weights and tensor names, ReLU for the neurons, one pass instead of T steps.
 
-    Its outputs are logits, shaped ``[1, B, classes]`` so that every loop and loss for spiking networks takes it as T = 1.
+    Its outputs are logits, shaped ``[1, B, classes]``: every loop and loss for spiking networks takes it as T = 1.
 
     Attributes:
         steps: 1.

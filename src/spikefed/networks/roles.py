@@ -6,7 +6,7 @@ role                      meaning
 ``weight``                weights and biases that the optimiser trains
 ``bn_affine``             scale and shift of a normalisation
 ``bn_stats``              running mean, running variance and batch counter of a normalisation
-``neuron``                learnt or stored neuron constants (thresholds, time constants)
+``neuron``                learnt numbers of a neuron layer (thresholds, time constants)
 ``task[k]``               tensors that belong to task k alone
 ``frozen``                everything that neither training nor aggregation may change
 ========================  =============================================================================
@@ -47,9 +47,9 @@ def roles(net: nn.Module) -> dict[str, Role]:
     """Role of every tensor in ``net.state_dict()``, in its order.
 
     A module may decide for its own tensors with a method ``tensor_roles() -> dict[local name, role]``. Otherwise:
-    parameters that need no gradient are ``frozen``; tensors of a normalisation are ``bn_affine`` or ``bn_stats``; of a
-    neuron layer ``neuron``; other parameters ``weight``; other buffers ``frozen`` (nothing may average what it does not
-    understand).
+    parameters that need no gradient are ``frozen``; tensors of a normalisation are ``bn_affine`` or ``bn_stats``;
+    parameters of a neuron layer ``neuron``; other parameters ``weight``; other buffers ``frozen`` (nothing may average
+    what it does not understand, such as snnTorch's code number of the reset mechanism).
     """
     found: dict[str, Role] = {}
     for prefix, module in net.named_modules(remove_duplicate=False):
@@ -85,4 +85,4 @@ def _parameter_role(module: nn.Module, parameter: nn.Parameter) -> Role:
 def _buffer_role(module: nn.Module, name: str) -> Role:
     if _is_norm(module) and name in _STATISTICS:
         return BN_STATS
-    return NEURON if is_neuron(module) else FROZEN
+    return FROZEN

@@ -1,0 +1,240 @@
+"""Sizes and costs of a network, layer by layer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from math import prod
+
+import torch
+from torch import nn
+
+from spikefed.errors import ConfigError
+from spikefed.networks.network import LayeredNetwork
+from spikefed.networks.roles import BN_AFFINE, WEIGHT, roles
+from spikefed.neurons import Direct
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer.
+
+    Attributes:
+        name: prefix of its tensors in the state dict.
+        kind: what it does, in order.
+        output_shape: per sample and time step, after pooling.
+        weights: numbers of role ``weight`` (biases included).
+        norm_parameters: numbers of role ``bn_affine``.
+        state_bytes: bytes of all its tensors, statistics and counters included.
+        macs: multiply-accumulates per sample and time step: O^2 C_in k^2 C_out, or in * out.
+        times: how often they are done per inference: T, or 1 for a first layer under direct coding.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    weights: int
+    norm_parameters: int
+    state_bytes: int
+    macs: int
+    times: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network's table.
+
+    Attributes:
+        network: zoo name, layout, or class name.
+        input_shape: of one image.
+        steps: T.
+        rows: layers in order.
+    """
+
+    network: str
+    input_shape: tuple[int, ...]
+    steps: int
+    rows: tuple[LayerRow, ...]
+
+    @property
+    def weights(self) -> int:
+        """All weights and biases."""
+        return sum(row.weights for row in self.rows)
+
+    @property
+    def parameters(self) -> int:
+        """All weights, biases and norm parameters."""
+        return self.weights + sum(row.norm_parameters for row in self.rows)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the state dict's tensors: what one weight upload holds, headers apart."""
+        return sum(row.state_bytes for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per sample and time step."""
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def macs_per_inference(self) -> int:
+        """Multiply-accumulates per sample over all time steps, as if every input were dense."""
+        return sum(row.macs * row.times for row in self.rows)
+
+    def to_json(self) -> str:
+        """The rows and totals as JSON text."""
+        totals = {
+            "weights": self.weights,
+            "parameters": self.parameters,
+            "state_bytes": self.state_bytes,
+            "macs": self.macs,
+            "macs_per_inference": self.macs_per_inference,
+        }
+        return json.dumps({**asdict(self), "totals": totals}, indent=2)
+
+    def __str__(self) -> str:
+        head = ("layer", "kind", "output", "weights", "norm", "state bytes", "MACs/step", "times")
+        body = [
+            (
+                r.name,
+                r.kind,
+                _shape(r.output_shape),
+                f"{r.weights:,}",
+                f"{r.norm_parameters:,}",
+                f"{r.state_bytes:,}",
+                f"{r.macs:,}",
+                str(r.times),
+            )
+            for r in self.rows
+        ]
+        norm = self.parameters - self.weights
+        total = ("total", "", "", f"{self.weights:,}", f"{norm:,}", f"{self.state_bytes:,}", f"{self.macs:,}", "")
+        table = [head, *body, total]
+        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+        lines = [
+            "  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+            for row in table
+        ]
+        title = f"{self.network}, input {_shape(self.input_shape)}, T = {self.steps}"
+        cost = f"MACs per inference (dense, all time steps): {self.macs_per_inference:,}"
+        return "\n".join([title, *(line.rstrip() for line in lines), cost])
+
+
+def describe(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> Description:
+    """Layers, shapes, weights, state bytes and multiply-accumulates.
+
+    A network of this package is read from its plan. Any other module runs once on zeros, hooks on the modules that own
+    tensors, in eval mode and without a gradient.
+
+    Args:
+        input_shape: ``(C, H, W)``; the network's own when None.
+
+    Raises:
+        ConfigError: no input shape is known, or it is another than the network was built for.
+    """
+    own: tuple[int, ...] | None = getattr(net, "input_shape", None)
+    if input_shape is None and own is None:
+        raise ConfigError(f"{type(net).__name__} does not say its input shape; call describe(net, (C, H, W))")
+    if isinstance(net, LayeredNetwork):
+        if input_shape is not None and tuple(input_shape) != net.input_shape:
+            raise ConfigError(
+                f"network {net.name} was built for input {_shape(net.input_shape)}, not {_shape(tuple(input_shape))}; "
+                "build it again with that input_shape to describe it"
+            )
+        return Description(net.name, net.input_shape, _steps(net), tuple(_planned_rows(net)))
+    shape = tuple(input_shape if input_shape is not None else own or ())
+    return Description(type(net).__name__, shape, _steps(net), tuple(_observed_rows(net, shape)))
+
+
+def _planned_rows(net: LayeredNetwork) -> list[LayerRow]:
+    direct = isinstance(getattr(net, "encoder", None), Direct)
+    rows = []
+    for index, layer in enumerate(net.layers):
+        plan = layer.plan
+        neuron = getattr(layer, "neuron", None)
+        relu = getattr(layer, "rectify", False)
+        parts = [f"conv {plan.kernel}x{plan.kernel}" if plan.kind == "conv" else "linear"]
+        parts += [] if layer.norm is None else [layer.norm.mode]
+        parts += [f"LIF {neuron.kind}"] if neuron is not None else ["ReLU"] if relu else []
+        parts += ["AP2"] if plan.pool else []
+        times = 1 if index == 0 and direct else _steps(net)
+        rows.append(_row(layer, plan.name, " + ".join(parts), plan.out_shape, plan.macs, times))
+    return rows
+
+
+def _row(module: nn.Module, name: str, kind: str, shape: tuple[int, ...], macs: int, times: int) -> LayerRow:
+    role_of, tensors = roles(module), module.state_dict()
+    return LayerRow(
+        name=name,
+        kind=kind,
+        output_shape=shape,
+        weights=sum(t.numel() for n, t in tensors.items() if role_of.get(n) == WEIGHT),
+        norm_parameters=sum(t.numel() for n, t in tensors.items() if role_of.get(n) == BN_AFFINE),
+        state_bytes=sum(t.numel() * t.element_size() for n, t in tensors.items() if n in role_of),
+        macs=macs,
+        times=times,
+    )
+
+
+def _observed_rows(net: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRow]:
+    """Run once on zeros; a row for every module that has tensors of its own, in order of definition."""
+    seen: dict[nn.Module, list[tuple[int, ...]]] = {}
+    owners = [(n, m) for n, m in net.named_modules() if m._parameters or m._buffers]
+    hooks = [
+        m.register_forward_hook(lambda m, _, out: seen.setdefault(m, []).append(tuple(_first(out).shape)))
+        for _, m in owners
+    ]
+    training = {m: m.training for m in net.modules()}
+    try:
+        net.eval()
+        with torch.no_grad():
+            net(torch.zeros(1, *input_shape))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in training.items():
+            module.training = mode
+    rows = []
+    for name, module in owners:
+        shapes = seen.get(module, [])
+        total = sum(_macs(module, shape) for shape in shapes)
+        steps = _steps(net)
+        times = 1 if len(shapes) == 1 and shapes[0][0] == 1 else steps
+        out = _map_shape(module, shapes[-1]) if shapes else ()
+        local = nn.Module()
+        local._parameters, local._buffers = module._parameters, module._buffers
+        row = _row(module if not list(module.children()) else local, name, type(module).__name__, out, 0, times)
+        rows.append(LayerRow(**{**vars(row), "macs": total // max(times, 1)}))
+    return rows
+
+
+def _macs(module: nn.Module, shape: tuple[int, ...]) -> int:
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and isinstance(weight, torch.Tensor):
+        return prod(shape) * prod(weight.shape[1:])
+    if isinstance(module, nn.Linear):
+        return prod(shape) * module.in_features
+    return 0
+
+
+def _map_shape(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape per sample and step, whether the module saw ``[B, ...]`` or ``[T, B, ...]``."""
+    kept = (
+        3 if isinstance(module, nn.Conv2d | nn.BatchNorm2d) else 1 if isinstance(module, nn.Linear) else len(shape) - 1
+    )
+    return shape[-kept:] if kept else ()
+
+
+def _first(out: object) -> torch.Tensor:
+    while isinstance(out, tuple | list):
+        out = out[0]
+    return out if isinstance(out, torch.Tensor) else torch.zeros(0)
+
+
+def _steps(net: nn.Module) -> int:
+    steps = getattr(net, "steps", 1)
+    return steps if isinstance(steps, int) else 1
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,289 @@
+// The figure frame (title, controls, export, numbers as a table) and the figures that compare groups.
+const DATA = JSON.parse($("#data").textContent);
+const state = { setting: 0, run: null, measure: "upstream", hidden: new Set() };
+const figures = new Map(); // id -> {spec, node, plot, drawn, visible}
+
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const colourOf = (group) => group.colour[isDark() ? 1 : 0];
+const alpha = (hex, a) => `rgba(${[1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)).join(",")},${a})`;
+const shownGroups = () => DATA.groups.filter((g) => g.setting === state.setting && !state.hidden.has(g.label));
+const reduced = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+
+function layoutOf(extra) {
+  const axis = {
+    gridcolor: css("--grid"), linecolor: css("--line"), zerolinecolor: css("--line"), tickcolor: css("--line"),
+    automargin: true, ticks: "outside", ticklen: 4, title: { font: { size: 13 }, standoff: 8 },
+  };
+  const { xaxis, yaxis, ...rest } = extra;
+  return {
+    font: { family: css("--sans"), size: 12.5, color: css("--soft") },
+    paper_bgcolor: css("--card"), plot_bgcolor: css("--card"),
+    margin: { l: 8, r: 14, t: 12, b: 8 }, showlegend: false, hovermode: "closest", autosize: true,
+    hoverlabel: { bgcolor: css("--card"), bordercolor: css("--line"), font: { color: css("--ink") } },
+    ...rest,
+    xaxis: { ...axis, ...xaxis, title: { ...axis.title, ...xaxis?.title } },
+    yaxis: { ...axis, ...yaxis, title: { ...axis.title, ...yaxis?.title } },
+  };
+}
+
+// A logarithmic axis of decimal bytes with one label a decade (and 2, 5 between when the range is short).
+function bytesAxis(values, title) {
+  const known = values.filter((v) => v > 0);
+  if (!known.length) return { title: { text: title } };
+  const low = Math.log10(Math.min(...known));
+  const high = Math.log10(Math.max(...known));
+  const steps = high - low < 1.6 ? [1, 2, 5] : [1];
+  const ticks = [];
+  for (let decade = Math.floor(low) - 1; decade <= Math.ceil(high); decade++) steps.forEach((s) => ticks.push(s * 10 ** decade));
+  const pad = Math.max(0.06 * (high - low), 0.08);
+  return {
+    type: "log", range: [low - pad, high + pad], tickvals: ticks, title: { text: title },
+    ticktext: ticks.map((t) => bytesText(t).replace(/\.0+ /, " ").replace(/(\.\d*?)0+ /, "$1 ")), tickangle: 0,
+  };
+}
+
+const percentAxis = (title) => ({ tickformat: ".0%", title: { text: title } });
+const roundAxis = () => ({ title: { text: "Round" }, tickformat: "d", rangemode: "tozero" });
+
+// Line of the mean with markers, and a band from the lowest to the highest seed when there are several.
+function bandTraces(group, xs, hover) {
+  const colour = colourOf(group);
+  const several = group.low.some((v, i) => v !== group.high[i]);
+  const traces = [];
+  if (several) {
+    const band = { mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false, legendgroup: group.label };
+    traces.push({ ...band, x: xs, y: group.high });
+    traces.push({ ...band, x: xs, y: group.low, fill: "tonexty", fillcolor: alpha(colour, 0.18) });
+  }
+  traces.push({
+    x: xs, y: group.mean, name: group.label, legendgroup: group.label, mode: "lines+markers",
+    line: { color: colour, width: 2.2, dash: group.dash },
+    marker: { color: colour, size: xs.length > 30 ? 4 : 7, symbol: group.symbol },
+    text: xs.map((_, i) => hover(i)), hovertemplate: "%{text}<extra></extra>",
+  });
+  return traces;
+}
+
+function hoverOf(group, measure) {
+  return (i) => {
+    const range = group.low[i] === group.high[i] ? "" : ` (seeds ${percentText(group.low[i])} to ${percentText(group.high[i])})`;
+    const total = group.totals[measure];
+    return `<b>${group.label}</b><br>round ${group.rounds[i]}: ${percentText(group.mean[i])}${range}` +
+      (total ? `<br>${bytesText(total[i])} so far` : "");
+  };
+}
+
+function accuracyTable(groups, measure) {
+  const rows = [];
+  for (const g of groups) {
+    g.rounds.forEach((round, i) => rows.push([g.label, round, { text: percentText(g.mean[i]), value: g.mean[i] },
+      { text: percentText(g.low[i]), value: g.low[i] }, { text: percentText(g.high[i]), value: g.high[i] },
+      { text: bytesText(g.totals[measure]?.[i]), value: g.totals[measure]?.[i] ?? null }]));
+  }
+  return { columns: ["Method", "Round", "Mean accuracy", "Lowest seed", "Highest seed", DATA.measures[measure]], rows };
+}
+
+const compareFigures = [
+  {
+    id: "acc-rounds", title: "Accuracy against rounds",
+    caption: "Server accuracy on the test set. Line: mean over seeds; band: lowest to highest seed.",
+    draw() {
+      const groups = shownGroups().filter((g) => g.mean.some((v) => v !== null));
+      if (!groups.length) return null;
+      return {
+        data: groups.flatMap((g) => bandTraces(g, g.rounds, hoverOf(g, state.measure))),
+        layout: { xaxis: roundAxis(), yaxis: percentAxis("Server accuracy") }, table: accuracyTable(groups, state.measure),
+      };
+    },
+  },
+  {
+    id: "acc-bytes", title: "Accuracy against bytes sent", measures: true,
+    caption: "The same curves over the cumulative bytes of all clients, on a logarithmic axis.",
+    draw() {
+      const groups = shownGroups().filter((g) => g.totals[state.measure] && g.mean.some((v) => v !== null));
+      if (!groups.length) return null;
+      return {
+        data: groups.flatMap((g) => bandTraces(g, g.totals[state.measure], hoverOf(g, state.measure))),
+        layout: {
+          xaxis: bytesAxis(groups.flatMap((g) => g.totals[state.measure]), DATA.measures[state.measure]),
+          yaxis: percentAxis("Server accuracy"),
+        },
+        table: accuracyTable(groups, state.measure),
+      };
+    },
+  },
+  {
+    id: "bytes-target", title: "Bytes to reach each target", measures: true, tall: true,
+    caption: "Cumulative bytes until the target is first reached, mean over seeds; logarithmic axis.",
+    draw() {
+      const groups = shownGroups();
+      const rows = DATA.targets.filter((r) => groups.includes(DATA.groups[r.group]));
+      const values = rows.map((r) => r.bytes[state.measure]).filter((v) => v > 0);
+      if (!values.length) return null;
+      const axis = bytesAxis(values, DATA.measures[state.measure]);
+      axis.range = [axis.range[0] - 0.25, axis.range[1] + 0.35];
+      const floor = 10 ** axis.range[0];
+      const name = (r) => percentText(r.target, Number.isInteger(Math.round(1e4 * r.target) / 100) ? 0 : 1);
+      const data = groups.map((g) => {
+        const mine = rows.filter((r) => DATA.groups[r.group] === g);
+        const sizes = mine.map((r) => (r.reached ? r.bytes[state.measure] : null));
+        return {
+          type: "bar", orientation: "h", name: g.label, y: mine.map(name), x: sizes.map((v) => (v ? v : floor)),
+          marker: { color: alpha(colourOf(g), 0.85), line: { color: colourOf(g), width: 1 } },
+          text: mine.map((r, i) => ` ${g.label}: ${sizes[i] ? bytesText(sizes[i]) + (r.reached < r.seeds ? ` (${r.reached} of ${r.seeds} seeds)` : "") : "not reached"}`),
+          textposition: "outside", cliponaxis: false, textfont: { color: css("--ink"), size: 12 },
+          hovertemplate: "%{text}<extra></extra>",
+        };
+      });
+      const targets = [...new Set(rows.map((r) => r.target))];
+      return {
+        data, height: Math.max(260, 70 + targets.length * (22 + 24 * groups.length)),
+        layout: {
+          barmode: "group", bargap: 0.25, xaxis: { ...axis, range: [axis.range[0], axis.range[1] + 0.35 * (axis.range[1] - axis.range[0])] },
+          yaxis: { type: "category", autorange: "reversed", title: { text: "Target" }, ticks: "" },
+        },
+        table: {
+          columns: ["Method", "Target", "Seeds that reached it", DATA.measures[state.measure]],
+          rows: rows.map((r) => [DATA.groups[r.group].label, { text: name(r), value: r.target }, `${r.reached} of ${r.seeds}`,
+            { text: r.reached ? bytesText(r.bytes[state.measure]) : "not reached", value: r.bytes[state.measure] }]),
+        },
+      };
+    },
+  },
+  {
+    id: "bytes-round", title: "Bytes in each round", measures: true,
+    caption: "Bytes of all clients in the round, mean over seeds; logarithmic axis.",
+    draw() {
+      const groups = shownGroups().filter((g) => g.totals[state.measure]);
+      if (!groups.length) return null;
+      const steps = groups.map((g) => g.totals[state.measure].map((v, i, all) => v - (i ? all[i - 1] : 0)));
+      return {
+        data: groups.map((g, k) => ({
+          x: g.rounds, y: steps[k].map((v) => v || null), name: g.label, mode: "lines+markers", line: { color: colourOf(g), width: 2, dash: g.dash, shape: "hvh" },
+          marker: { color: colourOf(g), symbol: g.symbol, size: 6 }, text: steps[k].map(bytesText),
+          hovertemplate: `<b>${g.label}</b><br>round %{x}: %{text}<extra></extra>`,
+        })),
+        layout: { xaxis: roundAxis(), yaxis: bytesAxis(steps.flat(), DATA.measures[state.measure]) },
+        table: { columns: ["Method", "Round", DATA.measures[state.measure]], rows: groups.flatMap((g, k) => g.rounds.map((r, i) => [g.label, r, { text: bytesText(steps[k][i]), value: steps[k][i] }])) },
+      };
+    },
+  },
+  {
+    id: "pareto", title: "Pareto front", measures: true,
+    caption: "Every round of every method; the stepped line is the best accuracy to be had for at most so many bytes.",
+    draw() {
+      const groups = shownGroups().filter((g) => g.totals[state.measure]);
+      const points = groups.flatMap((g) => g.rounds.map((round, i) => ({ g, round, x: g.totals[state.measure][i], y: g.mean[i] }))).filter((p) => p.y !== null && p.x > 0);
+      if (!points.length) return null;
+      points.sort((a, b) => a.x - b.x || b.y - a.y);
+      let best = -1;
+      const front = points.filter((p) => p.y > best && ((best = p.y), true));
+      const end = points.at(-1).x;
+      const data = [{
+        x: [...front.map((p) => p.x), end], y: [...front.map((p) => p.y), best], mode: "lines", name: "Pareto front",
+        line: { shape: "hv", color: css("--soft"), width: 1.5, dash: "dot" }, hoverinfo: "skip",
+      }];
+      for (const g of groups) {
+        const mine = points.filter((p) => p.g === g);
+        const on = mine.map((p) => front.includes(p));
+        data.push({
+          x: mine.map((p) => p.x), y: mine.map((p) => p.y), name: g.label, mode: "markers",
+          marker: { color: colourOf(g), symbol: g.symbol, size: on.map((o) => (o ? 10 : 6)), opacity: on.map((o) => (o ? 1 : 0.45)) },
+          text: mine.map((p) => `round ${p.round}: ${percentText(p.y)} at ${bytesText(p.x)}`), hovertemplate: `<b>${g.label}</b><br>%{text}<extra></extra>`,
+        });
+      }
+      return {
+        data, layout: { xaxis: bytesAxis(points.map((p) => p.x), DATA.measures[state.measure]), yaxis: percentAxis("Server accuracy") },
+        table: {
+          columns: ["Method", "Round", DATA.measures[state.measure], "Mean accuracy"],
+          rows: front.map((p) => [p.g.label, p.round, { text: bytesText(p.x), value: p.x }, { text: percentText(p.y), value: p.y }]),
+        },
+      };
+    },
+  },
+];
+
+// -- the frame -------------------------------------------------------------------------------------------------
+
+function mountFigure(spec) {
+  const node = $(`figure[data-figure="${spec.id}"]`);
+  const plot = el("div", { class: `plot${spec.tall ? " tall" : ""}`, role: "img", "aria-label": `${spec.title}. ${spec.caption}` });
+  const tools = el("div", { class: "tools" });
+  const figure = { spec, node, plot, drawn: false, visible: false };
+  if (spec.measures) tools.append(measurePicker(spec));
+  for (const format of ["SVG", "PNG"]) {
+    tools.append(el("button", { type: "button", class: "quiet", "aria-label": `Save ${spec.title} as ${format}`, onclick: () => exportFigure(figure, format.toLowerCase()) }, format));
+  }
+  tools.append(el("button", {
+    type: "button", class: "quiet", "aria-label": `Download the numbers of ${spec.title} as CSV`,
+    onclick: () => { const { table } = spec.draw(); save(`${fileName(spec)}.csv`, "text/csv;charset=utf-8", csvText([table.columns, ...table.rows.map((row) => row.map((c) => (c !== null && typeof c === "object" ? c.value : c)))])); },
+  }, "CSV"));
+  const numbers = el("details", {}, el("summary", {}, "The numbers"));
+  numbers.addEventListener("toggle", () => fillNumbers(figure));
+  figure.numbers = numbers;
+  node.append(el("div", { class: "fig-head" }, el("h3", {}, spec.title), tools), plot, el("figcaption", {}, spec.caption), numbers);
+  figures.set(spec.id, figure);
+  lazy.observe(node);
+}
+
+const lazy = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    const figure = figures.get(entry.target.dataset.figure);
+    figure.visible = entry.isIntersecting;
+    if (figure.visible && !figure.drawn) draw(figure);
+  }
+}, { rootMargin: "400px" });
+
+function draw(figure) {
+  const made = figure.spec.draw();
+  figure.drawn = true;
+  figure.node.hidden = !made;
+  if (!made) return;
+  if (made.height) figure.plot.style.height = `${made.height}px`;
+  Plotly.react(figure.plot, made.data, layoutOf(made.layout), { displayModeBar: false, responsive: true });
+  if (figure.numbers.open) fillNumbers(figure);
+}
+
+function fillNumbers(figure) {
+  $(".table-block", figure.numbers)?.remove();
+  if (!figure.numbers.open) return;
+  const { columns, rows } = figure.spec.draw().table;
+  figure.numbers.append(tableBlock(fileName(figure.spec), figure.spec.title, columns, rows));
+}
+
+// What is on screen is drawn anew now, the rest when it comes into view. Hidden figures are asked again.
+function redraw(only = () => true) {
+  for (const figure of figures.values()) {
+    if (!only(figure.spec)) continue;
+    figure.drawn = false;
+    if (figure.visible || figure.node.hidden) draw(figure);
+  }
+}
+
+const fileName = (spec) => `spikefed-${spec.id}${spec.inside ? `-${reduced(DATA.runs[state.run].name)}` : ""}`;
+
+// Exports carry their own title and legend, as they leave the page that gives them.
+async function exportFigure(figure, format) {
+  const made = figure.spec.draw();
+  const layout = layoutOf({ ...made.layout, showlegend: made.data.filter((t) => t.name).length > 1, title: { text: figure.spec.title, font: { size: 16, color: css("--ink") }, x: 0.02 } });
+  layout.margin = { l: 20, r: 24, t: 48, b: 20 };
+  layout.legend = { orientation: "h", y: -0.25 };
+  const url = await Plotly.toImage({ data: made.data, layout }, { format, width: 900, height: Math.max(560, made.height ?? 0), scale: format === "png" ? 2 : 1 });
+  const comma = url.indexOf(",");
+  const body = url.slice(0, comma).includes("base64") ? Uint8Array.from(atob(url.slice(comma + 1)), (c) => c.charCodeAt(0)) : decodeURIComponent(url.slice(comma + 1));
+  const type = format === "svg" ? "image/svg+xml" : "image/png";
+  save(`${fileName(figure.spec)}.${format}`, type, new Blob([body], { type }));
+}
+
+function measurePicker(spec) {
+  const present = Object.keys(DATA.measures).filter((m) => DATA.groups.some((g) => g.totals[m]));
+  const select = el("select", { "aria-label": `Bytes counted in ${spec.title}`, class: "measure" },
+    ...present.map((m) => el("option", { value: m }, DATA.measures[m])));
+  select.value = state.measure;
+  select.addEventListener("change", () => {
+    state.measure = select.value;
+    $$("select.measure").forEach((other) => { other.value = state.measure; });
+    redraw((s) => s.measures || s.id === "acc-rounds");
+  });
+  return select;
+}

@@ -1,0 +1,250 @@
+"""Read a run folder: what `experiment` wrote, whole or still growing, becomes a `Run`."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spikefed.errors import ReportError
+
+if TYPE_CHECKING:
+    import pandas
+
+EVIDENCE = ("metrics.jsonl", "result.json", "config.toml")  # any one of them makes a folder a run
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as far as its files tell.
+
+    Attributes:
+        folder: the run folder, or the single result file that was read.
+        config: the resolved config, empty when the folder has none.
+        provenance: versions, hardware, seed, command, start and end time; empty when there is none.
+        rounds: one mapping a finished round, in rising order of ``"round"``; a resumed run's later line wins.
+        result: the closing summary, None while the run is in progress.
+        problems: one sentence for each thing that could not be read.
+    """
+
+    folder: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run wrote its closing summary."""
+        return self.result is not None
+
+    @property
+    def name(self) -> str:
+        return str(self._told("name") or self.folder.stem)
+
+    @property
+    def method(self) -> str:
+        """The method's registered name, such as ``"fsd"``; ``"unknown"`` when no file tells."""
+        return str(self._told("method") or "unknown")
+
+    @property
+    def preset(self) -> str | None:
+        return _text(self._told("preset") or _inside(self.config, "method", "preset"))
+
+    @property
+    def dataset(self) -> str:
+        return str(self._told("dataset") or _inside(self.config, "data", "name") or "unknown")
+
+    @property
+    def partition(self) -> str | None:
+        """How the data were dealt to the clients, ``"dirichlet alpha=0.1"`` for instance."""
+        data = self.config.get("data")
+        data = data if isinstance(data, dict) else {}
+        value = self._told("partition") or data.get("partition")
+        if isinstance(value, dict):
+            return " ".join(str(v) if k in ("name", "kind") else f"{k}={v}" for k, v in value.items())
+        if value == "dirichlet" and "alpha" in data:
+            return f"dirichlet alpha={data['alpha']}"
+        return _text(value)
+
+    @property
+    def network(self) -> str | None:
+        return _text(self._told("network"))
+
+    @property
+    def seed(self) -> int | None:
+        value = self._told("seed")
+        value = self.provenance.get("seed") if value is None else value
+        return value if isinstance(value, int) else None
+
+    @property
+    def command(self) -> str | None:
+        """The command line that made the run."""
+        value = self.provenance.get("command")
+        return " ".join(map(str, value)) if isinstance(value, list) else _text(value)
+
+    @cached_property
+    def ledger(self) -> list[dict[str, Any]]:
+        """One mapping a message, read on first use (a torn line is left out)."""
+        return _json_lines(self.folder / "ledger.jsonl", [])
+
+    def metrics_frame(self) -> pandas.DataFrame:
+        """One row a round: every plain number of ``metrics.jsonl``, timings as ``seconds.<what>``. Needs pandas."""
+        rows = []
+        for entry in self.rounds:
+            row = {k: v for k, v in entry.items() if not isinstance(v, list | dict)}
+            seconds = entry.get("seconds")
+            row.update({f"seconds.{k}": v for k, v in (seconds if isinstance(seconds, dict) else {}).items()})
+            rows.append(row)
+        return _frame(rows)
+
+    def clients_frame(self) -> pandas.DataFrame:
+        """One row a client and round: accuracy, weight, losses, firing rate. Needs pandas."""
+        return _frame([{"round": e.get("round"), **c} for e in self.rounds for c in e.get("clients") or []])
+
+    def ledger_frame(self) -> pandas.DataFrame:
+        """One row a message. Needs pandas."""
+        return _frame(self.ledger)
+
+    def _told(self, key: str) -> Any:
+        """What the result, else the config says of ``key``; a config table stands for its ``name``."""
+        for source in (self.result or {}, self.config, _inside(self.config, "run") or {}):
+            value = source.get(key) if isinstance(source, Mapping) else None
+            if isinstance(value, dict) and key != "partition":
+                value = value.get("name")
+            if value is not None:
+                return value
+        return None
+
+
+def load_run(path: Path | str) -> Run:
+    """Read a run folder, or a single result JSON file.
+
+    A run in progress, a missing optional file and a torn last line (the writer died, or is writing right now) are
+    no errors: what can be read is read, and ``Run.problems`` names the rest.
+
+    Raises:
+        ReportError: the path does not exist, or holds none of the files that make it a run.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ReportError(f"run folder '{path}' does not exist; give the folder that 'spikefed run' printed")
+    if path.is_file():
+        return _load_result_file(path)
+    if not any((path / name).is_file() for name in EVIDENCE):
+        raise ReportError(
+            f"'{path}' is no run folder: it has neither {EVIDENCE[0]} nor {EVIDENCE[1]} nor {EVIDENCE[2]}; "
+            "give the folder that 'spikefed run' printed"
+        )
+    problems: list[str] = []
+    rounds: dict[int, dict[str, Any]] = {}
+    for entry in _json_lines(path / "metrics.jsonl", problems):
+        if isinstance(entry.get("round"), int):
+            rounds[entry["round"]] = entry
+    return Run(
+        folder=path,
+        config=_toml(path / "config.toml", problems),
+        provenance=_json(path / "provenance.json", problems) or {},
+        rounds=[rounds[number] for number in sorted(rounds)],
+        result=_json(path / "result.json", problems),
+        problems=tuple(problems),
+    )
+
+
+def _load_result_file(path: Path) -> Run:
+    problems: list[str] = []
+    result = _json(path, problems)
+    if result is None or not isinstance(result.get("curve"), list):
+        raise ReportError(f"'{path}' is no result file: it has no 'curve'; give a run folder or its result.json")
+    totals = ("upstream_bytes", "downstream_bytes", "paper_upstream_bytes", "text_upstream_bytes")
+    rounds = [
+        {"round": p.get("round"), "server_accuracy": p.get("accuracy"), **{f"{k}_total": p.get(k) for k in totals}}
+        for p in result["curve"]
+        if isinstance(p, dict)
+    ]
+    config = result.get("config")
+    provenance = result.get("provenance")
+    return Run(
+        path,
+        config if isinstance(config, dict) else {},
+        provenance if isinstance(provenance, dict) else {},
+        rounds,
+        result,
+        tuple(problems),
+    )
+
+
+def _json_lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    out = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict):
+            out.append(entry)
+        else:
+            where = "the last line" if number == len(lines) else f"line {number}"
+            problems.append(f"{where} of {path.name} is torn and was left out")
+    return out
+
+
+def _json(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        value = None
+    if isinstance(value, dict):
+        return value
+    problems.append(f"{path.name} cannot be read and was left out")
+    return None
+
+
+def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
+    if not path.is_file():
+        problems.append("config.toml is missing, so runs are told apart by their names only")
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        problems.append("config.toml cannot be read and was left out")
+        return {}
+
+
+def _inside(mapping: Mapping[str, Any], *keys: str) -> Any:
+    value: Any = mapping
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
+
+
+def number(value: Any) -> float | None:
+    """The value as a finite float, or None: files may hold null, NaN, or text."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _frame(rows: list[dict[str, Any]]) -> pandas.DataFrame:
+    try:
+        import pandas
+    except ImportError as error:
+        raise ReportError("data frames need pandas, which is not installed; run: pip install pandas") from error
+    return pandas.DataFrame(rows)

@@ -1,0 +1,115 @@
+"""Numbers and tables as a reader sees them: decimal bytes, percent, and accessible HTML tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+ABSENT = "–"
+
+
+def bytes_text(count: float | None) -> str:
+    """Decimal units (1 MB = 1e6 B), three significant digits: ``"873 kB"``, ``"1.73 MB"``."""
+    if count is None:
+        return ABSENT
+    if abs(count) < 999.5:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        count /= 1000
+        if abs(count) < 999.5 or unit == "TB":
+            break
+    digits = 2 if abs(count) < 9.995 else 1 if abs(count) < 99.95 else 0
+    return f"{count:.{digits}f} {unit}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """``0.813`` as ``"81.3 %"`` with a no-break space."""
+    return ABSENT if value is None else f"{100 * value:.{digits}f}\u00a0%"
+
+
+def target_text(value: float) -> str:
+    """A target without needless digits: ``"82 %"``, ``"82.5 %"``."""
+    return f"{100 * value:.4g}\u00a0%"
+
+
+def times(value: float | None) -> str:
+    """A ratio: ``"170 ×"``, ``"1.79 ×"``."""
+    if value is None:
+        return ABSENT
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f}\u00a0×"
+
+
+def duration(seconds: float | None) -> str:
+    """``"48 s"``, ``"3 min 20 s"``, ``"2 h 05 min"``."""
+    if seconds is None:
+        return ABSENT
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text, the value it sorts and exports by, a tooltip, and a class."""
+
+    text: str
+    value: float | str | None = None
+    note: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    numeric: bool = True
+    note: str = ""
+
+
+def table(name: str, caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell | str]]) -> str:
+    """A table with caption, scoped headers and the sort value of each cell; the page's script makes it sortable."""
+    head = "".join(
+        f'<th scope="col"{_class("num" if c.numeric else "")}{_attr("title", c.note)}>{escape(c.title)}</th>'
+        for c in columns
+    )
+    body = "".join(f"<tr>{_row(columns, row)}</tr>\n" for row in rows)
+    return (
+        f'<div class="table-block" data-table="{escape(name)}"><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{escape(caption)}"><table><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div></div>"
+    )
+
+
+def _row(columns: Sequence[Column], row: Sequence[Cell | str]) -> str:
+    out = []
+    for place, (column, item) in enumerate(zip(columns, row, strict=True)):
+        cell = item if isinstance(item, Cell) else Cell(item)
+        tag, scope = ("th", ' scope="row"') if place == 0 else ("td", "")
+        css = " ".join(filter(None, ["num" if column.numeric else "", cell.kind]))
+        sort = "" if cell.value is None else f' data-value="{escape(str(cell.value))}"'
+        out.append(f"<{tag}{scope}{_class(css)}{sort}{_attr('title', cell.note)}>{cell_html(cell)}</{tag}>")
+    return "".join(out)
+
+
+def cell_html(cell: Cell) -> str:
+    """A cell's content; a trailing ``± ...`` is set small."""
+    head, mark, tail = cell.text.partition(" ± ")
+    return escape(head) + (f" <small>± {escape(tail)}</small>" if mark else "")
+
+
+def _class(css: str) -> str:
+    return f' class="{escape(css)}"' if css else ""
+
+
+def _attr(name: str, value: str) -> str:
+    return f' {name}="{escape(value)}"' if value else ""

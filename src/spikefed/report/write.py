@@ -1,0 +1,169 @@
+"""Put the report together: one HTML file that needs nothing else and asks nobody for anything."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+from spikefed.errors import ReportError
+from spikefed.report import sections
+from spikefed.report.groups import Group, group_runs, method_name
+from spikefed.report.payload import payload, to_json
+from spikefed.report.runs import Run, load_run
+from spikefed.report.targets import TargetRow, default_targets, target_rows
+from spikefed.report.text import plural
+
+SCRIPTS = ("core.js", "tables.js", "figures.js", "inside.js", "main.js")
+
+
+def write_report(
+    runs: Sequence[Path | str], out: Path | str, targets: Sequence[float] | None = None, title: str | None = None
+) -> Path:
+    """Write one offline HTML report over run folders, grouped by config, with bands over seeds.
+
+    Args:
+        runs: run folders (finished or in progress) or result files; at least one.
+        out: the file to write; it appears whole or not at all.
+        targets: server accuracies in (0, 1] of the byte table; by default two or three whole percents of the curves.
+        title: the page's heading.
+
+    Returns:
+        ``out`` as a path.
+
+    Raises:
+        ReportError: no runs are given, a folder is no run, or a target is no accuracy.
+    """
+    if not runs:
+        raise ReportError("a report needs at least one run folder; give the folders that 'spikefed run' printed")
+    for target in targets or []:
+        if not 0.0 < target <= 1.0:
+            raise ReportError(f"target {target:g} is no accuracy; give fractions above 0 and up to 1, such as 0.82")
+    folders = list(dict.fromkeys(Path(r).resolve() for r in runs))
+    page = render([load_run(folder) for folder in folders], targets, title)
+    out = Path(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _write(out, page)
+    except OSError as error:
+        raise ReportError(f"report '{out}' cannot be written: {error.strerror or error}; give another --out") from error
+    return out
+
+
+def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: str | None = None) -> str:
+    """The report as one HTML text."""
+    groups = group_runs(runs)
+    rows: list[TargetRow] = []
+    parts: dict[str, list[str]] = {"SUMMARY": [], "TARGETS": [], "RUNS": [], "CODECS": [], "CONFIGS": []}
+    settings = list(dict.fromkeys(g.setting for g in groups))
+    for place, setting in enumerate(settings):
+        mine = [g for g in groups if g.setting == setting]
+        found = target_rows(mine, sorted(targets) if targets else default_targets(mine))
+        rows += found
+        summary = (
+            f'<p class="lede">{escape(sections.headline(mine, found))}</p><dl class="cards">'
+            f"{sections.cards(mine, found)}</dl>"
+        )
+        for name, html in (
+            ("SUMMARY", summary),
+            ("TARGETS", sections.targets_table(place, found) + sections.printed_table(setting)),
+            ("RUNS", sections.runs_table(place, mine)),
+            ("CODECS", sections.codec_table(place, mine)),
+            ("CONFIGS", sections.configs(mine)),
+        ):
+            parts[name].append(_for_setting(place, html))
+    from spikefed import __version__
+
+    now = datetime.now().astimezone()
+    fields = {
+        "TITLE": escape(title or default_title(groups)),
+        "SUBTITLE": escape(_subtitle(runs, groups)),
+        "SETTINGS": _setting_picker([s.label for s in settings]),
+        "STYLE": asset("style.css") + "\n" + sections.swatches(groups),
+        "MOTIF": _motif(),
+        "MADE": f'<time datetime="{now:%Y-%m-%dT%H:%M%z}">{now:%d %B %Y, %H:%M}</time>',
+        "VERSION": escape(__version__),
+        "DATA": to_json(payload(groups, rows)),
+        "PLOTLY": plotly_js(),
+        "SCRIPT": "\n".join(asset(name) for name in SCRIPTS),
+        **{name: "\n".join(html) for name, html in parts.items()},
+    }
+    return fill(asset("report.html"), fields)
+
+
+def default_title(groups: Sequence[Group]) -> str:
+    """What is compared, on what."""
+    methods = list(dict.fromkeys(method_name(g.method) for g in groups))
+    datasets = list(dict.fromkeys(g.setting.dataset for g in groups))
+    head = " and ".join(filter(None, [", ".join(methods[:-1]), methods[-1]]))
+    return f"{head} on {' and '.join(filter(None, [', '.join(datasets[:-1]), datasets[-1]]))}"
+
+
+def fill(template: str, fields: dict[str, str]) -> str:
+    """Replace each ``{{NAME}}``. Values are not looked at again, so a value may hold braces."""
+    out = []
+    for piece in template.split("{{"):
+        name, closed, rest = piece.partition("}}")
+        out.append(fields[name] + rest if closed and name in fields else ("{{" + piece if out else piece))
+    return "".join(out)
+
+
+@cache
+def asset(name: str) -> str:
+    """A file of the page folder."""
+    return (resources.files("spikefed.report") / "page" / name).read_text(encoding="utf-8")
+
+
+@cache
+def plotly_js() -> str:
+    """The plotting library's script as the installed plotly package ships it (MIT licence, kept in its head)."""
+    return (resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def _for_setting(place: int, html: str) -> str:
+    hidden = "" if place == 0 else " hidden"
+    return f'<div class="for-setting" data-setting="{place}"{hidden}>{html}</div>' if html else ""
+
+
+def _setting_picker(labels: Sequence[str]) -> str:
+    if len(labels) == 1:
+        return f'<p class="setting-name">{escape(labels[0])}</p>'
+    options = "".join(f'<option value="{i}">{escape(label)}</option>' for i, label in enumerate(labels))
+    return f'<label class="picker">Compared on <select id="setting">{options}</select></label>'
+
+
+def _subtitle(runs: Sequence[Run], groups: Sequence[Group]) -> str:
+    open_runs = sum(not run.finished for run in runs)
+    parts = [plural(len(runs), "run"), plural(len(groups), "configuration")]
+    if open_runs:
+        parts.append(f"{open_runs} still in progress")
+    return ", ".join(parts)
+
+
+def _motif() -> str:
+    """The header's ornament: a raster of spikes, the same on every page."""
+    rng = random.Random(2216)
+    ticks = []
+    for row in range(14):
+        rate = 0.08 + 0.3 * rng.random()
+        ticks += [f"M{8 * step + 4} {9 * row + 2}v5" for step in range(60) if rng.random() < rate]
+    attributes = 'class="motif" viewBox="0 0 480 126" aria-hidden="true" focusable="false"'
+    return f'<svg {attributes}><path d="{"".join(ticks)}"/></svg>'
+
+
+def _write(out: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

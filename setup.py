@@ -61,4 +61,7 @@ class PlatformWheel(bdist_wheel):
 
 native = Extension("spikefed._native", sources=SOURCES, depends=HEADERS, language="c++", optional=True)
 build = bool(SOURCES) and os.environ.get("SPIKEFED_BUILD_NATIVE", "1") != "0"
-setup(ext_modules=[native] if build else [], cmdclass={"build_ext": BuildNative, "bdist_wheel": PlatformWheel} if build else {})
+setup(
+    ext_modules=[native] if build else [],
+    cmdclass={"build_ext": BuildNative, "bdist_wheel": PlatformWheel} if build else {},
+)

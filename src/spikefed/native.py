@@ -47,7 +47,18 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     return loaded, ""
 
 
-def address(lib: ctypes.CDLL, name: str) -> int:
-    """Address of function ``name`` as an integer, 0 if ``lib`` (or a library it depends on) has none."""
-    function = getattr(lib, name, None)
-    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0
+def lend_threads(lib: ctypes.CDLL) -> bool:
+    """Give the library the OpenMP pool that torch has loaded; without one (other platforms) it stays on one thread."""
+    import torch
+
+    folder = Path(torch.__file__).parent / "lib"
+    functions = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+    for name in ("libtorch_cpu.so", "libtorch.so"):
+        try:  # already loaded: this only opens a handle, whose look-up goes through the libraries it depends on
+            runtime = ctypes.CDLL(str(folder / name))
+            found = [ctypes.cast(getattr(runtime, f), ctypes.c_void_p) for f in functions]
+        except (OSError, AttributeError):
+            continue
+        lib.spikefed_borrow_threads(*found)
+        return True
+    return False

@@ -16,7 +16,7 @@ def _from_environment() -> Mode:
     mode = os.environ.get("SPIKEFED_KERNELS", "auto")
     if mode not in _MODES:
         raise ConfigError(f"environment variable SPIKEFED_KERNELS is '{mode}'; set it to one of {', '.join(_MODES)}")
-    return mode
+    return mode  # type: ignore[return-value]
 
 
 _mode: Mode | None = None

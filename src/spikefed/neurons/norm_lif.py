@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spikefed.errors import ConfigError
+from spikefed.neurons import fused
 from spikefed.neurons.functional import lif
+from spikefed.neurons.kernels import kernels
 from spikefed.neurons.parameters import LIFParameters
 
 Norm = Literal["none", "bn", "tdbn", "bntt"]
@@ -51,8 +53,8 @@ def norm_lif(
     The variance is the biased one, as in torch's BatchNorm; the running variance takes the unbiased one.
 
     Args:
-        x: ``[T*B, C, H, W]`` or ``[T*B, F]``, time-major (row t*B + b). With ``repeat``: ``[B, C, H, W]`` or ``[B, F]``,
-            the same current at every step (first layer under direct coding), not materialised T times by fast kernels.
+        x: ``[T*B, C, H, W]`` or ``[T*B, F]``, time-major (row t*B + b). With ``repeat``: ``[B, C, H, W]`` or ``[B, F]``, the
+            same current at every step (first layer under direct coding), not materialised T times by fast kernels.
         p: the neuron.
         steps: T, at least 1.
         norm: which normalisation.
@@ -74,7 +76,9 @@ def norm_lif(
     options = {"steps": steps, "norm": norm, "weight": weight, "bias": bias, "running_mean": running_mean,
                "running_var": running_var, "training": training, "pool": pool, "repeat": repeat}  # fmt: skip
     check_norm_lif(x, **options)
-    return norm_lif_reference(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
+    fast = kernels() == "auto" and fused.suits(x, weight, bias, running_mean, running_var)
+    run = fused.norm_lif_native if fast else norm_lif_reference
+    return run(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
 
 
 def norm_lif_reference(
@@ -164,6 +168,8 @@ def check_norm_lif(
         raise ConfigError(f"unknown norm '{norm}'; use one of none, bn, tdbn, bntt")
     if pool and x.dim() != 4:
         raise ConfigError(f"norm_lif cannot pool an input of shape {tuple(x.shape)}; pooling needs [T*B, C, H, W]")
+    if pool and min(x.shape[2:]) < 2:
+        raise ConfigError(f"norm_lif cannot pool maps of {x.shape[2]}x{x.shape[3]}; 2x2 pooling needs at least 2x2")
     wanted = (steps, x.shape[1]) if norm == "bntt" else (x.shape[1],)
     tensors = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
     for name, tensor in tensors.items():

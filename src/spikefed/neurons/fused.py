@@ -1,0 +1,200 @@
+"""The native path of ``norm_lif``: one C++ kernel for normalisation, LIF over all steps and pool, forward and backward.
+
+Saved for backward: the input (a convolution's output) and the per-channel statistics, nothing else; membranes are recomputed.
+Results repeat bit for bit, on any number of threads. The reference is ``norm_lif_reference``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_float, c_int32, c_int64, c_void_p
+from functools import cache, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spikefed import native
+from spikefed.neurons.parameters import LIFParameters
+
+_POINTERS = ("x", "out", "grad_out", "grad_x", "weight", "bias", "running_mean", "running_var", "mean", "rstd",
+             "grad_weight", "grad_bias", "window", "nonzero")  # fmt: skip
+_SIZES = ("steps", "rows", "channels", "height", "width")
+_FLAGS = ("dtype", "norm", "batch_statistics", "pool", "repeat", "soft", "surrogate", "detach_reset", "threads")
+_NUMBERS = ("decay", "theta", "fire", "gain", "scale", "eps", "momentum", "surrogate_a", "surrogate_b")
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+_NORMS = {"none": 0, "bn": 1, "tdbn": 1, "bntt": 2}
+
+
+class Arguments(ctypes.Structure):
+    """Mirror of ``struct NormLif`` in native/norm_lif.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in _POINTERS),
+        *((name, c_int64) for name in _SIZES),
+        *((name, c_int32) for name in _FLAGS),
+        *((name, c_float) for name in _NUMBERS),
+    ]
+
+
+@cache
+def _prepared() -> ctypes.CDLL | None:
+    """The library with signatures set and torch's thread pool lent to it."""
+    lib = native.library()
+    if lib is None:
+        return None
+    for name in ("spikefed_norm_lif_forward", "spikefed_norm_lif_backward"):
+        function = getattr(lib, name)
+        function.argtypes, function.restype = [ctypes.POINTER(Arguments)], None
+    lib.spikefed_norm_lif_size.restype = c_int64
+    if lib.spikefed_norm_lif_size() != ctypes.sizeof(Arguments):
+        return None
+    native.lend_threads(lib)
+    return lib
+
+
+def library() -> ctypes.CDLL | None:
+    """The native library ready for use, or ``None`` (see ``spikefed.native.why_not``)."""
+    return _prepared() if native.library() is not None else None
+
+
+@lru_cache(maxsize=256)
+def smallest_that_fires(p: LIFParameters) -> float:
+    """The smallest float32 potential at which the reference fires; comparing with it gives the same spikes bit for bit."""
+    u = torch.tensor(p.v_threshold, dtype=torch.float32)
+    up, down = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+
+    def fires(v: Tensor) -> bool:
+        x = v - p.v_threshold if p.kind == "hard" else v / p.v_threshold - 1
+        return bool(x > 0) if p.strict else bool(x >= 0)
+
+    while fires(u):
+        u = torch.nextafter(u, down)
+    while not fires(u):
+        u = torch.nextafter(u, up)
+    return u.item()
+
+
+def suits(x: Tensor, *state: Tensor | None) -> bool:
+    """Whether the native kernel can take these tensors; if not the reference does."""
+    if x.device.type != "cpu" or x.dtype not in _DTYPES or x.numel() == 0 or library() is None:
+        return False
+    if torch._C._functorch.maybe_current_level() is not None:  # inside torch.func transforms
+        return False
+    return all(s is None or (s.dtype == torch.float32 and s.is_contiguous() and s.device.type == "cpu") for s in state)
+
+
+def norm_lif_native(
+    x: Tensor,
+    p: LIFParameters,
+    *,
+    steps: int,
+    norm: str,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    alpha: float,
+    pool: bool,
+    repeat: bool,
+) -> Tensor:
+    """``norm_lif`` on the native kernel; same arguments, see there. Call only if :func:`suits`."""
+    if x.dim() == 4 and (norm != "none" or pool or not x.is_contiguous()):
+        x = x.contiguous(memory_format=torch.channels_last)
+    elif x.dim() == 2:
+        x = x.contiguous()
+    options = {
+        "norm": norm,
+        "scale": alpha * p.v_threshold if norm == "tdbn" else 1.0,
+        "batch_statistics": norm != "none" and (training or running_mean is None),
+        "running": (running_mean, running_var) if training or running_mean is not None else (None, None),
+        "momentum": momentum,
+        "eps": eps,
+        "pool": pool,
+        "repeat": repeat,
+    }
+    return _NormLIF.apply(x, weight, bias, p, steps, options)  # type: ignore[return-value]
+
+
+def _arguments(x: Tensor, p: LIFParameters, steps: int, o: dict[str, Any]) -> Arguments:
+    a = Arguments()
+    a.steps, a.repeat = steps, o["repeat"]
+    images = x.shape[0] if o["repeat"] else x.shape[0] // steps
+    if x.dim() == 4:
+        a.channels, a.height, a.width = x.shape[1:]
+        a.rows = images * a.height * a.width
+    else:
+        a.channels, a.rows = x.shape[1], images
+    if o["norm"] == "none" and not o["pool"]:  # channels do not matter: one long row of numbers per step
+        a.rows, a.channels = a.rows * a.channels, 1
+    a.dtype, a.norm, a.pool = _DTYPES[x.dtype], _NORMS[o["norm"]], o["pool"]
+    a.batch_statistics = o["batch_statistics"]
+    a.soft, a.detach_reset, a.threads = p.kind == "soft", p.detach_reset, torch.get_num_threads()
+    a.decay, a.theta, a.fire, a.gain = p.decay, p.v_threshold, smallest_that_fires(p), p.gain
+    a.scale, a.eps, a.momentum = o["scale"], o["eps"], o["momentum"]
+    a.surrogate = p.surrogate.code
+    a.surrogate_a, a.surrogate_b = p.surrogate.constants()
+    return a
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
+
+
+class _NormLIF(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx, x: Tensor, weight: Tensor | None, bias: Tensor | None, p: LIFParameters, steps: int, o: dict
+    ) -> Tensor:
+        lib = library()
+        assert lib is not None
+        a = _arguments(x, p, steps, o)
+        shape = [x.shape[0] * (steps if o["repeat"] else 1), *x.shape[1:]]
+        if o["pool"]:
+            shape[2:] = [side // 2 for side in shape[2:]]
+        channels_last = (
+            x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and (o["norm"] != "none" or o["pool"])
+        )
+        form = torch.channels_last if channels_last else _layout(x)
+        out = torch.empty(shape, dtype=x.dtype, memory_format=form)
+        groups = 0 if o["norm"] == "none" else steps if o["norm"] == "bntt" else 1
+        statistics = torch.empty(2, groups, x.shape[1])
+        nonzero = c_int64(0)
+        a.x, a.out, a.weight, a.bias = x.data_ptr(), out.data_ptr(), _pointer(weight), _pointer(bias)
+        a.running_mean, a.running_var = map(_pointer, o["running"])
+        a.mean, a.rstd = statistics.data_ptr(), statistics[1].data_ptr()
+        a.nonzero = ctypes.addressof(nonzero)
+        lib.spikefed_norm_lif_forward(a)
+        ctx.save_for_backward(x, weight, bias, statistics)
+        ctx.p, ctx.steps, ctx.options, ctx.form = p, steps, o, form
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, statistics = ctx.saved_tensors
+        lib = library()
+        assert lib is not None
+        a = _arguments(x, ctx.p, ctx.steps, ctx.options)
+        upstream = grads[0].to(x.dtype).contiguous(memory_format=ctx.form)
+        grad_x = torch.empty_like(x)
+        grad_weight = torch.empty_like(weight) if weight is not None and ctx.needs_input_grad[1] else None
+        grad_bias = torch.empty_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        a.x, a.grad_out, a.grad_x = x.data_ptr(), upstream.data_ptr(), grad_x.data_ptr()
+        a.weight, a.bias, a.mean, a.rstd = (
+            _pointer(weight),
+            _pointer(bias),
+            statistics.data_ptr(),
+            statistics[1].data_ptr(),
+        )
+        a.grad_weight, a.grad_bias = _pointer(grad_weight), _pointer(grad_bias)
+        lib.spikefed_norm_lif_backward(a)
+        return grad_x, grad_weight, grad_bias, None, None, None

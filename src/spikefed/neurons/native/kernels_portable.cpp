@@ -1,0 +1,9 @@
+// Kernels compiled for: portable.
+#include "common.h"
+#include "norm_lif.h"
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#define SPIKEFED_VARIANT portable
+#include "variant.inl"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -29,8 +30,8 @@ class NetworkInfo:
         neuron: LIF of every layer, the readout included.
         norm: normalisation of the hidden layers.
         coding: input coding.
-        bias: biases in every layer; else only where no norm with a shift follows and ``readout_bias`` allows.
-        readout_bias: a bias in the last layer.
+        bias: ``all`` layers, ``none``, or ``auto``: those that no norm follows.
+        readout_norm: a spiking readout is normalised like the hidden layers.
         xavier_gain: gain of the Xavier uniform initial weights; None for +-1 / sqrt(fan_in).
         pixels: range of input pixels that the paper's coding expects: ``unit`` [0, 1] or ``signed`` [-1, 1].
     """
@@ -42,8 +43,8 @@ class NetworkInfo:
     neuron: LIFParameters
     norm: str
     coding: str
-    bias: bool
-    readout_bias: bool
+    bias: Literal["all", "none", "auto"]
+    readout_norm: bool
     xavier_gain: float | None
     pixels: str
 
@@ -67,8 +68,8 @@ _ZOO = (
         neuron=LIFParameters(kind="hard", decay=0.1, v_threshold=0.25, surrogate=Rectangle(1.0)),
         norm="none",
         coding="bernoulli",
-        bias=True,
-        readout_bias=True,
+        bias="all",
+        readout_norm=False,
         xavier_gain=None,
         pixels="unit",
     ),
@@ -80,8 +81,8 @@ _ZOO = (
         neuron=LIFParameters(kind="soft", decay=0.95, v_threshold=1.0, surrogate=Triangle(0.3), detach_reset=True),
         norm="bntt",
         coding="poisson",
-        bias=False,
-        readout_bias=False,
+        bias="none",
+        readout_norm=False,
         xavier_gain=2.0,
         pixels="signed",
     ),
@@ -93,8 +94,8 @@ _ZOO = (
         neuron=LIFParameters(kind="hard", decay=0.5, v_threshold=1.0, surrogate=Rectangle(1.0)),
         norm="bn",
         coding="direct",
-        bias=False,
-        readout_bias=True,
+        bias="auto",
+        readout_norm=True,
         xavier_gain=None,
         pixels="unit",
     ),
@@ -128,7 +129,8 @@ def build(
         input_shape: ``(C, H, W)``.
         classes: number of outputs, at least 2.
         steps: T, at least 1.
-        norm: ``none``, ``bn``, ``tdbn`` or ``bntt``; the network's own when None. The readout layer has none.
+        norm: ``none``, ``bn``, ``tdbn`` or ``bntt``; the network's own when None. Under it the readout of
+            ``small`` is normalised too (silent at the start otherwise), those of the papers' networks are not.
         coding: ``direct``, ``bernoulli``, ``poisson`` or an encoder; the network's own when None.
         neuron: LIF of all layers; the network's own when None.
         readout: ``spike`` or ``current``.
@@ -150,9 +152,10 @@ def build(
     layers = []
     for plan in plans:
         last = plan is plans[-1]
-        layer_norm = None if last else make_norm(norm, plan.map_shape[0], steps=steps)
+        normed = not last or (info.readout_norm and readout == "spike")
+        layer_norm = make_norm(norm, plan.map_shape[0], steps=steps) if normed else None
         layer_neuron = None if last and readout == "current" else neuron or info.neuron
-        bias = _has_bias(info, last, layer_norm is not None)
+        bias = info.bias == "all" or (info.bias == "auto" and layer_norm is None)
         layers.append(SpikingLayer(plan, bias=bias, norm=layer_norm, neuron=layer_neuron))
     net = SpikingNetwork(
         name, input_shape, layers, steps=steps, encoder=encoder(info.coding if coding is None else coding)
@@ -183,18 +186,11 @@ def ann_twin(
     for plan in plans:
         last = plan is plans[-1]
         layer_norm = None if last or norm == "none" else make_norm("bn", plan.map_shape[0], steps=1)
-        bias = _has_bias(info, last, layer_norm is not None)
+        bias = info.bias == "all" or (info.bias == "auto" and layer_norm is None)
         layers.append(ReLULayer(plan, bias=bias, norm=layer_norm, rectify=not last))
     net = ANNNetwork(name, input_shape, layers)
     initialise(net, _generator(seed, generator), info.xavier_gain)
     return net
-
-
-def _has_bias(info: NetworkInfo, last: bool, normed: bool) -> bool:
-    """Biases as the paper has them; in a network of our own where nothing else shifts the current."""
-    if info.bias:
-        return True
-    return info.readout_bias and (last or not normed)
 
 
 def _generator(seed: int, generator: torch.Generator | None) -> torch.Generator:
@@ -205,7 +201,7 @@ def _lookup(name: str) -> NetworkInfo:
     if name in _BY_NAME:
         return _BY_NAME[name]
     if name[:1].isdigit():
-        return NetworkInfo(**{**vars(_BY_NAME["small"]), "name": name, "layout": lambda _: name})
+        return replace(_BY_NAME["small"], name=name, layout=lambda _: name)
     near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.4)
     hint = (
         f"did you mean '{near[0]}'?" if near else f"use one of {', '.join(_BY_NAME)}, or a layout like 32C3-AP2-128FC"

@@ -1,0 +1,121 @@
+"""What a codec is, and the registry that finds one by its name or by the number in a header."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from spikefed.errors import PacketError
+from spikefed.wire.header import NO_REFERENCE
+from spikefed.wire.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What a codec remembers between two packets of one stream; immutable, equal at both ends.
+
+    Attributes:
+        shared: arrays that both ends hold; their bytes make the ``id``.
+        private: arrays only the sender has (error feedback); never part of the id.
+    """
+
+    shared: Mapping[str, np.ndarray] = field(default_factory=dict)
+    private: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def id(self) -> bytes:
+        """First 8 bytes of the SHA-256 of the shared arrays, in the order of their names."""
+        digest = hashlib.sha256()
+        for name in sorted(self.shared):
+            digest.update(name.encode() + b"\0")
+            digest.update(np.ascontiguousarray(self.shared[name]).data)
+        return digest.digest()[:8]
+
+
+class Codec(ABC):
+    """Content to payload and back. Codecs are stateless objects: what is remembered travels in a ``Memory``.
+
+    Class attributes:
+        name, number: how configs and headers name it.
+        kind: of the content (``"spikes"``, ``"weights"``, ...).
+        lossless: decode(encode(x)) == x, bit for bit.
+        uses_side: wants the newest content of the other direction as side information.
+    """
+
+    name: ClassVar[str]
+    number: ClassVar[int]
+    kind: ClassVar[str]
+    description: ClassVar[str]
+    lossless: ClassVar[bool] = True
+    uses_side: ClassVar[bool] = False
+
+    @abstractmethod
+    def encode(self, content: Any, plan: Plan, memory: Memory | None, side: Any) -> tuple[bytes, Memory | None]:
+        """Return the payload and what to remember once the packet has been accepted (None: nothing)."""
+
+    @abstractmethod
+    def decode(self, payload: memoryview, plan: Plan, memory: Memory | None, side: Any) -> tuple[Any, Memory | None]:
+        """Return the content and what to remember. Raises PacketError when the payload cannot be of this plan."""
+
+
+@dataclass(frozen=True)
+class CodecInfo:
+    """One line of ``spikefed list codecs``."""
+
+    name: str
+    kind: str
+    number: int
+    lossless: bool
+    description: str
+
+
+_BY_KEY: dict[tuple[str, str], Codec] = {}
+_BY_NUMBER: dict[int, Codec] = {}
+
+
+def register(codec: Codec) -> Codec:
+    """Add a codec; its (kind, name) and its number must be free."""
+    key = (codec.kind, codec.name)
+    if key in _BY_KEY or codec.number in _BY_NUMBER:
+        raise ValueError(f"codec {key} or number {codec.number} is already registered")
+    _BY_KEY[key] = _BY_NUMBER[codec.number] = codec
+    return codec
+
+
+def codecs(kind: str | None = None) -> list[CodecInfo]:
+    """All registered codecs (of one kind), by number."""
+    found: Iterable[Codec] = (_BY_NUMBER[number] for number in sorted(_BY_NUMBER))
+    return [CodecInfo(c.name, c.kind, c.number, c.lossless, c.description) for c in found if kind in (None, c.kind)]
+
+
+def find(kind: str, name: str) -> Codec:
+    """The codec of this name for this kind. Raises PacketError naming those there are."""
+    codec = _BY_KEY.get((kind, name))
+    if codec is None:
+        names = ", ".join(info.name for info in codecs(kind)) or "none"
+        raise PacketError("codec", f"no codec '{name}' for {kind}; there is: {names}")
+    return codec
+
+
+def by_number(number: int, plan: Plan) -> Codec:
+    """The codec a header names, if the plan allows it."""
+    codec = _BY_NUMBER.get(number)
+    if codec is None:
+        raise PacketError("codec", f"unknown codec number {number}")
+    if codec.kind != plan.kind or (plan.codecs is not None and codec.name not in plan.codecs):
+        raise PacketError("codec", f"'{codec.name}' (for {codec.kind}) is not allowed for this {plan.kind} packet")
+    return codec
+
+
+def reference_id(memory: Memory | None, side_id: bytes | None) -> bytes:
+    """The 8 bytes that name what a payload was coded against: the stream's memory and the side information."""
+    if memory is None and side_id is None:
+        return NO_REFERENCE
+    joined = (memory.id if memory is not None else NO_REFERENCE) + (side_id if side_id is not None else NO_REFERENCE)
+    return hashlib.sha256(joined).digest()[:8]

@@ -1,0 +1,34 @@
+"""Memories of a stream as entries of a flat dict (checkpoints) and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spikefed.wire.codec import Memory
+
+
+def pack_memories(state: dict[str, Any], prefix: str, memories: list[Memory], base: Memory | None) -> None:
+    """Add the memories under ``prefix.<index>.shared|private.<name>`` and which of them is the base."""
+    state[f"{prefix}.count"] = len(memories)
+    state[f"{prefix}.base"] = next((i for i, memory in enumerate(memories) if memory is base), -1)
+    for index, memory in enumerate(memories):
+        for part in ("shared", "private"):
+            for name, array in getattr(memory, part).items():
+                state[f"{prefix}.{index}.{part}.{name}"] = array
+
+
+def unpack_memories(state: dict[str, Any], prefix: str) -> tuple[list[Memory], Memory | None]:
+    """Inverse of ``pack_memories``."""
+    memories = []
+    for index in range(int(state[f"{prefix}.count"])):
+        parts: dict[str, dict[str, np.ndarray]] = {"shared": {}, "private": {}}
+        for part, arrays in parts.items():
+            start = f"{prefix}.{index}.{part}."
+            for key, value in state.items():
+                if key.startswith(start):
+                    arrays[key[len(start) :]] = np.asarray(value)
+        memories.append(Memory(parts["shared"], parts["private"]))
+    base = int(state[f"{prefix}.base"])
+    return memories, memories[base] if base >= 0 else None

@@ -1,0 +1,146 @@
+"""What a receiver expects. A packet is compared with its plan before a byte of memory is set aside for its content."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from spikefed.errors import PacketError
+from spikefed.wire.header import EVERYONE, HEADER_BYTES, Header
+
+TENSOR_DTYPES = ("float32", "float64", "float16", "int64", "int32", "uint8", "bool")
+SLACK_BYTES = 64  # above the plain payload: what a codec that fell back to it may add
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and dtype of one tensor; both ends know the list, so no name ever travels."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * np.dtype(self.dtype).itemsize
+
+
+def tensor_specs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+    """The specs of a dict of numpy arrays or torch tensors, in the dict's own order (that of ``state_dict()``)."""
+    specs = []
+    for name, tensor in tensors.items():
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in TENSOR_DTYPES:
+            raise PacketError("tensors", f"'{name}' has dtype {dtype}; use one of {', '.join(TENSOR_DTYPES)}")
+        specs.append(TensorSpec(name, tuple(int(size) for size in tensor.shape), dtype))
+    return tuple(specs)
+
+
+def layout_id(tensors: tuple[TensorSpec, ...]) -> bytes:
+    """32 bytes naming a tensor table: SHA-256 of ``name|dtype|d0,d1,...`` lines in order (docs/wire-format.md)."""
+    lines = (f"{spec.name}|{spec.dtype}|{','.join(map(str, spec.shape))}\n" for spec in tensors)
+    return hashlib.sha256("".join(lines).encode()).digest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The one packet a receiver is willing to take.
+
+    Attributes:
+        kind, direction, round, shape, content_id: must equal the header's fields.
+        client: sender (up) or receiver (down); None takes any.
+        tensors: for weights, the table both ends know.
+        codecs: names of the codecs that may be used; None = any codec of the kind.
+        max_packet_bytes: longest packet looked at.
+        finite: refuse NaN and infinity in float tensors (a diverged or hostile client would poison the mean).
+        levels: for counts and quantised probabilities, the number of levels above 0.
+    """
+
+    kind: str
+    direction: str
+    round: int
+    shape: tuple[int, int, int]
+    content_id: bytes
+    client: int | None = None
+    tensors: tuple[TensorSpec, ...] = ()
+    codecs: tuple[str, ...] | None = None
+    max_packet_bytes: int = 0
+    finite: bool = True
+    levels: int = field(default=0)
+
+    @staticmethod
+    def spikes(
+        direction: str, *, round: int, client: int | None, shape: tuple[int, int, int], public_set_id: bytes,
+        kind: str = "spikes",
+    ) -> Plan:  # fmt: skip
+        """A plan for spike trains [N, C, T] on the public set with this 32-byte id."""
+        n, c, t = (int(size) for size in shape)
+        limit = HEADER_BYTES + SLACK_BYTES + (n * c * t + 7) // 8
+        return Plan(kind, direction, round, (n, c, t), bytes(public_set_id), client, max_packet_bytes=limit)
+
+    @staticmethod
+    def rows(
+        kind: str, direction: str, *, round: int, client: int | None, shape: tuple[int, int, int],
+        public_set_id: bytes, levels: int = 0,
+    ) -> Plan:  # fmt: skip
+        """A plan for labels, counts, probabilities or class means over N public rows and C classes."""
+        n, c, t = (int(size) for size in shape)
+        limit = HEADER_BYTES + SLACK_BYTES + 5 * n * max(c, 1) + 8 * max(c, 1)
+        return Plan(kind, direction, round, (n, c, t), bytes(public_set_id), client, max_packet_bytes=limit,
+                    levels=levels)  # fmt: skip
+
+    @staticmethod
+    def weights(direction: str, *, round: int, client: int | None, tensors: tuple[TensorSpec, ...]) -> Plan:
+        """A plan for the tensors of this table."""
+        tensors = tuple(tensors)
+        limit = HEADER_BYTES + SLACK_BYTES + 16 * len(tensors) + 2 * sum(spec.nbytes for spec in tensors)
+        return Plan("weights", direction, round, (len(tensors), 0, 0), layout_id(tensors), client, tensors,
+                    max_packet_bytes=limit)  # fmt: skip
+
+    def for_client(self, client: int) -> Plan:
+        """The same plan for another client."""
+        return replace(self, client=client)
+
+    @cached_property
+    def spikes_total(self) -> int:
+        """N * C * T."""
+        return math.prod(self.shape)
+
+    def check(self, header: Header) -> None:
+        """Raise PacketError at the first header field that differs from the plan."""
+        pairs = (("kind", self.kind, header.kind), ("direction", self.direction, header.direction),
+                 ("round", self.round, header.round), ("shape", self.shape, header.shape))  # fmt: skip
+        for name, expected, got in pairs:
+            if expected != got:
+                raise PacketError(name, f"expected {expected}, got {got}")
+        if self.client is not None and header.client not in (self.client, EVERYONE):
+            raise PacketError("client", f"expected {self.client}, got {header.client}")
+        if header.direction == "up" and header.client == EVERYONE:
+            raise PacketError("client", "an uplink must name its sender")
+        if header.content_id != self.content_id:
+            name = "layout" if self.kind == "weights" else "public_set_id"
+            raise PacketError(name, f"{header.content_id.hex()[:12]}... is not {self.content_id.hex()[:12]}...; "
+                              "both ends need the same public set and network")  # fmt: skip
+        if not 0.0 <= header.accuracy <= 1.0:  # false for NaN too
+            raise PacketError("accuracy", f"{header.accuracy} is not a number in [0, 1]")
+        if header.direction == "down" and header.accuracy != 0.0:
+            raise PacketError("accuracy", "a downlink carries none")
+        if self.kind != "weights" and header.samples != 0:
+            raise PacketError("samples", "only weights carry a sample count")
+        if self.kind == "weights" and header.direction == "up" and header.samples == 0:
+            raise PacketError("samples", "weights of 0 samples cannot be averaged")
+
+    def check_size(self, nbytes: int) -> None:
+        """Raise PacketError when a packet of ``nbytes`` is longer than any honest one can be."""
+        if nbytes > self.max_packet_bytes:
+            raise PacketError("length", f"{nbytes} bytes, above this plan's limit of {self.max_packet_bytes}")

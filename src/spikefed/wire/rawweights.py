@@ -1,0 +1,53 @@
+"""Weight codec ``float32``: every tensor's own bytes, little endian, in the order both ends know."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spikefed.errors import PacketError
+from spikefed.wire.codec import Codec, Memory, register
+from spikefed.wire.plan import Plan, TensorSpec
+
+
+def little_endian(spec: TensorSpec) -> np.dtype:
+    """The dtype that travels: the spec's, little endian."""
+    return np.dtype(spec.dtype).newbyteorder("<")
+
+
+def check_finite(array: np.ndarray, spec: TensorSpec) -> None:
+    """Raise PacketError when a float tensor holds a NaN or an infinity."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise PacketError("payload", f"tensor '{spec.name}' holds a NaN or an infinity")
+
+
+class RawWeights(Codec):
+    name = "float32"
+    number = 16
+    kind = "weights"
+    description = "raw little-endian tensors (4 bytes a weight), no names"
+
+    def encode(
+        self, content: dict[str, np.ndarray], plan: Plan, memory: Memory | None, side: object
+    ) -> tuple[bytes, Memory | None]:
+        parts = [np.ascontiguousarray(content[spec.name], dtype=little_endian(spec)).data for spec in plan.tensors]
+        return b"".join(parts), None
+
+    def decode(
+        self, payload: memoryview, plan: Plan, memory: Memory | None, side: object
+    ) -> tuple[dict[str, np.ndarray], Memory | None]:
+        expected = sum(spec.nbytes for spec in plan.tensors)
+        if len(payload) != expected:
+            raise PacketError("payload", f"{len(payload)} bytes where the tensor table needs {expected}")
+        tensors, start = {}, 0
+        for spec in plan.tensors:
+            array = np.frombuffer(payload[start : start + spec.nbytes], dtype=little_endian(spec))
+            if plan.finite:
+                check_finite(array, spec)
+            if spec.dtype == "bool" and array.view(np.uint8).max(initial=0) > 1:
+                raise PacketError("payload", f"tensor '{spec.name}' holds a bool that is neither 0 nor 1")
+            tensors[spec.name] = array.astype(np.dtype(spec.dtype)).reshape(spec.shape)  # a writable copy
+            start += spec.nbytes
+        return tensors, None
+
+
+register(RawWeights())

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from spikefed.data.catalogue import DatasetInfo, OfficialFile, dataset_info, datasets
+from spikefed.data.check import CheckRow, FileRow, check
 from spikefed.data.federation import ClientIndices, FederatedSplit, label_counts, split_federation
+from spikefed.data.fetch import fetch
 from spikefed.data.images import ImageSet, public_set_id, resize, to_channels
 from spikefed.data.load import load
 from spikefed.data.partition import dirichlet_partition, iid_partition, shard_partition
 
 __all__ = [
+    "CheckRow",
     "ClientIndices",
     "DatasetInfo",
     "FederatedSplit",
+    "FileRow",
     "ImageSet",
     "OfficialFile",
+    "check",
     "dataset_info",
     "datasets",
     "dirichlet_partition",
+    "fetch",
     "iid_partition",
     "label_counts",
     "load",

@@ -35,8 +35,8 @@ class Form:
     """One way in which a data set lies on disk.
 
     Attributes:
-        kind: ``idx`` (official .gz files), ``idx-plain`` (the same, unpacked), ``idx-zip`` (inside EMNIST's archive),
-            ``batches`` (CIFAR's python version), ``batches-tar`` (its archive), ``tiles`` (lossless WebP tiles, zipped).
+        kind: ``idx`` (official .gz files), ``idx-plain`` (the same, unpacked), ``idx-zip`` (in EMNIST's archive);
+            ``batches`` (CIFAR's python version), ``batches-tar`` (its archive), ``tiles`` (lossless WebP, zipped).
         files: files for each split; an archive stands under both.
         folder: folder that the files must lie in, "" for any.
         members: for an archive, the official files inside, for each split.
@@ -182,7 +182,7 @@ def _emnist(split_name: str, classes: int, train: int, test: int, **more: int) -
         classes=classes,
         shape=(1, 28, 28),
         sizes={"train": train, "test": test},
-        licence="none stated with the data (derived from NIST Special Database 19, a work of the US government)",
+        licence="none stated with the files; derived from NIST Special Database 19, see the NIST page of the set",
         source="G. Cohen, S. Afshar, J. Tapson, A. van Schaik, EMNIST: an extension of MNIST to handwritten letters, "
         "arXiv:1702.05373, 2017",
         forms=(

@@ -1,7 +1,7 @@
 """Readers of CIFAR-10 and CIFAR-100: the official python batches, their archive, and lossless WebP tiles in a zip.
 
-The batch files are pickles. They are opened with an unpickler that can build plain containers, byte strings and one
-kind of uint8 array, and nothing else: no name inside the file is ever imported.
+The batch files are pickles. They are opened with an unpickler that can build plain containers, byte strings and uint8
+arrays, and nothing else: no name inside the file is ever imported.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import io
 import json
 import pickle
 import tarfile
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -29,16 +28,34 @@ _TILE_SIDE = 10  # images in a row and in a column of a tile
 _SIZE = 32
 
 
-def _empty_array(kind: Any, shape: Any, _code: Any) -> np.ndarray:
-    if kind is not np.ndarray or tuple(shape) != (0,):
-        raise pickle.UnpicklingError("only plain arrays are allowed")
-    return np.ndarray((0,), dtype=np.uint8)
+class _Kind:
+    """Stands for the name ``numpy.ndarray`` inside a batch."""
 
 
-def _uint8(code: Any, *_flags: Any) -> np.dtype:
-    if code not in ("u1", b"u1"):
-        raise pickle.UnpicklingError("only uint8 arrays are allowed")
-    return np.dtype(np.uint8, copy=True)  # type: ignore[call-overload]
+class _Uint8:
+    """Stands for the dtype inside a batch, which can only be uint8."""
+
+    def __init__(self, code: Any, *_flags: Any) -> None:
+        if code not in ("u1", b"u1"):
+            raise pickle.UnpicklingError("only uint8 arrays are allowed")
+
+    def __setstate__(self, _state: Any) -> None:
+        """Byte order and alignment mean nothing for single bytes."""
+
+
+class _Array:
+    """Stands for the array inside a batch: shape and raw bytes, checked before numpy sees them."""
+
+    def __init__(self, kind: Any, *_empty: Any) -> None:
+        if kind is not _Kind:
+            raise pickle.UnpicklingError("only plain arrays are allowed")
+        self.value = np.empty((0, 0), np.uint8)
+
+    def __setstate__(self, state: Any) -> None:
+        _version, shape, kind, fortran_order, raw = state
+        if not isinstance(kind, _Uint8) or fortran_order or not isinstance(raw, bytes) or len(shape) != 2:
+            raise pickle.UnpicklingError("only 2-D uint8 arrays in C order are allowed")
+        self.value = np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def _encode(text: Any, codec: Any) -> bytes:
@@ -47,11 +64,12 @@ def _encode(text: Any, codec: Any) -> bytes:
     return text.encode("latin1")
 
 
+# Name in the file -> what is used in its place. Nothing of numpy itself can be called.
 _ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _uint8,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Kind,
+    ("numpy", "dtype"): _Uint8,
     ("_codecs", "encode"): _encode,
 }
 
@@ -77,19 +95,14 @@ def read_batch(content: bytes, where: str, label_key: str, advice: str) -> tuple
         DataError: not a pickle of the allowed kind, or without the right arrays.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
+        entries = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise DataError(f"{where} is not a CIFAR python batch or is damaged ({error}); {advice}.") from error
-    entries = (
-        {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()}
-        if isinstance(batch, dict)
-        else {}
-    )
-    pixels, labels = entries.get("data"), entries.get(label_key)
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3072:
+    array, labels = entries.get("data"), entries.get(label_key)
+    if not isinstance(array, _Array) or array.value.shape[1] != 3 * _SIZE**2:
         raise DataError(f"{where} has no 'data' array of uint8 rows with 3072 pixels; {advice}.")
+    pixels = array.value
     if not isinstance(labels, list) or not all(type(v) is int and 0 <= v < 256 for v in labels):
         raise DataError(f"{where} has no list '{label_key}' of small integers; {advice}.")
     if len(labels) != len(pixels):

@@ -15,9 +15,9 @@ def read_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     The split is fixed and stratified: each class gives a fifth of its images to the test part, rounded so that it has
     360 images (largest remainders, ties to the smaller class), chosen by a frozen generator.
     """
-    source = load_digits()
-    pixels = np.rint(np.asarray(source.images) * (255 / 16)).astype(np.uint8)[:, None]
-    labels = np.asarray(source.target, dtype=np.int64)
+    rows, target = load_digits(return_X_y=True)
+    pixels = np.rint(np.asarray(rows).reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    labels = np.asarray(target, dtype=np.int64)
 
     counts = np.bincount(labels)
     share = counts * (TEST_ITEMS / len(labels))

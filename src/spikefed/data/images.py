@@ -81,8 +81,8 @@ class ImageSet:
         return self.images.float().div_(255)
 
 
-def public_set_id(images: UInt8[Tensor, "P C H W"]) -> bytes:
-    """Identity of a public set: the SHA-256 (32 bytes) of its shape and its pixels, in order.
+def public_set_id(images: Tensor) -> bytes:
+    """Identity of a public set (uint8 ``[P, C, H, W]``): the SHA-256 (32 bytes) of its shape and pixels, in order.
 
     The shape goes in as four little-endian int64, then the pixels row by row. Two sets have the same identity only
     if they hold the same images in the same order, so both ends can prove that row n means the same image.

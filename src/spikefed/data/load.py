@@ -11,7 +11,7 @@ from spikefed.data import cifar, idx
 from spikefed.data.catalogue import DatasetInfo, dataset_info
 from spikefed.data.digits import read_digits
 from spikefed.data.images import ImageSet
-from spikefed.data.locate import locate
+from spikefed.data.locate import Found, locate
 from spikefed.data.verify import again
 from spikefed.errors import DataError
 
@@ -48,9 +48,20 @@ def load(name: str, split: str, data_dir: Path | str | None = None, *, verify: b
         where = "scikit-learn's digits"
     else:
         found = locate(info, split, data_dir)
-        images, labels = _READERS[found.form.kind](info, split, found, verify)
+        images, labels = read_found(info, split, found, verify)
         where = f"{', '.join(f.name for f in found.form.files[split])} in {found.folder}"
     return _assemble(info, split, images, labels, where)
+
+
+def read_found(info: DatasetInfo, split: str, found: Found, verify: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels as they stand in the files; a file that the system will not read is a DataError too."""
+    try:
+        return _READERS[found.form.kind](info, split, found, verify)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or found.folder} cannot be read ({error.strerror or error}); check its permissions and "
+            "the disk."
+        ) from error
 
 
 def _assemble(info: DatasetInfo, split: str, images: np.ndarray, labels: np.ndarray, where: str) -> ImageSet:
@@ -66,7 +77,7 @@ def _assemble(info: DatasetInfo, split: str, images: np.ndarray, labels: np.ndar
             f"{where}: {len(images):,} images, {info.title} ({split}) has {info.sizes[split]:,}; {again(info.name)}."
         )
     targets = labels.astype(np.int64) - info.label_offset
-    if targets.min() < 0 or targets.max() >= info.classes:
+    if len(targets) and (targets.min() < 0 or targets.max() >= info.classes):
         first, last = info.label_offset, info.label_offset + info.classes - 1
         raise DataError(
             f"{where}: labels run from {labels.min()} to {labels.max()}, {info.title} has {first} to {last}; "

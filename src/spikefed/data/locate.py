@@ -32,9 +32,9 @@ def search_folders(data_dir: Path | str | None = None) -> list[Path]:
     $SPIKEFED_DATA, then ./data, then the per-user cache.
     """
     if data_dir is not None:
-        return [Path(data_dir)]
+        return [Path(data_dir).expanduser()]
     named = os.environ.get("SPIKEFED_DATA")
-    return ([Path(named)] if named else []) + [Path("data"), user_cache()]
+    return ([Path(named).expanduser()] if named else []) + [Path("data"), user_cache()]
 
 
 def _places(info: DatasetInfo, form: Form, root: Path) -> list[Path]:
@@ -77,11 +77,23 @@ def locate(info: DatasetInfo, split: str, data_dir: Path | str | None = None) ->
     if found is not None:
         return found
     roots = search_folders(data_dir)
-    archives = [f.name for form in info.forms[1:] for f in form.files[split] if form.kind not in ("idx-plain",)]
+    looked = ", ".join(str(root) if root.is_dir() else f"{root} (no such folder)" for root in roots)
     wanted = ", ".join(f.name for f in info.forms[0].files[split])
+    archives = [f.name for form in info.forms[1:] if form.kind != "idx-plain" for f in form.files[split]]
     instead = f" (or {' or '.join(archives)})" if archives else ""
     target = roots[0] / info.folders[0] / info.forms[0].folder
     raise DataError(
-        f"{info.title} ({split}) was not found in {', '.join(str(r) for r in roots)}: put {wanted}{instead} "
-        f"into {target}, or run 'spikefed data fetch {info.name}'."
+        f"{info.title} ({split}) was not found in {looked}{_halves(info, split, roots)}: put {wanted}{instead} into "
+        f"{target}, or run 'spikefed data fetch {info.name}'."
     )
+
+
+def _halves(info: DatasetInfo, split: str, roots: list[Path]) -> str:
+    """Names the first place that holds some of the files but not all."""
+    for root in roots:
+        for form in info.forms:
+            for place in _places(info, form, root):
+                absent = [f.name for f in form.files[split] if not (place / f.name).is_file()]
+                if 0 < len(absent) < len(form.files[split]):
+                    return f" ({place} lacks {', '.join(absent)})"
+    return ""

@@ -82,7 +82,8 @@ def _dirichlet_draw(
         total = proportions.sum()
         if not total > 0:
             return None
-        cuts = (np.cumsum(proportions / total) * len(members)).astype(np.int64)[:-1]
+        # Rounded, not cut off: a sum of 0.999... must not leave an item over for a full last client.
+        cuts = np.rint(np.cumsum(proportions / total) * len(members)).astype(np.int64)[:-1]
         for client, part in enumerate(np.split(generator.permutation(members), cuts)):
             shares[client].append(part)
             held[client] += len(part)

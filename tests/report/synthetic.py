@@ -49,7 +49,7 @@ def make_run(
     totals = dict.fromkeys(("upstream_bytes", "downstream_bytes", "paper_upstream_bytes", "text_upstream_bytes"), 0)
     lines, ledger, curve = [], [], []
     for number in range(1, rounds + 1):
-        accuracy = top * (1 - math.exp(-speed * number)) + rng.uniform(-0.008, 0.008)
+        accuracy = top * (1 - math.exp(-speed * number)) + rng.uniform(-0.02, 0.02)
         step = {
             "upstream_bytes": clients * (size + 48),
             "downstream_bytes": clients * (size + 48),

@@ -53,7 +53,13 @@ class Setting:
 
 @dataclass
 class Group:
-    """Runs that differ by their seed only."""
+    """Runs that differ by their seed only.
+
+    Attributes:
+        traits: the config flattened to ``table.key``, without what does not make another experiment.
+        label: what a reader calls it; no other group of its setting has the same.
+        variant: its place among the groups of one method and setting, which picks dash and marker.
+    """
 
     method: str
     preset: str | None
@@ -61,6 +67,7 @@ class Group:
     traits: dict[str, Any]
     runs: list[Run] = field(default_factory=list)
     label: str = ""
+    variant: int = 0
 
     @cached_property
     def curves(self) -> list[Curve]:
@@ -126,7 +133,8 @@ def _name(groups: list[Group]) -> None:
     for method in dict.fromkeys(g.method for g in groups):
         same = [g for g in groups if g.method == method]
         several = len({g.preset for g in same}) > 1
-        for group in same:
+        for place, group in enumerate(same):
+            group.variant = place
             group.label = method_name(method)
             if several and group.preset:
                 group.label += f" {group.preset}"

@@ -33,7 +33,7 @@ def payload(groups: Sequence[Group], rows: Sequence[TargetRow]) -> dict[str, Any
     return {
         "measures": {key: label for key, (_, label) in MEASURES.items()},
         "settings": [{"label": s.label, "dataset": s.dataset} for s in settings],
-        "groups": [_group(g, place, groups, settings) for place, g in enumerate(groups)],
+        "groups": [_group(g, settings) for g in groups],
         "runs": [
             _run(run, curve, groups.index(g), stride, all_matrices or id(run) in firsts) for g, run, curve in runs
         ],
@@ -57,8 +57,7 @@ def to_json(value: Any) -> str:
     return json.dumps(_clean(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
-def _group(group: Group, place: int, groups: Sequence[Group], settings: list[Any]) -> dict[str, Any]:
-    same = [g for g in groups if g.method == group.method and g.setting == group.setting]
+def _group(group: Group, settings: list[Any]) -> dict[str, Any]:
     light, dark = palette.colour_of(group.method)
     band = group.band
     return {
@@ -66,8 +65,8 @@ def _group(group: Group, place: int, groups: Sequence[Group], settings: list[Any
         "method": group.method,
         "setting": settings.index(group.setting),
         "colour": [light, dark],
-        "dash": palette.DASHES[same.index(group) % len(palette.DASHES)],
-        "symbol": palette.symbol_of(group.method) + ("-open" if same.index(group) % 2 else ""),
+        "dash": palette.DASHES[group.variant % len(palette.DASHES)],
+        "symbol": palette.symbol_of(group.method) + ("-open" if group.variant % 2 else ""),
         "rounds": band.rounds,
         "mean": band.mean,
         "low": band.low,

@@ -29,9 +29,12 @@ from spikefed.report.text import (
 def headline(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
     """The finding in one or two plain sentences."""
     hero = hero_row(groups, rows)
-    ends = ", ".join(f"{g.label} {percent(best)}" for g in groups if (best := _mean_best(g)) is not None)
-    if not ends:
+    best = {g.label: b for g in groups if (b := _mean_best(g)) is not None}
+    if not best:
         return "No round has finished yet."
+    order = sorted(best, key=lambda label: -best[label])
+    ends = ", ".join(f"{label} {percent(best[label])}" for label in order[:4])
+    ends += f" and {len(order) - 4} more below" if len(order) > 4 else ""
     closing = f"Best server accuracy: {ends}."
     if hero is None:
         return closing
@@ -113,7 +116,7 @@ def targets_table(setting: int, rows: Sequence[TargetRow]) -> str:
     ]
     out = []
     for row in rows:
-        name = Cell(row.group.label, kind=f"method {_swatch(row.group)}")
+        name = Cell(row.group.label, kind=_css(row.group))
         target = Cell(target_text(row.target), row.target)
         if not row.reached:
             why = f"best {percent(row.best)}" if row.best is not None else "no round yet"
@@ -129,7 +132,8 @@ def targets_table(setting: int, rows: Sequence[TargetRow]) -> str:
         ratios = [Cell(times(r := row.ratio[m]), r if r is not None else "", note) for m in ("upstream", "text")]
         out.append([name, target, Cell(_plus(row.rounds, row.rounds_spread) + mark, row.rounds, note), *sizes, *ratios])
     caption = "Bytes sent upstream until the server first reaches a target accuracy"
-    return table(f"targets-{setting + 1}", caption, columns, out)
+    breaks = {i for i, row in enumerate(rows) if i and row.target != rows[i - 1].target}
+    return table(f"targets-{setting + 1}", caption, columns, out, breaks)
 
 
 def printed_table(setting: Setting) -> str:
@@ -178,7 +182,7 @@ def runs_table(setting: int, groups: Sequence[Group]) -> str:
             out.append(
                 [
                     run.name,
-                    Cell(group.label, kind=f"method {_swatch(group)}"),
+                    Cell(group.label, kind=_css(group)),
                     Cell(ABSENT if run.seed is None else str(run.seed), run.seed),
                     Cell(str(len(curve.rounds)), len(curve.rounds)),
                     Cell(percent(curve.last), curve.last),
@@ -219,7 +223,7 @@ def codec_table(setting: int, groups: Sequence[Group]) -> str:
         for (direction, kind, codec), (count, payload, header, encoded) in sums.items():
             out.append(
                 [
-                    Cell(group.label, kind=f"method {_swatch(group)}"),
+                    Cell(group.label, kind=_css(group)),
                     {"up": "upstream", "down": "downstream"}.get(direction, direction),
                     kind,
                     codec,
@@ -259,7 +263,7 @@ def _config(group: Group) -> str:
         parts.append(f'<h4>What could not be read</h4><ul class="problems">{items}</ul>')
     seeds = ", ".join(str(s) for s in group.seeds if s is not None) or ABSENT
     return (
-        f'<details class="fold"><summary><span class="method {_swatch(group)}">{escape(group.label)}</span>'
+        f'<details class="fold"><summary><span class="{_css(group)}">{escape(group.label)}</span>'
         f"<small>{plural(len(group.runs), 'run')}, seeds {escape(seeds)}</small></summary>"
         f"{''.join(parts) or '<p>The run folder holds neither config nor provenance.</p>'}</details>"
     )
@@ -282,6 +286,10 @@ def swatches(groups: Sequence[Group]) -> str:
         light, dark = palette.colour_of(group.method)
         rules.append(f".{_swatch(group)}{{--on-light:{light};--on-dark:{dark}}}")
     return "\n".join(rules)
+
+
+def _css(group: Group) -> str:
+    return f"method {_swatch(group)}" + (" open" if group.variant % 2 else "")
 
 
 def _swatch(group: Group) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from html import escape
 
@@ -76,13 +76,22 @@ class Column:
     note: str = ""
 
 
-def table(name: str, caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell | str]]) -> str:
-    """A table with caption, scoped headers and the sort value of each cell; the page's script makes it sortable."""
+def table(
+    name: str,
+    caption: str,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell | str]],
+    breaks: Set[int] = frozenset(),
+) -> str:
+    """A table with caption, scoped headers and the sort value of each cell; the page's script makes it sortable.
+
+    ``breaks`` are the places of rows that begin a new block, set off by a stronger line.
+    """
     head = "".join(
         f'<th scope="col"{_class("num" if c.numeric else "")}{_attr("title", c.note)}>{escape(c.title)}</th>'
         for c in columns
     )
-    body = "".join(f"<tr>{_row(columns, row)}</tr>\n" for row in rows)
+    body = "".join(f"<tr{_class('first' if i in breaks else '')}>{_row(columns, r)}</tr>\n" for i, r in enumerate(rows))
     return (
         f'<div class="table-block" data-table="{escape(name)}"><div class="scroll" tabindex="0" role="region" '
         f'aria-label="{escape(caption)}"><table><caption>{escape(caption)}</caption>'

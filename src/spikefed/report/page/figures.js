@@ -43,7 +43,13 @@ function bytesAxis(values, title) {
 }
 
 const percentAxis = (title) => ({ tickformat: ".0%", title: { text: title } });
-const roundAxis = () => ({ title: { text: "Round" }, tickformat: "d", rangemode: "tozero" });
+const roundAxis = (rounds) => {
+  const low = Math.min(...rounds);
+  const high = Math.max(...rounds);
+  const step = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((s) => (high - low) / s <= 10) ?? 1000;
+  const pad = Math.max(0.3, 0.03 * (high - low));
+  return { title: { text: "Round" }, tickformat: "d", dtick: step, tick0: 0, range: [low - pad, high + pad], zeroline: false };
+};
 
 // Line of the mean with markers, and a band from the lowest to the highest seed when there are several.
 function bandTraces(group, xs, hover) {
@@ -92,7 +98,7 @@ const compareFigures = [
       if (!groups.length) return null;
       return {
         data: groups.flatMap((g) => bandTraces(g, g.rounds, hoverOf(g, state.measure))),
-        layout: { xaxis: roundAxis(), yaxis: percentAxis("Server accuracy") }, table: accuracyTable(groups, state.measure),
+        layout: { xaxis: roundAxis(groups.flatMap((g) => g.rounds)), yaxis: percentAxis("Server accuracy") }, table: accuracyTable(groups, state.measure),
       };
     },
   },
@@ -121,7 +127,7 @@ const compareFigures = [
       const values = rows.map((r) => r.bytes[state.measure]).filter((v) => v > 0);
       if (!values.length) return null;
       const axis = bytesAxis(values, DATA.measures[state.measure]);
-      axis.range = [axis.range[0] - 0.25, axis.range[1] + 0.35];
+      axis.range = [axis.range[0] - 0.25, axis.range[1]];
       const floor = 10 ** axis.range[0];
       const name = (r) => percentText(r.target, Number.isInteger(Math.round(1e4 * r.target) / 100) ? 0 : 1);
       const data = groups.map((g) => {
@@ -129,9 +135,9 @@ const compareFigures = [
         const sizes = mine.map((r) => (r.reached ? r.bytes[state.measure] : null));
         return {
           type: "bar", orientation: "h", name: g.label, y: mine.map(name), x: sizes.map((v) => (v ? v : floor)),
-          marker: { color: alpha(colourOf(g), 0.85), line: { color: colourOf(g), width: 1 } },
+          marker: { color: colourOf(g), line: { color: colourOf(g), width: 2 }, opacity: g.dash === "solid" ? 1 : 0.78 },
           text: mine.map((r, i) => ` ${g.label}: ${sizes[i] ? bytesText(sizes[i]) + (r.reached < r.seeds ? ` (${r.reached} of ${r.seeds} seeds)` : "") : "not reached"}`),
-          textposition: "outside", cliponaxis: false, textfont: { color: css("--ink"), size: 12 },
+          textposition: "auto", constraintext: "none", cliponaxis: false, outsidetextfont: { color: css("--ink"), size: 12 }, insidetextfont: { color: css("--card"), size: 12 },
           hovertemplate: "%{text}<extra></extra>",
         };
       });
@@ -139,7 +145,7 @@ const compareFigures = [
       return {
         data, height: Math.max(260, 70 + targets.length * (22 + 24 * groups.length)),
         layout: {
-          barmode: "group", bargap: 0.25, xaxis: { ...axis, range: [axis.range[0], axis.range[1] + 0.35 * (axis.range[1] - axis.range[0])] },
+          barmode: "group", bargap: 0.25, xaxis: { ...axis, range: [axis.range[0], axis.range[1] + 0.3 * (axis.range[1] - axis.range[0])] },
           yaxis: { type: "category", autorange: "reversed", title: { text: "Target" }, ticks: "" },
         },
         table: {
@@ -163,7 +169,7 @@ const compareFigures = [
           marker: { color: colourOf(g), symbol: g.symbol, size: 6 }, text: steps[k].map(bytesText),
           hovertemplate: `<b>${g.label}</b><br>round %{x}: %{text}<extra></extra>`,
         })),
-        layout: { xaxis: roundAxis(), yaxis: bytesAxis(steps.flat(), DATA.measures[state.measure]) },
+        layout: { xaxis: roundAxis(groups.flatMap((g) => g.rounds)), yaxis: bytesAxis(steps.flat(), DATA.measures[state.measure]) },
         table: { columns: ["Method", "Round", DATA.measures[state.measure]], rows: groups.flatMap((g, k) => g.rounds.map((r, i) => [g.label, r, { text: bytesText(steps[k][i]), value: steps[k][i] }])) },
       };
     },

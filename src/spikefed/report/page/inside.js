@@ -27,12 +27,12 @@ function clientFigure(key, title, caption, axisTitle, format) {
             hovertemplate: `client ${id}, round %{x}: %{y:${format}}<extra></extra>`,
           };
         });
-        return { data, table, layout: { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: roundAxis(), yaxis: { tickformat: format, title: { text: axisTitle } } } };
+        return { data, table, layout: { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: roundAxis(clients.rounds), yaxis: { tickformat: format, title: { text: axisTitle } } } };
       }
       return {
         table,
         data: [{ type: "heatmap", x: clients.rounds, y: clients.ids.map(String), z: clients[key], colorscale: scale(), colorbar: colourBar("", format), hovertemplate: `client %{y}, round %{x}: %{z:${format}}<extra></extra>` }],
-        layout: { xaxis: roundAxis(), yaxis: { type: "category", title: { text: "Client" } } },
+        layout: { xaxis: roundAxis(clients.rounds), yaxis: { type: "category", title: { text: "Client" } } },
       };
     },
   };
@@ -55,8 +55,8 @@ const insideFigures = [
       }
       return {
         table,
-        data: [{ type: "heatmap", x: run.firingRounds.rounds, y: layers, z: layers.map((l) => run.firingRounds.rates[l]), colorscale: scale(), zmin: 0, colorbar: colourBar("", ".2f"), hovertemplate: "%{y}, round %{x}: %{z:.3f}<extra></extra>" }],
-        layout: { xaxis: { title: { text: "Round" }, tickformat: "d" }, yaxis: { type: "category", autorange: "reversed" } },
+        data: [{ type: "heatmap", x: run.firingRounds.rounds, y: layers, z: layers.map((l) => run.firingRounds.rates[l]), colorscale: scale(), zmin: 0, zmax: Math.max(0.01, ...layers.flatMap((l) => run.firingRounds.rates[l])), colorbar: colourBar("", ".2f"), hovertemplate: "%{y}, round %{x}: %{z:.3f}<extra></extra>" }],
+        layout: { xaxis: roundAxis(run.firingRounds.rounds), yaxis: { type: "category", autorange: "reversed" } },
       };
     },
   },
@@ -67,7 +67,7 @@ const insideFigures = [
       const z = chosen()?.classSpikes;
       if (!Array.isArray(z) || !Array.isArray(z[0])) return null;
       return {
-        data: [{ type: "heatmap", x: z[0].map((_, t) => t + 1), y: z.map((_, c) => String(c)), z, colorscale: scale(), zmin: 0, xgap: 1, ygap: 1, colorbar: colourBar("", ".2f"), hovertemplate: "class %{y}, step %{x}: %{z:.3f}<extra></extra>" }],
+        data: [{ type: "heatmap", x: z[0].map((_, t) => t + 1), y: z.map((_, c) => String(c)), z, colorscale: scale(), zmin: 0, zmax: Math.max(0.01, ...z.flat()), xgap: 1, ygap: 1, colorbar: colourBar("", ".2f"), hovertemplate: "class %{y}, step %{x}: %{z:.3f}<extra></extra>" }],
         layout: { xaxis: { title: { text: "Time step" }, dtick: 1, ticks: "" }, yaxis: { type: "category", autorange: "reversed", title: { text: "Class" }, ticks: "" } },
         table: { columns: ["Class", ...z[0].map((_, t) => `step ${t + 1}`)], rows: z.map((row, c) => [String(c), ...row]) },
       };
@@ -80,7 +80,7 @@ const insideFigures = [
       const raster = chosen()?.raster;
       if (!raster) return null;
       const [samples, classes, steps] = raster.shape;
-      const shown = Math.min(samples, 12);
+      const shown = Math.min(samples, 8);
       const data = [];
       const table = { columns: ["Sender", "Sample", "Class", "Spikes"], rows: [] };
       Object.entries(raster.trains).forEach(([sender, bits], k) => {
@@ -101,7 +101,7 @@ const insideFigures = [
       const middles = Array.from({ length: shown }, (_, n) => n * (steps + 2) + (steps - 1) / 2);
       return {
         data, table,
-        layout: { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: { tickvals: middles, ticktext: middles.map((_, n) => String(n)), title: { text: "Public sample" }, showgrid: false, zeroline: false }, yaxis: { title: { text: "Class" }, autorange: "reversed", dtick: classes > 20 ? undefined : 1, zeroline: false } },
+        layout: { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, shapes: middles.slice(1).map((m) => ({ type: "line", x0: m - (steps + 2) / 2, x1: m - (steps + 2) / 2, yref: "paper", y0: 0, y1: 1, line: { color: css("--line"), width: 1 } })), xaxis: { tickvals: middles, ticktext: middles.map((_, n) => String(n)), title: { text: "Public sample" }, showgrid: false, zeroline: false }, yaxis: { title: { text: "Class" }, autorange: "reversed", dtick: classes > 20 ? undefined : 1, zeroline: false } },
       };
     },
   },
@@ -116,7 +116,7 @@ const insideFigures = [
       return {
         data: [{
           type: "heatmap", x: names, y: names, z: shares, zmin: 0, zmax: 1, colorscale: scale(), xgap: 1, ygap: 1, colorbar: colourBar("", ".0%"),
-          text: counts, texttemplate: names.length <= 12 ? "%{text}" : "", textfont: { size: 10.5 }, hovertemplate: "true %{y}, said %{x}: %{text} (%{z:.1%})<extra></extra>",
+          text: counts.map((row) => row.map((v) => v || "")), texttemplate: names.length <= 12 ? "%{text}" : "", textfont: { size: 10.5 }, customdata: counts, hovertemplate: "true %{y}, said %{x}: %{customdata} (%{z:.1%})<extra></extra>",
         }],
         layout: { xaxis: { type: "category", title: { text: "Predicted class" }, ticks: "" }, yaxis: { type: "category", autorange: "reversed", title: { text: "True class" }, ticks: "" } },
         table: { columns: ["True class", ...names], rows: counts.map((row, c) => [names[c], ...row]) },

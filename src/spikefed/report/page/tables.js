@@ -19,6 +19,7 @@ function sortBy(table, index) {
   const heads = $$("thead th", table);
   const direction = heads[index].getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
   heads.forEach((head) => head.removeAttribute("aria-sort"));
+  table.closest(".table-block").classList.add("sorted");
   heads[index].setAttribute("aria-sort", direction);
   const sign = direction === "ascending" ? 1 : -1;
   const rows = $$("tbody tr", table).map((row) => [cellValue(row.cells[index]), row]);
@@ -47,8 +48,8 @@ function startTable(block) {
     head.replaceChildren(button);
   });
   const rows = () => $$("tbody tr", table);
-  const count = el("span", { class: "count", "aria-live": "polite" });
-  const tools = el("div", { class: "table-tools" }, count);
+  const count = el("span", { class: "count" });
+  const tools = el("div", { class: "table-tools" }, el("span", { class: "name", "aria-hidden": "true" }, table.caption.textContent), count);
   if (rows().length >= FILTER_FROM) {
     const input = el("input", { type: "search", placeholder: "Filter rows", "aria-label": `Filter the rows of: ${table.caption.textContent}` });
     input.addEventListener("input", () => {
@@ -59,6 +60,7 @@ function startTable(block) {
         row.hidden = !words.every((word) => text.includes(word));
         shown += !row.hidden;
       }
+      say(`${shown} of ${rows().length} rows shown`);
       count.textContent = words.length ? `${shown} of ${rows().length} rows` : `${shown} rows`;
     });
     count.textContent = `${rows().length} rows`;

@@ -2,6 +2,7 @@
 
 from spikefed.networks.adapter import WrappedNetwork, wrap
 from spikefed.networks.describe import Description, LayerRow, describe
+from spikefed.networks.explain import LayerPath, explain
 from spikefed.networks.layers import SpikingLayer
 from spikefed.networks.monitor import FiringRateMonitor, firing_rates
 from spikefed.networks.network import ANNNetwork, SpikingNetwork
@@ -13,6 +14,7 @@ __all__ = [
     "ANNNetwork",
     "Description",
     "FiringRateMonitor",
+    "LayerPath",
     "LayerRow",
     "NORMS",
     "NetworkInfo",
@@ -24,6 +26,7 @@ __all__ = [
     "ann_twin",
     "build",
     "describe",
+    "explain",
     "firing_rates",
     "is_role",
     "networks",

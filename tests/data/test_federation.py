@@ -135,6 +135,9 @@ def test_public_source() -> None:
     other = load("digits", "test")
     split = split_federation(DIGITS, clients=2, private_per_client=600, public=350, public_source=other, seed=2)
     assert torch.equal(split.public_images, other.images[split.public_indices])
+    twin = split_federation(DIGITS, clients=1, private_per_client=100, public=100, public_source=DIGITS, seed=2)
+    chosen = torch.cat([twin.clients[0].validation, twin.clients[0].train])
+    assert len(set(chosen.tolist()) & set(twin.public_indices.tolist())) < 30  # streams differ: about 7 by chance
     coloured = ImageSet("colour", "train", other.images.repeat(1, 3, 1, 1), other.labels, 10)
     with pytest.raises(DataError, match=r"\[3, 8, 8\], those of digits \[1, 8, 8\]"):
         split_federation(DIGITS, clients=2, public=10, public_source=coloured)

@@ -48,6 +48,8 @@ def _prepared() -> ctypes.CDLL | None:
         function = getattr(lib, name)
         function.argtypes, function.restype = [ctypes.POINTER(Arguments)], None
     lib.spikefed_norm_lif_size.restype = c_int64
+    lib.spikefed_transpose.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int32, c_int32]
+    lib.spikefed_transpose.restype = None
     if lib.spikefed_norm_lif_size() != ctypes.sizeof(Arguments):
         return None
     native.lend_threads(lib)
@@ -147,6 +149,25 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 def _layout(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format if x.is_contiguous() else torch.channels_last
+
+
+def transpose(source: Tensor, target: Tensor, n: int, rows: int, columns: int) -> Tensor:
+    """Memory of ``source`` read as [n, rows, columns], written to ``target`` as [n, columns, rows]; returns ``target``."""
+    lib = library()
+    assert lib is not None
+    lib.spikefed_transpose(
+        source.data_ptr(), target.data_ptr(), n, rows, columns, source.element_size(), torch.get_num_threads()
+    )
+    return target
+
+
+def lif_native(x: Tensor, p: LIFParameters) -> Tensor:
+    """Spikes of the LIF alone, from potential 0: x ``[T, B, ...]`` of any shape. Call only if :func:`suits`."""
+    x = x.contiguous()
+    options = {"norm": "none", "scale": 1.0, "batch_statistics": False, "running": (None, None), "momentum": 0.0, "eps": 0.0,
+               "pool": False, "repeat": False}  # fmt: skip
+    flat = x.reshape(x.shape[0], -1)
+    return _NormLIF.apply(flat, None, None, p, x.shape[0], options).reshape(x.shape)  # type: ignore[union-attr]
 
 
 class _NormLIF(torch.autograd.Function):

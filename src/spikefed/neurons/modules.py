@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
+from spikefed.neurons import fused
 from spikefed.neurons.functional import lif
+from spikefed.neurons.kernels import kernels
 from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.surrogates import Rectangle, Surrogate
 
@@ -61,6 +63,8 @@ class LIF(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "T B *rest"]) -> Float[Tensor, "T B *rest"]:
+        if kernels() == "auto" and fused.suits(x):
+            return fused.lif_native(x, self.parameters_)
         return lif(x, None, self.parameters_)[0]
 
     def extra_repr(self) -> str:

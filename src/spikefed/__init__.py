@@ -1,3 +1,33 @@
-"""Federated learning of spiking neural networks that sends spikes instead of weights."""
+"""Federated learning of spiking neural networks that sends spikes instead of weights.
+
+``spikefed.run(config)`` does what ``spikefed run FILE`` does; ``spikefed.load_run(folder)`` reads a run folder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["Experiment", "load_experiment", "load_run", "run"]
+
+if TYPE_CHECKING:
+    from spikefed.experiment import Experiment, run
+    from spikefed.experiment import load as load_experiment
+    from spikefed.report import load_run
+
+_PUBLIC = {
+    "Experiment": ("spikefed.experiment", "Experiment"),
+    "load_experiment": ("spikefed.experiment", "load"),
+    "load_run": ("spikefed.report", "load_run"),
+    "run": ("spikefed.experiment", "run"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: 'spikefed --help' and the wire format need no torch.
+    import importlib
+
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'spikefed' has no attribute '{name}'")
+    module, attribute = _PUBLIC[name]
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,44 @@
+# Everything a fresh machine with Python >= 3.11 and make needs: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help venv demo test test-fast lint format bench clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+venv: $(STAMP) ## make .venv with spikefed and all tools in it
+
+$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard src/spikefed/*/native/*)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spikefed needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## FSD beside FedAvg on the embedded digits; prints the path of a report
+	$(BIN)/spikefed compare experiments/fsd-digits.toml experiments/fedavg-digits.toml --out runs/demo --title 'FSD beside FedAvg on digits'
+
+test: $(STAMP) ## all tests
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP) ## all tests but the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: $(STAMP) ## style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(STAMP) ## rewrite to the house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## speed beside peers and limits, as JSON under results/bench
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.run
+
+clean: ## remove the environment and runs
+	rm -rf $(VENV) runs build

@@ -1,0 +1,5 @@
+"""``python -m spikefed``."""
+
+from spikefed.cli import main
+
+main()

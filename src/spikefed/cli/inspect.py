@@ -1,0 +1,112 @@
+"""Commands that look at things: list, describe, data."""
+
+from __future__ import annotations
+
+import enum
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spikefed.cli.main import Json, app
+from spikefed.errors import ConfigError
+
+data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data files.")]
+
+
+class Kind(enum.StrEnum):
+    """What can be listed."""
+
+    datasets = "datasets"
+    networks = "networks"
+    methods = "methods"
+    codecs = "codecs"
+    presets = "presets"
+
+
+def _rows(kind: Kind) -> list[dict[str, str]]:
+    from spikefed import data, networks, wire
+    from spikefed.experiment import presets
+    from spikefed.federated import METHODS
+
+    if kind is Kind.datasets:
+        return [
+            {"name": d.name, "classes": str(d.classes), "image": "x".join(map(str, d.shape)), "licence": d.licence}
+            for d in data.datasets()
+        ]
+    if kind is Kind.networks:
+        return [{"name": n.name, "summary": n.summary} for n in networks.networks()]
+    if kind is Kind.methods:
+        return [{"name": name, "summary": cls.summary} for name, cls in sorted(METHODS.items())]
+    if kind is Kind.codecs:
+        return [{"name": c.name, "kind": c.kind, "summary": c.description} for c in wire.codecs()]
+    return [{"name": name, "summary": text} for name, text in presets().items()]
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json_: Json = False) -> None:
+    """List data sets, networks, methods, codecs or presets."""
+    rows = _rows(kind)
+    if json_:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)
+
+
+@app.command()
+def describe(
+    network: Annotated[str, typer.Argument(help="Network name (see 'spikefed list networks').")],
+    input: Annotated[str, typer.Option("--input", metavar="CxHxW", help="Image shape, such as 3x32x32.")] = "1x28x28",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Time steps T.")] = 8,
+    classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
+    norm: Annotated[str | None, typer.Option("--norm", help="none, bn, tdbn or bntt [default: the network's].")] = None,
+    json_: Json = False,
+) -> None:
+    """Layers, shapes, weights, state bytes and multiply-accumulates of a network."""
+    from spikefed import networks
+
+    try:
+        shape = tuple(int(part) for part in input.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
+        raise ConfigError(f"--input '{input}' is not channels x height x width; write --input 3x32x32")
+    net = networks.build(network, input_shape=shape, classes=classes, steps=steps, norm=norm)
+    description = networks.describe(net)
+    print(description.to_json() if json_ else description)
+
+
+@data_app.command()
+def check(data_dir: DataDir = None, json_: Json = False) -> None:
+    """Say which data sets are here, whole and unaltered."""
+    import dataclasses
+
+    from spikefed import data
+
+    rows = data.check(data_dir)
+    if json_:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1, default=str))
+        return
+    table = Table("data set", "status", "images", "what", box=None, pad_edge=False)
+    for row in rows:
+        counts = ", ".join(f"{split} {count:,}" for split, count in row.counts.items())
+        table.add_row(row.name, row.status, counts, row.message or str(row.folder or "embedded"))
+    Console().print(table)
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Data set name (see 'spikefed list datasets').")], data_dir: DataDir = None
+) -> None:
+    """Download a data set from its official address and verify it."""
+    from spikefed import data
+
+    print(data.fetch(name, data_dir))

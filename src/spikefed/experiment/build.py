@@ -1,0 +1,225 @@
+"""From a validated config to the objects of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spikefed import data, networks
+from spikefed.errors import ConfigError
+from spikefed.experiment.config import Experiment
+from spikefed.federated import (
+    ClientContext,
+    ClientWorker,
+    Context,
+    Expectations,
+    Labelled,
+    NetworkFactory,
+    Participation,
+    Server,
+    Transport,
+    method,
+)
+from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator
+from spikefed.neurons import LIFParameters, surrogate
+from spikefed.training import Evaluation, Preprocess, evaluate
+from spikefed.transports import LocalTransport
+from spikefed.wire import ClientLink, Ledger, ServerLink, codecs, tensor_specs
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Everything that an experiment is made of, before the first round.
+
+    Attributes:
+        config: the experiment.
+        test: labelled test set.
+        split: who holds what.
+        train: the data set that the split's indices point into.
+        preprocess: pixels to network input.
+        networks: the network factory.
+        expectations: shapes of messages.
+    """
+
+    config: Experiment
+    train: data.ImageSet
+    test: data.ImageSet
+    split: data.FederatedSplit
+    preprocess: Preprocess
+    networks: NetworkFactory
+    expectations: Expectations
+
+    def labelled(self, index: torch.Tensor) -> Labelled:
+        """Rows of the training set."""
+        return Labelled(self.train.images[index], self.train.labels[index])
+
+    def context(self, round: int, purpose: int = SERVER, participant: int = 0) -> Context:
+        """The server's context of a round."""
+        seed = self.config.seed
+        return Context(
+            round=round,
+            networks=self.networks,
+            public=self.split.public_images,
+            public_set_id=self.expectations.public_set_id,
+            hyper=self.config.hyper(),
+            preprocess=self.preprocess,
+            generator=generator(seed, purpose, participant, round),
+            seed=derive_seed(seed, NETWORK, 1 + participant),
+        )
+
+    def client_context(self, client: int, round: int) -> ClientContext:
+        """A client's context of a round: the server's, with the client's own data and randomness."""
+        indices = self.split.clients[client]
+        return ClientContext(
+            **vars(self.context(round, CLIENT, client)),
+            client=client,
+            train=self.labelled(indices.train),
+            validation=self.labelled(indices.validation),
+        )
+
+    def evaluate(self, net: nn.Module, round: int) -> Evaluation:
+        """The network on the test set."""
+        return evaluate(
+            net,
+            self.test.images,
+            self.test.labels,
+            preprocess=self.preprocess,
+            generator=generator(self.config.seed, EVALUATE, round),
+            train_bn=getattr(self.config.hyper(), "train_bn_at_eval", False),
+        )
+
+    def worker(self, client: int) -> ClientWorker:
+        """A client of this experiment."""
+        up, down = self._codecs()
+        return ClientWorker(
+            client,
+            method(self.config.method["name"]),
+            self.client_context,
+            ClientLink(client=client, up=up, down=down),
+            self.expectations,
+        )
+
+    def server(self, transport: Transport, ledger: Ledger) -> Server:
+        """The server of this experiment."""
+        up, down = self._codecs()
+        p = self.config.participation
+        return Server(
+            method(self.config.method["name"]),
+            self.context,
+            ServerLink(up=up, down=down, ledger=ledger),
+            self.expectations,
+            transport,
+            Participation(
+                self.config.data.clients,
+                p.schedule,
+                tuple(tuple(chosen) for chosen in p.rounds),
+                p.fraction,
+                p.straggle,
+                self.config.seed,
+            ),
+            self.evaluate,
+            p.deadline_s,
+            p.quorum,
+        )
+
+    def local_transport(self) -> LocalTransport:
+        """All clients in this process."""
+        return LocalTransport({client: self.worker(client) for client in range(self.config.data.clients)})
+
+    def _codecs(self) -> tuple[str, str]:
+        wire, steps = self.config.wire, method(self.config.method["name"])
+        by_kind = {"spikes": (wire.spikes_up, wire.spikes_down), "weights": (wire.weights_up, wire.weights_down)}
+        return by_kind[steps.uplink_kind][0], by_kind[steps.downlink_kind][1]
+
+
+def preprocess_for(config: Experiment, train: data.ImageSet) -> Preprocess:
+    """The config's pixel mode; ``standard`` takes mean and deviation per channel from the training images."""
+    if config.data.pixels != "standard":
+        return Preprocess(config.data.pixels)
+    pixels = train.images.to(torch.float64)
+    mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp_min(1.0)
+    return Preprocess("standard", tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def neuron_for(config: Experiment) -> LIFParameters | None:
+    """The config's neuron, or None for the network's own."""
+    neuron = config.network.neuron
+    if neuron is None:
+        return None
+    return LIFParameters(
+        kind=neuron.kind,
+        decay=neuron.decay,
+        v_threshold=neuron.threshold,
+        strict=neuron.strict,
+        surrogate=surrogate(neuron.surrogate),
+        detach_reset=neuron.detach_reset,
+    )
+
+
+def _network(config: Experiment, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+    given: dict[str, Any] = {
+        "norm": config.network.norm,
+        "coding": config.network.coding,
+        "neuron": neuron_for(config),
+    }
+    if config.network.twin == "ann":
+        return networks.ann_twin(
+            config.network.name, input_shape=shape, classes=classes, norm=config.network.norm, seed=seed
+        )
+    net = networks.build(
+        config.network.name,
+        input_shape=shape,
+        classes=classes,
+        steps=config.network.steps,
+        readout=config.network.readout,
+        seed=seed,
+        **{key: value for key, value in given.items() if value is not None},
+    )
+    net.precision = config.network.precision
+    return net
+
+
+def build(config: Experiment) -> Federation:
+    """Load the data, deal it out, make the networks.
+
+    Raises:
+        ConfigError: a network, codec or method that does not exist or does not fit.
+        DataError: data missing, damaged or too small.
+    """
+    known = {codec.name for codec in codecs()}
+    for key, name in config.wire.model_dump().items():
+        if name not in known:
+            raise ConfigError(f"'wire.{key}' names codec '{name}'; use one of {', '.join(sorted(known))}")
+    d = config.data
+    folder = Path(d.dir) if d.dir else None
+    train, test = data.load(d.dataset, "train", folder), data.load(d.dataset, "test", folder)
+    public_source = data.load(d.public_dataset, "train", folder) if d.public_dataset else None
+    split = data.split_federation(
+        train,
+        clients=d.clients,
+        private_per_client=d.private_per_client,
+        public=d.public,
+        partition=d.partition,
+        alpha=d.alpha,
+        shards_per_client=d.shards_per_client,
+        validation=d.validation,
+        validation_overlap=d.validation_overlap,
+        seed=derive_seed(config.seed, SPLIT),
+        public_source=public_source,
+    )
+    if d.test_limit:
+        test = test.subset(torch.arange(min(d.test_limit, len(test))))
+    shape = tuple(train.images.shape[1:])
+    make = partial(_network, config, shape, train.classes)  # type: ignore[arg-type]
+    factory = NetworkFactory(make, derive_seed(config.seed, NETWORK, 0))
+    expectations = Expectations(
+        (len(split.public_images), train.classes, config.network.steps),
+        tensor_specs({name: tensor.numpy() for name, tensor in factory.initial().items()}),
+        data.public_set_id(split.public_images),
+    )
+    return Federation(config, train, test, split, preprocess_for(config, train), factory, expectations)

@@ -1,0 +1,296 @@
+"""The experiment file: one TOML, validated, with presets, inheritance and overrides."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spikefed.errors import ConfigError
+from spikefed.federated import Hyperparameters, method
+from spikefed.federated.local import LocalTraining
+
+PRESETS = Path(__file__).with_name("presets")
+
+
+class Section(BaseModel):
+    """Base of every table of the file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """Which images, and who holds what."""
+
+    dataset: str = Field(default="digits", description="data set of clients and test ('spikefed list datasets')")
+    dir: str | None = Field(default=None, description="folder of the data files; default $SPIKEFED_DATA, then ./data")
+    clients: int = Field(default=4, ge=1, description="number of clients N")
+    private_per_client: int | None = Field(
+        default=None, ge=1, description="private samples per client; default: an equal share"
+    )
+    public: int = Field(default=400, ge=1, description="rows of the public set X_p")
+    public_dataset: str | None = Field(default=None, description="data set of the public rows; default: the same")
+    partition: Literal["iid", "dirichlet", "shards"] = Field(default="iid", description="how private data is dealt out")
+    alpha: float = Field(default=0.5, gt=0, description="Dirichlet concentration; smaller is more skewed")
+    shards_per_client: int = Field(default=2, ge=1, description="label-sorted shards per client")
+    validation: float = Field(
+        default=0.1, ge=0, lt=1, description="share kept to measure a client's accuracy [FSD: 0.1]"
+    )
+    validation_overlap: bool = Field(default=False, description="train on the validation items too [FSD authors' code]")
+    pixels: Literal["unit", "signed", "standard"] = Field(
+        default="unit", description="network input: [0, 1], [-1, 1], or mean 0 and deviation 1 per channel"
+    )
+    test_limit: int | None = Field(default=None, ge=1, description="use only the first test images")
+
+
+class NeuronConfig(Section):
+    """The neuron of every spiking layer; None takes the network's own."""
+
+    kind: Literal["hard", "soft"] = Field(default="hard", description="reset to zero [DTSNN] or by subtraction [V-SNN]")
+    decay: float = Field(default=0.1, ge=0, le=1, description="factor on the membrane per step [FSD: 0.1; V-SNN: 0.95]")
+    threshold: float = Field(default=0.25, gt=0, description="firing threshold [FSD: 0.25; V-SNN: 1]")
+    strict: bool = Field(default=True, description="fire at u > theta; false: u >= theta")
+    surrogate: str = Field(
+        default="rectangle", description="rectangle[:width=..], triangle[:gamma=..,width=..], atan[:alpha=..]"
+    )
+    detach_reset: bool = Field(default=False, description="no gradient through the reset")
+
+
+class NetworkConfig(Section):
+    """The network and how images enter it."""
+
+    name: str = Field(default="small", description="network (see 'spikefed list networks')")
+    twin: Literal["snn", "ann"] = Field(
+        default="snn", description="'ann': same layers with ReLU, one step; FedAvg only"
+    )
+    steps: int = Field(default=8, ge=1, le=64, description="time steps T [FSD: 8]")
+    norm: Literal["none", "bn", "tdbn", "bntt"] | None = Field(
+        default=None, description="normalisation; default: the network's"
+    )
+    coding: Literal["direct", "bernoulli", "poisson"] | None = Field(
+        default=None, description="input coding; default: the network's"
+    )
+    readout: Literal["spike", "current"] = Field(
+        default="spike", description="output spikes, or the last layer's currents"
+    )
+    neuron: NeuronConfig | None = Field(default=None, description="neuron of every layer; default: the network's")
+    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="type of products and activations")
+
+
+class ParticipationConfig(Section):
+    """Who takes part in which round."""
+
+    schedule: Literal["all", "late", "sample", "list"] = Field(
+        default="all", description="see the field 'rounds' and 'fraction'"
+    )
+    rounds: list[list[int]] = Field(default=[], description="schedule 'list': clients by round; the last repeats")
+    fraction: float = Field(default=1.0, gt=0, le=1, description="schedule 'sample': share of clients per round")
+    straggle: float = Field(default=0.0, ge=0, lt=1, description="probability that a chosen client sends nothing")
+    deadline_s: float | None = Field(default=None, gt=0, description="seconds to wait for uploads (deployment)")
+    quorum: int = Field(default=1, ge=1, description="accepted uploads without which a round changes nothing")
+
+
+class WireConfig(Section):
+    """Codecs of the messages (see 'spikefed list codecs')."""
+
+    spikes_up: str = Field(default="bitpack", description="codec of uploaded spikes")
+    spikes_down: str = Field(default="bitpack", description="codec of the voted spikes")
+    weights_up: str = Field(default="float32", description="codec of uploaded weights")
+    weights_down: str = Field(default="float32", description="codec of the global weights")
+
+
+class RunConfig(Section):
+    """What does not change results (threads may, in the last bits)."""
+
+    threads: int = Field(default=0, ge=0, description="torch threads; 0 takes the cores of this machine")
+    record_streams: bool = Field(
+        default=False, description="keep all spikes in RUN/streams, for 'spikefed codec bench'"
+    )
+    targets: list[float] = Field(
+        default=[], description="accuracies in the report's bytes-to-target table; default: from curves"
+    )
+
+
+class Experiment(Section):
+    """A whole experiment file."""
+
+    name: str = Field(default="experiment", min_length=1, pattern=r"^[\w.+-]+$", description="name of the run folder")
+    seed: int = Field(default=0, ge=0, description="the one seed of everything")
+    rounds: int = Field(default=10, ge=1, description="global epochs E_g")
+    preset: str | None = Field(default=None, description="preset underneath this file (see 'spikefed list presets')")
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    training: dict[str, Any] = Field(default={}, description="training on private data")
+    method: dict[str, Any] = Field(default={"name": "fsd"}, description="'name' and the method's own hyperparameters")
+    participation: ParticipationConfig = ParticipationConfig()
+    wire: WireConfig = WireConfig()
+    run: RunConfig = RunConfig()
+
+    def hyper(self) -> Hyperparameters:
+        """The method's validated hyperparameters: tables ``training`` and ``method`` together."""
+        own = {key: value for key, value in self.method.items() if key != "name"}
+        return method(self.method["name"]).hyperparameters.model_validate({**self.training, **own})
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its value, defaults filled in."""
+        tree = self.model_dump()
+        hyper = self.hyper().model_dump(by_alias=True)
+        tree["training"] = {key: hyper[key] for key in hyper if key in LocalTraining.model_fields}
+        tree["method"] = {"name": self.method["name"]} | {k: v for k, v in hyper.items() if k not in tree["training"]}
+        return tree
+
+    def hash(self) -> str:
+        """SHA-256 of every setting that changes results; the number of rounds may grow when a run is resumed."""
+        tree = self.resolved()
+        for key in ("name", "rounds", "preset", "run"):
+            tree.pop(key)
+        tree["data"].pop("dir")
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge, ``top`` wins. A ``method`` table of another name replaces the one below it whole."""
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            other_method = key == "method" and value.get("name", below.get("name")) != below.get("name")
+            merged[key] = dict(value) if other_method else merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The tables of a file on top of those it ``extends`` (a path relative to it).
+
+    Raises:
+        ConfigError: missing, not TOML, or extending itself.
+    """
+    path = path.resolve()
+    if path in seen:
+        raise ConfigError(f"{path} extends itself through {' -> '.join(p.name for p in seen)}; remove one 'extends'")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"experiment file {path} does not exist; give the path of a TOML file") from error
+    except OSError as error:
+        raise ConfigError(f"experiment file {path} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"experiment file {path} is not valid TOML: {error}") from error
+    parent = tree.pop("extends", None)
+    return merge(read_tree(path.parent / str(parent), (*seen, path)), tree) if parent else tree
+
+
+def presets() -> dict[str, str]:
+    """Name and first comment line of every preset."""
+    return {
+        path.stem: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        for path in sorted(PRESETS.glob("*.toml"))
+    }
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """``a.b=value`` as a nested dict; the value is TOML, or text where it is not TOML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"override '{text}' has no '='; write --set table.key=value")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    *tables, last = key.strip().split(".")
+    tree: dict[str, Any] = {last: parsed}
+    for table in reversed(tables):
+        tree = {table: tree}
+    return tree
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
+    return close[0] if close else "nothing"
+
+
+def _refuse_unknown(tree: Mapping[str, Any], model: type[BaseModel], where: str, extra: Iterable[str] = ()) -> None:
+    known = [*(f.alias or name for name, f in model.model_fields.items()), *extra]
+    for key in tree:
+        if key not in known:
+            raise ConfigError(f"unknown key '{where}{key}'; the nearest known key is '{where}{_nearest(key, known)}'")
+
+
+def validate(tree: Mapping[str, Any], source: str) -> Experiment:
+    """An `Experiment` from merged tables (preset already named inside).
+
+    Raises:
+        ConfigError: one sentence that names the key, the value and what is allowed.
+    """
+    if name := tree.get("preset"):
+        path = PRESETS / f"{name}.toml"
+        if not path.is_file():
+            raise ConfigError(f"preset '{name}' in {source} is not known; use one of {', '.join(presets())}")
+        tree = merge(read_tree(path), tree)
+    _refuse_unknown(tree, Experiment, "")
+    for key, field in Experiment.model_fields.items():
+        kind = field.annotation
+        if (
+            key in tree
+            and not isinstance(tree[key], Mapping)
+            and key in ("training", "method")
+            or (
+                isinstance(kind, type)
+                and issubclass(kind, Section)
+                and key in tree
+                and not isinstance(tree[key], Mapping)
+            )
+        ):
+            raise ConfigError(f"'{key}' in {source} must be a table ([{key}]), not {tree[key]!r}")
+        if isinstance(kind, type) and issubclass(kind, Section) and key in tree:
+            _refuse_unknown(tree[key], kind, f"{key}.")
+    if isinstance(neuron := tree.get("network", {}).get("neuron"), Mapping):
+        _refuse_unknown(neuron, NeuronConfig, "network.neuron.")
+    name = tree.get("method", {}).get("name", "fsd")
+    hyper = method(str(name)).hyperparameters
+    _refuse_unknown(tree.get("training", {}), LocalTraining, "training.")
+    own = {f.alias or k for k, f in hyper.model_fields.items()} - set(LocalTraining.model_fields)
+    for key in tree.get("method", {}):
+        if key != "name" and key not in own:
+            if key in LocalTraining.model_fields:
+                raise ConfigError(f"unknown key 'method.{key}'; it belongs to table [training], as 'training.{key}'")
+            raise ConfigError(
+                f"unknown key 'method.{key}' for method {name}; the nearest known key is "
+                f"'method.{_nearest(key, {*own, 'name'})}'"
+            )
+    try:
+        experiment = Experiment.model_validate({**tree, "method": {"name": name, **tree.get("method", {})}})
+        experiment.hyper()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"'{where}' = {first.get('input')!r} in {source}: {first['msg']}") from error
+    return experiment
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Read, merge and validate an experiment file.
+
+    Args:
+        path: the TOML file.
+        overrides: ``table.key=value`` texts, applied last.
+
+    Raises:
+        ConfigError: anything wrong with the file or an override.
+    """
+    return from_tree(read_tree(path), overrides, str(path))
+
+
+def from_tree(tree: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "the config") -> Experiment:
+    """`load` for tables that are already in memory."""
+    for text in overrides:
+        tree = merge(tree, parse_override(text))
+    return validate(tree, source)

@@ -1,0 +1,76 @@
+"""Where a result came from: versions, machine, commit, command."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import spikefed
+from spikefed import neurons
+from spikefed.experiment.config import Experiment
+
+
+def now() -> str:
+    """UTC time to the second, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def commit() -> str | None:
+    """Commit of the source tree spikefed runs from, with ``+`` when it has changes; None outside a git checkout."""
+    folder = Path(spikefed.__file__).parent
+    try:
+        run = lambda *a: subprocess.run(["git", *a], cwd=folder, capture_output=True, text=True, timeout=10, check=True)  # noqa: E731
+        tracked = run("ls-files", "--error-unmatch", "__init__.py")
+        changed = run("status", "--porcelain", "--untracked-files=no", "--", ".")
+        return run("rev-parse", "HEAD").stdout.strip() + ("+" if changed.stdout.strip() else "") if tracked else None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def machine() -> dict[str, Any]:
+    """Versions and hardware, for run folders and benchmark files."""
+    return {
+        "spikefed": spikefed.__version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {name: importlib.metadata.version(name) for name in ("safetensors", "scikit-learn", "zstandard")},
+    }
+
+
+def provenance(config: Experiment) -> dict[str, Any]:
+    """`machine`, with seed, config hash, threads, kernels and the command that started this."""
+    return machine() | {
+        "threads": torch.get_num_threads(),
+        "kernels": neurons.kernels(),
+        "seed": config.seed,
+        "config_hash": config.hash(),
+        "command": " ".join(
+            ["spikefed", *sys.argv[1:]] if Path(sys.argv[0]).stem in ("spikefed", "__main__") else sys.argv
+        ),
+        "started": now(),
+    }

@@ -1,0 +1,101 @@
+"""What a round and a run say of themselves: the lines of metrics.jsonl and result.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from spikefed.experiment.build import Federation
+from spikefed.experiment.config import Experiment
+from spikefed.federated import RoundRecord
+from spikefed.wire import Record
+
+BYTE_KEYS = ("upstream_bytes", "downstream_bytes", "paper_upstream_bytes", "text_upstream_bytes")
+
+
+def _number(value: float) -> float | None:
+    """JSON has no nan: absent."""
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def metrics_line(
+    record: RoundRecord,
+    messages: Sequence[Record],
+    before: dict[str, Any] | None,
+    firing_rates: dict[str, float],
+    federation: Federation,
+) -> dict[str, Any]:
+    """The metrics of one round; byte totals continue those of the line before."""
+    evaluation = record.evaluation
+    assert evaluation is not None
+    up = [m for m in messages if m.direction == "up"]
+    down = [m for m in messages if m.direction == "down"]
+    sizes = {
+        "upstream_bytes": sum(m.encoded_bytes for m in up),
+        "downstream_bytes": sum(m.encoded_bytes for m in down),
+        "paper_upstream_bytes": sum(m.paper_bytes for m in up),
+        "text_upstream_bytes": sum(m.text_bytes for m in up),
+    }
+    clients = []
+    for client in record.participants:
+        reply, uplink = record.replies.get(client), record.uplinks.get(client)
+        report = {k: _number(v) for k, v in (reply.report if reply else {}).items() if not k.endswith("seconds")}
+        entry: dict[str, Any] = {"client": client, "accuracy": _number(uplink.accuracy) if uplink else None, **report}
+        if record.diagnostics and client in record.diagnostics.weights:
+            entry["weight"] = record.diagnostics.weights[client]
+        clients.append(entry)
+    return {
+        "round": record.round,
+        "server_accuracy": evaluation.accuracy,
+        "server_loss": _number(evaluation.loss),
+        "clients": clients,
+        "participants": record.participants,
+        "dropped": record.dropped,
+        **sizes,
+        **{f"{key}_total": value + (before[f"{key}_total"] if before else 0) for key, value in sizes.items()},
+        "diagnostics": {k: _number(v) for k, v in (record.diagnostics.values if record.diagnostics else {}).items()},
+        "firing_rates": {layer: round(rate, 5) for layer, rate in firing_rates.items()},
+        "confusion": evaluation.confusion,
+        "class_spikes": evaluation.class_activity,
+        "seconds": {phase: round(value, 4) for phase, value in record.seconds.items()},
+    }
+
+
+def bytes_to(lines: Sequence[dict[str, Any]], target: float) -> dict[str, Any] | None:
+    """Round and cumulative bytes at which the server first reaches ``target``; None when it never does."""
+    for line in lines:
+        if line["server_accuracy"] >= target:
+            return {"round": line["round"]} | {key: line[f"{key}_total"] for key in BYTE_KEYS}
+    return None
+
+
+def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Federation) -> dict[str, Any]:
+    """The run in one small record: what tables and sweeps are made from."""
+    last = lines[-1]
+    tree = config.resolved()
+    partition = config.data.partition + (f"-{config.data.alpha:g}" if config.data.partition == "dirichlet" else "")
+    return {
+        "name": config.name,
+        "method": config.method["name"],
+        "preset": config.preset,
+        "dataset": config.data.dataset,
+        "partition": partition,
+        "network": config.network.name,
+        "seed": config.seed,
+        "rounds": last["round"],
+        "accuracy": last["server_accuracy"],
+        "best_accuracy": max(line["server_accuracy"] for line in lines),
+        "upstream_bytes": last["upstream_bytes_total"],
+        "downstream_bytes": last["downstream_bytes_total"],
+        "public_set_bytes": federation.split.public_images.numel(),
+        "targets": {f"{target:g}": bytes_to(lines, target) for target in config.run.targets},
+        "curve": [
+            {"round": line["round"], "accuracy": line["server_accuracy"]} | {k: line[f"{k}_total"] for k in BYTE_KEYS}
+            for line in lines
+        ],
+        "config": {
+            key: tree[key] for key in ("rounds", "data", "network", "training", "method", "participation", "wire")
+        },
+        "config_hash": config.hash(),
+    }

@@ -1,0 +1,191 @@
+"""Running an experiment: round by round, each one durable before the next begins."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from spikefed import networks
+from spikefed.errors import CheckpointError, SpikefedError
+from spikefed.experiment import config as configs
+from spikefed.experiment.build import Federation, build
+from spikefed.experiment.config import Experiment
+from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.progress import Progress, Quiet
+from spikefed.experiment.provenance import now, provenance
+from spikefed.experiment.records import metrics_line, result
+from spikefed.federated import Server, checkpoint
+from spikefed.files import write_atomic
+from spikefed.transports import LocalTransport
+from spikefed.wire import Ledger
+
+
+def run(
+    config: Experiment | Path | str | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    out: Path | str | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Run an experiment to its end.
+
+    Args:
+        config: an `Experiment`, the path of a TOML file, or its tables as a dict.
+        overrides: ``table.key=value`` texts applied on top.
+        out: run folder; default ``runs/NAME-seedS``.
+        resume: continue the run in ``out`` from its last checkpoint (start it when there is none).
+        progress: told what happens; default silent.
+
+    Returns:
+        the run folder.
+
+    Raises:
+        SpikefedError: bad config, data, run folder or checkpoint.
+    """
+    if isinstance(config, Path | str):
+        config = configs.load(Path(config), overrides)
+    elif not isinstance(config, Experiment):
+        config = configs.from_tree(config, overrides)
+    elif overrides:
+        config = configs.from_tree(config.resolved(), overrides)
+    folder = RunFolder(Path(out) if out else Path("runs") / f"{config.name}-seed{config.seed}")
+    progress = progress or Quiet()
+    if resume and folder.exists():
+        recorded = folder.check_same(config)
+        threads = recorded.run.threads
+    else:
+        threads = config.run.threads or cores()
+    config = config.model_copy(update={"run": config.run.model_copy(update={"threads": threads})})
+    with torch_threads(config.run.threads), writable(folder):
+        _run(config, folder, resume, progress)
+    return folder.path
+
+
+def _run(config: Experiment, folder: RunFolder, resume: bool, progress: Progress) -> None:
+    federation = build(config)  # before the folder: a config that cannot run leaves none behind
+    resuming = resume and folder.exists()
+    if not resuming:
+        folder.create(config)
+    ledger = Ledger()
+    transport = federation.local_transport()
+    server = federation.server(transport, ledger)
+    facts = provenance(config)
+    if resuming:
+        _restore(config, folder, server, transport, progress)
+        before = json.loads(folder.provenance.read_text()) if folder.provenance.is_file() else {}
+        facts = {**facts, **before, "resumed": [*before.get("resumed", []), {"round": server.round, "at": now()}]}
+    write_atomic(folder.provenance, json.dumps(facts, indent=1))
+    lines = folder.read_lines(folder.metrics)
+    progress.begin(config, server.round, folder.path)
+    while server.round < config.rounds:
+        lines.append(_one_round(federation, folder, server, transport, ledger, lines))
+        progress.round(lines[-1])
+    write_atomic(folder.model, model_bytes(federation, server))
+    write_atomic(folder.result, json.dumps(result(config, lines, federation), indent=1))
+    if "finished" not in facts or resuming:
+        write_atomic(folder.provenance, json.dumps(facts | {"finished": now()}, indent=1))
+    progress.end(lines)
+
+
+def _one_round(
+    federation: Federation,
+    folder: RunFolder,
+    server: Server,
+    transport: LocalTransport,
+    ledger: Ledger,
+    lines: list[dict[str, Any]],
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    known = len(ledger.records)
+    record = server.run_round()
+    messages = ledger.records[known:]
+    probe = federation.test.images[:256]
+    rates = networks.firing_rates(server.network(), federation.preprocess(probe))
+    line = metrics_line(record, messages, lines[-1] if lines else None, rates, federation)
+    if federation.config.run.record_streams:
+        _record_streams(federation, folder, record)
+    # Metrics and ledger first, then the checkpoint: what a crash leaves beyond the checkpoint is cut off on resume.
+    line["seconds"]["round"] = round(time.perf_counter() - started, 4)
+    folder.append(folder.ledger, [vars(message) for message in messages])
+    folder.append(folder.metrics, [line])
+    tree = {"server": server.state_dict(), "clients": transport.state_dict()}
+    checkpoint.save_round(folder.checkpoints, server.round, tree, federation.config.hash())
+    return line
+
+
+def _record_streams(federation: Federation, folder: RunFolder, record: Any) -> None:
+    up = {c: u.spikes for c, u in record.uplinks.items() if hasattr(u, "spikes")}
+    if up:
+        down = getattr(record.downlink, "spikes", None)
+        folder.save_streams(record.round, up, down, federation.expectations.spike_shape)
+
+
+def _restore(
+    config: Experiment, folder: RunFolder, server: Server, transport: LocalTransport, progress: Progress
+) -> None:
+    tree = checkpoint.latest(folder.checkpoints, config.hash(), progress.warn)
+    if tree is not None:
+        if tree["server"]["round"] > config.rounds:
+            raise CheckpointError(
+                f"run folder {folder.path} is at round {tree['server']['round']}, the config asks for {config.rounds}; "
+                "raise rounds or start in another folder with --out"
+            )
+        server.load_state_dict(tree["server"])
+        transport.load_state_dict(tree["clients"])
+    folder.truncate(server.round)
+
+
+def model_bytes(federation: Federation, server: Server) -> bytes:
+    """The server's network as safetensors, with what is needed to build it again in the metadata."""
+    net = server.network()
+    tree = federation.config.resolved()
+    facts = {
+        "network": tree["network"],
+        "input_shape": list(federation.train.images.shape[1:]),
+        "classes": federation.train.classes,
+        "pixels": {
+            "mode": federation.preprocess.mode,
+            "mean": federation.preprocess.mean,
+            "std": federation.preprocess.std,
+        },
+    }
+    tensors = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
+    return save(tensors, {"spikefed": json.dumps(facts, sort_keys=True)})  # one key: several have no fixed order
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run with ``count`` torch threads, then restore."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def writable(folder: RunFolder) -> Iterator[None]:
+    """Turn a refusing disk into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, SpikefedError) or error.errno is None:
+            raise
+        raise CheckpointError(
+            f"run folder {folder.path} cannot be written ({error.strerror}); free some space and repeat with --resume"
+        ) from error

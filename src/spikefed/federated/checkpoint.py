@@ -1,0 +1,164 @@
+"""Checkpoints: one safetensors file a round, self-verifying, written atomically, the newest two kept.
+
+A checkpoint is a nested dict. Tensors and arrays go into the safetensors body, everything else into its JSON metadata
+together
+with the format version, the hash of the config and a SHA-256 over both, so that a torn, altered or foreign file is
+refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from spikefed.errors import CheckpointError
+from spikefed.files import write_atomic
+
+VERSION = 1
+KEEP = 2
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor | np.ndarray):
+        key = f"t{len(tensors):05d}"
+        tensors[key] = (
+            (torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value).detach().contiguous()
+        )
+        return {"@": "tensor" if isinstance(value, Tensor) else "array", "key": key}
+    if isinstance(value, dict):
+        return {"@": "dict", "items": [[str(k), _pack(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"@": "list", "items": [_pack(v, tensors) for v in value]}
+    if isinstance(value, bytes):
+        return {"@": "bytes", "base64": base64.b64encode(value).decode()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(
+        f"a checkpoint cannot hold a {type(value).__name__}; keep tensors, arrays, numbers, text, dicts and lists"
+    )
+
+
+def _unpack(value: Any, tensors: Callable[[str], Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    kind = value["@"]
+    if kind == "dict":
+        return {k: _unpack(v, tensors) for k, v in value["items"]}
+    if kind == "list":
+        return [_unpack(v, tensors) for v in value["items"]]
+    if kind == "bytes":
+        return base64.b64decode(value["base64"])
+    tensor = tensors(value["key"])
+    return tensor if kind == "tensor" else tensor.numpy()
+
+
+def _digest(tree: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(tree.encode())
+    for key in sorted(tensors):
+        tensor = tensors[key]
+        digest.update(f"{key}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def write(path: Path, tree: dict[str, Any], config_hash: str) -> None:
+    """Write one checkpoint file atomically.
+
+    Raises:
+        CheckpointError: the disk refused; nothing is left half-written.
+    """
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_pack(tree, tensors), separators=(",", ":"))
+    # One metadata key: safetensors writes several in random order, and the same state shall give the same bytes.
+    metadata = {"version": VERSION, "config_hash": config_hash, "sha256": _digest(text, tensors), "tree": text}
+    try:
+        write_atomic(path, save(tensors, {"spikefed-checkpoint": json.dumps(metadata)}))
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {path} could not be written ({error.strerror or error}); earlier checkpoints are untouched, "
+            "so free some space and repeat the command with --resume"
+        ) from error
+
+
+def read(path: Path, config_hash: str | None = None) -> dict[str, Any]:
+    """Read and verify one checkpoint file.
+
+    Raises:
+        CheckpointError: unreadable, torn, of another version, or of another config.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get("spikefed-checkpoint", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read ({error}); delete it to fall back on the one before"
+        ) from error
+    version = metadata.get("version")
+    if version != VERSION:
+        raise CheckpointError(
+            f"checkpoint {path} has format version {version}, this spikefed reads version {VERSION}; "
+            "resume with the spikefed that wrote it, or start again in another folder"
+        )
+    if metadata["sha256"] != _digest(metadata["tree"], tensors):
+        raise CheckpointError(
+            f"checkpoint {path} is damaged (SHA-256 differs); delete it to fall back on the one before"
+        )
+    if config_hash is not None and metadata["config_hash"] != config_hash:
+        raise CheckpointError(f"checkpoint {path} belongs to another config; resume with the config of its run folder")
+    return _unpack(json.loads(metadata["tree"]), tensors.__getitem__)
+
+
+def path_of(folder: Path, round: int) -> Path:
+    """File of one round's checkpoint."""
+    return folder / f"round-{round:05d}.safetensors"
+
+
+def save_round(folder: Path, round: int, tree: dict[str, Any], config_hash: str) -> Path:
+    """Write the checkpoint of a round, then delete all but the newest two."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint folder {folder} cannot be made ({error.strerror}); choose another --out"
+        ) from error
+    path = path_of(folder, round)
+    write(path, tree, config_hash)
+    for old in sorted(folder.glob("round-*.safetensors"))[:-KEEP]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def latest(folder: Path, config_hash: str, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """The newest checkpoint that can be used, or None when there is none at all.
+
+    A damaged one is reported through ``warn`` and the one before is taken.
+
+    Raises:
+        CheckpointError: checkpoints exist but none can be used, or the newest is of another version or config.
+    """
+    paths = sorted(folder.glob("round-*.safetensors"), reverse=True)
+    problem: CheckpointError | None = None
+    for path in paths:
+        try:
+            return read(path, config_hash)
+        except CheckpointError as error:
+            if "damaged" not in str(error) and "cannot be read" not in str(error):
+                raise
+            problem = error
+            warn(str(error))
+    if problem is not None:
+        raise problem
+    return None

@@ -1,0 +1,80 @@
+"""A client's side of a round: bytes in, bytes out, the same in one process and on a device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from spikefed.errors import PacketError
+from spikefed.federated.contract import ClientContext, Message, Method, State
+from spikefed.federated.exchange import Reply, Request
+from spikefed.federated.plans import Expectations
+from spikefed.wire import ClientLink
+
+
+class ClientWorker:
+    """Runs the client steps of a method and keeps what the client remembers between rounds.
+
+    Args:
+        client: client number.
+        method: the method.
+        context: makes the context of a round (0 before the first).
+        link: the client's end of the wire.
+        expectations: shapes of the exchanged messages.
+    """
+
+    def __init__(
+        self,
+        client: int,
+        method: Method,
+        context: Callable[[int, int], ClientContext],
+        link: ClientLink,
+        expectations: Expectations,
+    ) -> None:
+        self.client = client
+        self._method = method
+        self._context = context
+        self._link = link
+        self._expectations = expectations
+        self._state: State | None = None
+        self._last: Message | None = None
+
+    def handle(self, request: Request) -> Reply:
+        """Answer one request. A downlink that is refused becomes a reply with ``error`` or ``needs_intra``."""
+        if request.action == "resend":
+            if self._last is None or self._last.round != request.round:
+                return Reply(
+                    self.client, request.round, error=f"client {self.client} has no upload of that round to resend"
+                )
+            return Reply(self.client, request.round, self._link.encode(self._last, intra=True))
+        started = time.perf_counter()
+        downlink = None
+        if request.downlink is not None:
+            plan = self._expectations.plan(self._method.downlink_kind, "down", request.round, self.client)
+            try:
+                downlink = self._link.decode(request.downlink, plan)
+            except PacketError as error:
+                if error.field == "reference":
+                    return Reply(self.client, request.round, needs_intra=True)
+                return Reply(self.client, request.round, error=str(error))
+        decoded = time.perf_counter()
+        context = self._context(self.client, request.round)
+        if self._state is None:
+            self._state = self._method.init_client(self._context(self.client, 0))
+        self._state, uplink, report = self._method.client_round(self._state, downlink, context)
+        trained = time.perf_counter()
+        self._last = uplink
+        data = self._link.encode(uplink)
+        seconds = {"seconds": trained - decoded, "wire_seconds": time.perf_counter() - trained + decoded - started}
+        return Reply(self.client, request.round, data, report.values | seconds)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs of this client."""
+        return {"started": self._state is not None, "state": self._state or {}, "link": self._link.state_dict()}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._state = saved["state"] if saved["started"] else None
+        self._link.load_state_dict(saved["link"])
+        self._last = None

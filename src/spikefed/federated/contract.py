@@ -1,0 +1,174 @@
+"""The contract of a federated method: four pure steps, named like the pseudocode of the papers.
+
+A method does no I/O, reads no clock and knows no engine. Its states are nested dicts of tensors, numbers and strings,
+so a
+checkpoint of a method comes for free; its randomness is the generator in the context. `docs/adding-a-method.md` walks
+through a whole method in one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from spikefed.training import Preprocess
+
+State = dict[str, Any]
+"""Nested dict with str keys; leaves are tensors, numbers, strings, booleans or None."""
+
+Message = Any
+"""A decoded wire message (`spikefed.wire`): a frozen dataclass with ``kind``."""
+
+MessageKind = Literal["spikes", "weights"]
+
+
+class Hyperparameters(BaseModel):
+    """Base of every method's hyperparameters: frozen, validated, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkFactory:
+    """Gives out one network per process, loaded with the weights that a step asks for.
+
+    Many clients share the memory of one module: `load` overwrites it, so a network is valid until the next `load`.
+
+    Args:
+        build: makes the network from an integer seed, without touching global randomness.
+        seed: the seed whose weights every participant starts from (the common initial weights).
+    """
+
+    def __init__(self, build: Callable[[int], nn.Module], seed: int) -> None:
+        self._build = build
+        self._seed = seed
+        self._net = build(seed)
+        self._initial = self._copy(self._net)
+
+    @staticmethod
+    def _copy(net: nn.Module) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+
+    def initial(self, own_seed: int | None = None) -> dict[str, Tensor]:
+        """The common initial weights, or those of ``own_seed``: copies that nobody else holds."""
+        source = self._initial if own_seed is None else self._build(own_seed).state_dict()
+        return {name: tensor.clone() for name, tensor in source.items()}
+
+    def load(self, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """The shared network holding ``weights`` (the common initial ones when None)."""
+        self._net.load_state_dict(dict(self._initial if weights is None else weights))
+        for parameter in self._net.parameters():
+            parameter.grad = None
+        return self._net
+
+    @staticmethod
+    def weights(net: nn.Module) -> dict[str, Tensor]:
+        """A copy of all state tensors of a network."""
+        return NetworkFactory._copy(net)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images with labels: uint8 ``[N, C, H, W]`` and int64 ``[N]``."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What both sides may use in a step.
+
+    Attributes:
+        round: 1-based global epoch; 0 in the ``init_*`` steps.
+        networks: the network factory.
+        public: public images, uint8 ``[P, C, H, W]``, in the order both sides know; no labels.
+        public_set_id: SHA-256 of the public set, carried in every packet.
+        hyper: the method's hyperparameters.
+        preprocess: pixels to network input.
+        generator: this step's randomness, derived from (seed, participant, round).
+        seed: integer drawn for this participant (own initial weights).
+    """
+
+    round: int
+    networks: NetworkFactory
+    public: Tensor
+    public_set_id: bytes
+    hyper: Any
+    preprocess: Preprocess
+    generator: torch.Generator
+    seed: int
+
+
+@dataclass(frozen=True)
+class ClientContext(Context):
+    """A context with one client's private data."""
+
+    client: int
+    train: Labelled
+    validation: Labelled
+
+
+@dataclass(frozen=True)
+class ClientReport:
+    """What a client says of its round beside the packet; it never steers the server.
+
+    Attributes:
+        values: floats for the metrics file (losses, firing rate, seconds).
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What a server step tells the metrics file.
+
+    Attributes:
+        values: floats of the round.
+        weights: merge weight by client.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    weights: dict[int, float] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """The four steps. ``uplink_kind`` and ``downlink_kind`` tell the wire what to expect."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    hyperparameters: ClassVar[type[Hyperparameters]]
+    uplink_kind: ClassVar[MessageKind]
+    downlink_kind: ClassVar[MessageKind]
+
+    def init_client(self, ctx: ClientContext) -> State:
+        """State of a client before its first round."""
+        ...
+
+    def init_server(self, ctx: Context) -> tuple[State, Message | None]:
+        """State of the server and the downlink of round 1 (None: the first round has none)."""
+        ...
+
+    def client_round(
+        self, state: State, downlink: Message | None, ctx: ClientContext
+    ) -> tuple[State, Message, ClientReport]:
+        """One client's part of a round."""
+        ...
+
+    def server_round(
+        self, state: State, uplinks: Mapping[int, Message], ctx: Context
+    ) -> tuple[State, Message, Diagnostics]:
+        """The server's part; ``uplinks`` maps client numbers to accepted messages and is never empty."""
+        ...
+
+    def server_network(self, state: State, ctx: Context) -> nn.Module:
+        """The network that the run reports and saves."""
+        ...

@@ -1,0 +1,62 @@
+"""What passes between the round loop and a transport: requests, replies, and the one call that carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the server asks of a client.
+
+    Attributes:
+        client: client number.
+        round: 1-based round.
+        downlink: the encoded downlink, or None when the round has none.
+        action: ``round`` trains and uploads; ``resend`` encodes the last upload again without references.
+    """
+
+    client: int
+    round: int
+    downlink: bytes | None
+    action: Literal["round", "resend"] = "round"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a client answers.
+
+    Attributes:
+        uplink: the encoded upload; empty when there is none.
+        report: floats for the metrics file.
+        needs_intra: the client lacks the downlink's reference and asks for one without.
+        error: why there is no upload, in one sentence.
+    """
+
+    client: int
+    round: int
+    uplink: bytes = b""
+    report: dict[str, float] = field(default_factory=dict)
+    needs_intra: bool = False
+    error: str | None = None
+
+
+class Transport(Protocol):
+    """The one call that carries a round."""
+
+    def round(
+        self, requests: Sequence[Request], deadline_s: float | None = None, quorum: int | None = None
+    ) -> list[Reply]:
+        """Deliver requests and collect replies until all have come, or the deadline has passed with a quorum.
+
+        Args:
+            requests: at most one a client.
+            deadline_s: seconds to wait; None waits for all.
+            quorum: replies that suffice once the deadline has passed; None means all.
+
+        Returns:
+            replies in any order; a client that did not answer is missing.
+        """
+        ...

@@ -1,0 +1,73 @@
+"""What every method does on a client's own data: train on labels, validate, and count firing rates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from spikefed.federated.contract import ClientContext, Hyperparameters
+from spikefed.training import AUGMENTATIONS, LABEL_LOSSES, evaluate, optimiser, train
+
+
+class LocalTraining(Hyperparameters):
+    """Training on private labelled data."""
+
+    local_epochs: int = Field(default=5, ge=0, description="epochs on private data per round [FSD 4.1.2: 5]")
+    local_batch: int = Field(default=64, ge=1, description="samples per local step [FSD authors' code: 64]")
+    optimiser: Literal["adam", "adamw", "sgd"] = Field(
+        default="adam", description="optimiser of every phase [FSD: Adam]"
+    )
+    lr: float = Field(
+        default=1e-3, gt=0, description="learning rate of local training [FSD 4.1.3: 1e-5, our default 1e-3]"
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum, SGD only")
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty")
+    local_loss: Literal["ce-rate", "mse-rate", "tet"] = Field(
+        default="ce-rate",
+        description="loss on labels: cross-entropy on mean firing rates [FSD authors' code], MSE [DTSNN], TET",
+    )
+    logit_scale: float = Field(
+        default=1.0, gt=0, description="factor on the rates before the cross-entropy [authors' code: 1]"
+    )
+    shuffle: bool = Field(default=True, description="new random order every epoch [FSD authors' code: false]")
+    augment: Literal["none", "shift", "crop", "crop-flip"] = Field(
+        default="none", description="augmentation of private images"
+    )
+    train_bn_at_eval: bool = Field(
+        default=False, description="keep batch statistics when predicting and testing [FSD authors' code: true]"
+    )
+
+
+def train_locally(net: nn.Module, ctx: ClientContext, optim: object | None = None) -> float:
+    """Train ``net`` in place on the client's private training data; returns the last epoch's mean loss."""
+    hyper: LocalTraining = ctx.hyper
+    label_loss = LABEL_LOSSES[hyper.local_loss]
+    return train(
+        net,
+        ctx.train.images,
+        ctx.train.labels,
+        lambda outputs, labels: label_loss(outputs, labels, hyper.logit_scale),
+        optim or optimiser(net, hyper.optimiser, hyper.lr, hyper.momentum, hyper.weight_decay),  # type: ignore[arg-type]
+        epochs=hyper.local_epochs,
+        batch_size=hyper.local_batch,
+        preprocess=ctx.preprocess,
+        generator=ctx.generator,
+        shuffle=hyper.shuffle,
+        augment=AUGMENTATIONS[hyper.augment],
+    )
+
+
+def validate(net: nn.Module, ctx: ClientContext) -> float:
+    """Accuracy on the client's validation data, in [0, 1]; 0 when it has none."""
+    if not len(ctx.validation):
+        return 0.0
+    return evaluate(
+        net,
+        ctx.validation.images,
+        ctx.validation.labels,
+        preprocess=ctx.preprocess,
+        generator=ctx.generator,
+        train_bn=ctx.hyper.train_bn_at_eval,
+    ).accuracy

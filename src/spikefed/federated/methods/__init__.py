@@ -1,0 +1,43 @@
+"""The methods, one file each, and the table that finds them by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from spikefed.errors import ConfigError
+from spikefed.federated.contract import Method
+from spikefed.federated.methods.fedavg import FedAvg
+from spikefed.federated.methods.fsd import Fsd
+
+METHODS: dict[str, Callable[[], Method]] = {Fsd.name: Fsd, FedAvg.name: FedAvg}
+
+
+def method(name: str) -> Method:
+    """A method by its short name, or a user's own as ``package.module:ClassName``.
+
+    Raises:
+        ConfigError: no such method, or the class lacks a step of the contract.
+    """
+    if name in METHODS:
+        return METHODS[name]()
+    if ":" not in name:
+        raise ConfigError(
+            f"method '{name}' is not known; use one of {', '.join(sorted(METHODS))}, or your own as 'module:ClassName'"
+        )
+    module, _, attribute = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"method '{name}' cannot be imported: {error}; check the module path and the class name"
+        ) from error
+    missing = [
+        step
+        for step in ("name", "hyperparameters", "uplink_kind", "downlink_kind", "init_client", "init_server",
+                     "client_round", "server_round", "server_network")
+        if not hasattr(made, step)
+    ]  # fmt: skip
+    if missing:
+        raise ConfigError(f"method '{name}' lacks {', '.join(missing)}; see docs/adding-a-method.md")
+    return made

@@ -1,0 +1,96 @@
+"""FedAvg: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
+
+The baseline of FSD: same network, data, optimiser and ledger; what travels is every state tensor of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from spikefed.federated.contract import (
+    ClientContext,
+    ClientReport,
+    Context,
+    Diagnostics,
+    Hyperparameters,
+    MessageKind,
+    State,
+)
+from spikefed.federated.local import LocalTraining, train_locally, validate
+from spikefed.federated.messages import from_wire, to_wire
+from spikefed.wire import WeightsDownlink, WeightsUplink
+
+
+class FedAvgHyperparameters(LocalTraining):
+    """Hyperparameters of FedAvg beside those of local training."""
+
+    weighting: str = Field(
+        default="samples",
+        pattern="^(samples|uniform)$",
+        description="mean over clients weighted by training samples (FedAvg eq. 1), or uniform (released V-SNN code)",
+    )
+
+
+def weighted_mean(tensors: Mapping[int, Mapping[str, Tensor]], weights: Mapping[int, float]) -> dict[str, Tensor]:
+    """Weighted mean of state tensors over clients.
+
+    Sums run in float64 in the order of client numbers, so the order of arrival cannot change a bit. Integer tensors
+    (BatchNorm's batch counters) get the rounded mean. ``weights`` must sum to 1.
+    """
+    clients = sorted(tensors)
+    merged = {}
+    for name, first in tensors[clients[0]].items():
+        total = sum(weights[c] * tensors[c][name].to(torch.float64) for c in clients)
+        assert isinstance(total, Tensor)
+        merged[name] = total.to(first.dtype) if first.is_floating_point() else total.round().to(first.dtype)
+    return merged
+
+
+class FedAvg:
+    """Clients train the global weights on their own data; the server averages what they send."""
+
+    name: ClassVar[str] = "fedavg"
+    summary: ClassVar[str] = "average of all weights and normalisation statistics, by samples"
+    hyperparameters: ClassVar[type[Hyperparameters]] = FedAvgHyperparameters
+    uplink_kind: ClassVar[MessageKind] = "weights"
+    downlink_kind: ClassVar[MessageKind] = "weights"
+
+    def init_client(self, ctx: ClientContext) -> State:
+        return {}
+
+    def init_server(self, ctx: Context) -> tuple[State, WeightsDownlink]:
+        weights = ctx.networks.initial()
+        return {"weights": weights}, WeightsDownlink(round=1, tensors=to_wire(weights))
+
+    def client_round(
+        self, state: State, downlink: WeightsDownlink | None, ctx: ClientContext
+    ) -> tuple[State, WeightsUplink, ClientReport]:
+        net = ctx.networks.load(from_wire(downlink.tensors) if downlink else None)
+        train_loss = train_locally(net, ctx)
+        accuracy = validate(net, ctx)
+        uplink = WeightsUplink(
+            round=ctx.round,
+            client=ctx.client,
+            tensors=to_wire(ctx.networks.weights(net)),
+            samples=len(ctx.train),
+            accuracy=accuracy,
+        )
+        return {}, uplink, ClientReport({"train_loss": train_loss})
+
+    def server_round(
+        self, state: State, uplinks: Mapping[int, WeightsUplink], ctx: Context
+    ) -> tuple[State, WeightsDownlink, Diagnostics]:
+        counts = {c: float(u.samples if ctx.hyper.weighting == "samples" else 1) for c, u in uplinks.items()}
+        total = sum(counts.values())
+        weights = {c: n / total for c, n in counts.items()}
+        merged = weighted_mean({c: from_wire(u.tensors) for c, u in uplinks.items()}, weights)
+        downlink = WeightsDownlink(round=ctx.round + 1, tensors=to_wire(merged))
+        return {"weights": merged}, downlink, Diagnostics(weights=weights)
+
+    def server_network(self, state: State, ctx: Context) -> nn.Module:
+        return ctx.networks.load(state["weights"])

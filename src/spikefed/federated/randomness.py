@@ -1,0 +1,25 @@
+"""Randomness without global state: every stream is derived from (seed, purpose, participant, round).
+
+A stream depends on nothing that happened before, so the order of clients, a restart or a missing client cannot change
+what
+another one draws, and a checkpoint needs no generator state.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+NETWORK, SPLIT, CLIENT, SERVER, EVALUATE, PARTICIPATION = range(6)
+"""Purposes of streams; the numbers are part of what makes a run reproducible and never change."""
+
+
+def derive_seed(seed: int, purpose: int, *numbers: int) -> int:
+    """A 63-bit integer seed of one stream."""
+    entropy = np.random.SeedSequence([seed, purpose, *numbers])
+    return int(entropy.generate_state(1, np.uint64)[0] >> 1)
+
+
+def generator(seed: int, purpose: int, *numbers: int) -> torch.Generator:
+    """A torch generator of one stream."""
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, *numbers))

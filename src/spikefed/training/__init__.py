@@ -1,0 +1,34 @@
+"""Losses and loops shared by every method."""
+
+from spikefed.training.augment import AUGMENTATIONS
+from spikefed.training.loops import Evaluation, Preprocess, batches, evaluate, optimiser, output_spikes, outputs, train
+from spikefed.training.losses import (
+    LABEL_LOSSES,
+    CrossTerm,
+    distillation_loss,
+    firing_rate,
+    rate_cross_entropy,
+    rate_mse,
+    spike_mse,
+    step_cross_entropy,
+)
+
+__all__ = [
+    "AUGMENTATIONS",
+    "CrossTerm",
+    "Evaluation",
+    "LABEL_LOSSES",
+    "Preprocess",
+    "batches",
+    "distillation_loss",
+    "evaluate",
+    "firing_rate",
+    "optimiser",
+    "output_spikes",
+    "outputs",
+    "rate_cross_entropy",
+    "rate_mse",
+    "spike_mse",
+    "step_cross_entropy",
+    "train",
+]

@@ -1,0 +1,38 @@
+"""Image augmentation as tensor operations on the training device."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def crop(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """Shift each image of ``[B, C, H, W]`` by up to ``padding`` pixels each way; what moves in is zero."""
+    batch, channels, height, width = x.shape
+    padded = F.pad(x, (padding,) * 4)
+    offset = torch.randint(0, 2 * padding + 1, (2, batch), generator=generator)
+    rows = (offset[0][:, None] + torch.arange(height))[:, None, :, None]
+    columns = (offset[1][:, None] + torch.arange(width))[:, None, None, :]
+    index = torch.arange(batch)[:, None, None, None], torch.arange(channels)[None, :, None, None]
+    return padded[index[0], index[1], rows, columns]
+
+
+def flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image left to right with probability one half."""
+    chosen = torch.rand(len(x), generator=generator) < 0.5
+    return torch.where(chosen.view(-1, 1, 1, 1), x.flip(-1), x)
+
+
+def shift2(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Crop with padding 2, fit for 28x28 grey images."""
+    return crop(x, generator, padding=2)
+
+
+def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Padding-4 crop, then flip: the usual CIFAR augmentation."""
+    return flip(crop(x, generator), generator)
+
+
+AUGMENTATIONS = {"none": None, "shift": shift2, "crop": crop, "crop-flip": crop_flip}
+"""Augmentations by the name that a config uses."""

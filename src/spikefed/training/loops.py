@@ -1,0 +1,183 @@
+"""Training and evaluation loops: data resident as uint8, batches cut by index, randomness from an explicit
+generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikefed.errors import ConfigError
+
+Network = nn.Module
+"""A module called as ``net(x [B, C, H, W], generator=...) -> [T, B, classes]``."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Pixels 0..255 to network input.
+
+    Attributes:
+        mode: ``unit`` [0, 1]; ``signed`` [-1, 1]; ``standard`` subtracts the mean and divides by the deviation.
+        mean: per-channel mean in 0..255, for ``standard``.
+        std: per-channel standard deviation in 0..255, for ``standard``.
+    """
+
+    mode: Literal["unit", "signed", "standard"] = "unit"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``[B, C, H, W]`` uint8 to float32 of the same shape."""
+        x = images.to(torch.float32)
+        if self.mode == "unit":
+            return x.div_(255.0)
+        if self.mode == "signed":
+            return x.div_(127.5).sub_(1.0)
+        mean = x.new_tensor(self.mean).view(1, -1, 1, 1)
+        return x.sub_(mean).div_(x.new_tensor(self.std).view(1, -1, 1, 1))
+
+
+def optimiser(
+    net: Network, name: str, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """``adam``, ``adamw`` or ``sgd`` over all trainable parameters of ``net``."""
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    raise ConfigError(f"optimiser '{name}' is not known; use adam, adamw or sgd")
+
+
+def batches(
+    count: int, batch_size: int, *, shuffle: bool, generator: torch.Generator, drop_last: bool = False
+) -> Iterator[Tensor]:
+    """Index tensors that cover ``range(count)`` once; a trailing batch of one joins its neighbour.
+
+    Batch statistics of one sample and one pixel are undefined, hence no batch of one unless ``count`` is one.
+    """
+    order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
+    cuts = list(range(0, count, batch_size)) + [count]
+    if len(cuts) > 2 and cuts[-1] - cuts[-2] < (batch_size if drop_last else 2):
+        cuts.pop(-1 if drop_last else -2)
+    for start, stop in zip(cuts, cuts[1:], strict=False):
+        yield order[start:stop]
+
+
+def train(
+    net: Network,
+    images: Tensor,
+    targets: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optim: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    batch_size: int,
+    preprocess: Preprocess,
+    generator: torch.Generator,
+    shuffle: bool = True,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    drop_last: bool = False,
+) -> float:
+    """Train in place; one function for labels (``targets [N]``) and for distillation (``targets [N, C, T]``).
+
+    Args:
+        images: uint8 ``[N, C, H, W]``.
+        loss: ``(outputs [T, B, C], targets of the batch) -> scalar``.
+        generator: source of order, augmentation and input coding.
+
+    Returns:
+        mean loss over the samples of the last epoch (nan when there is nothing to train on).
+    """
+    net.train()
+    total, seen = torch.zeros((), dtype=torch.float64), 0
+    for _ in range(epochs if len(images) else 0):
+        total, seen = torch.zeros((), dtype=torch.float64), 0
+        for index in batches(len(images), batch_size, shuffle=shuffle, generator=generator, drop_last=drop_last):
+            x = preprocess(images[index])
+            if augment is not None:
+                x = augment(x, generator)
+            value = loss(net(x, generator=generator), targets[index])
+            optim.zero_grad(set_to_none=True)
+            value.backward()
+            optim.step()
+            total += value.detach().double() * len(index)
+            seen += len(index)
+    return float(total / seen) if seen else float("nan")
+
+
+@torch.no_grad()
+def outputs(
+    net: Network,
+    images: Tensor,
+    *,
+    preprocess: Preprocess,
+    generator: torch.Generator,
+    batch_size: int = 250,
+    train_bn: bool = False,
+) -> Tensor:
+    """Network outputs on all images, ``[N, C, T]`` float32, in the order given.
+
+    Args:
+        train_bn: keep batch statistics (and update the running ones), as the FSD authors' code does at evaluation.
+    """
+    was_training = net.training
+    net.train(train_bn)
+    parts = [
+        net(preprocess(images[i : i + batch_size]), generator=generator).float().permute(1, 2, 0)
+        for i in range(0, len(images), batch_size)
+    ]
+    net.train(was_training)
+    return torch.cat(parts).contiguous()
+
+
+def output_spikes(net: Network, images: Tensor, **kwargs: Any) -> np.ndarray:
+    """Output spike trains on all images: uint8 0/1, ``[N, C, T]`` (arguments of `outputs`).
+
+    Raises:
+        ConfigError: the network's readout does not spike.
+    """
+    values = outputs(net, images, **kwargs)
+    spikes = values.to(torch.uint8)
+    if not torch.equal(spikes.to(values.dtype), values) or (len(spikes) and int(spikes.max()) > 1):
+        raise ConfigError('the network\'s outputs are not spikes; set network.readout = "spike" to exchange spikes')
+    return spikes.numpy()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a labelled set says of a network.
+
+    Attributes:
+        accuracy: share of samples whose largest mean output is the label (first class wins a tie).
+        loss: cross-entropy of the mean outputs as logits, nats.
+        confusion: counts, rows true class, columns predicted.
+        class_activity: mean output by class unit and time step, ``[C][T]``.
+    """
+
+    accuracy: float
+    loss: float
+    confusion: list[list[int]]
+    class_activity: list[list[float]]
+
+
+def evaluate(net: Network, images: Tensor, labels: Tensor, **kwargs: Any) -> Evaluation:
+    """Evaluate on uint8 images and int64 labels (further arguments of `outputs`)."""
+    values = outputs(net, images, **kwargs)
+    scores = values.mean(dim=2)
+    classes = scores.shape[1]
+    predicted = scores.argmax(dim=1)
+    confusion = torch.bincount(labels * classes + predicted, minlength=classes * classes).view(classes, classes)
+    return Evaluation(
+        accuracy=float((predicted == labels).sum()) / max(len(labels), 1),
+        loss=float(nn.functional.cross_entropy(scores, labels)),
+        confusion=confusion.tolist(),
+        class_activity=[[round(v, 5) for v in row] for row in values.mean(dim=0).tolist()],
+    )

@@ -1,0 +1,108 @@
+"""Losses on output spike trains.
+
+Network outputs are time-first ``[T, B, C]``; distillation targets are ``[B, C, T]`` as they travel (design: output
+trains).
+Sources: FSD = Liu et al. 2022, eq. 4-7; CFD = Sattler et al. 2022 (probability clip).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+PROBABILITY_FLOOR = 1e-7
+"""Smallest rate inside the logarithm of eq. 6 (the clip that CFD uses); keeps L_F and its gradient finite at p = 0."""
+
+
+def firing_rate(spikes: Float[Tensor, "T B C"]) -> Float[Tensor, "B C"]:
+    """Mean over the T time steps: the class score of a spiking readout, in [0, 1]."""
+    return spikes.mean(dim=0)
+
+
+def spike_mse(spikes: Float[Tensor, "T B C"], target: Float[Tensor, "B C T"]) -> Float[Tensor, ""]:
+    """L_T (FSD eq. 5): mean squared difference at every class and time step, averaged over the batch."""
+    return F.mse_loss(spikes, target.permute(2, 0, 1))
+
+
+@dataclass(frozen=True)
+class CrossTerm:
+    """How L_F (FSD eq. 6) is computed; the defaults follow the paper, the switches reach the authors' code.
+
+    Attributes:
+        normalise: ``sum`` divides target rates by their sum (uniform if silent) and clips the student's rates;
+            ``softmax`` sends both sides through a softmax over classes (authors' code).
+        direction: ``paper`` is ``-sum p_target log p_student``; ``reversed`` swaps the roles (authors' code).
+        reduction: ``mean`` over samples, or ``sum`` over every row of p (authors' code).
+        axis: p averages over ``time``, or over the ``batch`` (the released layout's defect).
+    """
+
+    normalise: Literal["sum", "softmax"] = "sum"
+    direction: Literal["paper", "reversed"] = "paper"
+    reduction: Literal["mean", "sum"] = "mean"
+    axis: Literal["time", "batch"] = "time"
+
+    def __call__(self, spikes: Float[Tensor, "T B C"], target: Float[Tensor, "B C T"]) -> Float[Tensor, ""]:
+        """L_F in nats; rows of p are samples (``axis="time"``) or time steps (``axis="batch"``)."""
+        if self.axis == "time":
+            student, teacher = spikes.mean(dim=0), target.mean(dim=2)
+        else:
+            student, teacher = spikes.mean(dim=1), target.mean(dim=0).T
+        if self.normalise == "softmax":
+            log_student, log_teacher = F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
+            p_student, p_teacher = log_student.exp(), log_teacher.exp()
+        else:
+            total = teacher.sum(dim=-1, keepdim=True)
+            uniform = torch.full_like(teacher, 1.0 / teacher.shape[-1])
+            p_teacher = torch.where(total > 0, teacher / total.clamp_min(PROBABILITY_FLOOR), uniform)
+            p_student = student
+            log_student = student.clamp_min(PROBABILITY_FLOOR).log()
+            log_teacher = p_teacher.clamp_min(PROBABILITY_FLOOR).log()
+        weight, log = (p_teacher, log_student) if self.direction == "paper" else (p_student, log_teacher)
+        rows = -(weight * log).sum(dim=-1)
+        return rows.mean() if self.reduction == "mean" else rows.sum()
+
+
+def distillation_loss(
+    spikes: Float[Tensor, "T B C"], target: Float[Tensor, "B C T"], lambda_: float, cross_term: CrossTerm
+) -> Float[Tensor, ""]:
+    """L = L_T + lambda L_F (FSD eq. 4). ``lambda_ = 0`` skips the cross term."""
+    loss = spike_mse(spikes, target)
+    return loss + lambda_ * cross_term(spikes, target) if lambda_ else loss
+
+
+def rate_cross_entropy(
+    outputs: Float[Tensor, "T B C"], labels: Integer[Tensor, " B"], scale: float = 1.0
+) -> Float[Tensor, ""]:
+    """Cross-entropy with ``scale`` x the mean output over time as logits.
+
+    With scale 1 and a spiking readout this is the local loss of the FSD authors' code; with currents it is V-SNN's.
+    """
+    return F.cross_entropy(scale * outputs.mean(dim=0), labels)
+
+
+def rate_mse(outputs: Float[Tensor, "T B C"], labels: Integer[Tensor, " B"], scale: float = 1.0) -> Float[Tensor, ""]:
+    """Squared difference of the mean output to the one-hot label (DTSNN's loss), times ``scale``."""
+    rate = outputs.mean(dim=0)
+    return scale * F.mse_loss(rate, F.one_hot(labels, rate.shape[1]).to(rate.dtype))
+
+
+def step_cross_entropy(
+    outputs: Float[Tensor, "T B C"], labels: Integer[Tensor, " B"], scale: float = 1.0
+) -> Float[Tensor, ""]:
+    """Mean over the time steps of the cross-entropy of each step's output (TET, Deng et al. 2022)."""
+    steps, batch, classes = outputs.shape
+    return F.cross_entropy(scale * outputs.reshape(steps * batch, classes), labels.repeat(steps))
+
+
+LABEL_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "ce-rate": rate_cross_entropy,
+    "mse-rate": rate_mse,
+    "tet": step_cross_entropy,
+}
+"""Losses of labelled data by the name that a config uses."""

@@ -1,0 +1,5 @@
+"""Carriers of a round."""
+
+from spikefed.transports.local import LocalTransport
+
+__all__ = ["LocalTransport"]

@@ -1,0 +1,155 @@
+"""Experiment files: inheritance, presets, overrides, and the sentence each mistake gets."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from spikefed.errors import ConfigError
+from spikefed.experiment import config as configs
+from spikefed.experiment import toml
+from spikefed.experiment.folder import flatten
+
+EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_every_shipped_experiment_is_valid_and_named_after_its_file(path: Path) -> None:
+    config = configs.load(path)
+    assert config.name == path.stem
+    assert config.method["name"] == ("fedavg" if "fedavg" in path.stem else "fsd")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_resolved_config_round_trips_through_toml(path: Path) -> None:
+    config = configs.load(path)
+    again = configs.from_tree(tomllib.loads(toml.dump(config.resolved())))
+    assert again.hash() == config.hash()
+    assert again.resolved() == config.resolved()
+
+
+def test_twins_differ_in_the_method_only() -> None:
+    for fedavg in (p for p in EXPERIMENTS if p.stem.startswith("fedavg-")):
+        fsd = configs.load(fedavg.with_name(fedavg.name.replace("fedavg", "fsd")))
+        twin = configs.load(fedavg)
+        assert (twin.data, twin.network, twin.training, twin.rounds) == (
+            fsd.data,
+            fsd.network,
+            fsd.training,
+            fsd.rounds,
+        )
+
+
+def test_paper_scale_files_hold_the_papers_numbers() -> None:
+    config = configs.load(next(p for p in EXPERIMENTS if p.stem == "table1-cifar10-fsd"))
+    hyper = config.hyper()
+    assert (config.rounds, config.data.clients, config.data.private_per_client, config.data.public) == (
+        50,
+        4,
+        10000,
+        8000,
+    )
+    assert (hyper.lr, hyper.distil_lr, hyper.local_epochs, hyper.distil_epochs, hyper.server_epochs) == (
+        1e-5,
+        1e-5,
+        5,
+        5,
+        5,
+    )  # type: ignore[attr-defined]
+    assert config.participation.schedule == "late"
+    neuron = config.network.neuron
+    assert neuron is not None and (neuron.threshold, neuron.decay, config.network.steps) == (0.25, 0.1, 8)
+
+
+def test_extends_merges_and_another_method_replaces_the_table(tmp_path: Path) -> None:
+    write(tmp_path / "base.toml", 'rounds = 3\n[training]\nlr = 0.5\n[method]\nname = "fsd"\nlambda = 1.0\n')
+    path = write(tmp_path / "top.toml", 'extends = "base.toml"\nseed = 7\n[method]\nname = "fedavg"\n')
+    config = configs.load(path, ["rounds=4", "data.partition=dirichlet", "training.lr=1e-2"])
+    assert (config.rounds, config.seed, config.data.partition, config.method) == (4, 7, "dirichlet", {"name": "fedavg"})
+    assert config.hyper().lr == 0.01  # type: ignore[attr-defined]
+
+
+def test_extends_circle(tmp_path: Path) -> None:
+    write(tmp_path / "a.toml", 'extends = "b.toml"')
+    write(tmp_path / "b.toml", 'extends = "a.toml"')
+    with pytest.raises(ConfigError, match="extends itself"):
+        configs.load(tmp_path / "a.toml")
+
+
+def test_preset_lies_under_the_file(tmp_path: Path) -> None:
+    config = configs.load(write(tmp_path / "x.toml", 'preset = "authors"\n[training]\nlocal_epochs = 1\n'))
+    hyper = config.hyper()
+    assert (hyper.local_epochs, hyper.cross_normalise, config.data.validation_overlap) == (1, "softmax", True)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("ruonds = 3", "unknown key 'ruonds'; the nearest known key is 'rounds'"),
+        ("[data]\nclient = 3", "unknown key 'data.client'; the nearest known key is 'data.clients'"),
+        ("[network]\nstep = 3", "the nearest known key is 'network.steps'"),
+        ("[network]\nsteps = 0", "'network.steps' = 0"),
+        ("[network.neuron]\ntreshold = 1", "the nearest known key is 'network.neuron.threshold'"),
+        ("[training]\nlearning_rate = 1", "unknown key 'training.learning_rate'"),
+        ("[training]\nlr = -1", "'lr' = -1"),
+        ('[method]\nname = "fsd"\nlamda = 1', "the nearest known key is 'method.lambda'"),
+        ('[method]\nname = "fsd"\nlr = 1', "it belongs to table [training]"),
+        ('[method]\nname = "fdavg"', "method 'fdavg' is not known; use one of"),
+        ('[method]\nname = "nowhere:Method"', "cannot be imported"),
+        ('preset = "best"', "preset 'best'"),
+        ("data = 3", "'data' in"),
+        ("training = 3", "'training' in"),
+        ("rounds = ", "is not valid TOML"),
+        ("seed = -1", "'seed' = -1"),
+        ('name = "../x"', "'name' = '../x'"),
+    ],
+)
+def test_mistakes_get_one_clear_sentence(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configs.load(write(tmp_path / "x.toml", text))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value) or "TOML" in str(caught.value)
+
+
+def test_missing_file_and_bad_override(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        configs.load(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="has no '='"):
+        configs.load(write(tmp_path / "x.toml", ""), ["rounds"])
+    with pytest.raises(ConfigError, match="nearest known key is 'rounds'"):
+        configs.load(write(tmp_path / "x.toml", ""), ["round=2"])
+
+
+def test_hash_ignores_what_cannot_change_results() -> None:
+    base = configs.from_tree({})
+    same = configs.from_tree({"name": "other", "rounds": 99, "run": {"threads": 1}, "data": {"dir": "elsewhere"}})
+    assert base.hash() == same.hash()
+    for tree in ({"seed": 1}, {"training": {"lr": 0.1}}, {"method": {"tie": "fire"}}, {"data": {"clients": 5}}):
+        assert configs.from_tree(tree).hash() != base.hash()
+
+
+def test_every_setting_has_a_description() -> None:
+    def models(model: type) -> list[type]:
+        found = [model]
+        for field in model.model_fields.values():  # type: ignore[attr-defined]
+            if isinstance(field.annotation, type) and issubclass(field.annotation, configs.Section):
+                found += models(field.annotation)
+        return found
+
+    from spikefed.federated import METHODS
+
+    for model in [*models(configs.Experiment), configs.NeuronConfig, *(m.hyperparameters for m in METHODS.values())]:
+        for key, field in model.model_fields.items():  # type: ignore[attr-defined]
+            is_table = isinstance(field.annotation, type) and issubclass(field.annotation, configs.Section)
+            assert field.description or is_table, f"{model.__name__}.{key} has no description"
+
+
+def test_flatten() -> None:
+    assert flatten({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == {"a": 1, "b.c": 2, "b.d.e": 3}

@@ -33,6 +33,7 @@ def network(norm: str = "bn", kind: str = "hard", coding: str = "direct", **more
                     if tensor is not None:
                         tensor.uniform_(0.5, 1.5, generator=draw)
                 layer.norm.running_mean.uniform_(-0.1, 0.1, generator=draw)
+                layer.norm.num_batches_tracked.fill_(20)
     return net.double()
 
 
@@ -150,14 +151,39 @@ def test_eval_mode_uses_and_keeps_the_running_statistics():
     assert all(torch.equal(before[name], t) for name, t in net.state_dict().items())
     net.train()
     net(x)
-    assert net.conv1.norm.num_batches_tracked == 1
+    assert net.conv1.norm.num_batches_tracked == 21
     assert not torch.equal(before["conv1.norm.running_mean"], net.conv1.norm.running_mean)
+
+
+@pytest.mark.parametrize("norm", ["bn", "tdbn"])
+def test_early_running_statistics_are_the_plain_mean_of_the_batches_seen(norm):
+    net = build("4C3-3FC", input_shape=(1, 6, 6), classes=2, steps=2, norm=norm).double()
+    means, variances = [], []
+    for batch in range(12):
+        x = images(4, (1, 6, 6)) * (1 + batch)
+        net(x)
+        currents = net.conv1.currents(x).detach()
+        means.append(currents.mean((0, 2, 3)))
+        variances.append(currents.var((0, 2, 3), correction=0) * 288 / 287)  # T * B * H * W values
+        if batch == 9:
+            torch.testing.assert_close(net.conv1.norm.running_mean, torch.stack(means).mean(0))
+            torch.testing.assert_close(net.conv1.norm.running_var, torch.stack(variances).mean(0))
+            before = net.conv1.norm.running_mean.clone()
+    expected = 0.9 * (0.9 * before + 0.1 * means[-2]) + 0.1 * means[-1]
+    torch.testing.assert_close(net.conv1.norm.running_mean, expected)
+
+
+def test_bntt_statistics_move_by_its_papers_momentum_from_the_first_batch():
+    net = build("4C3-3FC", input_shape=(1, 6, 6), classes=2, steps=2, norm="bntt").double()
+    x = images(4, (1, 6, 6))
+    net(x)
+    torch.testing.assert_close(net.conv1.norm.running_mean[1], 0.1 * net.conv1.currents(x).detach().mean((0, 2, 3)))
 
 
 def test_bntt_counts_every_step_and_refuses_another_number_of_steps():
     net = network("bntt")
     net(images())
-    assert net.conv1.norm.num_batches_tracked.tolist() == [1, 1, 1]
+    assert net.conv1.norm.num_batches_tracked.tolist() == [21, 21, 21]
     net.steps = 4
     with pytest.raises(ConfigError, match="built for 3 time steps and cannot run 4"):
         net(images())
@@ -168,6 +194,32 @@ def test_other_norms_run_any_number_of_steps():
     short = net(images())
     net.steps = 6
     assert torch.equal(net(images())[:3], short)
+
+
+def test_bfloat16_keeps_float32_outputs_weights_and_gradients_close_to_float32():
+    net = build("8C3-AP2-16FC", input_shape=(1, 8, 8), classes=4, steps=4, readout="current")
+    x = images(32, (1, 8, 8)).float()
+    gradients, outs = {}, {}
+    for precision in ("float32", "bfloat16"):
+        net.precision = precision
+        net.zero_grad()
+        outs[precision] = net(x)
+        outs[precision].square().mean().backward()
+        gradients[precision] = torch.cat([p.grad.flatten() for p in net.parameters()])
+    assert outs["bfloat16"].dtype == torch.float32 and {p.dtype for p in net.parameters()} == {torch.float32}
+    assert not torch.equal(outs["float32"], outs["bfloat16"])
+    error = (outs["float32"] - outs["bfloat16"]).abs()  # median: rounding moves a few spikes across the threshold
+    assert error.median() < 0.01 * outs["float32"].abs().mean()
+    assert F.cosine_similarity(gradients["float32"], gradients["bfloat16"], dim=0) > 0.9
+
+
+def test_a_callers_autocast_is_left_in_force():
+    net = build("8C3-8FC", input_shape=(1, 4, 4), classes=2, steps=2, readout="current").eval()
+    x = images(8, (1, 4, 4)).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outer = net(x)
+    net.precision = "bfloat16"
+    assert torch.equal(net(x), outer)
 
 
 def test_an_image_of_another_size_is_refused():

@@ -78,7 +78,6 @@ class SpikingLayer(WeightedLayer):
         if norm is None:
             return norm_lif(currents, self.neuron, steps=steps, pool=self.plan.pool, repeat=repeat)
         norm.check_steps(steps)
-        norm.batch_seen()
         return norm_lif(
             currents,
             self.neuron,
@@ -89,7 +88,7 @@ class SpikingLayer(WeightedLayer):
             running_mean=norm.running_mean,
             running_var=norm.running_var,
             training=norm.training,
-            momentum=norm.momentum,
+            momentum=norm.next_momentum(),
             eps=norm.eps,
             alpha=norm.alpha,
             pool=self.plan.pool,
@@ -116,9 +115,9 @@ class ReLULayer(WeightedLayer):
         """Activations after pooling, or logits."""
         y, norm = self.currents(x), self.norm
         if norm is not None:
-            norm.batch_seen()
+            momentum = norm.next_momentum()
             y = F.batch_norm(
-                y, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, norm.momentum, norm.eps
+                y, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, momentum, norm.eps
             )
         y = F.relu(y) if self.rectify else y
         return F.avg_pool2d(y, 2) if self.plan.pool else y

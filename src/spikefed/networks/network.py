@@ -16,6 +16,10 @@ Readout = Literal["spike", "current"]
 """``spike``: a LIF after the last weights, outputs 0 or 1. ``current``: the raw weighted sums of each step."""
 
 
+Precision = Literal["float32", "bfloat16"]
+"""Of products and activations."""
+
+
 class LayeredNetwork(nn.Module):
     """Layers called one after the other; their names are the prefixes of the tensors in the state dict.
 
@@ -62,6 +66,8 @@ class SpikingNetwork(LayeredNetwork):
         steps: T, time steps per image; may be changed unless the norm is BNTT.
         encoder: pixels to input currents or spikes.
         readout: ``spike`` or ``current``.
+        precision: of products and activations, ``float32`` or ``bfloat16`` (autocast); weights, membranes, statistics
+            and outputs stay float32. May be changed at any time.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class SpikingNetwork(LayeredNetwork):
         super().__init__(name, input_shape, list(layers))
         self.steps = steps
         self.encoder = encoder
+        self.precision: Precision = "float32"
 
     @property
     def readout(self) -> Readout:
@@ -99,12 +106,18 @@ class SpikingNetwork(LayeredNetwork):
             ConfigError: the batch has another image shape, or T differs from a BNTT network's.
         """
         self.check_input(x)
+        if self.precision == "float32":  # no autocast(enabled=False) here: it would undo one that the caller set
+            return self._outputs(x, generator)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            return self._outputs(x, generator)
+
+    def _outputs(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         repeat = isinstance(self.encoder, Direct)
         y = self.encoder.encode(x, self.steps, generator).flatten(0, 1)
         for layer in self.layers:
             y = layer(y, self.steps, repeat)
             repeat = False
-        return y.unflatten(0, (self.steps, -1))
+        return y.unflatten(0, (self.steps, -1)).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Constants, for ``print(net)``."""

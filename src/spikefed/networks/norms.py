@@ -33,6 +33,9 @@ class Norm(nn.Module):
         shift: learn an additive term too.
         eps: added to the variance.
         momentum: weight of the new batch in the running statistics.
+        warm_up: while fewer than 1 / momentum batches were seen, the running statistics are their plain mean, as
+            torch's ``momentum=None``. Federated clients train few steps from fresh statistics, and in eval mode a
+            spiking layer whose statistics are half way from their initial values is silent.
         alpha: factor of tdBN (1; ``1 / sqrt(2)`` in a residual branch); unused by the others.
     """
 
@@ -51,11 +54,13 @@ class Norm(nn.Module):
         shift: bool = True,
         eps: float = 1e-5,
         momentum: float = 0.1,
+        warm_up: bool = False,
         alpha: float = 1.0,
     ) -> None:
         super().__init__()
         self.mode: Mode = mode
         self.channels, self.steps, self.eps, self.momentum, self.alpha = channels, steps, eps, momentum, alpha
+        self.warm_up = warm_up
         shape = (channels,) if steps is None else (steps, channels)
         self.weight = nn.Parameter(torch.ones(shape))
         self.register_parameter("bias", nn.Parameter(torch.zeros(shape)) if shift else None)
@@ -63,10 +68,12 @@ class Norm(nn.Module):
         self.register_buffer("running_var", torch.ones(shape))
         self.register_buffer("num_batches_tracked", torch.zeros(shape[:-1], dtype=torch.int64))
 
-    def batch_seen(self) -> None:
-        """Count one training batch (all its time steps at once)."""
-        if self.training:
-            self.num_batches_tracked.add_(1)
+    def next_momentum(self) -> float:
+        """Count a training batch (all its time steps at once) and return its weight in the running statistics."""
+        if not self.training:
+            return self.momentum
+        self.num_batches_tracked.add_(1)
+        return max(self.momentum, 1 / int(self.num_batches_tracked.max())) if self.warm_up else self.momentum
 
     def check_steps(self, steps: int) -> None:
         """Raise ConfigError when a per-step norm is asked to run another number of steps than it was built for."""
@@ -84,7 +91,8 @@ class Norm(nn.Module):
 def make_norm(name: str, channels: int, *, steps: int) -> Norm | None:
     """Build the normalisation called ``name`` (one of `NORMS`); None for ``none``.
 
-    ``bntt`` follows Kim and Panda's released network: eps 1e-4, momentum 0.1, scale only.
+    ``bn`` and ``tdbn`` warm up their statistics. ``bntt`` follows Kim and Panda's released network: eps 1e-4,
+    momentum 0.1, scale only, no warm-up.
 
     Raises:
         ConfigError: the name is not known.
@@ -92,7 +100,7 @@ def make_norm(name: str, channels: int, *, steps: int) -> Norm | None:
     if name == "none":
         return None
     if name in ("bn", "tdbn"):
-        return Norm(name, channels)
+        return Norm(name, channels, warm_up=True)
     if name == "bntt":
         return Norm("bntt", channels, steps=steps, shift=False, eps=1e-4)
     raise ConfigError(f"norm '{name}' is not known; use one of {', '.join(NORMS)}")

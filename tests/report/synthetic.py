@@ -36,9 +36,9 @@ def make_run(
     folder.mkdir(parents=True)
     size = upload or (WEIGHT_BYTES if method.startswith("fedavg") else SPIKE_BYTES)
     name = f"{method}-{preset or 'plain'}-{dataset}"
-    config = [f'name = "{name}"', f"seed = {seed}", f"rounds = {rounds}", ""]
-    config += ["[method]", f'name = "{method}"', *([f'preset = "{preset}"'] if preset else []), "lr = 0.001", ""]
-    config += ["[data]", f'name = "{dataset}"', 'partition = "iid"', f"clients = {clients}", ""]
+    config = [f'name = "{name}"', f"seed = {seed}", f"rounds = {rounds}", *([f'preset = "{preset}"'] if preset else [])]
+    config += ["[method]", f'name = "{method}"', "distil_lr = 0.001", ""]
+    config += ["[data]", f'dataset = "{dataset}"', 'partition = "iid"', f"clients = {clients}", ""]
     config += ["[network]", 'name = "small"', "steps = 8"]
     config += [f"{k} = {json.dumps(v)}" for k, v in (extra or {}).items()]
     (folder / "config.toml").write_text("\n".join(config) + "\n")

@@ -16,7 +16,7 @@ from spikefed.report.targets import default_targets, target_rows
 
 def hand_made(folder: Path, method: str, seed: int, accuracies: list[float], step: int) -> Path:
     folder.mkdir()
-    (folder / "config.toml").write_text(f'seed = {seed}\n[method]\nname = "{method}"\n[data]\nname = "digits"\n')
+    (folder / "config.toml").write_text(f'seed = {seed}\n[method]\nname = "{method}"\n[data]\ndataset = "digits"\n')
     lines = [
         {"round": r, "server_accuracy": a, "upstream_bytes": step, "text_upstream_bytes": 5 * step}
         for r, a in enumerate(accuracies, start=1)

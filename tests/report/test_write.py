@@ -93,7 +93,7 @@ def test_codec_table_adds_up_the_ledger(page: str) -> None:
 
 def test_commands_and_config_are_there(page: str) -> None:
     assert "spikefed run experiments/fsd-faithful-digits.toml --set seed=0" in page
-    assert "config_hash" in page and "lr = 0.001" in page
+    assert "config_hash" in page and "distil_lr = 0.001" in page
 
 
 def test_data_is_compact_json_with_every_run(page: str) -> None:

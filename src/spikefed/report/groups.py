@@ -10,11 +10,8 @@ from typing import Any
 from spikefed.report.curves import Band, Curve, band_of, curve_of
 from spikefed.report.runs import Run
 
-# Config keys that do not make another experiment: the seed, names, places, and how the machine is used.
-IGNORED = {
-    *("seed", "name", "title", "description", "out", "output", "data_dir", "threads", "device", "workers", "kernels"),
-    *("record_streams", "targets", "rounds", "checkpoint", "checkpoints", "keep", "confusion"),
-}
+# Config keys that do not make another experiment: the seed, the name, the length, places, how the machine is used.
+IGNORED = {"seed", "name", "rounds", "preset", "run", "data.dir"}
 
 METHOD_NAMES = {
     "fsd": "FSD",
@@ -100,13 +97,8 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 def setting_of(run: Run) -> Setting:
     """The setting a run belongs to."""
-    clients = None
-    for table in ("federation", "data", "clients", "method", "run"):
-        value = run.config.get(table)
-        value = value.get("clients") if isinstance(value, dict) else value
-        if isinstance(value, int) and not isinstance(value, bool):
-            clients = value
-            break
+    data = run.config.get("data")
+    clients = data.get("clients") if isinstance(data, dict) else None
     return Setting(run.dataset, run.partition, run.network, clients)
 
 
@@ -119,7 +111,7 @@ def _traits(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """The config flattened to ``table.key``, without what does not make another experiment."""
     out: dict[str, str] = {}
     for key, value in config.items():
-        if key in IGNORED:
+        if prefix + key in IGNORED:
             continue
         if isinstance(value, dict):
             out.update(_traits(value, f"{prefix}{key}."))
@@ -146,10 +138,9 @@ def _name(groups: list[Group]) -> None:
 
 def _tell_apart(twins: list[Group]) -> None:
     keys = list(dict.fromkeys(k for g in twins for k in g.traits))
-    differing = [k for k in keys if len({g.traits.get(k) for g in twins}) > 1 and k != "preset"]
-    short = [k for k in differing if "preset" not in k][:3] or differing[:3]
+    differing = [k for k in keys if len({g.traits.get(k) for g in twins}) > 1][:3]
     for group in twins:
-        says = [f"{k.rsplit('.', 1)[-1]}={group.traits[k]}" for k in short if k in group.traits]
+        says = [f"{k.rsplit('.', 1)[-1]}={group.traits[k]}" for k in differing if k in group.traits]
         if says:
             group.label += f" ({', '.join(says)})"
     for label in {g.label for g in twins}:  # still alike: number them

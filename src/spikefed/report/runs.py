@@ -59,19 +59,16 @@ class Run:
 
     @property
     def dataset(self) -> str:
-        return str(self._told("dataset") or _inside(self.config, "data", "name") or "unknown")
+        return str(self._told("dataset") or _inside(self.config, "data", "dataset") or "unknown")
 
     @property
     def partition(self) -> str | None:
-        """How the data were dealt to the clients, ``"dirichlet alpha=0.1"`` for instance."""
-        data = self.config.get("data")
-        data = data if isinstance(data, dict) else {}
-        value = self._told("partition") or data.get("partition")
-        if isinstance(value, dict):
-            return " ".join(str(v) if k in ("name", "kind") else f"{k}={v}" for k, v in value.items())
-        if value == "dirichlet" and "alpha" in data:
-            return f"dirichlet alpha={data['alpha']}"
-        return _text(value)
+        """How the data were dealt to the clients, ``"dirichlet-0.1"`` for instance."""
+        value = _inside(self.config, "data", "partition")
+        alpha = number(_inside(self.config, "data", "alpha"))
+        if value == "dirichlet" and alpha is not None:
+            return f"dirichlet-{alpha:g}"  # as the result file has it, but there already while the run goes on
+        return _text(value or self._told("partition"))
 
     @property
     def network(self) -> str | None:
@@ -82,6 +79,13 @@ class Run:
         value = self._told("seed")
         value = self.provenance.get("seed") if value is None else value
         return value if isinstance(value, int) else None
+
+    @property
+    def targets(self) -> list[float]:
+        """Accuracies the experiment file asks the byte table for; often none."""
+        wanted = _inside(self.config, "run", "targets")
+        known = [number(t) for t in wanted] if isinstance(wanted, list) else []
+        return [t for t in known if t is not None and 0 < t <= 1]
 
     @property
     def command(self) -> str | None:
@@ -114,9 +118,9 @@ class Run:
 
     def _told(self, key: str) -> Any:
         """What the result, else the config says of ``key``; a config table stands for its ``name``."""
-        for source in (self.result or {}, self.config, _inside(self.config, "run") or {}):
-            value = source.get(key) if isinstance(source, Mapping) else None
-            if isinstance(value, dict) and key != "partition":
+        for source in (self.result or {}, self.config):
+            value = source.get(key)
+            if isinstance(value, dict):
                 value = value.get("name")
             if value is not None:
                 return value

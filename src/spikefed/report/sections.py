@@ -246,7 +246,7 @@ def configs(groups: Sequence[Group]) -> str:
 
 def _config(group: Group) -> str:
     first = group.runs[0]
-    commands = [run.command for run in group.runs if run.command]
+    commands = list(dict.fromkeys(run.command for run in group.runs if run.command))
     parts = []
     if commands:
         parts.append(f'<h4>To repeat it</h4><pre class="copy" tabindex="0">{escape(chr(10).join(commands))}</pre>')

@@ -67,7 +67,13 @@ def baseline_of(groups: Sequence[Group]) -> Group | None:
 
 
 def default_targets(groups: Sequence[Group]) -> list[float]:
-    """Two or three whole percents: an early one and a late one that every group reaches, and one only the best does."""
+    """The targets the experiment files name, else two or three whole percents of the curves.
+
+    Those are an early one and a late one that every run reaches, and one that only the best run does.
+    """
+    named = {t for g in groups for run in g.runs for t in run.targets}
+    if named:
+        return sorted(named)
     bests = [c.best for g in groups for c in g.curves if c.best is not None]
     if not bests:
         return []

@@ -86,7 +86,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
         "SUBTITLE": escape(_subtitle(runs, groups)),
         "SETTINGS": _setting_picker([s.label for s in settings]),
         "STYLE": asset("style.css") + "\n" + sections.swatches(groups),
-        "MOTIF": _motif(),
+        "MOTIF": motif(),
         "MADE": f'<time datetime="{now:%Y-%m-%dT%H:%M%z}">{now:%d %B %Y, %H:%M}</time>',
         "VERSION": escape(__version__),
         "DATA": to_json(payload(groups, rows)),
@@ -146,7 +146,7 @@ def _subtitle(runs: Sequence[Run], groups: Sequence[Group]) -> str:
     return ", ".join(parts)
 
 
-def _motif() -> str:
+def motif() -> str:
     """The header's ornament: a raster of spikes, the same on every page."""
     rng = random.Random(2216)
     ticks = []

@@ -1,5 +1,5 @@
 // The figure frame (title, controls, export, numbers as a table) and the figures that compare groups.
-const DATA = JSON.parse($("#data").textContent);
+let DATA = null; // set by main.js once, by live.js at every change
 const state = { setting: 0, run: null, measure: "upstream", hidden: new Set() };
 const figures = new Map(); // id -> {spec, node, plot, drawn, visible}
 
@@ -213,6 +213,7 @@ const compareFigures = [
 
 function mountFigure(spec) {
   const node = $(`figure[data-figure="${spec.id}"]`);
+  if (!node) return; // the live page has fewer figures
   const plot = el("div", { class: `plot${spec.tall ? " tall" : ""}`, role: "img", "aria-label": `${spec.title}. ${spec.caption}` });
   const tools = el("div", { class: "tools" });
   const figure = { spec, node, plot, drawn: false, visible: false };

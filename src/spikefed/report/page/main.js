@@ -1,4 +1,5 @@
 // Start: legend, pickers, figures, printing.
+DATA = JSON.parse($("#data").textContent);
 const DASH_ARRAYS = { solid: "", dash: "6 4", dot: "2 3", dashdot: "6 3 2 3", longdash: "9 4", longdashdot: "9 3 2 3" };
 
 function marker(symbol) {

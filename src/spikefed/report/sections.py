@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from spikefed.report import palette
 from spikefed.report.curves import mean
@@ -88,9 +89,9 @@ def cards(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
     seeds = len({run.seed for run in runs})
     out.append(("Runs", str(len(runs)), f"{plural(len(groups), 'configuration')}, {plural(seeds, 'seed')}, {state}"))
     dropped = sum(len(e.get("dropped") or []) for run in runs for e in run.rounds)
-    messages = sum(len(e.get("participants") or []) for run in runs for e in run.rounds)
-    if messages:
-        out.append(("Uploads refused or lost", str(dropped), f"of {messages + dropped} expected"))
+    expected = sum(len(_expected(e)) for run in runs for e in run.rounds)
+    if expected:
+        out.append(("Uploads refused or lost", str(dropped), f"of {expected} expected"))
     spent = [s for run in runs if (s := _run_seconds(run)) is not None]
     if spent:
         out.append(("Computing time", duration(sum(spent)), f"all {plural(len(spent), 'run')} together"))
@@ -294,6 +295,11 @@ def _css(group: Group) -> str:
 
 def _swatch(group: Group) -> str:
     return "m-" + "".join(c if c.isalnum() else "-" for c in group.method)
+
+
+def _expected(entry: dict[str, Any]) -> set[Any]:
+    """Clients an upload was due from in a round, whether or not those left out are among the participants."""
+    return {*(entry.get("participants") or []), *(d.get("client") for d in entry.get("dropped") or [])}
 
 
 def _mean_best(group: Group) -> float | None:

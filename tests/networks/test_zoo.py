@@ -39,7 +39,7 @@ def test_vgg9_with_100_classes_has_the_weights_of_the_v_snn_paper():
     assert count(build("vgg9-bntt", input_shape=CIFAR, classes=100, steps=2), "weight") == 6_031_040
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), GREY, CIFAR, (3, 29, 29)])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), GREY, CIFAR, (3, 29, 29), (3, 64, 64)])
 def test_small_stays_under_300_k_weights(shape):
     for classes in (10, 100):
         assert count(build("small", input_shape=shape, classes=classes, steps=8), "weight") < 300_000

@@ -50,13 +50,24 @@ class NetworkInfo:
 
 
 def small_layout(input_shape: tuple[int, ...]) -> str:
-    """Layout of ``small`` for an input size: each under 300,000 weights."""
-    side = min(input_shape[1:])
-    if side < 16:
-        return "32C3-64C3-AP2-64FC"
-    if side < 30:
+    """Layout of ``small`` for an input size: under 300,000 weights with 10 classes, for images up to 96x96.
+
+    ==================  =================================  ==============
+    longer side         layout                             weights
+    ==================  =================================  ==============
+    below 16 (digits)   16C3-32C3-AP2-64FC                 38 k at 8x8
+    16 to 29 (MNIST)    16C3-AP2-32C3-AP2-128FC            207 k at 28x28
+    from 30 (CIFAR)     32C3-AP2, then 64C3-AP2 until a    188 k at 32x32
+                        side is at most 4, then 128FC
+    ==================  =================================  ==============
+    """
+    short, long = min(input_shape[1:]), max(input_shape[1:])
+    if long < 16 or short < 4:
+        return "16C3-32C3-AP2-64FC"
+    if long < 30:
         return "16C3-AP2-32C3-AP2-128FC"
-    return "32C3-AP2-64C3-AP2-64C3-AP2-128FC"
+    pools = min((long // 5).bit_length(), short.bit_length() - 1)
+    return "-".join(["32C3-AP2", *["64C3-AP2"] * (pools - 1), "128FC"])
 
 
 _ZOO = (
@@ -91,7 +102,8 @@ _ZOO = (
         summary="convolutional network under 300,000 weights, sized to the input, for two CPU cores",
         source="this project",
         layout=small_layout,
-        neuron=LIFParameters(kind="hard", decay=0.5, v_threshold=1.0, surrogate=Rectangle(1.0)),
+        # Best of eight tried on 2,500 Fashion-MNIST images (3 seeds, 6 epochs: 84.9 %; with the rectangle 84.0 %).
+        neuron=LIFParameters(kind="hard", decay=0.5, v_threshold=1.0, surrogate=Triangle(gamma=1.0)),
         norm="bn",
         coding="direct",
         bias="auto",

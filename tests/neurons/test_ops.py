@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spikefed.neurons import LIF, spike_conv2d, spike_linear, use_kernels
+from spikefed import native
+from spikefed.neurons import LIF, events, fused, paths, spike_conv2d, spike_linear, use_kernels
 
 
 def close(got: torch.Tensor, wanted: torch.Tensor, bound: float = 1e-5) -> None:
@@ -45,3 +46,120 @@ def test_lif_module_gives_the_same_in_both_modes() -> None:
         results.append((out.detach(), leaf.grad))
     assert torch.equal(results[0][0], results[1][0])
     close(results[0][1], results[1][1])
+
+
+needs_native = pytest.mark.skipif(fused.library() is None, reason=native.why_not() or "no native library")
+
+
+def as_made_by_norm_lif(x: torch.Tensor) -> torch.Tensor:
+    x._spikefed_nonzero = int(x.count_nonzero())  # type: ignore[attr-defined]
+    return x
+
+
+@needs_native
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.6, 1.0])
+@pytest.mark.parametrize(("kernel", "channels", "out", "side"), [(3, 64, 64, (9, 7)), (3, 5, 23, (6, 4)), (1, 40, 48, (5, 5)),
+                                                                 (3, 130, 176, (1, 1)), (3, 16, 300, (2, 3))])  # fmt: skip
+def test_event_lists_equal_the_dense_convolution(kernel, channels, out, side, rate) -> None:
+    torch.manual_seed(1)
+    x = (
+        spikes(11, channels, *side, rate=rate) * torch.rand(11, channels, *side).mul(4).ceil() / 4
+    )  # quarters, as after a pool
+    x = x.contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.randn(out, channels, kernel, kernel), torch.randn(out)
+    listed = events.listed(x)
+    assert listed.density == pytest.approx(x.count_nonzero().item() / x.numel())
+    close(events.convolve(listed, weight, bias, torch.float32), F.conv2d(x, weight, bias, padding=kernel // 2))
+    upstream = torch.randn(11, out, *side).contiguous(memory_format=torch.channels_last)
+    wanted = torch.ops.aten.convolution_backward(upstream, x, weight, None, [1, 1], [kernel // 2] * 2, [1, 1], False, [0, 0], 1,
+                                                 [True, True, False])  # fmt: skip
+    close(events.weight_gradient(listed, upstream, kernel), wanted[1])
+    close(events.input_gradient(upstream, weight), wanted[0])
+
+
+@needs_native
+@pytest.mark.parametrize("bias", [True, False])
+def test_spike_conv2d_takes_lists_when_sparse_and_gives_the_same(monkeypatch, bias) -> None:
+    monkeypatch.setattr(paths, "LEAST_WORK", 0)
+    torch.manual_seed(0)
+    weight = torch.randn(24, 20, 3, 3, requires_grad=True)
+    shift = torch.randn(24, requires_grad=True) if bias else None
+    for rate, path in [(0.05, "events"), (0.5, "dense")]:
+        x = as_made_by_norm_lif(spikes(9, 20, 6, 6, rate=rate)).requires_grad_()
+        leaves = [t for t in (x, weight, shift) if t is not None]
+        with paths.record_paths() as choices:
+            out = spike_conv2d(x, weight, shift, padding=1)
+        assert choices[0].path == path and choices[0].density == pytest.approx(rate, abs=0.02)
+        wanted = F.conv2d(x, weight, shift, padding=1)
+        close(out, wanted)
+        upstream = torch.randn_like(out)
+        for got, right in zip(
+            torch.autograd.grad(out, leaves, upstream), torch.autograd.grad(wanted, leaves, upstream), strict=True
+        ):
+            close(got, right)
+
+
+@needs_native
+@pytest.mark.parametrize("amx", [True, False])
+def test_bf16_under_autocast(monkeypatch, amx) -> None:
+    monkeypatch.setattr(paths, "LEAST_WORK", 0)
+    monkeypatch.setattr(fused, "has_amx", lambda: amx)
+    torch.manual_seed(0)
+    weight, bias = torch.randn(32, 128, 3, 3, requires_grad=True), torch.randn(32, requires_grad=True)
+    x = as_made_by_norm_lif(spikes(9, 128, 6, 6, rate=0.05)).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16), paths.record_paths() as choices:
+        out = spike_conv2d(x, weight, bias, padding=1)
+    assert out.dtype == torch.bfloat16 and choices[0].path == ("events for the weight gradient" if amx else "events")
+    wanted = F.conv2d(x, weight, bias, padding=1)
+    close(out, wanted, 2**-6)
+    upstream = torch.randn_like(wanted)
+    got = torch.autograd.grad(out, (x, weight, bias), upstream.bfloat16())
+    for g, w in zip(got, torch.autograd.grad(wanted, (x, weight, bias), upstream), strict=True):
+        close(g, w, 2**-6)
+
+
+@needs_native
+def test_the_input_of_an_event_convolution_is_not_saved(monkeypatch) -> None:
+    monkeypatch.setattr(paths, "LEAST_WORK", 0)
+    x = as_made_by_norm_lif(spikes(16, 32, 12, 12, rate=0.05)).requires_grad_()
+    weight = torch.randn(8, 32, 3, 3, requires_grad=True)
+    saved: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
+        spike_conv2d(x, weight, padding=1)
+    assert sum(saved) - weight.nbytes < x.nbytes / 4
+
+
+@needs_native
+def test_event_convolution_repeats_bit_for_bit_on_any_number_of_threads() -> None:
+    torch.manual_seed(0)
+    x = spikes(70, 33, 8, 8, rate=0.1).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(48, 33, 3, 3)
+    upstream = torch.randn(70, 48, 8, 8).contiguous(memory_format=torch.channels_last)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 1):
+            torch.set_num_threads(threads)
+            listed = events.listed(x)
+            results.append(
+                (events.convolve(listed, weight, None, torch.float32), events.weight_gradient(listed, upstream, 3))
+            )
+    finally:
+        torch.set_num_threads(before)
+    for out, grad in results[1:]:
+        assert torch.equal(out, results[0][0]) and torch.equal(grad, results[0][1])
+
+
+@needs_native
+@pytest.mark.parametrize("level", [0, 1, 2], ids=["portable", "avx2", "avx512"])
+def test_event_convolution_on_every_instruction_set(level: int) -> None:
+    lib = fused.library()
+    assert lib is not None
+    best = lib.spikefed_best_level()
+    if level > best:
+        pytest.skip("this processor does not have it")
+    lib.spikefed_set_level(level)
+    try:
+        for kernel, channels, out in [(3, 20, 96), (1, 33, 40)]:
+            test_event_lists_equal_the_dense_convolution(kernel, channels, out, (5, 6), 0.15)
+    finally:
+        lib.spikefed_set_level(best)

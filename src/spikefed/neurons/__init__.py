@@ -7,11 +7,13 @@ from spikefed.neurons.modules import IF, LIF
 from spikefed.neurons.norm_lif import Norm, norm_lif
 from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
+from spikefed.neurons.paths import Choice, record_paths
 from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
 
 __all__ = [
     "ATan",
     "Bernoulli",
+    "Choice",
     "Direct",
     "Encoder",
     "IF",
@@ -29,6 +31,7 @@ __all__ = [
     "lif_hard",
     "lif_soft",
     "norm_lif",
+    "record_paths",
     "spike",
     "spike_conv2d",
     "spike_linear",

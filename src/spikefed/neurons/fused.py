@@ -61,6 +61,13 @@ def library() -> ctypes.CDLL | None:
     return _prepared() if native.library() is not None else None
 
 
+@cache
+def has_amx() -> bool:
+    """Whether the processor multiplies bf16 matrices in tiles (oneDNN then is several times faster in bf16)."""
+    lib = library()
+    return lib is not None and bool(lib.spikefed_has_amx())
+
+
 @lru_cache(maxsize=256)
 def smallest_that_fires(p: LIFParameters) -> float:
     """The smallest float32 potential at which the reference fires; comparing with it gives the same spikes bit for bit."""
@@ -119,7 +126,9 @@ def norm_lif_native(
         "pool": pool,
         "repeat": repeat,
     }
-    return _NormLIF.apply(x, weight, bias, p, steps, options)  # type: ignore[return-value]
+    out = _NormLIF.apply(x, weight, bias, p, steps, options)
+    out._spikefed_nonzero = options["nonzero"]  # type: ignore[union-attr]  # read by paths.density_of
+    return out  # type: ignore[return-value]
 
 
 def _arguments(x: Tensor, p: LIFParameters, steps: int, o: dict[str, Any]) -> Arguments:
@@ -194,6 +203,7 @@ class _NormLIF(torch.autograd.Function):
         a.mean, a.rstd = statistics.data_ptr(), statistics[1].data_ptr()
         a.nonzero = ctypes.addressof(nonzero)
         lib.spikefed_norm_lif_forward(a)
+        o["nonzero"] = nonzero.value
         ctx.save_for_backward(x, weight, bias, statistics)
         ctx.p, ctx.steps, ctx.options, ctx.form = p, steps, o, form
         return out

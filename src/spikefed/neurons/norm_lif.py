@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from spikefed import native
 from spikefed.errors import ConfigError
-from spikefed.neurons import fused
+from spikefed.neurons import fused, paths
 from spikefed.neurons.functional import lif
 from spikefed.neurons.kernels import kernels
 from spikefed.neurons.parameters import LIFParameters
@@ -77,8 +78,21 @@ def norm_lif(
                "running_var": running_var, "training": training, "pool": pool, "repeat": repeat}  # fmt: skip
     check_norm_lif(x, **options)
     fast = kernels() == "auto" and fused.suits(x, weight, bias, running_mean, running_var)
+    reason = "native kernel" if fast else why_reference(x)
+    paths.note("norm_lif", "fused" if fast else "reference", reason, x)
     run = fused.norm_lif_native if fast else norm_lif_reference
     return run(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
+
+
+def why_reference(x: Tensor) -> str:
+    """Why ``x`` goes to the reference, in words."""
+    if kernels() == "reference":
+        return "kernels are set to 'reference'"
+    if native.why_not():
+        return native.why_not()
+    return (
+        f"no native kernel for {x.dtype} tensors on {x.device.type} (float32 and bfloat16 on cpu, float32 parameters)"
+    )
 
 
 def norm_lif_reference(

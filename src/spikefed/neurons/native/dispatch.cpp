@@ -1,18 +1,20 @@
 // Chooses the instruction set once, at load, and holds the entry points Python calls.
 #include "common.h"
+#include "events.h"
 #include "norm_lif.h"
 #include <cstdlib>
 #include <cstring>
 
 #if defined(__GNUC__) && defined(__x86_64__)
 #define SPIKEFED_X86 1
+#include <cpuid.h>
 #endif
 
 namespace spikefed {
-namespace portable { extern const NormLifKernels norm_lif_kernels; }
+namespace portable { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; }
 #ifdef SPIKEFED_X86
-namespace avx2 { extern const NormLifKernels norm_lif_kernels; }
-namespace avx512 { extern const NormLifKernels norm_lif_kernels; }
+namespace avx2 { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; }
+namespace avx512 { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; }
 #endif
 
 namespace {
@@ -35,6 +37,13 @@ const NormLifKernels &kernels() {
 #endif
     return portable::norm_lif_kernels;
 }
+const EventKernels &events() {
+#ifdef SPIKEFED_X86
+    if (level == 2) return avx512::event_kernels;
+    if (level == 1) return avx2::event_kernels;
+#endif
+    return portable::event_kernels;
+}
 } // namespace
 } // namespace spikefed
 
@@ -46,6 +55,21 @@ SPIKEFED_API void spikefed_set_level(int32_t wanted) {
     spikefed::level = wanted < 0 ? 0 : (wanted < best ? wanted : best);
 }
 
+// 1 if the processor has bf16 matrix tiles (AMX).
+SPIKEFED_API int32_t spikefed_has_amx() {
+#ifdef SPIKEFED_X86
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) return (d >> 22 & 1) && (d >> 24 & 1);
+#endif
+    return 0;
+}
+
 SPIKEFED_API void spikefed_norm_lif_forward(const spikefed::NormLif *a) { spikefed::kernels().forward(*a); }
 SPIKEFED_API void spikefed_norm_lif_backward(const spikefed::NormLif *a) { spikefed::kernels().backward(*a); }
 SPIKEFED_API int64_t spikefed_norm_lif_size() { return sizeof(spikefed::NormLif); }
+
+SPIKEFED_API void spikefed_events_count(const spikefed::Events *a) { spikefed::events().count(*a); }
+SPIKEFED_API void spikefed_events_list(const spikefed::Events *a) { spikefed::events().list(*a); }
+SPIKEFED_API void spikefed_events_forward(const spikefed::Events *a) { spikefed::events().forward(*a); }
+SPIKEFED_API void spikefed_events_weight_grad(const spikefed::Events *a) { spikefed::events().weight_grad(*a); }
+SPIKEFED_API int64_t spikefed_events_size() { return sizeof(spikefed::Events); }

@@ -1,9 +1,13 @@
 // Kernels compiled for: avx512.
 #include "common.h"
+#include "events.h"
 #include "norm_lif.h"
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #if defined(__GNUC__) && defined(__x86_64__)
 #if defined(__clang__)
@@ -12,6 +16,7 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512")
 #endif
+#define SPIKEFED_AVX512 1
 #define SPIKEFED_VARIANT avx512
 #include "variant.inl"
 #if defined(__clang__)

@@ -1,5 +1,6 @@
 // Kernels compiled for: portable.
 #include "common.h"
+#include "events.h"
 #include "norm_lif.h"
 #include <cmath>
 #include <cstdlib>

@@ -3,8 +3,12 @@ namespace spikefed {
 namespace SPIKEFED_VARIANT {
 namespace {
 #include "norm_lif.inl"
+#include "vectors.inl"
+#include "events.inl"
 } // namespace
 extern const NormLifKernels norm_lif_kernels;
 const NormLifKernels norm_lif_kernels = {forward, backward};
+extern const EventKernels event_kernels;
+const EventKernels event_kernels = {events_count, events_list, events_forward, events_weight_grad};
 } // namespace SPIKEFED_VARIANT
 } // namespace spikefed

@@ -1,0 +1,154 @@
+"""Convolution over the non-zeros of its input: native forward and weight gradient, for stride 1, same padding, 1x1 and 3x3.
+
+The list of events (position and value of each non-zero) is built once and is all that is saved for backward: the input itself is
+not kept. Sums are float32 in every precision. The input gradient stays dense.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int32, c_int64, c_void_p
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spikefed import native
+from spikefed.neurons import fused
+
+_POINTERS = ("x", "go", "out", "weight", "bias", "offsets", "index", "value")
+_SIZES = ("images", "height", "width", "in_channels", "out_channels", "kernel", "events")
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+_LANES = 16
+
+
+class Arguments(ctypes.Structure):
+    """Mirror of ``struct Events`` in native/events.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in _POINTERS),
+        *((name, c_int64) for name in _SIZES),
+        ("dtype", c_int32),
+        ("threads", c_int32),
+    ]
+
+
+@cache
+def _prepared() -> ctypes.CDLL | None:
+    lib = fused.library()
+    if lib is None:
+        return None
+    for name in ("count", "list", "forward", "weight_grad"):
+        function = getattr(lib, f"spikefed_events_{name}")
+        function.argtypes, function.restype = [ctypes.POINTER(Arguments)], None
+    lib.spikefed_events_size.restype = c_int64
+    return lib if lib.spikefed_events_size() == ctypes.sizeof(Arguments) else None
+
+
+def library() -> ctypes.CDLL | None:
+    """The native library with the event kernels, or ``None``."""
+    return _prepared() if native.library() is not None else None
+
+
+def suits(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
+    """Whether the event kernels can take this convolution."""
+    kernel = weight.shape[2]
+    return (
+        kernel == weight.shape[3]
+        and kernel in (1, 3)
+        and stride == 1
+        and padding == kernel // 2
+        and x.dim() == 4
+        and x.shape[3] * x.shape[1] <= 65536  # entries are 16 bits wide
+        and x.numel() < 2**31
+        and weight.dtype == torch.float32
+        and weight.device.type == "cpu"
+        and library() is not None
+    )
+
+
+@dataclass(frozen=True)
+class EventList:
+    """Non-zeros of a channels-last map ``[N, C, H, W]``, pixel by pixel: position in its image row, value."""
+
+    shape: torch.Size
+    offsets: Tensor  # int32 [N*H*W + 1]: where each pixel's events begin
+    index: Tensor  # int16 (read as unsigned) [events]: column * C + channel
+    value: Tensor  # float32 [events]
+
+    @property
+    def density(self) -> float:
+        """Part of the map that is not zero."""
+        return len(self.index) / max(self.shape.numel(), 1)
+
+
+def _arguments(shape: torch.Size, dtype: torch.dtype) -> Arguments:
+    a = Arguments()
+    a.images, a.in_channels, a.height, a.width = shape
+    a.dtype, a.threads = _DTYPES[dtype], torch.get_num_threads()
+    return a
+
+
+def listed(x: Tensor) -> EventList:
+    """The events of ``x`` (channels-last float32 or bfloat16)."""
+    lib = library()
+    assert lib is not None
+    a = _arguments(x.shape, x.dtype)
+    offsets = torch.empty(x.numel() // x.shape[1] + 1, dtype=torch.int32)
+    a.x, a.offsets = x.data_ptr(), offsets.data_ptr()
+    lib.spikefed_events_count(a)
+    events = int(offsets[-1])
+    index, value = torch.empty(events, dtype=torch.int16), torch.empty(events)
+    a.index, a.value, a.events = index.data_ptr(), value.data_ptr(), events
+    lib.spikefed_events_list(a)
+    return EventList(x.shape, offsets, index, value)
+
+
+def _with_list(events: EventList, dtype: torch.dtype, out_channels: int, kernel: int) -> Arguments:
+    a = _arguments(events.shape, dtype)
+    a.offsets, a.index, a.value = events.offsets.data_ptr(), events.index.data_ptr(), events.value.data_ptr()
+    a.events, a.out_channels, a.kernel = len(events.index), out_channels, kernel
+    return a
+
+
+def _padded(channels: int) -> int:
+    return -(-channels // _LANES) * _LANES
+
+
+def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Convolution of the listed map with ``weight`` [Cout, Cin, K, K] (float32), stride 1, padding K // 2; out in ``dtype``."""
+    lib = library()
+    assert lib is not None
+    co, ci, k, _ = weight.shape
+    n, _, h, w = events.shape
+    table = weight.new_empty(k, k, ci, _padded(co))
+    table[..., :co] = weight.permute(2, 3, 1, 0)
+    if _padded(co) > co:
+        table[..., co:] = 0
+    out = torch.empty((n, co, h, w), dtype=dtype, memory_format=torch.channels_last)
+    a = _with_list(events, dtype, co, k)
+    bias = None if bias is None else bias.float().contiguous()
+    a.weight, a.out, a.bias = table.data_ptr(), out.data_ptr(), None if bias is None else bias.data_ptr()
+    lib.spikefed_events_forward(a)
+    return out
+
+
+def weight_gradient(events: EventList, upstream: Tensor, kernel: int) -> Tensor:
+    """Gradient of the weight [Cout, Cin, K, K] (float32); ``upstream`` [N, Cout, H, W] channels-last."""
+    lib = library()
+    assert lib is not None
+    co, ci = upstream.shape[1], events.shape[1]
+    table = torch.empty(kernel, kernel, ci, _padded(co))
+    a = _with_list(events, upstream.dtype, co, kernel)
+    a.go, a.weight = upstream.data_ptr(), table.data_ptr()
+    lib.spikefed_events_weight_grad(a)
+    return table[..., :co].permute(3, 2, 0, 1)
+
+
+def input_gradient(upstream: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of the input, dense: the convolution of ``upstream`` with the turned weight."""
+    turned = weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+    return F.conv2d(upstream, turned.to(upstream.dtype), padding=weight.shape[2] // 2)

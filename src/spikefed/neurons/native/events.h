@@ -1,0 +1,33 @@
+// Argument record of the event-list kernels; mirrored in neurons/events.py.
+//
+// An event is a non-zero of a channels-last map x [N, H, W, Ci]. By-row list: for each pixel in order, entry (column * Ci + channel)
+// and value; `offsets` [N*H*W + 1] says where each pixel's events begin. Linear layers are maps of 1x1.
+#pragma once
+#include <cstdint>
+
+namespace spikefed {
+
+struct Events {
+    const void *x;      // [N, H, W, Ci]
+    const void *go;     // [N, H, W, Co] gradient of the output (weight gradient only)
+    void *out;          // [N, H, W, Co] forward result
+    float *weight;      // [K, K, Ci, Cp] forward in / weight gradient out, Cp = Co rounded up to kEventLanes
+    const float *bias;  // [Co] or null
+    int32_t *offsets;   // [N*H*W + 1]
+    uint16_t *index;    // [events]
+    float *value;       // [events]
+    int64_t images, height, width, in_channels, out_channels, kernel, events;
+    int32_t dtype;      // of x, go, out: 0 float32, 1 bfloat16
+    int32_t threads;
+};
+
+struct EventKernels {
+    void (*count)(const Events &);        // fills offsets
+    void (*list)(const Events &);         // fills index, value (after count)
+    void (*forward)(const Events &);      // out = conv(x, weight) + bias, padding (K - 1) / 2
+    void (*weight_grad)(const Events &);  // weight = gradient
+};
+
+constexpr int64_t kEventLanes = 16;
+
+} // namespace spikefed

@@ -1,0 +1,54 @@
+// The float vector of a variant: Vec, kVec lanes, unaligned load and store, broadcast, fused multiply-add, mask of non-zeros.
+#if defined(SPIKEFED_AVX512)
+using Vec = __m512;
+static constexpr int kVec = 16;
+static inline Vec load_vec(const float *p) { return _mm512_loadu_ps(p); }
+static inline void store_vec(float *p, Vec v) { _mm512_storeu_ps(p, v); }
+static inline Vec broadcast(float x) { return _mm512_set1_ps(x); }
+#define SPIKEFED_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+static inline uint32_t nonzero16(const float *p) { return _mm512_cmp_ps_mask(_mm512_loadu_ps(p), _mm512_setzero_ps(), _CMP_NEQ_UQ); }
+static inline uint32_t nonzero16(const uint16_t *p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p));
+    return _mm256_test_epi16_mask(bits, _mm256_set1_epi16(0x7fff)); // -0 counts as 0
+}
+#elif defined(SPIKEFED_AVX2)
+using Vec = __m256;
+static constexpr int kVec = 8;
+static inline Vec load_vec(const float *p) { return _mm256_loadu_ps(p); }
+static inline void store_vec(float *p, Vec v) { _mm256_storeu_ps(p, v); }
+static inline Vec broadcast(float x) { return _mm256_set1_ps(x); }
+#define SPIKEFED_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+static inline uint32_t half(const float *p) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(p), _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+}
+static inline uint32_t nonzero16(const float *p) { return half(p) | half(p + 8) << 8; }
+static inline uint32_t nonzero16(const uint16_t *p) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>((p[i] & 0x7fff) != 0) << i;
+    return bits;
+}
+#else
+struct Vec {
+    float lane[4];
+};
+static constexpr int kVec = 4;
+static inline Vec load_vec(const float *p) {
+    Vec v;
+    memcpy(v.lane, p, sizeof v.lane);
+    return v;
+}
+static inline void store_vec(float *p, const Vec &v) { memcpy(p, v.lane, sizeof v.lane); }
+static inline Vec broadcast(float x) { return Vec{{x, x, x, x}}; }
+static inline Vec multiply_add(const Vec &a, const Vec &b, Vec c) {
+    for (int i = 0; i < 4; ++i) c.lane[i] += a.lane[i] * b.lane[i];
+    return c;
+}
+#define SPIKEFED_FMA(a, b, c) multiply_add(a, b, c)
+template <class E> static inline uint32_t nonzero16(const E *p) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(load(p[i]) != 0.0f) << i;
+    return bits;
+}
+#endif
+static constexpr int64_t kMaxBlock = kVec == 16 ? 256 : kVec == 8 ? 64 : 32; // output channels held in registers
+static constexpr int64_t kParts = 8; // independent partial weight gradients (fixed: results do not depend on threads)

@@ -1,0 +1,92 @@
+"""Which path a convolution takes, and why: a fixed rule of shape, precision, processor and the measured density of its input.
+
+No clock decides: the same input takes the same path in every run, so results repeat bit for bit. The limits are measured
+break-even points (``docs/performance.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from spikefed.neurons import events, fused
+
+Path = Literal["dense", "events", "events for the weight gradient"]
+
+# Part of non-zeros below which event lists beat oneDNN's dense kernels, by how fast the processor's dense arithmetic is.
+FLOAT32_LIMIT = 0.15
+BF16_LIMIT = 0.10  # AVX-512 with bf16 instructions
+AMX_WEIGHT_LIMIT = 0.08  # matrix tiles: only the weight gradient of deep, small maps
+LEAST_WORK = 64 * 1024 * 1024  # multiply-adds of the dense convolution below which lists are not worth their calls
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was done with one operation. ``density``: part of the input that is not zero (``nan`` if not measured)."""
+
+    operation: str
+    path: str
+    reason: str
+    shape: tuple[int, ...]
+    density: float
+
+
+_recorders: list[list[Choice]] = []
+
+
+@contextmanager
+def record_paths() -> Iterator[list[Choice]]:
+    """Collect the choice of every ``norm_lif``, ``spike_conv2d`` and ``spike_linear`` called inside, in order.
+
+    >>> with record_paths() as choices:
+    ...     net(images)
+    """
+    rows: list[Choice] = []
+    _recorders.append(rows)
+    try:
+        yield rows
+    finally:
+        _recorders.remove(rows)
+
+
+def note(operation: str, path: str, reason: str, x: Tensor, density: float = float("nan")) -> None:
+    """Tell the recorders, if there are any."""
+    for rows in _recorders:
+        rows.append(Choice(operation, path, reason, tuple(x.shape), density))
+
+
+def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: torch.dtype) -> tuple[Path, str]:
+    """The path of ``spike_conv2d`` and its reason. ``dtype``: the precision it computes in (autocast counts)."""
+    density = density_of(x)
+    if density is None:
+        return "dense", "input density not known (no spikes of norm_lif)"
+    if not events.suits(x, weight, stride, padding):
+        return "dense", "event lists need stride 1, same padding, a 1x1 or 3x3 kernel and float32 weights"
+    co, ci, k, _ = weight.shape
+    pixels = x.shape[2] * x.shape[3]
+    if x.shape[0] * pixels * co * ci * k * k < LEAST_WORK:
+        return "dense", "too small for event lists to pay"
+    if dtype == torch.float32:
+        return _by(density, FLOAT32_LIMIT, "float32", "events")
+    if not fused.has_amx():
+        return _by(density, BF16_LIMIT, "bf16", "events")
+    if pixels > 64 or ci < 128:
+        return "dense", "bf16 matrix tiles are faster here"
+    return _by(density, AMX_WEIGHT_LIMIT, "bf16 matrix tiles", "events for the weight gradient")
+
+
+def _by(density: float, limit: float, name: str, path: Path) -> tuple[Path, str]:
+    if density < limit:
+        return path, f"density {density:.3f} is below {limit:g} ({name})"
+    return "dense", f"density {density:.3f} is not below {limit:g} ({name})"
+
+
+def density_of(x: Tensor) -> float | None:
+    """Part of ``x`` that is not zero, if ``norm_lif`` made it."""
+    nonzero = getattr(x, "_spikefed_nonzero", None)
+    return None if nonzero is None else nonzero / max(x.numel(), 1)

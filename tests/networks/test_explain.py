@@ -1,37 +1,54 @@
-"""`explain` says what the dispatcher does."""
+"""`explain` says what the dispatcher did."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from spikefed.errors import ConfigError
 from spikefed.networks import build, explain, wrap
 from spikefed.neurons import LIF, fused, use_kernels
 
 
+def small(**more) -> nn.Module:
+    return build("small", input_shape=(1, 8, 8), classes=10, steps=4, **more)
+
+
 def test_every_layer_is_explained_and_the_reference_switch_shows():
-    net = build("small", input_shape=(1, 8, 8), classes=10, steps=4, readout="current")
+    net = small(readout="current")
     with use_kernels("reference"):
         paths = explain(net)
     assert [path.layer for path in paths] == [layer.plan.name for layer in net.layers]
-    assert "once per image" in paths[0].weights and "once" not in paths[1].weights
-    assert all("switched to the reference" in path.why for path in paths[:-1])
-    assert "currents" in paths[-1].why
+    assert ["once for all" in path.weights for path in paths] == [True, False, False, False]
+    assert all(path.neurons.startswith("reference") for path in paths[:-1])
+    assert "currents" in paths[-1].neurons and "weights dense" in str(paths[0])
 
 
-def test_the_path_named_is_the_path_taken(monkeypatch):
-    net = build("small", input_shape=(1, 8, 8), classes=10, steps=2)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_path_named_is_the_path_taken(dtype, monkeypatch):
+    net = small().to(dtype)
     calls = []
     native = fused.norm_lif_native
     monkeypatch.setattr(fused, "norm_lif_native", lambda *a, **k: calls.append(1) or native(*a, **k))
     with use_kernels("auto"):
-        for dtype in (torch.float32, torch.float64):
-            calls.clear()
-            net.to(dtype)(torch.rand(2, 1, 8, 8, dtype=dtype))
-            said = sum("native kernel" in path.neurons for path in explain(net, dtype))
-            assert said == len(calls)
+        paths = explain(net, torch.rand(2, 1, 8, 8, dtype=dtype))
+    assert sum(path.neurons.startswith("fused") for path in paths) == len(calls)
 
 
-def test_foreign_neurons_run_at_eager_speed():
-    (path,) = explain(wrap(nn.Sequential(nn.Flatten(2), LIF(decay=0.5)), steps=2, classes=4))
-    assert path.layer == "module.1" and "eager" in str(path)
+def test_explaining_leaves_no_trace():
+    net = small()
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    state = torch.get_rng_state()
+    explain(net)
+    assert net.training and torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in net.modules())
+
+
+def test_foreign_neurons_run_as_written_and_an_unknown_shape_is_asked_for():
+    net = wrap(nn.Sequential(nn.Flatten(2), LIF(decay=0.5)), steps=2, classes=4)
+    (path,) = explain(net, torch.rand(3, 1, 2, 2))
+    assert path.layer == "module.1" and "author" in str(path)
+    with pytest.raises(ConfigError, match="call explain"):
+        explain(net)

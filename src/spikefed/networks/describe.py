@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from spikefed.errors import ConfigError
+from spikefed.networks.monitor import in_eval_mode
 from spikefed.networks.network import LayeredNetwork
 from spikefed.networks.roles import BN_AFFINE, WEIGHT, roles
 from spikefed.neurons import Direct
@@ -184,16 +185,12 @@ def _observed_rows(net: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRo
         m.register_forward_hook(lambda m, _, out: seen.setdefault(m, []).append(tuple(_first(out).shape)))
         for _, m in owners
     ]
-    training = {m: m.training for m in net.modules()}
     try:
-        net.eval()
-        with torch.no_grad():
+        with in_eval_mode(net), torch.no_grad():
             net(torch.zeros(1, *input_shape))
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in training.items():
-            module.training = mode
     rows = []
     for name, module in owners:
         shapes = seen.get(module, [])

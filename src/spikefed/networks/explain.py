@@ -1,70 +1,102 @@
-"""Which kernel each layer would take, and why."""
+"""Which kernel each layer took on a batch, and why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from spikefed import native
+from spikefed.errors import ConfigError
+from spikefed.networks.adapter import WrappedNetwork
 from spikefed.networks.layers import SpikingLayer
-from spikefed.networks.network import SpikingNetwork
-from spikefed.networks.roles import is_neuron
-from spikefed.neurons import LIF, Direct, fused, kernels
+from spikefed.networks.monitor import in_eval_mode, spikes
+from spikefed.networks.network import LayeredNetwork
+from spikefed.neurons import Choice, record_paths
 
 
 @dataclass(frozen=True)
 class LayerPath:
-    """How one layer runs.
+    """How one layer ran.
 
     Attributes:
         layer: its name.
-        weights: how the convolution or linear product runs.
-        neurons: how normalisation, LIF and pool run.
-        why: the reason, one phrase.
+        weights: path of the convolution or linear product (``dense``, ``events``, ...) and the reason.
+        neurons: path of normalisation, LIF and pool (``fused``, ``reference``, ...) and the reason.
+        density: part of the layer's input that is not zero; nan where nobody measured it.
     """
 
     layer: str
     weights: str
     neurons: str
-    why: str
+    density: float
 
     def __str__(self) -> str:
-        return f"{self.layer}: {self.weights}; {self.neurons} ({self.why})"
+        return f"{self.layer}: weights {self.weights}; neurons {self.neurons}"
 
 
-def explain(net: nn.Module, dtype: torch.dtype = torch.float32) -> list[LayerPath]:
-    """The path of every layer for activations of ``dtype`` on the device where the network's weights are.
+def explain(net: nn.Module, x: Tensor | None = None) -> list[LayerPath]:
+    """The path of every spiking layer, recorded from one forward in eval mode without a gradient.
 
-    Layers that are not from this package run as their authors wrote them, at eager speed.
+    The choice depends on batch size, precision and spike density, so give a batch like those of the real work. Layers
+    that are not from this package run as their authors wrote them.
+
+    Args:
+        x: images ``[B, C, H, W]``; 32 images of uniform noise of the network's ``input_shape`` when None.
+
+    Raises:
+        ConfigError: no images are given and the network does not say its input shape.
     """
-    paths = []
-    direct = isinstance(net, SpikingNetwork) and isinstance(net.encoder, Direct)
-    for name, module in net.named_modules():
-        if isinstance(module, SpikingLayer):
-            once = direct and not paths
-            weights = f"{module.plan.kind} by torch, " + ("once per image" if once else "all time steps in one batch")
-            paths.append(LayerPath(name, weights, *_norm_lif(module, dtype)))
-        elif isinstance(module, LIF) or is_neuron(module):
-            paths.append(
-                LayerPath(name, "as its author wrote it", "eager loop over time", "not a layer of a network here")
-            )
-    return paths
+    shape = getattr(net, "input_shape", None)
+    if x is None and shape is None:
+        raise ConfigError(f"{type(net).__name__} does not say its input shape; call explain(net, images)")
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(32, *(shape or ()), generator=draw) if x is None else x
+    paths: list[LayerPath] = []
+    starts: dict[str, int] = {}
+    hooks = []
+
+    def begin(module: nn.Module, inputs: tuple) -> None:
+        starts[names[module]] = len(choices)
+
+    def end(module: nn.Module, inputs: tuple, out: object) -> None:
+        name = names[module]
+        paths.append(_path(name, module, inputs, choices[starts[name] :]))
+
+    names: dict[nn.Module, str] = {
+        module: name for name, module in net.named_modules() if isinstance(module, SpikingLayer)
+    }
+    with in_eval_mode(net), torch.no_grad(), record_paths() as choices:
+        for layer in names:
+            hooks += [layer.register_forward_pre_hook(begin), layer.register_forward_hook(end)]
+        try:
+            net(x, generator=draw) if isinstance(net, LayeredNetwork | WrappedNetwork) else net(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    seen = {path.layer for path in paths}
+    own = "as its author wrote it"
+    return paths + [
+        LayerPath(name, own, own, float("nan")) for name, m in net.named_modules() if spikes(m) and name not in seen
+    ]
 
 
-def _norm_lif(layer: SpikingLayer, dtype: torch.dtype) -> tuple[str, str]:
-    """Path and reason of the fused operation, asked from the dispatcher with tensors as the forward would pass them."""
+def _path(name: str, layer: nn.Module, inputs: tuple, choices: list[Choice]) -> LayerPath:
+    """Join what the layer's operations noted; an operation that notes nothing is a plain torch call."""
+    noted = {choice.operation: choice for choice in choices}
+    neuron = noted.pop("norm_lif", None)
+    product = next(iter(noted.values()), None)
+    repeat = len(inputs) > 2 and inputs[2]
+    weights = "dense (torch)" if product is None else f"{product.path} ({product.reason})"
+    return LayerPath(
+        layer=name,
+        weights=weights + (", once for all time steps" if repeat else ""),
+        neurons=_neurons(layer, neuron),
+        density=float("nan") if product is None else product.density,
+    )
+
+
+def _neurons(layer: nn.Module, choice: Choice | None) -> str:
     if layer.neuron is None:
-        return "none", "the readout gives currents"
-    norm = layer.norm
-    state = () if norm is None else (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    sample = torch.zeros(1, layer.plan.map_shape[0], dtype=dtype, device=layer.weight.device)
-    reference = "norm, LIF and pool as torch operations"
-    if kernels() == "reference":
-        return reference, "kernels are switched to the reference"
-    if fused.suits(sample, *state):
-        return "norm, LIF and pool in one native kernel", "native library loaded"
-    if fused.library() is None:
-        return reference, native.why_not() or "the native library is of another version; install spikefed again"
-    return reference, f"no native kernel for {str(dtype).removeprefix('torch.')} on {sample.device.type}"
+        return "none (the readout gives currents)"
+    return "reference (torch)" if choice is None else f"{choice.path} ({choice.reason})"

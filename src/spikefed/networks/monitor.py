@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
@@ -63,15 +65,21 @@ def firing_rates(net: nn.Module, x: Tensor, generator: torch.Generator | None = 
     Returns:
         layer name to rate in [0, 1]; empty for a network without spiking layers.
     """
+    with in_eval_mode(net), torch.no_grad(), FiringRateMonitor(net) as monitor:
+        net(x) if generator is None else net(x, generator=generator)
+    return monitor.rates()
+
+
+@contextmanager
+def in_eval_mode(net: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every submodule is in the mode it was in."""
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
-        with torch.no_grad(), FiringRateMonitor(net) as monitor:
-            net(x) if generator is None else net(x, generator=generator)
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return monitor.rates()
 
 
 def spikes(module: nn.Module) -> bool:

@@ -1,0 +1,70 @@
+"""What every benchmark file carries: versions, processor, threads, commit, command, time."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spikefed import native
+from spikefed.neurons import fused
+
+LEVELS = {0: "portable", 1: "avx2", 2: "avx512"}
+
+
+def describe(command: list[str]) -> dict[str, Any]:
+    """The facts needed to read or repeat a measurement; no path and no host name."""
+    lib = fused.library()
+    return {
+        "command": " ".join([Path(command[0]).name, *command[1:]]),
+        "commit": _commit(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "load": [round(v, 2) for v in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "amx": fused.has_amx(),
+        "native": LEVELS[lib.spikefed_level()] if lib is not None else native.why_not(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in ("spikefed", "torch", "numpy", "spikingjelly", "snntorch", "norse")},
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def write(folder: Path, name: str, content: dict[str, Any], command: list[str]) -> Path:
+    """``content`` plus provenance, as ``folder/name-<time>.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
+    path.write_text(json.dumps({"provenance": describe(command), **content}, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    try:
+        return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -123,7 +123,8 @@ def _summary(path: Path) -> None:
     result = json.loads((path / "result.json").read_text())
     Console().print(
         f"{result['name']} ({result['method']}): server accuracy {result['accuracy']:.4f} "
-        f"after {result['rounds']} rounds, up {size(result['upstream_bytes'])}, down {size(result['downstream_bytes'])}  [{path}]",
+        f"after {result['rounds']} rounds, up {size(result['upstream_bytes'])}, "
+        f"down {size(result['downstream_bytes'])}  [{path}]",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -212,6 +212,8 @@ def build(config: Experiment) -> Federation:
         seed=derive_seed(config.seed, SPLIT),
         public_source=public_source,
     )
+    if d.evaluate_on == "validation":
+        test = train.subset(torch.cat([client.validation for client in split.clients]))
     if d.test_limit:
         test = test.subset(torch.arange(min(d.test_limit, len(test))))
     shape = tuple(train.images.shape[1:])

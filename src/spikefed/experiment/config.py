@@ -46,6 +46,9 @@ class DataConfig(Section):
     pixels: Literal["unit", "signed", "standard"] = Field(
         default="unit", description="network input: [0, 1], [-1, 1], or mean 0 and deviation 1 per channel"
     )
+    evaluate_on: Literal["test", "validation"] = Field(
+        default="test", description="what the server is measured on; 'validation' (all clients' together) for tuning"
+    )
     test_limit: int | None = Field(default=None, ge=1, description="use only the first test images")
 
 

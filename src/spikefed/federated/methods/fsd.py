@@ -8,6 +8,7 @@ Every choice that the paper leaves open is a field below and a row of `docs/devi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -121,7 +122,8 @@ def distil_optimiser(net: nn.Module, hyper: FsdHyperparameters) -> torch.optim.O
 def resumed(optim: torch.optim.Optimizer, state: State, key: str) -> torch.optim.Optimizer:
     """``optim`` with the moments kept under ``key``, if the round before left any."""
     if key in state:
-        moments = {int(index): dict(entry) for index, entry in state[key].items()}
+        # Copies: the optimiser updates what it is given in place, and a step must not change the state it got.
+        moments = {int(index): copy.deepcopy(entry) for index, entry in state[key].items()}
         optim.load_state_dict({"state": moments, "param_groups": optim.state_dict()["param_groups"]})
     return optim
 

@@ -54,7 +54,7 @@ def serve(
         ReportError: the path is a file, or the port is taken.
     """
     server = make_server(folder, port)
-    url = f"http://{HOST}:{server.server_address[1]}/"
+    url = f"http://{HOST}:{server.server_port}/"
     on_ready(url)
     if open_browser:
         webbrowser.open(url)
@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer one of the three addresses."""
         host = self.headers.get("Host", "")
-        own = self.server.server_address[1]
+        own = self.server.server_address[1]  # type: ignore[index]
         if host not in (f"{HOST}:{own}", f"localhost:{own}"):
             self._send(403, "text/plain", b"this address is for this machine only\n")
             return

@@ -1,0 +1,153 @@
+"""Hooks of the documentation build: the command and configuration references are made from the program itself.
+
+A page holds ``<!-- commands -->`` or ``<!-- configuration -->`` where the generated text goes, so that neither can fall
+behind the code. Navigation entries whose page does not exist are left out.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+
+def on_config(config: Any) -> Any:
+    """Drop navigation entries without a page."""
+    config.nav = _present(config.nav, Path(config.docs_dir))
+    return config
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in the generated parts."""
+    for mark, make in (("<!-- commands -->", commands), ("<!-- configuration -->", configuration)):
+        if mark in markdown:
+            markdown = markdown.replace(mark, make())
+    return markdown
+
+
+def _present(nav: list[Any], docs: Path) -> list[Any]:
+    kept: list[Any] = []
+    for entry in nav:
+        ((title, target),) = entry.items()
+        if isinstance(target, list):
+            if inner := _present(target, docs):
+                kept.append({title: inner})
+        elif (docs / target).is_file():
+            kept.append(entry)
+    return kept
+
+
+def commands() -> str:
+    """Markdown of every command with its arguments and options, as Typer knows them."""
+    import typer
+
+    from spikefed.cli import inspect  # noqa: F401 - registers its commands
+    from spikefed.cli.main import app
+
+    return "\n".join(_command(typer.main.get_command(app), "spikefed"))
+
+
+def _command(command: Any, path: str) -> list[str]:
+    if hasattr(command, "commands"):
+        return [line for name, sub in command.commands.items() for line in _command(sub, f"{path} {name}")]
+    lines = [f"## `{path}`", "", _plain(command.help or ""), ""]
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option" and "--help" not in p.opts]
+    usage = " ".join([path, "[OPTIONS]" if options else "", *(_usage(a) for a in arguments)]).replace("  ", " ")
+    lines += ["```text", usage.strip(), "```", ""]
+    if arguments or options:
+        lines += ["| name | meaning | default |", "| --- | --- | --- |"]
+        lines += [f"| `{_usage(a)}` | {_plain(getattr(a, 'help', '') or '')} | |" for a in arguments]
+        lines += [f"| {_opts(o)} | {_plain(o.help or '')} | {_default(o.default)} |" for o in options]
+    return [*lines, ""]
+
+
+def _usage(argument: Any) -> str:
+    name = (argument.metavar or argument.name or "").upper().strip("[]")
+    return f"{name}..." if argument.nargs == -1 else name
+
+
+def _opts(option: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    return names + (" (may be repeated)" if option.multiple else "")
+
+
+def _default(value: Any) -> str:
+    return "" if value in (None, "", (), [], False) or callable(value) else f"`{value}`"
+
+
+def configuration() -> str:
+    """Markdown of every key of the experiment file, table by table, and of every method."""
+    from pydantic import BaseModel
+
+    from spikefed.experiment import Experiment
+    from spikefed.federated import METHODS
+    from spikefed.federated.local import LocalTraining
+
+    lines = ["## Top level", "", *_fields(Experiment, skip=_tables(Experiment))]
+    for name, model in _nested(Experiment):
+        lines += [f"## `[{name}]`", "", _plain(model.__doc__ or ""), "", *_fields(model, skip=_tables(model))]
+    own = set(LocalTraining.model_fields)
+    lines += ["## `[training]`", "", _plain(LocalTraining.__doc__ or ""), "", *_fields(LocalTraining)]
+    for name, cls in sorted(METHODS.items()):
+        hyper: type[BaseModel] = cls.hyperparameters
+        lines += [f'## `[method]` with `name = "{name}"`', "", _plain(cls.summary) + ".", ""]
+        rows = _fields(hyper, skip=own)
+        lines += rows if len(rows) > 3 else ["No keys of its own.", ""]
+    return "\n".join(lines)
+
+
+def _tables(model: Any) -> set[str]:
+    return {name for name, _ in _models(model)} | ({"training", "method"} & set(model.model_fields))
+
+
+def _models(model: Any) -> list[tuple[str, Any]]:
+    from pydantic import BaseModel
+
+    out = []
+    for name, field in model.model_fields.items():
+        kinds = typing.get_args(field.annotation) or (field.annotation,)
+        out += [(name, k) for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+    return out
+
+
+def _nested(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for name, inner in _models(model):
+        found += [(prefix + name, inner), *_nested(inner, f"{prefix}{name}.")]
+    return found
+
+
+def _fields(model: Any, skip: set[str] | frozenset[str] = frozenset()) -> list[str]:
+    lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in model.model_fields.items():
+        if name in skip:
+            continue
+        default = "" if field.is_required() or field.default is None else f"`{_toml(field.default)}`"
+        lines.append(
+            f"| `{field.alias or name}` | {_type(field.annotation)} | {default} | {_plain(field.description or '')} |"
+        )
+    return [*lines, ""]
+
+
+def _type(annotation: Any) -> str:
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type(inside[0])
+    if origin is typing.Literal:
+        return ", ".join(f"`{_toml(value)}`" for value in inside)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type(a) for a in inside if a is not type(None))
+    if origin in (list, tuple):
+        return "list of " + _type(inside[0])
+    return {int: "whole number", float: "number", str: "text", bool: "true or false"}.get(annotation, "")
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _plain(text: str) -> str:
+    """One line that a Markdown table can hold."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("[", "\\[")

@@ -1,0 +1,104 @@
+"""The documentation builds without a warning, names every command and key, and what it shows works."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("mkdocs", reason="the docs extra is not installed")
+    pytest.importorskip("mkdocstrings", reason="the docs extra is not installed")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
+    env = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+    assert built.returncode == 0, built.stderr
+    assert "WARNING" not in built.stderr
+    return out
+
+
+def text_of(site: Path, page: str) -> str:
+    return unescape(re.sub(r"<[^>]+>", "", (site / page / "index.html").read_text(encoding="utf-8")))
+
+
+def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
+    from spikefed.cli import inspect  # noqa: F401 - registers its commands
+    from spikefed.cli.main import app
+
+    typer = pytest.importorskip("typer")
+    page = text_of(site, "reference/cli")
+
+    def walk(command: object, path: str) -> list[tuple[str, list[str]]]:
+        if commands := getattr(command, "commands", None):
+            return [found for name, sub in commands.items() for found in walk(sub, f"{path} {name}")]
+        return [(path, [o for p in command.params for o in p.opts if o.startswith("--")])]  # type: ignore[attr-defined]
+
+    found = walk(typer.main.get_command(app), "spikefed")
+    assert len(found) >= 6
+    for path, options in found:
+        assert path in page
+        section = page.split(f"{path}¶", 1)[-1].split("¶", 1)[0]
+        assert [o for o in options if o not in section and o != "--help"] == [], path
+
+
+def test_every_key_of_a_resolved_config_is_in_the_reference(site: Path) -> None:
+    from spikefed.experiment import from_tree
+    from spikefed.experiment.folder import flatten
+    from spikefed.federated import METHODS
+
+    page = text_of(site, "reference/config")
+    for name in METHODS:
+        neuron = {"kind": "hard"}
+        tree = from_tree({"method": {"name": name}, "network": {"neuron": neuron}}).resolved()
+        keys = {key.rsplit(".", 1)[-1] for key in flatten(tree)}
+        assert sorted(k for k in keys if not re.search(rf"\b{re.escape(k)}\b", page)) == [], name
+
+
+def test_no_page_asks_another_server(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        loads = re.findall(
+            r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=[\"']?(https?://[^\"'> ]+)", page.read_text()
+        )
+        assert [u for u in loads if "spikefed" not in u] == [], page
+
+
+def test_the_tutorial_runs_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tutorials/first-run.md").read_text(), re.S)
+    assert len(blocks) >= 4
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "first-run.md", "exec"), names)
+    assert (tmp_path / "tutorial-report.html").is_file()
+
+
+def test_every_command_of_the_quick_start_works(tmp_path: Path) -> None:
+    page = (ROOT / "docs/quickstart.md").read_text()
+    commands = re.findall(r"^\$ (spikefed .*)$", page, re.M)
+    assert len(commands) >= 5
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    for command in commands:
+        words = shlex.split(command)[1:]
+        short = ["--set", "rounds=1", "--set", "data.test_limit=60"] if words[0] == "run" else []
+        done = subprocess.run(
+            [sys.executable, "-m", "spikefed", *words, *short],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert (tmp_path / "runs/report.html").stat().st_size > 1_000_000

@@ -57,8 +57,8 @@ def small_layout(input_shape: tuple[int, ...]) -> str:
     ==================  =================================  ==============
     below 16 (digits)   16C3-32C3-AP2-64FC                 38 k at 8x8
     16 to 29 (MNIST)    16C3-AP2-32C3-AP2-128FC            207 k at 28x28
-    from 30 (CIFAR)     32C3-AP2, then 64C3-AP2 until a    188 k at 32x32
-                        side is at most 4, then 128FC
+    from 30 (CIFAR)     16C3-AP2-32C3-AP2, then 64C3-AP2   156 k at 32x32
+                        until a side is at most 4, 128FC
     ==================  =================================  ==============
     """
     short, long = min(input_shape[1:]), max(input_shape[1:])
@@ -67,7 +67,7 @@ def small_layout(input_shape: tuple[int, ...]) -> str:
     if long < 30:
         return "16C3-AP2-32C3-AP2-128FC"
     pools = min((long // 5).bit_length(), short.bit_length() - 1)
-    return "-".join(["32C3-AP2", *["64C3-AP2"] * (pools - 1), "128FC"])
+    return "-".join(["16C3-AP2-32C3-AP2", *["64C3-AP2"] * (pools - 2), "128FC"])
 
 
 _ZOO = (

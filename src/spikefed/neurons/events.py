@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from spikefed import native
 from spikefed.neurons import fused
 
-_POINTERS = ("x", "go", "out", "weight", "bias", "offsets", "index", "value")
+_POINTERS = ("x", "go", "out", "weight", "bias", "offsets", "index", "value", "mask", "binary")
 _SIZES = ("images", "height", "width", "in_channels", "out_channels", "kernel", "events")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 _LANES = 16
@@ -77,7 +77,7 @@ class EventList:
     shape: torch.Size
     offsets: Tensor  # int32 [N*H*W + 1]: where each pixel's events begin
     index: Tensor  # int16 (read as unsigned) [events]: column * C + channel
-    value: Tensor  # float32 [events]
+    value: Tensor  # float32 [events], or empty: every event is 1
 
     @property
     def density(self) -> float:
@@ -98,18 +98,20 @@ def listed(x: Tensor) -> EventList:
     assert lib is not None
     a = _arguments(x.shape, x.dtype)
     offsets = torch.empty(x.numel() // x.shape[1] + 1, dtype=torch.int32)
-    a.x, a.offsets = x.data_ptr(), offsets.data_ptr()
+    mask = torch.empty((len(offsets) - 1) * -(-x.shape[1] // 16), dtype=torch.int16)
+    binary = c_int32(0)
+    a.x, a.offsets, a.mask, a.binary = x.data_ptr(), offsets.data_ptr(), mask.data_ptr(), ctypes.addressof(binary)
     lib.spikefed_events_count(a)
     events = int(offsets[-1])
-    index, value = torch.empty(events, dtype=torch.int16), torch.empty(events)
-    a.index, a.value, a.events = index.data_ptr(), value.data_ptr(), events
+    index, value = torch.empty(events, dtype=torch.int16), torch.empty(0 if binary.value else events)
+    a.index, a.value, a.events = index.data_ptr(), value.data_ptr() or None, events
     lib.spikefed_events_list(a)
     return EventList(x.shape, offsets, index, value)
 
 
 def _with_list(events: EventList, dtype: torch.dtype, out_channels: int, kernel: int) -> Arguments:
     a = _arguments(events.shape, dtype)
-    a.offsets, a.index, a.value = events.offsets.data_ptr(), events.index.data_ptr(), events.value.data_ptr()
+    a.offsets, a.index, a.value = events.offsets.data_ptr(), events.index.data_ptr(), events.value.data_ptr() or None
     a.events, a.out_channels, a.kernel = len(events.index), out_channels, kernel
     return a
 

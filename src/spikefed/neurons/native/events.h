@@ -15,14 +15,16 @@ struct Events {
     const float *bias;  // [Co] or null
     int32_t *offsets;   // [N*H*W + 1]
     uint16_t *index;    // [events]
-    float *value;       // [events]
+    float *value;       // [events], or null: every event is 1
+    uint16_t *mask;     // [N*H*W, (Ci + 15) / 16] scratch between count and list: one bit per element, 1 = not zero
+    int32_t *binary;    // count out: 1 if every non-zero is 1
     int64_t images, height, width, in_channels, out_channels, kernel, events;
     int32_t dtype;      // of x, go, out: 0 float32, 1 bfloat16
     int32_t threads;
 };
 
 struct EventKernels {
-    void (*count)(const Events &);        // fills offsets
+    void (*count)(const Events &);        // fills offsets, mask, binary
     void (*list)(const Events &);         // fills index, value (after count)
     void (*forward)(const Events &);      // out = conv(x, weight) + bias, padding (K - 1) / 2
     void (*weight_grad)(const Events &);  // weight = gradient

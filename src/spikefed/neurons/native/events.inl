@@ -9,13 +9,13 @@
 // block of output channels stay in registers while its events stream by; the gradient of the output lies in a padded copy, so
 // that there are no edges.
 
-template <int NV>
-static void forward_row(const Events &a, const float *weight, int64_t image, int64_t row, int64_t c0, const float *bias, float *out) {
-    // out [W][NV * 16] of one image row
+// One image row: `out` has NV * 16 channels every `pitch` floats. BINARY: every event is 1.
+template <int NV, bool BINARY>
+static void forward_row(const Events &a, const float *weight, int64_t image, int64_t row, const float *bias, float *out, int64_t pitch) {
     const int64_t H = a.height, W = a.width, Ci = a.in_channels, K = a.kernel, pad = K / 2, block = NV * kEventLanes;
     for (int64_t ow = 0; ow < W; ++ow) {
         Vec acc[NV * kEventLanes / kVec];
-        for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = load_vec(bias + c0 + v * kVec);
+        for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = load_vec(bias + v * kVec);
         for (int64_t kh = 0; kh < K; ++kh) {
             const int64_t ih = row + kh - pad;
             if (ih < 0 || ih >= H) continue;
@@ -25,11 +25,15 @@ static void forward_row(const Events &a, const float *weight, int64_t image, int
             const float *base = weight + (kh * K * Ci - (ow - pad) * Ci) * block;
             for (int32_t e = at[first]; e < at[last]; ++e) {
                 const float *w = base + static_cast<int64_t>(a.index[e]) * block;
-                const Vec x = broadcast(a.value[e]);
-                for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = SPIKEFED_FMA(x, load_vec(w + v * kVec), acc[v]);
+                if (BINARY) {
+                    for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = SPIKEFED_ADD(load_vec(w + v * kVec), acc[v]);
+                } else {
+                    const Vec x = broadcast(a.value[e]);
+                    for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = SPIKEFED_FMA(x, load_vec(w + v * kVec), acc[v]);
+                }
             }
         }
-        for (int v = 0; v < NV * kEventLanes / kVec; ++v) store_vec(out + ow * block + v * kVec, acc[v]);
+        for (int v = 0; v < NV * kEventLanes / kVec; ++v) store_vec(out + ow * pitch + v * kVec, acc[v]);
     }
 }
 
@@ -49,6 +53,17 @@ static int64_t block_width(int64_t rows, int64_t Cp) {
     return block;
 }
 
+template <bool BINARY>
+static void forward_wide(const Events &a, const float *w, int64_t image, int64_t row, const float *bias, float *out, int64_t pitch, int64_t width) {
+    switch (width) {
+    case 256: return forward_row<16, BINARY>(a, w, image, row, bias, out, pitch);
+    case 128: return forward_row<8, BINARY>(a, w, image, row, bias, out, pitch);
+    case 64: return forward_row<4, BINARY>(a, w, image, row, bias, out, pitch);
+    case 32: return forward_row<2, BINARY>(a, w, image, row, bias, out, pitch);
+    default: return forward_row<1, BINARY>(a, w, image, row, bias, out, pitch);
+    }
+}
+
 static void events_forward(const Events &a) {
     const int64_t Co = a.out_channels, Cp = (Co + kEventLanes - 1) / kEventLanes * kEventLanes;
     const int64_t rows = a.kernel * a.kernel * a.in_channels, wide = block_width(rows, Cp);
@@ -64,25 +79,21 @@ static void events_forward(const Events &a) {
                     memcpy(packed + r * width, a.weight + r * Cp + b0, sizeof(float) * static_cast<size_t>(width));
             });
             parallel(a.images * a.height, a.threads, [&](int64_t begin, int64_t end) {
-                float *out = scratch<float>(a.width * width);
+                const bool direct = a.dtype == 0 && b0 + width <= Co; // else through a row of floats
+                float *line = direct ? nullptr : scratch<float>(a.width * width);
                 for (int64_t i = begin; i < end; ++i) {
                     const int64_t image = i / a.height, row = i % a.height;
-                    if (width == 256)
-                        forward_row<16>(a, packed, image, row, b0, bias, out);
-                    else if (width == 128)
-                        forward_row<8>(a, packed, image, row, b0, bias, out);
-                    else if (width == 64)
-                        forward_row<4>(a, packed, image, row, b0, bias, out);
-                    else if (width == 32)
-                        forward_row<2>(a, packed, image, row, b0, bias, out);
-                    else
-                        forward_row<1>(a, packed, image, row, b0, bias, out);
+                    float *out = direct ? static_cast<float *>(a.out) + i * a.width * Co + b0 : line;
+                    const int64_t pitch = direct ? Co : width;
+                    a.value ? forward_wide<false>(a, packed, image, row, bias + b0, out, pitch, width)
+                            : forward_wide<true>(a, packed, image, row, bias + b0, out, pitch, width);
+                    if (direct) continue;
                     if (a.dtype == 0)
-                        write_row(out, static_cast<float *>(a.out) + i * a.width * Co, a.width, Co, b0, width);
+                        write_row(line, static_cast<float *>(a.out) + i * a.width * Co, a.width, Co, b0, width);
                     else
-                        write_row(out, static_cast<uint16_t *>(a.out) + i * a.width * Co, a.width, Co, b0, width);
+                        write_row(line, static_cast<uint16_t *>(a.out) + i * a.width * Co, a.width, Co, b0, width);
                 }
-                free(out);
+                free(line);
             });
             b0 += width;
             while (block > kEventLanes && b0 + block > Cp) block /= 2;
@@ -95,45 +106,61 @@ static void events_forward(const Events &a) {
 // ---- building the lists -------------------------------------------------------------------------------------------------------
 
 template <class E> static void count_typed(const Events &a) {
-    const int64_t pixels = a.images * a.height * a.width, Ci = a.in_channels;
+    const int64_t pixels = a.images * a.height * a.width, Ci = a.in_channels, words = (Ci + 15) / 16;
     const E *x = static_cast<const E *>(a.x);
-    parallel(pixels, a.threads, [&](int64_t begin, int64_t end) {
-        for (int64_t p = begin; p < end; ++p) {
-            const E *__restrict row = x + p * Ci;
-            int32_t n = 0;
-            for (int64_t c = 0; c < Ci; ++c) n += load(row[c]) != 0.0f;
-            a.offsets[p + 1] = n;
+    const int64_t pieces = smaller(kMaxChunks, pixels);
+    int32_t *other = scratch<int32_t>(pieces); // not zero and not one
+    parallel(pieces, a.threads, [&](int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; ++k) {
+            uint32_t odd = 0;
+            for (int64_t p = pixels * k / pieces; p < pixels * (k + 1) / pieces; ++p) {
+                const E *row = x + p * Ci;
+                int32_t n = 0;
+                for (int64_t w = 0; w < words; ++w) {
+                    uint32_t bits = 0, ones = 0;
+                    if (16 * w + 16 <= Ci) {
+                        bits = nonzero16(row + 16 * w);
+                        ones = ones16(row + 16 * w);
+                    } else
+                        for (int64_t c = 16 * w; c < Ci; ++c) {
+                            bits |= static_cast<uint32_t>(load(row[c]) != 0.0f) << (c - 16 * w);
+                            ones |= static_cast<uint32_t>(load(row[c]) == 1.0f) << (c - 16 * w);
+                        }
+                    odd |= bits ^ ones;
+                    a.mask[p * words + w] = static_cast<uint16_t>(bits);
+                    n += __builtin_popcount(bits);
+                }
+                a.offsets[p + 1] = n;
+            }
+            other[k] = odd != 0;
         }
     });
+    *a.binary = 1;
+    for (int64_t k = 0; k < pieces; ++k)
+        if (other[k]) *a.binary = 0;
+    free(other);
     a.offsets[0] = 0;
     for (int64_t p = 0; p < pixels; ++p) a.offsets[p + 1] += a.offsets[p];
 }
 
 template <class E> static void list_typed(const Events &a) {
-    const int64_t pixels = a.images * a.height * a.width, Ci = a.in_channels;
+    const int64_t pixels = a.images * a.height * a.width, Ci = a.in_channels, words = (Ci + 15) / 16;
     const E *x = static_cast<const E *>(a.x);
     parallel(pixels, a.threads, [&](int64_t begin, int64_t end) {
         for (int64_t p = begin; p < end; ++p) {
             int32_t e = a.offsets[p];
-            const int32_t stop = a.offsets[p + 1];
-            if (e == stop) continue;
+            if (e == a.offsets[p + 1]) continue;
             const E *row = x + p * Ci;
             const int64_t column = p % a.width * Ci;
-            int64_t c = 0;
-            for (; c + 16 <= Ci && e < stop; c += 16) { // a mask of 16, then its set bits
-                uint32_t bits = nonzero16(row + c);
+            for (int64_t w = 0; w < words; ++w) {
+                uint32_t bits = a.mask[p * words + w];
                 while (bits) {
-                    const int b = __builtin_ctz(bits);
+                    const int64_t c = 16 * w + __builtin_ctz(bits);
                     bits &= bits - 1;
-                    a.index[e] = static_cast<uint16_t>(column + c + b);
-                    a.value[e++] = load(row[c + b]);
+                    if (a.value) a.value[e] = load(row[c]);
+                    a.index[e++] = static_cast<uint16_t>(column + c);
                 }
             }
-            for (; c < Ci; ++c)
-                if (load(row[c]) != 0.0f) {
-                    a.index[e] = static_cast<uint16_t>(column + c);
-                    a.value[e++] = load(row[c]);
-                }
         }
     });
 }
@@ -144,85 +171,115 @@ static void events_list(const Events &a) { a.dtype == 0 ? list_typed<F32>(a) : l
 // ---- weight gradient ----------------------------------------------------------------------------------------------------------
 
 // Sums of one input channel over a group's events: K * K taps x NV vectors, in registers.
-template <int K, int NV>
+template <int K, int NV, bool BINARY>
 static void weight_row(const int32_t *position, const float *value, int64_t n, const float *go, int64_t pitch, float *dw, int64_t tap_stride) {
     Vec acc[K * K * NV];
     for (int i = 0; i < K * K; ++i)
         for (int v = 0; v < NV; ++v) acc[i * NV + v] = load_vec(dw + i * tap_stride + v * kVec);
     for (int64_t e = 0; e < n; ++e) {
         const float *g = go + position[e];
-        const Vec x = broadcast(value[e]);
+        const Vec x = broadcast(BINARY ? 1.0f : value[e]);
         for (int kh = 0; kh < K; ++kh)
             for (int kw = 0; kw < K; ++kw)
-                for (int v = 0; v < NV; ++v)
-                    acc[(kh * K + kw) * NV + v] =
-                        SPIKEFED_FMA(x, load_vec(g - kh * pitch - kw * NV * kVec + v * kVec), acc[(kh * K + kw) * NV + v]);
+                for (int v = 0; v < NV; ++v) {
+                    Vec &sum = acc[(kh * K + kw) * NV + v];
+                    const Vec up = load_vec(g - kh * pitch - kw * NV * kVec + v * kVec);
+                    sum = BINARY ? SPIKEFED_ADD(up, sum) : SPIKEFED_FMA(x, up, sum);
+                }
     }
     for (int i = 0; i < K * K; ++i)
         for (int v = 0; v < NV; ++v) store_vec(dw + i * tap_stride + v * kVec, acc[i * NV + v]);
 }
 
-// Copies a block of output channels of `images` maps into a zero-padded buffer [images][H + 2 pad][W + 2 pad][block].
-template <class E>
-static void pad_block(const Events &a, int64_t first, int64_t images, int64_t c0, int64_t block, int64_t pad, float *to) {
+// A piece of the batch small enough that the padded gradient of one block stays in the first-level cache: some images, or some
+// rows of one image.
+struct Band {
+    int64_t image, images, row, rows;
+};
+
+// Copies a block of output channels of a band into a zero-padded buffer [images][rows + 2 pad][W + 2 pad][block].
+template <class E> static void pad_block(const Events &a, const Band &band, int64_t c0, int64_t block, int64_t pad, float *to) {
     const int64_t H = a.height, W = a.width, Co = a.out_channels, n = smaller(block, Co - c0), pitch = (W + 2 * pad) * block;
-    for (int64_t i = 0; i < images; ++i)
-        for (int64_t h = 0; h < H; ++h)
-            for (int64_t w = 0; w < W; ++w) {
-                const E *__restrict from = static_cast<const E *>(a.go) + (((first + i) * H + h) * W + w) * Co + c0;
-                float *__restrict t = to + (i * (H + 2 * pad) + h + pad) * pitch + (w + pad) * block;
-                for (int64_t c = 0; c < n; ++c) t[c] = load(from[c]);
+    for (int64_t i = 0; i < band.images; ++i)
+        for (int64_t j = 0; j < band.rows + 2 * pad; ++j) {
+            const int64_t h = band.row - pad + j;
+            float *line = to + (i * (band.rows + 2 * pad) + j) * pitch + pad * block;
+            if (h < 0 || h >= H) {
+                memset(line, 0, sizeof(float) * static_cast<size_t>(W * block));
+                continue;
             }
+            const E *from = static_cast<const E *>(a.go) + ((band.image + i) * H + h) * W * Co + c0;
+            for (int64_t w = 0; w < W; ++w) {
+                const E *__restrict f = from + w * Co;
+                float *__restrict t = line + w * block;
+                if (n == block)
+                    for (int64_t c = 0; c < block; ++c) t[c] = load(f[c]);
+                else
+                    for (int64_t c = 0; c < n; ++c) t[c] = load(f[c]);
+            }
+        }
 }
 
 template <int K, int NV> static void weight_grad_sized(const Events &a) {
     const int64_t H = a.height, W = a.width, Ci = a.in_channels, Co = a.out_channels, pad = K / 2, block = NV * kVec;
-    const int64_t Cp = (Co + kEventLanes - 1) / kEventLanes * kEventLanes, pixels = H * W;
-    const int64_t group = larger(1, 1024 / pixels), groups = (a.images + group - 1) / group; // images whose events are summed at once
-    const int64_t parts = smaller(groups, kParts), table = K * K * Ci * Cp;
-    const int64_t pitch = (W + 2 * pad) * block, padded = (H + 2 * pad) * pitch;
+    const int64_t Cp = (Co + kEventLanes - 1) / kEventLanes * kEventLanes;
+    const int64_t band_rows = smaller(H, larger(1, kBandPixels / W)), cuts = (H + band_rows - 1) / band_rows; // bands of an image
+    const int64_t group = cuts > 1 ? 1 : larger(1, kBandPixels / (H * W)), groups = (a.images + group - 1) / group;
+    const int64_t bands = groups * cuts, parts = smaller(bands, kParts), table = K * K * Ci * Cp;
+    const int64_t pitch = (W + 2 * pad) * block;
     float *sums = parts > 1 ? scratch<float>(parts * table) : a.weight;
     if (parts == 1) memset(sums, 0, sizeof(float) * static_cast<size_t>(table));
     parallel(parts, a.threads, [&](int64_t begin, int64_t end) {
-        float *go = scratch<float>(group * padded);
-        int32_t *start = scratch<int32_t>(Ci + 1), *next = scratch<int32_t>(Ci + 1);
-        int32_t *position = nullptr;
+        float *go = scratch<float>(group * (band_rows + 2 * pad) * pitch);
+        int32_t *start = scratch<int32_t>(Ci + 1), *next = scratch<int32_t>(Ci + 1), *position = nullptr;
         float *value = nullptr;
         int64_t room = 0;
         for (int64_t part = begin; part < end; ++part)
-            for (int64_t g = groups * part / parts; g < groups * (part + 1) / parts; ++g) {
-                const int64_t first = g * group, images = smaller(group, a.images - first);
-                const int32_t from = a.offsets[first * pixels], to = a.offsets[(first + images) * pixels];
-                if (to - from > room) {
-                    free(position), free(value);
-                    room = (to - from) + (to - from) / 4;
-                    position = scratch<int32_t>(room), value = scratch<float>(room);
-                }
-                // regroup by channel (stable, so the order of sums is fixed)
+            for (int64_t k = bands * part / parts; k < bands * (part + 1) / parts; ++k) {
+                Band band{k / cuts * group, 0, k % cuts * band_rows, 0};
+                band.images = smaller(group, a.images - band.image);
+                band.rows = smaller(band_rows, H - band.row);
+                const int64_t padded = (band.rows + 2 * pad) * pitch;
+                // regroup the band's events by input channel (stable, so the order of sums is fixed)
                 memset(start, 0, sizeof(int32_t) * static_cast<size_t>(Ci + 1));
-                for (int64_t p = first * pixels; p < (first + images) * pixels; ++p) {
-                    const int64_t column = p % W * Ci;
-                    for (int32_t e = a.offsets[p]; e < a.offsets[p + 1]; ++e) ++start[a.index[e] - column + 1];
+                int64_t total = 0;
+                for (int64_t i = 0; i < band.images; ++i)
+                    for (int64_t h = 0; h < band.rows; ++h) {
+                        const int32_t *at = a.offsets + ((band.image + i) * H + band.row + h) * W;
+                        total += at[W] - at[0];
+                        for (int64_t w = 0; w < W; ++w)
+                            for (int32_t e = at[w]; e < at[w + 1]; ++e) ++start[a.index[e] - w * Ci + 1];
+                    }
+                if (total == 0) continue;
+                if (total > room) {
+                    free(position), free(value);
+                    room = total + total / 4;
+                    position = scratch<int32_t>(room), value = scratch<float>(room);
                 }
                 for (int64_t c = 0; c < Ci; ++c) start[c + 1] += start[c];
                 memcpy(next, start, sizeof(int32_t) * static_cast<size_t>(Ci));
-                for (int64_t i = 0; i < images; ++i)
-                    for (int64_t h = 0; h < H; ++h)
+                for (int64_t i = 0; i < band.images; ++i)
+                    for (int64_t h = 0; h < band.rows; ++h) {
+                        const int32_t *at = a.offsets + ((band.image + i) * H + band.row + h) * W;
                         for (int64_t w = 0; w < W; ++w) {
-                            const int64_t p = (first + i) * pixels + h * W + w;
-                            // output pixel of tap (kh, kw) is (h - kh + pad, w - kw + pad); in the padded map add pad
+                            // tap (kh, kw) meets output pixel (h - kh + pad, w - kw + pad); the buffer begins pad before the band
                             const int32_t where = static_cast<int32_t>(i * padded + (h + 2 * pad) * pitch + (w + 2 * pad) * block);
-                            for (int32_t e = a.offsets[p]; e < a.offsets[p + 1]; ++e) {
-                                const int32_t at = next[a.index[e] - w * Ci]++;
-                                position[at] = where;
-                                value[at] = a.value[e];
+                            for (int32_t e = at[w]; e < at[w + 1]; ++e) {
+                                const int32_t to = next[a.index[e] - w * Ci]++;
+                                position[to] = where;
+                                if (a.value) value[to] = a.value[e];
                             }
                         }
+                    }
                 for (int64_t c0 = 0; c0 < Cp; c0 += block) {
-                    a.dtype == 0 ? pad_block<F32>(a, first, images, c0, block, pad, go) : pad_block<BF16>(a, first, images, c0, block, pad, go);
-                    for (int64_t c = 0; c < Ci; ++c)
-                        weight_row<K, NV>(position + start[c], value + start[c], start[c + 1] - start[c], go, pitch,
-                                          sums + part * table + c * Cp + c0, Ci * Cp);
+                    a.dtype == 0 ? pad_block<F32>(a, band, c0, block, pad, go) : pad_block<BF16>(a, band, c0, block, pad, go);
+                    for (int64_t c = 0; c < Ci; ++c) {
+                        const int64_t n = start[c + 1] - start[c];
+                        float *dw = sums + part * table + c * Cp + c0;
+                        if (n == 0) continue;
+                        a.value ? weight_row<K, NV, false>(position + start[c], value + start[c], n, go, pitch, dw, Ci * Cp)
+                                : weight_row<K, NV, true>(position + start[c], nullptr, n, go, pitch, dw, Ci * Cp);
+                    }
                 }
             }
         free(go), free(start), free(next), free(position), free(value);

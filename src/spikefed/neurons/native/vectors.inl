@@ -6,10 +6,15 @@ static inline Vec load_vec(const float *p) { return _mm512_loadu_ps(p); }
 static inline void store_vec(float *p, Vec v) { _mm512_storeu_ps(p, v); }
 static inline Vec broadcast(float x) { return _mm512_set1_ps(x); }
 #define SPIKEFED_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define SPIKEFED_ADD(a, b) _mm512_add_ps(a, b)
 static inline uint32_t nonzero16(const float *p) { return _mm512_cmp_ps_mask(_mm512_loadu_ps(p), _mm512_setzero_ps(), _CMP_NEQ_UQ); }
 static inline uint32_t nonzero16(const uint16_t *p) {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p));
     return _mm256_test_epi16_mask(bits, _mm256_set1_epi16(0x7fff)); // -0 counts as 0
+}
+static inline uint32_t ones16(const float *p) { return _mm512_cmp_ps_mask(_mm512_loadu_ps(p), _mm512_set1_ps(1.0f), _CMP_EQ_OQ); }
+static inline uint32_t ones16(const uint16_t *p) {
+    return _mm256_cmpeq_epi16_mask(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)), _mm256_set1_epi16(0x3f80));
 }
 #elif defined(SPIKEFED_AVX2)
 using Vec = __m256;
@@ -18,6 +23,7 @@ static inline Vec load_vec(const float *p) { return _mm256_loadu_ps(p); }
 static inline void store_vec(float *p, Vec v) { _mm256_storeu_ps(p, v); }
 static inline Vec broadcast(float x) { return _mm256_set1_ps(x); }
 #define SPIKEFED_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define SPIKEFED_ADD(a, b) _mm256_add_ps(a, b)
 static inline uint32_t half(const float *p) {
     return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(p), _mm256_setzero_ps(), _CMP_NEQ_UQ)));
 }
@@ -25,6 +31,16 @@ static inline uint32_t nonzero16(const float *p) { return half(p) | half(p + 8) 
 static inline uint32_t nonzero16(const uint16_t *p) {
     uint32_t bits = 0;
     for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>((p[i] & 0x7fff) != 0) << i;
+    return bits;
+}
+static inline uint32_t ones16(const float *p) {
+    const __m256 one = _mm256_set1_ps(1.0f);
+    const int low = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(p), one, _CMP_EQ_OQ));
+    return static_cast<uint32_t>(low | _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(p + 8), one, _CMP_EQ_OQ)) << 8);
+}
+static inline uint32_t ones16(const uint16_t *p) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(p[i] == 0x3f80) << i;
     return bits;
 }
 #else
@@ -44,11 +60,18 @@ static inline Vec multiply_add(const Vec &a, const Vec &b, Vec c) {
     return c;
 }
 #define SPIKEFED_FMA(a, b, c) multiply_add(a, b, c)
+#define SPIKEFED_ADD(a, b) multiply_add(a, broadcast(1.0f), b)
 template <class E> static inline uint32_t nonzero16(const E *p) {
     uint32_t bits = 0;
     for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(load(p[i]) != 0.0f) << i;
     return bits;
 }
+template <class E> static inline uint32_t ones16(const E *p) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(load(p[i]) == 1.0f) << i;
+    return bits;
+}
 #endif
 static constexpr int64_t kMaxBlock = kVec == 16 ? 256 : kVec == 8 ? 64 : 32; // output channels held in registers
+static constexpr int64_t kBandPixels = 256; // pixels of a band of the weight gradient
 static constexpr int64_t kParts = 8; // independent partial weight gradients (fixed: results do not depend on threads)

@@ -2,17 +2,18 @@
 
 Usage: python scripts/screenshots.py [RUNS] [OUT]   (RUNS: folder left by ``make demo``; OUT: default docs/images)
 
-Needs the distribution's Chromium, and the playwright package.
+Needs the distribution's Chromium, and the packages playwright and pyte.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import threading
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from spikefed.report.live import make_server
 ROOT = Path(__file__).parents[1]
 # A terminal picture that loads no font from anywhere.
 TERMINAL = """<!doctype html><meta charset="utf-8"><style>
-body {{ margin: 0; background: #10151b; }}
-pre {{ margin: 0; padding: 22px 26px; font: 15px/1.45 "DejaVu Sans Mono", monospace; color: {foreground}; background: #10151b; }}
-{stylesheet}
-</style><pre>{code}</pre>"""
+body { margin: 0; background: #10151b; color: #e6ebf0; }
+pre { margin: 0; padding: 22px 26px; font: 15px/1.45 "DejaVu Sans Mono", monospace; }
+</style><pre>%s</pre>"""
+COLOURS = {"red": "#f08a4b", "green": "#3cc29b", "brown": "#e6b84d", "blue": "#7cc0ee", "magenta": "#e08fbd"}
+COLOURS |= {"cyan": "#7cc0ee", "black": "#55606e", "default": "#e6ebf0"}
 
 
 def main() -> None:
@@ -57,7 +59,7 @@ def shoot(browser: Any, url: str, out: Path, width: int, height: int, scheme: st
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     page = context.new_page()
     page.goto(url)
-    page.wait_for_function("document.documentElement.dataset.ready === 'yes'")
+    page.locator("html[data-ready=yes]").wait_for(state="attached")
     if part:
         page.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
         page.evaluate(f"document.querySelector('{part}').scrollIntoView()")
@@ -80,27 +82,41 @@ def live(browser: Any, run: Path, scratch: Path, out: Path) -> None:
 
 
 def terminal(browser: Any, scratch: Path, out: Path) -> None:
-    """What a short run prints on a terminal, with its colours."""
-    from rich.console import Console
-    from rich.terminal_theme import TerminalTheme
-    from rich.text import Text
+    """A short run on a terminal of 100 columns, as it stands after the second round."""
+    import pty
 
-    command = ["spikefed", "run", "experiments/fsd-digits.toml", "--set", "rounds=4", "--out", str(scratch / "shot")]
-    env = os.environ | {"FORCE_COLOR": "1", "COLUMNS": "100", "TERM": "xterm-256color"}
-    words = [sys.executable, "-m", *command]
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    shown = "$ " + " ".join(command[:-2]) + "\n" + (done.stdout + done.stderr).replace(str(scratch), "runs")
-    console = Console(record=True, width=100, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
-    console.print(Text.from_ansi(shown))
-    grey, blue, green, orange = (230, 235, 240), (124, 192, 238), (60, 194, 155), (240, 138, 75)
-    theme = TerminalTheme((16, 21, 27), grey, [(16, 21, 27), orange, green, orange, blue, blue, blue, grey])
+    import pyte
+
+    screen = pyte.Screen(100, 12)
+    stream = pyte.ByteStream(screen)
+    command = ["spikefed", "run", "experiments/fsd-digits.toml"]
+    stream.feed(("$ " + " ".join(command) + "\r\n").encode())
+    pid, handle = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.environ |= {"COLUMNS": "100", "LINES": "12", "TERM": "xterm-256color"}
+        os.execv(sys.executable, [sys.executable, "-m", *command, "--out", str(scratch / "runs")])
+    while not any("2/" in line for line in screen.display):
+        stream.feed(os.read(handle, 4096).replace(str(scratch).encode() + b"/runs", b"runs/fsd-digits-seed0"))
+    os.kill(pid, signal.SIGKILL)  # the child this function started
+    os.waitpid(pid, 0)
+    os.close(handle)
+    rows = ["".join(_cell(screen.buffer[y][x]) for x in range(screen.columns)).rstrip() for y in range(screen.lines)]
     html = scratch / "terminal.html"
-    html.write_text(console.export_html(theme=theme, code_format=TERMINAL), encoding="utf-8")
-    context = browser.new_context(viewport={"width": 980, "height": 200})
+    html.write_text(TERMINAL % "\n".join(rows).rstrip(), encoding="utf-8")
+    context = browser.new_context(viewport={"width": 960, "height": 60})
     page = context.new_page()
     page.goto(html.as_uri())
     page.screenshot(path=out, full_page=True)
     context.close()
+
+
+def _cell(char: Any) -> str:
+    text = escape(char.data)
+    if char.fg == "default" and not char.bold:
+        return text
+    colour = COLOURS.get(char.fg.removeprefix("bright"), f"#{char.fg}")
+    return f'<span style="color:{colour}{";font-weight:bold" if char.bold else ""}">{text}</span>'
 
 
 def shrink(out: Path) -> None:

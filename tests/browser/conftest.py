@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Watched:
 
     def open(self, url: str) -> Any:
         self.page.goto(url)
-        self.page.wait_for_function("document.documentElement.dataset.ready === 'yes'")
+        self.page.locator("html[data-ready=yes]").wait_for(state="attached")
         return self.page
 
 
@@ -68,6 +69,14 @@ def axe_source() -> str:
     """The accessibility checker's script, as its Python package ships it."""
     package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
     return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+def until(page: Any, expression: str, timeout_s: float = 15.0) -> None:
+    """Wait for a JavaScript expression to be true (Playwright's own wait needs eval, which the pages forbid)."""
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"still false after {timeout_s} s: {expression}"
+        page.wait_for_timeout(50)
 
 
 def serious_faults(page: Any, axe_source: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from browser.conftest import Watched, serious_faults
+from browser.conftest import Watched, serious_faults, until
 from report.synthetic import make_run
 from spikefed.report.live import make_server
 
@@ -54,7 +54,7 @@ def test_the_page_follows_a_run_from_before_its_start_to_its_end(
     metrics.write_text("".join(lines))
     result.write_text(ending)
     page.locator('#state[data-state="finished"]').wait_for()
-    page.wait_for_function("document.querySelectorAll('figure[data-figure=acc-rounds] .point').length === 6")
+    until(page, "document.querySelectorAll('figure[data-figure=acc-rounds] .point').length === 6")
     assert watched.errors == []
     assert {r.split("?")[0] for r in watched.requests if not r.startswith("data:")} == {
         url_of(server) + name for name in ("", "plotly.js", "state.json")

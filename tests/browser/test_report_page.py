@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from browser.conftest import Watched, serious_faults
+from browser.conftest import Watched, serious_faults, until
 from report.synthetic import make_comparison, make_run
 from spikefed.report import write_report
 
@@ -105,7 +106,7 @@ def test_a_legend_chip_hides_its_method(watched: Watched, report: Path) -> None:
     page.locator('figure[data-figure="acc-rounds"] .scatterlayer .trace').first.wait_for()
     before = page.evaluate(traces)
     page.get_by_role("button", name="CFD", exact=True).click()
-    page.wait_for_function(f"{traces} < {before}")
+    until(page, f"{traces} < {before}")
     assert page.get_by_role("button", name="CFD", exact=True).get_attribute("aria-pressed") == "false"
 
 
@@ -124,9 +125,7 @@ def test_another_byte_measure_is_taken_up_everywhere(watched: Watched, report: P
     page.locator('figure[data-figure="acc-bytes"] select').select_option("text")
     axis = page.locator('figure[data-figure="acc-bytes"] .xtitle')
     axis.wait_for()
-    page.wait_for_function(
-        "document.querySelector('figure[data-figure=acc-bytes] .xtitle').textContent.includes('text')"
-    )
+    until(page, "document.querySelector('figure[data-figure=acc-bytes] .xtitle').textContent.includes('text')")
     assert page.locator('figure[data-figure="pareto"] select').input_value() == "text"
 
 
@@ -163,6 +162,19 @@ def test_no_serious_accessibility_fault(watched: Watched, report: Path, axe_sour
     for summary in page.locator("summary:visible").all():
         summary.click()
     assert serious_faults(page, axe_source) == []
+
+
+def test_neighbouring_ticks_differ_however_flat_the_curve(watched: Watched, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "flat", rounds=2)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line, accuracy in zip(lines, (0.9083, 0.9139), strict=True):
+        line["server_accuracy"] = accuracy
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = watched.open(write_report([folder], tmp_path / "flat.html").as_uri())
+    ticks = page.locator('figure[data-figure="acc-rounds"] .ytick text')
+    ticks.first.wait_for()
+    labels = ticks.all_text_contents()
+    assert len(labels) > 2 and len(set(labels)) == len(labels)
 
 
 def test_keyboard_reaches_the_skip_link_first(watched: Watched, report: Path) -> None:

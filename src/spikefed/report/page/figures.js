@@ -42,7 +42,13 @@ function bytesAxis(values, title) {
   };
 }
 
-const percentAxis = (title) => ({ tickformat: ".0%", title: { text: title } });
+// As many digits as tell neighbouring ticks apart.
+function percentAxis(title, values) {
+  const known = values.filter((v) => v !== null && v !== undefined);
+  const span = Math.max(...known) - Math.min(...known);
+  return { tickformat: span > 0.05 ? ".0%" : span > 0.005 ? ".1%" : ".2%", title: { text: title } };
+}
+const accuracies = (groups) => groups.flatMap((g) => [...g.low, ...g.high]);
 const roundAxis = (rounds) => {
   const low = Math.min(...rounds);
   const high = Math.max(...rounds);
@@ -98,7 +104,7 @@ const compareFigures = [
       if (!groups.length) return null;
       return {
         data: groups.flatMap((g) => bandTraces(g, g.rounds, hoverOf(g, state.measure))),
-        layout: { xaxis: roundAxis(groups.flatMap((g) => g.rounds)), yaxis: percentAxis("Server accuracy") }, table: accuracyTable(groups, state.measure),
+        layout: { xaxis: roundAxis(groups.flatMap((g) => g.rounds)), yaxis: percentAxis("Server accuracy", accuracies(groups)) }, table: accuracyTable(groups, state.measure),
       };
     },
   },
@@ -112,7 +118,7 @@ const compareFigures = [
         data: groups.flatMap((g) => bandTraces(g, g.totals[state.measure], hoverOf(g, state.measure))),
         layout: {
           xaxis: bytesAxis(groups.flatMap((g) => g.totals[state.measure]), DATA.measures[state.measure]),
-          yaxis: percentAxis("Server accuracy"),
+          yaxis: percentAxis("Server accuracy", accuracies(groups)),
         },
         table: accuracyTable(groups, state.measure),
       };
@@ -199,7 +205,7 @@ const compareFigures = [
         });
       }
       return {
-        data, layout: { xaxis: bytesAxis(points.map((p) => p.x), DATA.measures[state.measure]), yaxis: percentAxis("Server accuracy") },
+        data, layout: { xaxis: bytesAxis(points.map((p) => p.x), DATA.measures[state.measure]), yaxis: percentAxis("Server accuracy", points.map((p) => p.y)) },
         table: {
           columns: ["Method", "Round", DATA.measures[state.measure], "Mean accuracy"],
           rows: front.map((p) => [p.g.label, p.round, { text: bytesText(p.x), value: p.x }, { text: percentText(p.y), value: p.y }]),

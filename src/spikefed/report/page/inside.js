@@ -27,7 +27,7 @@ function clientFigure(key, title, caption, axisTitle, format) {
             hovertemplate: `client ${id}, round %{x}: %{y:${format}}<extra></extra>`,
           };
         });
-        return { data, table, layout: { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: roundAxis(clients.rounds), yaxis: { tickformat: format, title: { text: axisTitle } } } };
+        return { data, table, layout: { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: roundAxis(clients.rounds), yaxis: key === "acc" ? percentAxis(axisTitle, clients.acc.flat()) : { tickformat: format, title: { text: axisTitle } } } };
       }
       return {
         table,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,22 @@ def test_cumulative_bytes_are_summed_when_only_rounds_are_given(tmp_path: Path) 
     assert curve.totals["upstream"] == [100, 300, 600]
     assert curve.per_round("upstream") == [100, 200, 300]
     assert curve.totals["text"] is None
+
+
+def test_frames_hold_a_row_for_each_round_client_and_message(tmp_path: Path) -> None:
+    pytest.importorskip("pandas", reason="the notebook extra is not installed")
+    run = load_run(make_run(tmp_path / "a", rounds=3))
+    metrics, clients, ledger = run.metrics_frame(), run.clients_frame(), run.ledger_frame()
+    assert len(metrics) == 3 and len(clients) == 3 * 4 and len(ledger) == 3 * 2 * 4
+    assert metrics["upstream_bytes_total"].tolist() == metrics["upstream_bytes"].cumsum().tolist()
+    assert metrics["seconds.round"].tolist() == [6.0, 6.0, 6.0]
+    assert (
+        ledger[ledger.direction == "up"].groupby("round").encoded_bytes.sum().tolist()
+        == metrics["upstream_bytes"].tolist()
+    )
+
+
+def test_without_pandas_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ReportError, match="pip install pandas"):
+        load_run(make_run(tmp_path / "a", rounds=1)).metrics_frame()

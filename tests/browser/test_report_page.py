@@ -192,6 +192,16 @@ def test_print_has_every_figure_and_no_buttons(watched: Watched, report: Path) -
     assert page.pdf().count(b"/Type /Page\n") >= 2
 
 
+@pytest.mark.parametrize("watched", [{"color_scheme": "dark"}], indirect=True, ids=["dark"])
+def test_paper_is_light_whatever_the_screen_and_the_screen_comes_back(watched: Watched, report: Path) -> None:
+    page = watched.open(report.as_uri())
+    plot = "document.querySelector('figure[data-figure=confusion] .main-svg')?.style.background"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    until(page, f"{plot} === 'rgb(255, 255, 255)'")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme === undefined")
+
+
 @pytest.mark.parametrize("watched", [{"java_script_enabled": False}], indirect=True)
 def test_tables_stand_without_script(watched: Watched, report: Path) -> None:
     watched.page.goto(report.as_uri())

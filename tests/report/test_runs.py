@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -115,3 +116,19 @@ def test_without_pandas_the_error_says_what_to_install(tmp_path: Path, monkeypat
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ReportError, match="pip install pandas"):
         load_run(make_run(tmp_path / "a", rounds=1)).metrics_frame()
+
+
+def test_a_notebook_shows_the_last_numbers_and_the_curve(tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "a", rounds=3, seed=4))
+    html = run._repr_html_()
+    drawing = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>") + 6])
+    points = [tuple(map(float, p.split(","))) for p in drawing[0].attrib["points"].split()]
+    assert len(points) == 3
+    assert points[0][1] == 64 and points[-1][1] == 6  # rising: lowest at the bottom, highest at the top
+    assert "seed 4, finished" in html and "3 rounds" in html
+
+
+def test_a_notebook_shows_a_run_without_rounds(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a", rounds=1, finished=False)
+    (folder / "metrics.jsonl").write_text("")
+    assert "<svg" not in load_run(folder)._repr_html_()

@@ -116,6 +116,12 @@ class Run:
         """One row a message. Needs pandas."""
         return _frame(self.ledger)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from spikefed.report.notebook import run_html
+
+        return run_html(self)
+
     def _told(self, key: str) -> Any:
         """What the result, else the config says of ``key``; a config table stands for its ``name``."""
         for source in (self.result or {}, self.config):

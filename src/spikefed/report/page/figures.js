@@ -273,7 +273,10 @@ function redraw(only = () => true) {
   }
 }
 
-const fileName = (spec) => `spikefed-${spec.id}${spec.inside ? `-${reduced(DATA.runs[state.run].name)}` : ""}`;
+function fileName(spec) {
+  const run = spec.inside ? DATA.runs[state.run] : null;
+  return `spikefed-${spec.id}${run ? `-${reduced(run.name)}${run.seed === null ? "" : `-seed${run.seed}`}` : ""}`;
+}
 
 // Exports carry their own title and legend, as they leave the page that gives them.
 async function exportFigure(figure, format) {

@@ -56,5 +56,16 @@ $("#run").addEventListener("change", (event) => {
 });
 themeListeners.push(() => redraw());
 startNav();
-addEventListener("beforeprint", () => figures.forEach((figure) => draw(figure)));
+// On paper the page is light, and every figure is drawn.
+let themeBeforePrint;
+addEventListener("beforeprint", () => {
+  themeBeforePrint = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+  figures.forEach((figure) => draw(figure));
+});
+addEventListener("afterprint", () => {
+  if (themeBeforePrint) document.documentElement.dataset.theme = themeBeforePrint;
+  else delete document.documentElement.dataset.theme;
+  redraw();
+});
 document.documentElement.dataset.ready = "yes";

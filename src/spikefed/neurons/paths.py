@@ -19,9 +19,9 @@ from spikefed.neurons import events, fused
 Path = Literal["dense", "events", "events for the weight gradient"]
 
 # Part of non-zeros below which event lists beat oneDNN's dense kernels, by how fast the processor's dense arithmetic is.
-FLOAT32_LIMIT = 0.15
+FLOAT32_LIMIT = 0.30
 BF16_LIMIT = 0.10  # AVX-512 with bf16 instructions
-AMX_WEIGHT_LIMIT = 0.08  # matrix tiles: only the weight gradient of deep, small maps
+AMX_WEIGHT_LIMIT = 0.10  # matrix tiles: only the weight gradient of deep, small maps
 LEAST_WORK = 64 * 1024 * 1024  # multiply-adds of the dense convolution below which lists are not worth their calls
 
 

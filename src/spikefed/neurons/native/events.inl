@@ -93,14 +93,14 @@ static void events_forward(const Events &a) {
                     else
                         write_row(line, static_cast<uint16_t *>(a.out) + i * a.width * Co, a.width, Co, b0, width);
                 }
-                free(line);
+                release(line);
             });
             b0 += width;
             while (block > kEventLanes && b0 + block > Cp) block /= 2;
         }
     }
-    free(bias);
-    free(packed);
+    release(bias);
+    release(packed);
 }
 
 // ---- building the lists -------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ template <class E> static void count_typed(const Events &a) {
     *a.binary = 1;
     for (int64_t k = 0; k < pieces; ++k)
         if (other[k]) *a.binary = 0;
-    free(other);
+    release(other);
     a.offsets[0] = 0;
     for (int64_t p = 0; p < pixels; ++p) a.offsets[p + 1] += a.offsets[p];
 }
@@ -252,7 +252,7 @@ template <int K, int NV> static void weight_grad_sized(const Events &a) {
                     }
                 if (total == 0) continue;
                 if (total > room) {
-                    free(position), free(value);
+                    release(position), release(value);
                     room = total + total / 4;
                     position = scratch<int32_t>(room), value = scratch<float>(room);
                 }
@@ -282,7 +282,7 @@ template <int K, int NV> static void weight_grad_sized(const Events &a) {
                     }
                 }
             }
-        free(go), free(start), free(next), free(position), free(value);
+        release(go), release(start), release(next), release(position), release(value);
     });
     if (parts > 1) {
         parallel(table / kEventLanes, a.threads, [&](int64_t begin, int64_t end) {
@@ -292,7 +292,7 @@ template <int K, int NV> static void weight_grad_sized(const Events &a) {
                 a.weight[i] = s;
             }
         });
-        free(sums);
+        release(sums);
     }
 }
 

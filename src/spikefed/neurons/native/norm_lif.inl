@@ -30,7 +30,16 @@ static constexpr int64_t kMaxChunks = 64;
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-template <class T> static T *scratch(int64_t n) { return static_cast<T *>(calloc(static_cast<size_t>(larger(n, 1)) + 64, sizeof(T))); }
+// Zeroed memory on a cache-line border (an unaligned vector load that crosses lines costs two).
+template <class T> static T *scratch(int64_t n) {
+    void *raw = calloc(1, static_cast<size_t>(n) * sizeof(T) + 128);
+    const uintptr_t aligned = (reinterpret_cast<uintptr_t>(raw) + 64 + 63) & ~static_cast<uintptr_t>(63);
+    reinterpret_cast<void **>(aligned)[-1] = raw;
+    return reinterpret_cast<T *>(aligned);
+}
+static void release(void *p) {
+    if (p) free(static_cast<void **>(p)[-1]);
+}
 
 // Per-channel numbers repeated over `repeat` rows, for every group: [G][L].
 struct Params {
@@ -103,7 +112,7 @@ template <class E> static void statistics(const NormLif &a) {
             const int64_t g = i / chunks, k = i % chunks, from = rows * k / chunks, to = rows * (k + 1) / chunks;
             sum_rows(x + (g * rows + from) * C, shift + g * C, to - from, C, acc, partial + i * 2 * C);
         }
-        free(acc);
+        release(acc);
     });
     const double n = static_cast<double>(rows);
     const double counted = a.norm == 2 ? n : static_cast<double>(a.steps * a.rows); // rows the unbiased variance counts
@@ -125,8 +134,8 @@ template <class E> static void statistics(const NormLif &a) {
                 a.running_var[i] += a.momentum * (static_cast<float>(var * unbias) - a.running_var[i]);
             }
         }
-    free(shift);
-    free(partial);
+    release(shift);
+    release(partial);
 }
 
 // ---- tiles --------------------------------------------------------------------------------------------------------------------
@@ -237,12 +246,12 @@ template <class E, bool NORM, bool SOFT> static void forward_tiles(const NormLif
                     fired[k] += a.pool ? emit_pooled(u, a.fire, out, a.width, C) : emit(u, a.fire, out, n);
                 }
             }
-        free(v);
+        release(v);
     });
     *a.nonzero = 0;
     for (int64_t k = 0; k < chunks; ++k) *a.nonzero += fired[k];
-    free(fired);
-    free(p.mean);
+    release(fired);
+    release(p.mean);
 }
 
 // ---- backward -----------------------------------------------------------------------------------------------------------------
@@ -335,7 +344,7 @@ template <class E> static void finish(const NormLif &a, const Params &p, const d
             }
         }
     });
-    free(all);
+    release(all);
 }
 
 template <class E, bool NORM, bool SOFT, int SURROGATE> static void backward_tiles(const NormLif &a) {
@@ -399,8 +408,8 @@ template <class E, bool NORM, bool SOFT, int SURROGATE> static void backward_til
                 }
             }
         }
-        free(acc);
-        free(v);
+        release(acc);
+        release(v);
     });
     if (NORM) {
         for (int64_t k = 1; k < chunks; ++k)
@@ -412,8 +421,8 @@ template <class E, bool NORM, bool SOFT, int SURROGATE> static void backward_til
             }
         if (a.batch_statistics) finish<E>(a, p, partial);
     }
-    free(partial);
-    free(p.mean);
+    release(partial);
+    release(p.mean);
 }
 
 // ---- choice of the template ---------------------------------------------------------------------------------------------------

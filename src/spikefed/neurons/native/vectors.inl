@@ -73,5 +73,5 @@ template <class E> static inline uint32_t ones16(const E *p) {
 }
 #endif
 static constexpr int64_t kMaxBlock = kVec == 16 ? 256 : kVec == 8 ? 64 : 32; // output channels held in registers
-static constexpr int64_t kBandPixels = 256; // pixels of a band of the weight gradient
+static constexpr int64_t kBandPixels = 512; // pixels of a band of the weight gradient
 static constexpr int64_t kParts = 8; // independent partial weight gradients (fixed: results do not depend on threads)

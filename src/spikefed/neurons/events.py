@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from spikefed import native
 from spikefed.neurons import fused
@@ -126,10 +124,7 @@ def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torc
     assert lib is not None
     co, ci, k, _ = weight.shape
     n, _, h, w = events.shape
-    table = weight.new_empty(k, k, ci, _padded(co))
-    table[..., :co] = weight.permute(2, 3, 1, 0)
-    if _padded(co) > co:
-        table[..., co:] = 0
+    table = _turned(_filled(weight.detach().contiguous(), _padded(co)).reshape(_padded(co), -1))
     out = torch.empty((n, co, h, w), dtype=dtype, memory_format=torch.channels_last)
     a = _with_list(events, dtype, co, k)
     bias = None if bias is None else bias.float().contiguous()
@@ -143,14 +138,29 @@ def weight_gradient(events: EventList, upstream: Tensor, kernel: int) -> Tensor:
     lib = library()
     assert lib is not None
     co, ci = upstream.shape[1], events.shape[1]
-    table = torch.empty(kernel, kernel, ci, _padded(co))
+    table = torch.empty(ci * kernel * kernel, _padded(co))
     a = _with_list(events, upstream.dtype, co, kernel)
     a.go, a.weight = upstream.data_ptr(), table.data_ptr()
     lib.spikefed_events_weight_grad(a)
-    return table[..., :co].permute(3, 2, 0, 1)
+    return _turned(table).unflatten(1, (ci, kernel, kernel))[:co]
 
 
-def input_gradient(upstream: Tensor, weight: Tensor) -> Tensor:
-    """Gradient of the input, dense: the convolution of ``upstream`` with the turned weight."""
-    turned = weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
-    return F.conv2d(upstream, turned.to(upstream.dtype), padding=weight.shape[2] // 2)
+def _filled(weight: Tensor, rows: int) -> Tensor:
+    """``weight`` with rows of zeros up to ``rows``."""
+    return weight if len(weight) == rows else torch.cat([weight, weight.new_zeros(rows - len(weight), *weight.shape[1:])])
+
+
+def _turned(matrix: Tensor) -> Tensor:
+    """Transposed copy."""
+    rows, columns = matrix.shape
+    return fused.transpose(matrix, matrix.new_empty(columns, rows), 1, rows, columns)
+
+
+def input_gradient(upstream: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+    """Gradient of the input (of ``shape``), dense, in the precision of ``upstream``."""
+    unread = torch.empty(shape, dtype=upstream.dtype, memory_format=torch.channels_last)  # only its shape matters
+    padding = [weight.shape[2] // 2] * 2
+    cast = weight.to(upstream.dtype).contiguous(memory_format=torch.channels_last)
+    parts = torch.ops.aten.convolution_backward(upstream, unread, cast, None, [1, 1], padding, [1, 1], False, [0, 0], 1,
+                                                [True, False, False])  # fmt: skip
+    return parts[0]

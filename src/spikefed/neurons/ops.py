@@ -98,7 +98,7 @@ class _EventConv(torch.autograd.Function):
         grad_x = grad_weight = grad_bias = None
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0]:
-                grad_x = events.input_gradient(upstream, weight).to(ctx.x_dtype)
+                grad_x = events.input_gradient(upstream, weight, ctx.shape).to(ctx.x_dtype)
             if ctx.needs_input_grad[1]:
                 grad_weight = events.weight_gradient(events.EventList(ctx.shape, *parts), upstream, weight.shape[2])
             if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:

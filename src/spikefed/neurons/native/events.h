@@ -11,7 +11,7 @@ struct Events {
     const void *x;      // [N, H, W, Ci]
     const void *go;     // [N, H, W, Co] gradient of the output (weight gradient only)
     void *out;          // [N, H, W, Co] forward result
-    float *weight;      // [K, K, Ci, Cp] forward in / weight gradient out, Cp = Co rounded up to kEventLanes
+    float *weight;      // [Ci, K, K, Cp] forward in / weight gradient out, Cp = Co rounded up to kEventLanes
     const float *bias;  // [Co] or null
     int32_t *offsets;   // [N*H*W + 1]
     uint16_t *index;    // [events]

@@ -46,7 +46,7 @@ template <class E> static void write_row(const float *from, E *to, int64_t W, in
     }
 }
 
-// [K*K*Ci][Cp] -> blocks [Cp / block][K*K*Ci][block]; the last block may be narrower.
+// Weights [Ci][K*K][Cp] are packed into blocks [K*K][Ci][block]; the last block may be narrower.
 static int64_t block_width(int64_t rows, int64_t Cp) {
     int64_t block = kMaxBlock;
     while (block > kEventLanes && (block > Cp || rows * block * 4 > (1 << 20) + (1 << 18))) block /= 2;
@@ -75,8 +75,11 @@ static void events_forward(const Events &a) {
         for (int64_t b0 = c0; b0 < smaller(c0 + wide, Cp);) {
             const int64_t width = block;
             parallel(rows, a.threads, [&](int64_t begin, int64_t end) {
-                for (int64_t r = begin; r < end; ++r)
-                    memcpy(packed + r * width, a.weight + r * Cp + b0, sizeof(float) * static_cast<size_t>(width));
+                for (int64_t r = begin; r < end; ++r) { // row (tap, channel) of the packed block
+                    const int64_t tap = r / a.in_channels, c = r % a.in_channels;
+                    const float *from = a.weight + (c * a.kernel * a.kernel + tap) * Cp + b0;
+                    memcpy(packed + r * width, from, sizeof(float) * static_cast<size_t>(width));
+                }
             });
             parallel(a.images * a.height, a.threads, [&](int64_t begin, int64_t end) {
                 const bool direct = a.dtype == 0 && b0 + width <= Co; // else through a row of floats
@@ -275,10 +278,10 @@ template <int K, int NV> static void weight_grad_sized(const Events &a) {
                     a.dtype == 0 ? pad_block<F32>(a, band, c0, block, pad, go) : pad_block<BF16>(a, band, c0, block, pad, go);
                     for (int64_t c = 0; c < Ci; ++c) {
                         const int64_t n = start[c + 1] - start[c];
-                        float *dw = sums + part * table + c * Cp + c0;
+                        float *dw = sums + part * table + c * K * K * Cp + c0;
                         if (n == 0) continue;
-                        a.value ? weight_row<K, NV, false>(position + start[c], value + start[c], n, go, pitch, dw, Ci * Cp)
-                                : weight_row<K, NV, true>(position + start[c], nullptr, n, go, pitch, dw, Ci * Cp);
+                        a.value ? weight_row<K, NV, false>(position + start[c], value + start[c], n, go, pitch, dw, Cp)
+                                : weight_row<K, NV, true>(position + start[c], nullptr, n, go, pitch, dw, Cp);
                     }
                 }
             }

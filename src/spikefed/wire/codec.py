@@ -38,6 +38,31 @@ class Memory:
         return digest.digest()[:8]
 
 
+@dataclass(frozen=True, eq=False)
+class SideInfo:
+    """What both ends hold beside the stream itself.
+
+    Attributes:
+        packed: Algorithm 2 bits of the newest content of the other direction (the global spikes), or None.
+        near: int32 [N, 5] earlier rows with alike public images (neighbours.py), or None.
+    """
+
+    packed: np.ndarray | None = None
+    near: np.ndarray | None = None
+
+    @cached_property
+    def id(self) -> bytes:
+        """8 bytes naming both, as in ``Memory.id``."""
+        arrays = {"global": self.packed, "near": self.near}
+        return Memory({name: array for name, array in arrays.items() if array is not None}).id
+
+    def variants(self) -> list[SideInfo | None]:
+        """What a sender may have used of this: all, one of the two, or nothing."""
+        if self.packed is not None and self.near is not None:
+            return [self, SideInfo(self.packed), SideInfo(None, self.near), None]
+        return [self, None] if self.packed is not None or self.near is not None else [None]
+
+
 class Codec(ABC):
     """Content to payload and back. Codecs are stateless objects: what is remembered travels in a ``Memory``.
 
@@ -45,7 +70,7 @@ class Codec(ABC):
         name, number: how configs and headers name it.
         kind: of the content (``"spikes"``, ``"weights"``, ...).
         lossless: decode(encode(x)) == x, bit for bit.
-        uses_side: wants the newest content of the other direction as side information.
+        uses_side: can use the newest content of the other direction, or alike rows, as side information.
     """
 
     name: ClassVar[str]
@@ -56,11 +81,15 @@ class Codec(ABC):
     uses_side: ClassVar[bool] = False
 
     @abstractmethod
-    def encode(self, content: Any, plan: Plan, memory: Memory | None, side: Any) -> tuple[bytes, Memory | None]:
+    def encode(
+        self, content: Any, plan: Plan, memory: Memory | None, side: SideInfo | None
+    ) -> tuple[bytes, Memory | None]:
         """Return the payload and what to remember once the packet has been accepted (None: nothing)."""
 
     @abstractmethod
-    def decode(self, payload: memoryview, plan: Plan, memory: Memory | None, side: Any) -> tuple[Any, Memory | None]:
+    def decode(
+        self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
+    ) -> tuple[Any, Memory | None]:
         """Return the content and what to remember. Raises PacketError when the payload cannot be of this plan."""
 
 
@@ -113,9 +142,9 @@ def by_number(number: int, plan: Plan) -> Codec:
     return codec
 
 
-def reference_id(memory: Memory | None, side_id: bytes | None) -> bytes:
+def reference_id(memory: Memory | None, side: SideInfo | None) -> bytes:
     """The 8 bytes that name what a payload was coded against: the stream's memory and the side information."""
-    if memory is None and side_id is None:
+    if memory is None and side is None:
         return NO_REFERENCE
-    joined = (memory.id if memory is not None else NO_REFERENCE) + (side_id if side_id is not None else NO_REFERENCE)
+    joined = (memory.id if memory is not None else NO_REFERENCE) + (side.id if side is not None else NO_REFERENCE)
     return hashlib.sha256(joined).digest()[:8]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from spikefed.errors import PacketError
-from spikefed.wire.codec import Codec, Memory, by_number, find, reference_id
+from spikefed.wire.bitpack import packed_bytes
+from spikefed.wire.codec import Codec, Memory, SideInfo, by_number, codecs, find, reference_id
 from spikefed.wire.header import HEADER_BYTES, HOLDS_NOTHING, NO_REFERENCE, pack
 from spikefed.wire.ledger import Ledger, Record
 from spikefed.wire.linkstate import pack_memories, unpack_memories
@@ -49,14 +50,14 @@ class Receiver:
     def holds(self) -> bytes:
         return self.memories[-1].id[:4] if self.memories else HOLDS_NOTHING
 
-    def find(self, reference: bytes, side_id: bytes | None) -> tuple[Memory | None, bool]:
-        """The memory and whether side information was used, that this reference names."""
+    def find(self, reference: bytes, side: SideInfo | None) -> tuple[Memory | None, SideInfo | None]:
+        """The memory and the side information that this reference names."""
         if reference == NO_REFERENCE:
-            return None, False
+            return None, None
         for memory in (*reversed(self.memories), None):
-            for known in (side_id, None):
-                if reference == reference_id(memory, known):
-                    return memory, known is not None
+            for used in side.variants() if side is not None else [None]:
+                if reference == reference_id(memory, used):
+                    return memory, used
         raise PacketError("reference", f"coded against {reference.hex()}, which is not here: ask for an intra packet")
 
     def accepted(self, used: Memory | None, memory: Memory | None) -> None:
@@ -64,19 +65,20 @@ class Receiver:
             self.memories = [memory] if used is None else [used, memory]
 
 
-class Side:
-    """The newest content of the other direction, and the 8 bytes that name it."""
-
-    def __init__(self, content: Any = None, id_: bytes | None = None) -> None:
-        self.content, self.id = content, id_
+def _spikes_of(codec: Codec, message: Message) -> np.ndarray | None:
+    """Algorithm 2 bits of a message that may help to code the next one of the other direction."""
+    return np.packbits(message.content.reshape(-1)) if codec.uses_side and message.kind == codec.kind else None
 
 
-def _side(codec: Codec, message: Message) -> Side:
-    """What of this message may help to code the next one of the other direction."""
-    if not codec.uses_side or codec.kind != message.kind:
-        return Side()
-    memory = Memory({"side": np.packbits(message.content.reshape(-1))})
-    return Side(message.content, memory.id)
+def _side(codec: Codec, packed: np.ndarray | None, near: np.ndarray | None, plan: Plan) -> SideInfo | None:
+    """The side information that fits this codec and this plan's shape."""
+    if not codec.uses_side:
+        return None
+    if packed is not None and packed.size != packed_bytes(plan.shape):
+        packed = None
+    if near is not None and len(near) != plan.shape[0]:
+        near = None
+    return SideInfo(packed, near) if packed is not None or near is not None else None
 
 
 class ClientLink:
@@ -85,36 +87,38 @@ class ClientLink:
     Args:
         client: this client's index.
         up, down: codec names of the two directions (both ends must agree).
+        near: rows with alike public images (``nearest_rows``), side information for codecs that use it.
     """
 
-    def __init__(self, client: int, up: str = "bitpack", down: str = "bitpack") -> None:
-        self.client, self.up, self.down = int(client), up, down
-        self._sender, self._receiver, self._side = Sender(), Receiver(), Side()
+    def __init__(self, client: int, up: str = "bitpack", down: str = "bitpack", near: np.ndarray | None = None) -> None:
+        self.client, self.up, self.down, self.near = int(client), up, down, near
+        self._sender, self._receiver = Sender(), Receiver()
+        self._spikes: np.ndarray | None = None  # Algorithm 2 bits of the newest downlink
 
     def encode(self, message: Message, *, intra: bool = False) -> bytes:
         """Encode an uplink. ``intra`` uses nothing the server would have to hold."""
         codec = find(message.kind, self.up)
         plan = message.plan()
-        memory, side = (None, Side()) if intra else (self._sender.base, self._side)
-        if side.content is not None and side.content.shape != plan.shape:
-            side = Side()
-        private = self._sender.base if self._sender.base is not None else _last(self._sender.memories)
-        payload, new = codec.encode(message.content, plan, _with_private(memory, private), side.content)
-        reference = reference_id(memory, side.id)
+        base = self._sender.base
+        memory = None if intra else base
+        side = None if intra else _side(codec, self._spikes, self.near, plan)
+        private = base if base is not None else (self._sender.memories or [None])[-1]
+        payload, new = codec.encode(message.content, plan, _with_private(memory, private), side)
         self._sender.sent(new)
-        return pack(header_of(message, codec.number, reference=reference, holds=self._receiver.holds,
-                              client=self.client), payload)  # fmt: skip
+        header = header_of(message, codec.number, reference=reference_id(memory, side), client=self.client,
+                           holds=self._receiver.holds)  # fmt: skip
+        return pack(header, payload)
 
     def decode(self, data: bytes, plan: Plan) -> Message:
         """Decode a downlink. PacketError("reference"): ask the server for the same message as intra."""
         header, payload = check_packet(data, plan)
         codec = by_number(header.codec, plan)
-        memory, _ = self._receiver.find(header.reference, None)
-        content, new = decode_payload(codec, payload, plan, memory, None)
+        memory, side = self._receiver.find(header.reference, _side(codec, None, self.near, plan))
+        content, new = decode_payload(codec, payload, plan, memory, side)
         message = build_message(header, content)
         self._receiver.accepted(memory, new)
         self._sender.acknowledge(header.holds)
-        self._side = _side(find(message.kind, self.up), message)
+        self._spikes = _spikes_of(find_up(message.kind, self.up), message)
         return message
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,15 +126,15 @@ class ClientLink:
         state: dict[str, Any] = {"client": self.client, "up": self.up, "down": self.down}
         pack_memories(state, "sender", self._sender.memories, self._sender.base)
         pack_memories(state, "receiver", self._receiver.memories, None)
-        if self._side.content is not None:
-            state["side"] = self._side.content
+        if self._spikes is not None:
+            state["spikes"] = self._spikes
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         _check_state(state, {"client": self.client, "up": self.up, "down": self.down})
         self._sender.memories, self._sender.base = unpack_memories(state, "sender")
         self._receiver.memories, _ = unpack_memories(state, "receiver")
-        self._side = _stored_side(state.get("side"))
+        self._spikes = _stored(state.get("spikes"))
 
 
 class ServerLink:
@@ -139,27 +143,31 @@ class ServerLink:
     Args:
         up, down: codec names of the two directions.
         ledger: gets one record for each message encoded (down), decoded (up) or refused (up, kind ``"refused"``).
+        near: as in ``ClientLink``.
     """
 
-    def __init__(self, up: str = "bitpack", down: str = "bitpack", ledger: Ledger | None = None) -> None:
-        self.up, self.down, self.ledger = up, down, ledger
+    def __init__(
+        self, up: str = "bitpack", down: str = "bitpack", ledger: Ledger | None = None, near: np.ndarray | None = None
+    ) -> None:
+        self.up, self.down, self.ledger, self.near = up, down, ledger, near
         self._senders: dict[int, Sender] = {}
         self._receivers: dict[int, Receiver] = {}
-        self._sides: dict[int, Side] = {}
-        self._cache: tuple[Any, dict[bytes, tuple[bytes, Memory | None]]] = (None, {})
-        self._cached_side: tuple[Any, Side] = (None, Side())
+        self._spikes: dict[int, np.ndarray | None] = {}  # by client: Algorithm 2 bits of what was sent last
+        self._coded: tuple[Any, dict[bytes, tuple[bytes, Memory | None]]] = (None, {})
+        self._packed: tuple[Any, np.ndarray | None] = (None, None)
 
     def encode(self, message: Message, client: int, *, intra: bool = False) -> bytes:
         """Encode a downlink for one client. Clients that hold the same state share one coded payload."""
         codec = find(message.kind, self.down)
         sender = self._senders.setdefault(client, Sender())
         base = None if intra else sender.base
-        payload, new = self._payload(codec, message, base)
+        side = None if intra else _side(codec, None, self.near, message.plan())
+        payload, new = self._payload(codec, message, base, side)
         sender.sent(new)
-        self._sides[client] = self._side_of(message)
-        holds = self._receivers.setdefault(client, Receiver()).holds
-        data = pack(header_of(message, codec.number, reference=reference_id(base, None), holds=holds, client=client),
-                    payload)  # fmt: skip
+        self._spikes[client] = self._spikes_once(message)
+        header = header_of(message, codec.number, reference=reference_id(base, side), client=client,
+                           holds=self._receivers.setdefault(client, Receiver()).holds)  # fmt: skip
+        data = pack(header, payload)
         self._record(message, client, codec.name, len(data))
         return data
 
@@ -183,29 +191,28 @@ class ServerLink:
         header, payload = check_packet(data, plan)
         codec = by_number(header.codec, plan)
         receiver = self._receivers.setdefault(client, Receiver())
-        side = self._sides.get(client, Side())
-        if side.content is not None and side.content.shape != plan.shape:
-            side = Side()
-        memory, with_side = receiver.find(header.reference, side.id)
-        content, new = decode_payload(codec, payload, plan, memory, side.content if with_side else None)
+        known = _side(codec, self._spikes.get(client), self.near, plan)
+        memory, side = receiver.find(header.reference, known)
+        content, new = decode_payload(codec, payload, plan, memory, side)
         message = build_message(header, content)
         receiver.accepted(memory, new)
         self._senders.setdefault(client, Sender()).acknowledge(header.holds)
         return message, codec
 
-    def _payload(self, codec: Codec, message: Message, base: Memory | None) -> tuple[bytes, Memory | None]:
-        if self._cache[0] is not message:
-            self._cache = (message, {})
-        coded = self._cache[1]
-        key = base.id if base is not None else b""
+    def _payload(
+        self, codec: Codec, message: Message, base: Memory | None, side: SideInfo | None
+    ) -> tuple[bytes, Memory | None]:
+        if self._coded[0] is not message:
+            self._coded = (message, {})
+        coded, key = self._coded[1], reference_id(base, side)
         if key not in coded:
-            coded[key] = codec.encode(message.content, message.plan(), base, None)
+            coded[key] = codec.encode(message.content, message.plan(), base, side)
         return coded[key]
 
-    def _side_of(self, message: Message) -> Side:
-        if self._cached_side[0] is not message:
-            self._cached_side = (message, _side(find(message.kind, self.up), message))
-        return self._cached_side[1]
+    def _spikes_once(self, message: Message) -> np.ndarray | None:
+        if self._packed[0] is not message:
+            self._packed = (message, _spikes_of(find_up(message.kind, self.up), message))
+        return self._packed[1]
 
     def _record(self, message: Message, client: int, codec: str, size: int) -> None:
         if self.ledger is not None:
@@ -215,7 +222,7 @@ class ServerLink:
 
     def forget(self, client: int) -> None:
         """Drop all that is remembered of a client: its next packets will be intra."""
-        for table in (self._senders, self._receivers, self._sides):
+        for table in (self._senders, self._receivers, self._spikes):
             table.pop(client, None)
 
     def state_dict(self) -> dict[str, Any]:
@@ -226,25 +233,27 @@ class ServerLink:
             sender, receiver = self._senders.get(client, Sender()), self._receivers.get(client, Receiver())
             pack_memories(state, f"{client}.sender", sender.memories, sender.base)
             pack_memories(state, f"{client}.receiver", receiver.memories, None)
-            side = self._sides.get(client, Side())
-            if side.content is not None:
-                state[f"{client}.side"] = side.content
+            spikes = self._spikes.get(client)
+            if spikes is not None:
+                state[f"{client}.spikes"] = spikes
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         _check_state(state, {"up": self.up, "down": self.down})
-        self._senders, self._receivers, self._sides = {}, {}, {}
-        self._cache = (None, {})
+        self._senders, self._receivers, self._spikes = {}, {}, {}
+        self._coded, self._packed = (None, {}), (None, None)
         for client in (int(index) for index in state["clients"]):
             sender, receiver = Sender(), Receiver()
             sender.memories, sender.base = unpack_memories(state, f"{client}.sender")
             receiver.memories, _ = unpack_memories(state, f"{client}.receiver")
             self._senders[client], self._receivers[client] = sender, receiver
-            self._sides[client] = _stored_side(state.get(f"{client}.side"))
+            self._spikes[client] = _stored(state.get(f"{client}.spikes"))
 
 
-def _last(memories: list[Memory]) -> Memory | None:
-    return memories[-1] if memories else None
+def find_up(kind: str, name: str) -> Codec:
+    """The uplink codec if it codes this kind, else any that uses nothing of a downlink."""
+    known = {(info.kind, info.name) for info in codecs()}
+    return find(kind, name) if (kind, name) in known else find("spikes", "bitpack")
 
 
 def _with_private(memory: Memory | None, private: Memory | None) -> Memory | None:
@@ -254,11 +263,8 @@ def _with_private(memory: Memory | None, private: Memory | None) -> Memory | Non
     return memory
 
 
-def _stored_side(content: np.ndarray | None) -> Side:
-    if content is None:
-        return Side()
-    content = np.asarray(content)
-    return Side(content, Memory({"side": np.packbits(content.reshape(-1))}).id)
+def _stored(array: Any) -> np.ndarray | None:
+    return None if array is None else np.asarray(array)
 
 
 def _check_state(state: dict[str, Any], expected: dict[str, Any]) -> None:

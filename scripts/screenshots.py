@@ -36,7 +36,8 @@ def main() -> None:
     """Take every picture."""
     runs = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "runs" / "demo"
     out = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs" / "images"
-    folders = sorted(p for p in runs.iterdir() if (p / "metrics.jsonl").is_file())
+    found = [p for p in runs.iterdir() if (p / "metrics.jsonl").is_file() and "faithful" not in p.name]
+    folders = sorted(found, key=lambda p: ("fsd" not in p.name, p.name))
     out.mkdir(parents=True, exist_ok=True)
     chromium = next(p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n)))
     arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
@@ -51,7 +52,6 @@ def main() -> None:
         live(browser, fsd, Path(scratch), out / "live.png")
         terminal(browser, Path(scratch), out / "terminal.png")
         browser.close()
-    shrink(out)
 
 
 def shoot(browser: Any, url: str, out: Path, width: int, height: int, scheme: str, part: str = "") -> None:
@@ -117,14 +117,6 @@ def _cell(char: Any) -> str:
         return text
     colour = COLOURS.get(char.fg.removeprefix("bright"), f"#{char.fg}")
     return f'<span style="color:{colour}{";font-weight:bold" if char.bold else ""}">{text}</span>'
-
-
-def shrink(out: Path) -> None:
-    """Pictures with 128 colours are a third of the size and look the same."""
-    from PIL import Image
-
-    for path in out.glob("*.png"):
-        Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

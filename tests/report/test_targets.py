@@ -91,6 +91,11 @@ def test_labels_name_what_differs(tmp_path: Path) -> None:
     assert [g.setting.dataset for g in groups] == ["digits"] * 3 + ["mnist"]
 
 
+def test_the_plain_configuration_has_the_solid_line_in_any_order(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a", rounds=1, preset="faithful"), make_run(tmp_path / "b", rounds=1)]
+    assert [(g.label, g.variant) for g in group_runs([load_run(r) for r in runs])] == [("FSD faithful", 1), ("FSD", 0)]
+
+
 def test_rounds_and_names_do_not_part_seeds(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a", rounds=2, seed=0), make_run(tmp_path / "b", rounds=3, seed=1)]
     assert len(group_runs([load_run(r) for r in runs])) == 1

@@ -125,7 +125,8 @@ def _name(groups: list[Group]) -> None:
     for method in dict.fromkeys(g.method for g in groups):
         same = [g for g in groups if g.method == method]
         several = len({g.preset for g in same}) > 1
-        for place, group in enumerate(same):
+        # The plain configuration gets the solid line, whatever order the runs were given in.
+        for place, group in enumerate(sorted(same, key=lambda g: g.preset is not None)):
             group.variant = place
             group.label = method_name(method)
             if several and group.preset:

@@ -23,7 +23,7 @@ HEADERS = sorted(path for folder in FOLDERS for path in glob(f"{folder}/*.h") + 
 
 # The results must not depend on which instruction set was chosen at run time, hence no contraction to fused multiply-add unless
 # a kernel asks for it itself, and no -ffast-math. Instruction sets above the platform's baseline are per-file target pragmas.
-UNIX_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+UNIX_FLAGS = ["-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MSVC_FLAGS = ["/std:c++17", "/O2"]
 
 

@@ -266,15 +266,9 @@ template <int SURROGATE> static inline float window(float x, float a, float b) {
     return b / (1.0f + y * y);
 }
 
-// Upstream gradient of the tile's neurons, as floats.
-template <class E> static void upstream(const NormLif &a, const Tile &tile, const E *go, float *__restrict g) {
-    const int64_t C = a.channels;
-    if (!a.pool) {
-        const E *__restrict from = go + tile.row * C;
-        for (int64_t i = 0; i < tile.rows * C; ++i) g[i] = load(from[i]);
-        return;
-    }
-    const int64_t W = a.width;
+// Upstream gradient of a pooled tile's neurons, as floats.
+template <class E> static void spread(const NormLif &a, const Tile &tile, const E *go, float *__restrict g) {
+    const int64_t C = a.channels, W = a.width;
     if (tile.out_row < 0 || W % 2) memset(g, 0, sizeof(float) * static_cast<size_t>(tile.rows * C));
     if (tile.out_row < 0) return;
     for (int64_t w = 0; w + 1 < W; w += 2) {
@@ -284,30 +278,34 @@ template <class E> static void upstream(const NormLif &a, const Tile &tile, cons
     }
 }
 
-// d(loss)/d(normalised current) of one step, into `g` (in: upstream); `after` carries dL/dv back in time.
-template <bool SOFT, int SURROGATE>
-static void retreat(const NormLif &a, const float *__restrict u, float *__restrict after, float *__restrict g, int64_t n) {
+// One step back in time over a tile. `go`: upstream gradient; `after`: dL/dv, carried; sums of dy and dy * xhat by channel go to s1,
+// s2; dy * factor goes to dx, or is added to `total` when the current is repeated.
+template <class E, class G, bool NORM, bool SOFT, int SURROGATE, bool REPEAT>
+static void retreat(const NormLif &a, const Params &p, int64_t group, const float *factor, const float *__restrict u, const G *__restrict go,
+                    const E *__restrict x, float *__restrict after, float *__restrict s1, float *__restrict s2, E *__restrict dx,
+                    float *__restrict total, int64_t n) {
     const float decay = a.decay, fire = a.fire, theta = a.theta, scale = a.gain, sa = a.surrogate_a, sb = a.surrogate_b;
     const float inverse = 1.0f / theta, keep = a.detach_reset ? 0.0f : 1.0f;
-    for (int64_t i = 0; i < n; ++i) {
-        const float w = u[i], later = after[i];
-        const float h = SOFT ? window<SURROGATE>(w * inverse - 1.0f, sa, sb) * inverse : window<SURROGATE>(w - theta, sa, sb);
-        const float through = SOFT ? later : (w >= fire ? 0.0f : later);
-        const float d = h * (g[i] - keep * later * (SOFT ? theta : w)) + through;
-        after[i] = decay * d;
-        g[i] = scale * d;
-    }
-}
-
-// Sums of dy and dy * xhat by channel, in floats over one run.
-template <class E>
-static void reduce(const Params &p, int64_t group, const E *__restrict x, const float *__restrict g, float *__restrict s1, float *__restrict s2, int64_t n) {
     const float *__restrict mean = p.mean + group * p.run, *__restrict rstd = p.rstd + group * p.run;
+    const float *__restrict f = factor;
     for (int64_t i = 0; i < n; i += p.run) {
         const int64_t m = smaller(p.run, n - i);
         for (int64_t j = 0; j < m; ++j) {
-            s1[j] += g[i + j];
-            s2[j] += g[i + j] * ((load(x[i + j]) - mean[j]) * rstd[j]);
+            const float w = u[i + j], later = after[i + j];
+            const float h = SOFT ? window<SURROGATE>(w * inverse - 1.0f, sa, sb) * inverse : window<SURROGATE>(w - theta, sa, sb);
+            const float through = SOFT ? later : (w >= fire ? 0.0f : later);
+            const float d = h * (load(go[i + j]) - keep * later * (SOFT ? theta : w)) + through;
+            after[i + j] = decay * d;
+            float dy = scale * d;
+            if (NORM) {
+                s1[j] += dy;
+                s2[j] += dy * ((load(x[i + j]) - mean[j]) * rstd[j]);
+                dy *= f[j];
+            }
+            if (REPEAT)
+                total[i + j] += dy;
+            else
+                store(dx + i + j, dy);
         }
     }
 }
@@ -347,7 +345,7 @@ template <class E> static void finish(const NormLif &a, const Params &p, const d
     release(all);
 }
 
-template <class E, bool NORM, bool SOFT, int SURROGATE> static void backward_tiles(const NormLif &a) {
+template <class E, bool NORM, bool SOFT, int SURROGATE, bool REPEAT> static void backward_tiles(const NormLif &a) {
     const Params p = make_params(a);
     const Tiling tiling = make_tiling(a, true);
     const int64_t C = a.channels, T = a.steps, step = a.rows * C, G = a.norm == 2 ? T : 1, tile_n = tiling.rows * C;
@@ -355,6 +353,8 @@ template <class E, bool NORM, bool SOFT, int SURROGATE> static void backward_til
     const int64_t chunks = larger(1, smaller(kMaxChunks, smaller(tiling.count, T * a.rows / kChunkRows)));
     const int64_t sums = NORM ? 2 * G * C : 0;
     double *partial = scratch<double>(chunks * sums);
+    float *ones = scratch<float>(NORM ? p.run : 1);
+    for (int64_t j = 0; NORM && j < p.run; ++j) ones[j] = 1.0f;
     parallel(chunks, a.threads, [&](int64_t begin, int64_t end) {
         float *v = scratch<float>((3 + T) * tile_n), *g = v + tile_n, *total = g + tile_n, *u = total + tile_n;
         float *acc = scratch<float>(NORM ? 2 * G * p.run : 1);
@@ -373,27 +373,17 @@ template <class E, bool NORM, bool SOFT, int SURROGATE> static void backward_til
                 if (a.repeat) memset(total, 0, bytes);
                 for (int64_t t = T - 1; t >= 0; --t) {
                     const int64_t group = a.norm == 2 ? t : 0, at = (a.repeat ? 0 : t * step) + tile.row * C;
-                    upstream(a, tile, static_cast<const E *>(a.grad_out) + t * out_step, g);
-                    retreat<SOFT, SURROGATE>(a, u + t * tile_n, v, g, n);
-                    if (NORM) {
-                        float *s = acc + 2 * group * p.run;
-                        reduce(p, group, static_cast<const E *>(a.x) + at, g, s, s + p.run, n);
-                    }
-                    // dy for batch statistics (the second pass finishes it), dx otherwise. A repeated current sums its steps;
-                    // per-step gains must enter before that sum.
-                    const float *gain = p.gain + group * p.run;
-                    const bool scaled = NORM && (!a.batch_statistics || a.repeat);
+                    // dx gets dy when batch statistics leave a second pass to do (factor 1), gain * dy otherwise. A repeated
+                    // current sums its steps, so per-step gains must enter before that sum.
+                    const E *x = static_cast<const E *>(a.x) + at, *go = static_cast<const E *>(a.grad_out) + t * out_step;
+                    const float *factor = a.batch_statistics && !a.repeat ? ones : p.gain + group * p.run;
+                    float *s1 = acc + 2 * group * p.run, *s2 = s1 + p.run, *ut = u + t * tile_n;
                     E *dx = static_cast<E *>(a.grad_x) + at;
-                    for (int64_t q = 0; q < n; q += p.run) {
-                        const int64_t m = smaller(p.run, n - q);
-                        float *__restrict gq = g + q, *__restrict tq = total + q;
-                        if (scaled)
-                            for (int64_t j = 0; j < m; ++j) gq[j] *= gain[j];
-                        if (a.repeat)
-                            for (int64_t j = 0; j < m; ++j) tq[j] += gq[j];
-                        else
-                            for (int64_t j = 0; j < m; ++j) store(dx + q + j, gq[j]);
-                    }
+                    if (a.pool) {
+                        spread(a, tile, go, g);
+                        retreat<E, float, NORM, SOFT, SURROGATE, REPEAT>(a, p, group, factor, ut, g, x, v, s1, s2, dx, total, n);
+                    } else
+                        retreat<E, E, NORM, SOFT, SURROGATE, REPEAT>(a, p, group, factor, ut, go + tile.row * C, x, v, s1, s2, dx, total, n);
                 }
                 if (a.repeat) {
                     E *dx = static_cast<E *>(a.grad_x) + tile.row * C;
@@ -421,6 +411,7 @@ template <class E, bool NORM, bool SOFT, int SURROGATE> static void backward_til
             }
         if (a.batch_statistics) finish<E>(a, p, partial);
     }
+    release(ones);
     release(partial);
     release(p.mean);
 }
@@ -437,11 +428,11 @@ template <class E> static void forward_typed(const NormLif &a) {
 
 template <class E, bool NORM, bool SOFT> static void backward_shaped(const NormLif &a) {
     if (a.surrogate == 0)
-        backward_tiles<E, NORM, SOFT, 0>(a);
+        a.repeat ? backward_tiles<E, NORM, SOFT, 0, true>(a) : backward_tiles<E, NORM, SOFT, 0, false>(a);
     else if (a.surrogate == 1)
-        backward_tiles<E, NORM, SOFT, 1>(a);
+        a.repeat ? backward_tiles<E, NORM, SOFT, 1, true>(a) : backward_tiles<E, NORM, SOFT, 1, false>(a);
     else
-        backward_tiles<E, NORM, SOFT, 2>(a);
+        a.repeat ? backward_tiles<E, NORM, SOFT, 2, true>(a) : backward_tiles<E, NORM, SOFT, 2, false>(a);
 }
 
 template <class E> static void backward_typed(const NormLif &a) {

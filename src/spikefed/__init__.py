@@ -8,15 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "load_experiment", "load_run", "run"]
+__all__ = ["Experiment", "describe", "explain", "load_experiment", "load_run", "run"]
 
 if TYPE_CHECKING:
     from spikefed.experiment import Experiment, run
     from spikefed.experiment import load as load_experiment
+    from spikefed.networks import describe, explain
     from spikefed.report import load_run
 
 _PUBLIC = {
     "Experiment": ("spikefed.experiment", "Experiment"),
+    "describe": ("spikefed.networks", "describe"),
+    "explain": ("spikefed.networks", "explain"),
     "load_experiment": ("spikefed.experiment", "load"),
     "load_run": ("spikefed.report", "load_run"),
     "run": ("spikefed.experiment", "run"),

@@ -110,6 +110,29 @@ def report(
     print(write_report(runs, out, targets=target or None, title=title).resolve())
 
 
+@app.command()
+def watch(
+    run: Annotated[Path, typer.Argument(help="Run folder, of a run in progress or done.")],
+    port: Annotated[int, typer.Option("--port", help="Port on this machine; 0 takes a free one.")] = 0,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Follow a run in the browser: a read-only page on this machine, until Ctrl-C."""
+    from spikefed.report import live
+
+    live.serve(run, port=port, open_browser=open_)
+
+
+@app.command()
+def export_tensorboard(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Event folder [default: RUN/tensorboard].")] = None,
+) -> None:
+    """Write a run's metrics as TensorBoard event files (needs the extra 'tensorboard')."""
+    from spikefed.report import tensorboard
+
+    print(tensorboard.write_events(run, out))
+
+
 def _data_dir(path: Path | None) -> list[str]:
     # A TOML literal string keeps backslashes and spaces of the path as they are.
     return [] if path is None else [f"data.dir='{path}'"]

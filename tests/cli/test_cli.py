@@ -1,0 +1,115 @@
+"""The command line as a user meets it: output, JSON, one-sentence errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from spikefed import data, networks
+from spikefed.cli import app
+from spikefed.cli import inspect as _inspect  # noqa: F401 - registers its commands
+from spikefed.errors import SpikefedError
+from spikefed.experiment import toml
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "rounds": 2,
+    "data": {"clients": 2, "private_per_client": 40, "public": 24, "test_limit": 60},
+    "network": {"name": "4C3-AP2", "steps": 4},
+    "training": {"local_epochs": 1},
+    "method": {"name": "fsd", "distil_epochs": 1, "server_epochs": 1},
+    "run": {"threads": 1},
+}
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=True)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(toml.dump(TINY))
+    return path
+
+
+def test_run_compare_report(file: Path, tmp_path: Path) -> None:
+    run = invoke("run", str(file), "--out", str(tmp_path / "run"), "--json", "-q")
+    assert run.exit_code == 0
+    assert json.loads(run.stdout)["rounds"] == 2
+    twin = tmp_path / "twin.toml"
+    twin.write_text('extends = "tiny.toml"\nname = "twin"\n[method]\nname = "fedavg"\n')
+    compare = invoke("compare", str(file), str(twin), "--out", str(tmp_path / "out"), "--seeds", "0,1", "-q")
+    assert compare.exit_code == 0
+    report = Path(compare.stdout.strip())
+    assert report.name == "report.html" and "fedavg" in report.read_text()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == [
+        "tiny-seed0", "tiny-seed1", "twin-seed0", "twin-seed1",
+    ]  # fmt: skip
+    again = invoke("report", str(tmp_path / "run"), "--out", str(tmp_path / "again.html"), "--target", "0.1")
+    assert again.exit_code == 0 and (tmp_path / "again.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize("kind", ["datasets", "networks", "methods", "codecs", "presets"])
+def test_list(kind: str) -> None:
+    rows = json.loads(invoke("list", kind, "--json").stdout)
+    assert rows and all(row["name"] for row in rows)
+    text = invoke("list", kind).stdout
+    assert all(row["name"] in text for row in rows)
+
+
+def test_list_knows_everything_built_in() -> None:
+    assert {row["name"] for row in json.loads(invoke("list", "networks", "--json").stdout)} == {
+        n.name for n in networks.networks()
+    }
+    assert {row["name"] for row in json.loads(invoke("list", "datasets", "--json").stdout)} == {
+        d.name for d in data.datasets()
+    }
+    assert {"faithful", "authors"} <= {row["name"] for row in json.loads(invoke("list", "presets", "--json").stdout)}
+
+
+def test_describe() -> None:
+    totals = json.loads(invoke("describe", "vgg9-bntt", "--input", "3x32x32", "--steps", "8", "--json").stdout)["totals"]
+    assert (totals["weights"], totals["state_bytes"]) == (5_938_880, 23_964_928)
+    assert "194,717,696" in invoke("describe", "vgg9-bntt", "--input", "3x32x32").stdout
+
+
+def test_data_check_says_what_is_missing(tmp_path: Path) -> None:
+    rows = {row["name"]: row for row in json.loads(invoke("data", "check", "--data-dir", str(tmp_path), "--json").stdout)}
+    assert rows["digits"]["status"] == "ok" and rows["mnist"]["status"] == "missing" and rows["mnist"]["message"]
+
+
+@pytest.mark.parametrize("arguments", [("describe", "small", "--input", "28"), ("describe", "smal"), ("run", "none.toml"),
+                                       ("report", "none")])  # fmt: skip
+def test_bad_input_is_a_spikefed_error(arguments: tuple[str, ...]) -> None:
+    outcome = invoke(*arguments)
+    assert isinstance(outcome.exception, SpikefedError) and "\n" not in str(outcome.exception)
+
+
+def test_process_exit_codes_and_streams(file: Path, tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "spikefed", *arguments], capture_output=True, text=True, cwd=tmp_path)
+
+    bad = run("run", str(file), "--set", "data.clinets=3")
+    assert bad.returncode == 2 and bad.stdout == ""
+    assert bad.stderr.strip() == "error: unknown key 'data.clinets'; the nearest known key is 'data.clients'"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny.toml"]
+    good = run("run", str(file))
+    assert good.returncode == 0 and (tmp_path / "runs" / "tiny-seed0" / "result.json").is_file()
+    lines = good.stderr.splitlines()
+    assert [line.split("accuracy")[0].strip() for line in lines[-2:]] == ["round 1/2", "round 2/2"]
+    assert good.stdout.startswith("tiny (fsd): server accuracy")
+    assert run("run", str(file)).returncode == 2  # the folder holds a run
+    assert run("run", str(file), "--resume", "-q").returncode == 0
+
+
+def test_help_names_every_command() -> None:
+    text = invoke("--help").stdout
+    for command in ("run", "compare", "report", "list", "describe", "data"):
+        assert command in text

@@ -1,0 +1,245 @@
+"""Whole runs: reproducible, resumable at any point, honest in bytes, and clear when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+import spikefed
+from spikefed.errors import CheckpointError, ConfigError, DataError, SpikefedError
+from spikefed.experiment import RunFolder, run_missing, toml
+from spikefed.federated import checkpoint
+
+
+def fingerprint(path: Path) -> tuple[list[dict[str, Any]], str, bytes]:
+    """Metrics without timings, the ledger, the model: what two equal runs share."""
+    folder = RunFolder(path)
+    lines = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.read_lines(folder.metrics)]
+    return lines, folder.ledger.read_text(), folder.model.read_bytes()
+
+
+def test_same_seed_same_run_other_seed_another(tiny: dict[str, Any], tmp_path: Path) -> None:
+    one = fingerprint(spikefed.run(tiny, out=tmp_path / "one"))
+    two = fingerprint(spikefed.run(tiny, out=tmp_path / "two"))
+    other = fingerprint(spikefed.run(tiny | {"seed": 1}, out=tmp_path / "other"))
+    assert one == two
+    assert one[2] != other[2] and one[0] != other[0]
+
+
+@pytest.mark.parametrize("method", ["fsd", "fedavg"])
+def test_bytes_in_the_ledger_are_bytes_produced(tiny: dict[str, Any], tmp_path: Path, method: str) -> None:
+    tiny["method"] = {"name": method}
+    path = spikefed.run(tiny, out=tmp_path / "run")
+    folder = RunFolder(path)
+    ledger, lines = folder.read_lines(folder.ledger), folder.read_lines(folder.metrics)
+    result = json.loads(folder.result.read_text())
+    up = [m for m in ledger if m["direction"] == "up"]
+    down = [m for m in ledger if m["direction"] == "down"]
+    assert len(up) == 6 and len(down) == (4 if method == "fsd" else 6)
+    assert sum(m["encoded_bytes"] for m in up) == result["upstream_bytes"] == lines[-1]["upstream_bytes_total"]
+    assert sum(m["encoded_bytes"] for m in down) == result["downstream_bytes"]
+    for message in ledger:
+        assert message["encoded_bytes"] == message["header_bytes"] + message["payload_bits"] / 8
+    if method == "fsd":
+        assert all(m["paper_bytes"] == 24 * 10 * 4 / 8 for m in ledger)  # T = 4: half a byte a class
+    else:
+        with safe_open(folder.model, "np") as file:
+            size = sum(file.get_tensor(name).nbytes for name in file.keys())  # noqa: SIM118
+        assert all(m["paper_bytes"] == size for m in ledger)
+    assert [point["accuracy"] for point in result["curve"]] == [line["server_accuracy"] for line in lines]
+    assert result["targets"]["0.99"] is None and result["accuracy"] == lines[-1]["server_accuracy"]
+
+
+def test_streams_hold_what_travelled(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["run"]["record_streams"] = True
+    path = spikefed.run(tiny, out=tmp_path / "run")
+    files = sorted((path / "streams").iterdir())
+    assert [f.name for f in files] == [f"round-{r:04d}.npz" for r in (1, 2, 3)]
+    with np.load(files[0]) as arrays:
+        shape = tuple(arrays["shape"])
+        assert shape == (24, 10, 4) and set(arrays) == {"shape", "up_0", "up_1", "down"}
+        spikes = [np.unpackbits(arrays[key], count=960).reshape(shape) for key in ("up_0", "up_1", "down")]
+    assert not (spikes[2] & ~(spikes[0] | spikes[1])).any()  # two clients: no voted spike that nobody sent
+
+
+def _crash_at(tiny: dict[str, Any], out: str, call: int) -> None:
+    """Run in a child that is killed just before its n-th durable write or rename."""
+    import torch
+
+    torch.set_num_threads(1)
+    count = 0
+
+    def guarded(real):
+        def wrapper(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+
+        return wrapper
+
+    os.fsync, os.replace = guarded(os.fsync), guarded(os.replace)  # type: ignore[assignment]
+    spikefed.run(tiny, out=out, resume=True)
+
+
+@pytest.mark.parametrize("method", ["fsd", "fedavg"])
+def test_killed_at_every_write_and_resumed_equals_uninterrupted(tiny: dict[str, Any], tmp_path: Path, method: str) -> None:
+    tiny["method"] = {**tiny["method"], "name": method} if method == "fsd" else {"name": method}
+    tiny["run"]["record_streams"] = True
+    whole = fingerprint(spikefed.run(tiny, out=tmp_path / "whole"))
+    fork = multiprocessing.get_context("fork")
+    calls, finished = 0, False
+    while not finished:
+        calls += 1
+        out = tmp_path / f"killed-{calls}"
+        child = fork.Process(target=_crash_at, args=(tiny, str(out), calls))
+        child.start()
+        child.join(120)
+        assert child.exitcode in (-signal.SIGKILL, 0)
+        finished = child.exitcode == 0
+        assert fingerprint(spikefed.run(tiny, out=out, resume=True)) == whole, f"killed at write {calls}"
+        assert not list(out.rglob("*.tmp*"))
+        assert len(list((out / "streams").glob("*.npz"))) == (3 if method == "fsd" else 0)
+    assert calls > 20
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_times(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """The command itself, killed from outside again and again until it gets through."""
+    tiny["rounds"] = 12
+    file = tmp_path / "tiny.toml"
+    file.write_text(toml.dump(tiny))
+    whole = fingerprint(spikefed.run(file, out=tmp_path / "whole"))
+    command = [sys.executable, "-m", "spikefed", "run", str(file), "--out", str(tmp_path / "killed"), "--resume", "-q"]
+    rng, kills = random.Random(0), 0
+    for _ in range(40):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        metrics = tmp_path / "killed" / "metrics.jsonl"
+        before = metrics.stat().st_size if metrics.exists() else 0
+        while process.poll() is None and (metrics.stat().st_size if metrics.exists() else 0) == before:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.2)
+        process.kill()
+        process.communicate()
+        if process.returncode == 0:
+            break
+        kills += 1
+    assert process.returncode == 0 and kills >= 2
+    assert fingerprint(tmp_path / "killed") == whole
+
+
+def test_more_rounds_later_equal_all_at_once(tiny: dict[str, Any], tmp_path: Path) -> None:
+    spikefed.run(tiny | {"rounds": 1}, out=tmp_path / "grown")
+    spikefed.run(tiny, out=tmp_path / "grown", resume=True)
+    assert fingerprint(tmp_path / "grown") == fingerprint(spikefed.run(tiny, out=tmp_path / "whole"))
+
+
+def test_resume_of_a_finished_run_changes_nothing(tiny: dict[str, Any], tmp_path: Path) -> None:
+    path = spikefed.run(tiny, out=tmp_path / "run")
+    before = fingerprint(path)
+    assert fingerprint(spikefed.run(tiny, out=path, resume=True)) == before
+
+
+def test_damaged_checkpoint_falls_back_on_the_one_before(tiny: dict[str, Any], tmp_path: Path) -> None:
+    path = spikefed.run(tiny, out=tmp_path / "run")
+    whole = fingerprint(path)
+    newest = sorted((path / "checkpoints").iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:-7])
+    assert fingerprint(spikefed.run(tiny, out=path, resume=True)) == whole
+
+
+def test_folder_of_another_config(tiny: dict[str, Any], tmp_path: Path) -> None:
+    path = spikefed.run(tiny, out=tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"training.lr was 0.001 and is now 0.01"):
+        spikefed.run(tiny, overrides=["training.lr=0.01"], out=path, resume=True)
+    with pytest.raises(ConfigError, match="already holds a run; continue it with --resume"):
+        spikefed.run(tiny, out=path)
+    with pytest.raises(CheckpointError, match="is at round 3, the config asks for 2"):
+        spikefed.run(tiny | {"rounds": 2}, out=path, resume=True)
+
+
+def test_checkpoint_of_another_version(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "VERSION", 99)
+    path = spikefed.run(tiny | {"rounds": 1}, out=tmp_path / "run")
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="format version 99"):
+        spikefed.run(tiny, out=path, resume=True)
+
+
+def test_full_disk_in_the_middle_then_resume(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fingerprint(spikefed.run(tiny, out=tmp_path / "whole"))
+    real, count = os.fsync, 0
+
+    def full(fd: int) -> None:
+        nonlocal count
+        count += 1
+        if count == 14:
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device.*--resume"):
+        spikefed.run(tiny, out=tmp_path / "full")
+    monkeypatch.undo()
+    assert not list((tmp_path / "full").rglob("*.tmp*"))
+    assert fingerprint(spikefed.run(tiny, out=tmp_path / "full", resume=True)) == whole
+
+
+@pytest.mark.parametrize(
+    "changes, error, text",
+    [
+        ({"data": {"public": 5000}}, DataError, "5,?000"),
+        ({"data": {"dataset": "mnist", "dir": "/nonexistent"}}, DataError, "mnist"),
+        ({"data": {"dataset": "minst"}}, SpikefedError, "mnist"),
+        ({"network": {"steps": 0}}, ConfigError, "network.steps"),
+        ({"network": {"name": "vgg"}}, ConfigError, "vgg9-bntt"),
+        ({"wire": {"spikes_up": "zip"}}, ConfigError, "bitpack"),
+        ({"network": {"readout": "current"}}, ConfigError, "readout"),
+        ({"participation": {"schedule": "list", "rounds": [[9]]}}, ConfigError, "client 9"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_no_folder(
+    tiny: dict[str, Any], tmp_path: Path, changes: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    tree = {**tiny, **{k: {**tiny.get(k, {}), **v} for k, v in changes.items()}}
+    with pytest.raises(error, match=text) as caught:
+        spikefed.run(tree, out=tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    if "readout" not in changes.get("network", {}):  # that one shows only when the first client predicts
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("schedule", [{"schedule": "late"}, {"schedule": "sample", "fraction": 0.5},
+                                      {"schedule": "list", "rounds": [[1], [0, 1]]}, {"straggle": 0.9}])  # fmt: skip
+@pytest.mark.parametrize("method", ["fsd", "fedavg"])
+def test_every_method_runs_under_every_schedule(
+    tiny: dict[str, Any], tmp_path: Path, schedule: dict[str, Any], method: str
+) -> None:
+    tiny |= {"participation": schedule, "method": {"name": method}}
+    folder = RunFolder(spikefed.run(tiny, out=tmp_path / "run"))
+    assert all(0 < len(line["participants"]) <= 2 and not line["dropped"] for line in folder.read_lines(folder.metrics))
+
+
+def test_run_missing_runs_once_and_takes_up_the_rest(tiny: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(toml.dump(tiny))
+    first = run_missing([file], tmp_path / "out", seeds=[0])
+    stamp = (first[0] / "model.safetensors").stat().st_mtime_ns
+    folders = run_missing([file], tmp_path / "out", seeds=[0, 1])
+    assert [f.name for f in folders] == ["tiny-seed0", "tiny-seed1"]
+    assert (first[0] / "model.safetensors").stat().st_mtime_ns == stamp
+    again = run_missing([file], tmp_path / "out", overrides=["rounds=4"], seeds=[0])
+    assert json.loads((again[0] / "result.json").read_text())["rounds"] == 4

@@ -1,0 +1,152 @@
+"""Collect results of runs into small JSON files, and make docs/results.md from those files.
+
+    python scripts/results.py collect runs/mini results/fashion-mnist-mini    # every finished run there
+    python scripts/results.py tables                                          # docs/results.md from results/*/*.json
+
+No number in docs/results.md is typed in by hand: the tables stand between markers and are replaced whole.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from spikefed.experiment.progress import size
+from spikefed.files import write_atomic
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
+BEGIN, END = "<!-- tables: made by scripts/results.py -->", "<!-- end of tables -->"
+SETS = {
+    "digits": "Digits (4 clients x 250, 400 public)",
+    "fashion-mnist-mini": "Fashion-MNIST, mini (4 clients x 2,500, 2,000 public)",
+    "fashion-mnist-cpu": "Fashion-MNIST, CPU (4 clients x 10,000, 8,000 public)",
+}
+
+
+def collect(source: Path, target: Path) -> None:
+    """One JSON a finished run: its result and where it came from."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.glob("*/result.json")):
+        record = json.loads(path.read_text())
+        facts = json.loads(path.with_name("provenance.json").read_text())
+        keep = (
+            "spikefed",
+            "commit",
+            "python",
+            "torch",
+            "numpy",
+            "platform",
+            "cpu",
+            "cores",
+            "threads",
+            "kernels",
+            "started",
+            "finished",
+        )
+        record["provenance"] = {key: facts[key] for key in keep if key in facts}
+        seconds = [
+            json.loads(line)["seconds"]["round"] for line in path.with_name("metrics.jsonl").read_text().splitlines()
+        ]
+        record["seconds"] = round(sum(seconds), 1)
+        record["command"] = (
+            f"spikefed run experiments/{record['name']}.toml --set seed={record['seed']} --set run.threads={facts['threads']}"
+        )
+        write_atomic(target / f"{record['name']}-seed{record['seed']}.json", json.dumps(record, indent=1) + "\n")
+        print(target / f"{record['name']}-seed{record['seed']}.json")
+
+
+def spread(values: list[float], form: str) -> str:
+    """Mean and, from two seeds on, the sample standard deviation."""
+    text = format(statistics.mean(values), form)
+    return f"{text} ± {format(statistics.stdev(values), form)}" if len(values) > 1 else text
+
+
+def reached(record: dict[str, Any], target: float) -> dict[str, Any] | None:
+    """First point of the curve at or above ``target``."""
+    return next((point for point in record["curve"] if point["accuracy"] >= target), None)
+
+
+def accuracy_table(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Last and best accuracy, and bytes of the whole run."""
+    lines = [
+        "| run | seeds | rounds | accuracy, last round (%) | best (%) | upstream, encoded | Algorithm 2 or raw weights | as the paper counts | downstream |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, records in groups.items():
+        mean = lambda key, records=records: statistics.mean(r[key] for r in records)  # noqa: E731
+        last = [r["curve"][-1] for r in records]
+        lines.append(
+            f"| `{name}` | {len(records)} | {records[0]['rounds']} | {spread([100 * r['accuracy'] for r in records], '.2f')} | "
+            f"{spread([100 * r['best_accuracy'] for r in records], '.2f')} | {size(mean('upstream_bytes'))} | "
+            f"{size(statistics.mean(p['paper_upstream_bytes'] for p in last))} | "
+            f"{size(statistics.mean(p['text_upstream_bytes'] for p in last))} | {size(mean('downstream_bytes'))} |"
+        )
+    return lines
+
+
+def target_table(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> list[str]:
+    """Rounds and upstream bytes to each target, and FedAvg's bytes over this run's at the same target."""
+    lines = [
+        "| target | run | reached by | rounds | upstream bytes | FedAvg's bytes / these |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    twin = next((records for name, records in groups.items() if records[0]["method"] == "fedavg"), [])
+    for target in targets:
+        base = [p["upstream_bytes"] for r in twin if (p := reached(r, target))]
+        for name, records in groups.items():
+            points = [p for r in records if (p := reached(r, target))]
+            if not points:
+                lines.append(f"| {target:.0%} | `{name}` | 0 of {len(records)} seeds | | not reached | |")
+                continue
+            cost = statistics.mean(p["upstream_bytes"] for p in points)
+            whole = len(base) == len(twin) > 0 and len(points) == len(records)
+            ratio = f"{statistics.mean(base) / cost:.3g}" if whole and records is not twin else ""
+            rounds = spread([float(p["round"]) for p in points], ".3g")
+            lines.append(
+                f"| {target:.0%} | `{name}` | {len(points)} of {len(records)} seeds | {rounds} | {size(cost)} | {ratio} |"
+            )
+    return lines
+
+
+def tables() -> str:
+    """All tables, in Markdown."""
+    text: list[str] = []
+    for folder, title in SETS.items():
+        records = [json.loads(path.read_text()) for path in sorted((ROOT / "results" / folder).glob("*.json"))]
+        if not records:
+            continue
+        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for record in sorted(records, key=lambda r: (r["method"] != "fsd", r["preset"] or "", r["name"], r["seed"])):
+            groups[record["name"]].append(record)
+        targets = sorted({float(t) for r in records for t in r["targets"]})
+        machine = records[0]["provenance"]
+        minutes = {name: statistics.mean(r["seconds"] for r in rs) / 60 for name, rs in groups.items()}
+        text += [f"## {title}", "", *accuracy_table(groups), "", *target_table(groups, targets), ""]
+        text += [
+            f"{machine['cpu']}, {machine['threads']} thread a run beside other load; spikefed {machine['spikefed']}, torch "
+            f"{machine['torch']}. Minutes a run: " + ", ".join(f"`{n}` {m:.1f}" for n, m in minutes.items()) + ".",
+            "",
+        ]
+    return "\n".join(text)
+
+
+def main() -> None:
+    """``collect SOURCE TARGET`` or ``tables``."""
+    if len(sys.argv) == 4 and sys.argv[1] == "collect":
+        collect(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1:] == ["tables"]:
+        page = PAGE.read_text()
+        head, _, rest = page.partition(BEGIN)
+        _, _, tail = rest.partition(END)
+        write_atomic(PAGE, f"{head}{BEGIN}\n\n{tables()}\n{END}{tail}")
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -71,6 +71,7 @@ class Codec(ABC):
         kind: of the content (``"spikes"``, ``"weights"``, ...).
         lossless: decode(encode(x)) == x, bit for bit.
         uses_side: can use the newest content of the other direction, or alike rows, as side information.
+        self_contained: payloads read without any memory, even though the sender keeps some (error feedback).
     """
 
     name: ClassVar[str]
@@ -79,6 +80,15 @@ class Codec(ABC):
     description: ClassVar[str]
     lossless: ClassVar[bool] = True
     uses_side: ClassVar[bool] = False
+    self_contained: ClassVar[bool] = False
+
+    def side_bits(self, kind: str, content: Any, plan: Plan) -> np.ndarray | None:
+        """Algorithm 2 bits of a message of the other direction, if they can help this codec; else None."""
+        return None
+
+    def side_size(self, plan: Plan) -> int:
+        """Bytes that ``side_bits`` must have for this plan."""
+        return 0
 
     @abstractmethod
     def encode(

@@ -7,6 +7,7 @@ round, the stream's last accepted message, the classes already coded in the row,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -108,30 +109,56 @@ def _plain_memory(packed: np.ndarray, memory: Memory | None) -> Memory:
     return Memory({"previous": packed, **learned})
 
 
-class Context(Codec):
+class ContextCodec(Codec):
+    """Base of all codecs that turn their content into 0/1 trains [n, c, t] and code these with the context model."""
+
+    uses_side = True
+
+    def bit_shape(self, plan: Plan) -> tuple[int, int, int]:
+        """Shape of the trains; known from the plan alone."""
+        return plan.shape
+
+    def to_bits(self, content: Any, plan: Plan) -> np.ndarray:
+        """uint8 trains of ``bit_shape``."""
+        return content
+
+    def from_bits(self, bits: np.ndarray, plan: Plan) -> Any:
+        """Inverse of ``to_bits``. Raises PacketError for trains that no content makes."""
+        return bits
+
+    def side_bits(self, kind: str, content: Any, plan: Plan) -> np.ndarray | None:
+        return np.packbits(self.to_bits(content, plan).reshape(-1)) if kind == self.kind else None
+
+    def side_size(self, plan: Plan) -> int:
+        return packed_bytes(self.bit_shape(plan))
+
+    def encode(
+        self, content: Any, plan: Plan, memory: Memory | None, side: SideInfo | None
+    ) -> tuple[bytes, Memory | None]:
+        shape = self.bit_shape(plan)
+        packed = np.packbits(self.to_bits(content, plan).reshape(-1))
+        return encode_packed(packed, shape, _same_size(memory, shape), side)
+
+    def decode(
+        self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
+    ) -> tuple[Any, Memory | None]:
+        shape = self.bit_shape(plan)
+        packed, new = decode_packed(payload, shape, _same_size(memory, shape), side)
+        return self.from_bits(decompress(packed.data, shape), plan), new
+
+
+class Context(ContextCodec):
     name = "context"
     number = 2
     kind = "spikes"
     description = (
         "adaptive arithmetic coding against global spikes, last upload and the row itself; never above bitpack"
     )
-    uses_side = True
-
-    def encode(
-        self, content: np.ndarray, plan: Plan, memory: Memory | None, side: SideInfo | None
-    ) -> tuple[bytes, Memory | None]:
-        return encode_packed(np.packbits(content.reshape(-1)), plan.shape, _same_size(memory, plan), side)
-
-    def decode(
-        self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
-    ) -> tuple[np.ndarray, Memory | None]:
-        packed, new = decode_packed(payload, plan.shape, _same_size(memory, plan), side)
-        return decompress(packed.data, plan.shape), new
 
 
-def _same_size(memory: Memory | None, plan: Plan) -> Memory | None:
-    """The memory, without spikes of another shape (a public set that changed between rounds)."""
-    if memory is None or memory.shared["previous"].size != packed_bytes(plan.shape):
+def _same_size(memory: Memory | None, shape: tuple[int, int, int]) -> Memory | None:
+    """The memory, unless its spikes are of another size (a public set that changed between rounds)."""
+    if memory is None or "previous" not in memory.shared or memory.shared["previous"].size != packed_bytes(shape):
         return None
     return memory
 

@@ -9,12 +9,12 @@ is a packet whose reference is missing, which is refused by name (field ``"refer
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from spikefed.errors import PacketError
-from spikefed.wire.bitpack import packed_bytes
 from spikefed.wire.codec import Codec, Memory, SideInfo, by_number, codecs, find, reference_id
 from spikefed.wire.header import HEADER_BYTES, HOLDS_NOTHING, NO_REFERENCE, pack
 from spikefed.wire.ledger import Ledger, Record
@@ -23,21 +23,31 @@ from spikefed.wire.measure import paper_bytes, text_bytes
 from spikefed.wire.messages import Message, build_message, check_packet, decode_payload, header_of
 from spikefed.wire.plan import Plan
 
+BROADCAST = -1  # index of the server's own sender of messages that every client reads alike
+
 
 class Sender:
     """Sending half of one stream."""
 
     def __init__(self) -> None:
         self.memories: list[Memory] = []  # at most two: what the receiver was known to hold, and what was sent last
-        self.base: Memory | None = None
+        self.base: Memory | None = None  # what the receiver is known to hold
+        self.heard = False  # whether the receiver has said so since the last message
+
+    @property
+    def latest(self) -> Memory | None:
+        """The memory of the last message that was, as far as is known, accepted (for error feedback)."""
+        return self.base if self.heard or not self.memories else self.memories[-1]
 
     def acknowledge(self, holds: bytes) -> None:
         """The receiver says it holds the state whose id starts with these 4 bytes."""
         self.base = next((memory for memory in self.memories if memory.id[:4] == holds), None)
+        self.heard = True
 
     def sent(self, memory: Memory | None) -> None:
         kept = [self.base] if self.base is not None else []
         self.memories = kept if memory is None else [*kept, memory]
+        self.heard = False
 
 
 class Receiver:
@@ -65,18 +75,26 @@ class Receiver:
             self.memories = [memory] if used is None else [used, memory]
 
 
-def _spikes_of(codec: Codec, message: Message) -> np.ndarray | None:
-    """Algorithm 2 bits of a message that may help to code the next one of the other direction."""
-    return np.packbits(message.content.reshape(-1)) if codec.uses_side and message.kind == codec.kind else None
+def _bits_of(name: str, message: Message) -> dict[str, np.ndarray]:
+    """By kind of uplink: bits of a downlink that may help to code it with the codec of this name."""
+    plan, found = message.plan(), {}
+    for info in codecs():
+        codec = find(info.kind, info.name)
+        if info.name == name and codec.uses_side:
+            bits = codec.side_bits(message.kind, message.content, plan)
+            if bits is not None:
+                found[info.kind] = bits
+    return found
 
 
-def _side(codec: Codec, packed: np.ndarray | None, near: np.ndarray | None, plan: Plan) -> SideInfo | None:
+def _side(codec: Codec, bits: Mapping[str, np.ndarray] | None, near: np.ndarray | None, plan: Plan) -> SideInfo | None:
     """The side information that fits this codec and this plan's shape."""
     if not codec.uses_side:
         return None
-    if packed is not None and packed.size != packed_bytes(plan.shape):
+    packed = (bits or {}).get(codec.kind)
+    if packed is not None and packed.size != codec.side_size(plan):
         packed = None
-    if near is not None and len(near) != plan.shape[0]:
+    if near is not None and (len(near) != plan.shape[0] or codec.kind == "partial-spikes"):
         near = None
     return SideInfo(packed, near) if packed is not None or near is not None else None
 
@@ -93,19 +111,22 @@ class ClientLink:
     def __init__(self, client: int, up: str = "bitpack", down: str = "bitpack", near: np.ndarray | None = None) -> None:
         self.client, self.up, self.down, self.near = int(client), up, down, near
         self._sender, self._receiver = Sender(), Receiver()
-        self._spikes: np.ndarray | None = None  # Algorithm 2 bits of the newest downlink
+        self._bits: dict[str, np.ndarray] = {}  # of the newest downlink
 
     def encode(self, message: Message, *, intra: bool = False) -> bytes:
         """Encode an uplink. ``intra`` uses nothing the server would have to hold."""
         codec = find(message.kind, self.up)
         plan = message.plan()
-        base = self._sender.base
-        memory = None if intra else base
-        side = None if intra else _side(codec, self._spikes, self.near, plan)
-        private = base if base is not None else (self._sender.memories or [None])[-1]
-        payload, new = codec.encode(message.content, plan, _with_private(memory, private), side)
+        memory, side, reference = self._sender.base, _side(codec, self._bits, self.near, plan), NO_REFERENCE
+        if codec.self_contained:
+            memory, side = self._sender.latest, None
+        elif intra:
+            memory = side = None
+        else:
+            reference = reference_id(memory, side)
+        payload, new = codec.encode(message.content, plan, memory, side)
         self._sender.sent(new)
-        header = header_of(message, codec.number, reference=reference_id(memory, side), client=self.client,
+        header = header_of(message, codec.number, reference=reference, client=self.client,
                            holds=self._receiver.holds)  # fmt: skip
         return pack(header, payload)
 
@@ -118,23 +139,22 @@ class ClientLink:
         message = build_message(header, content)
         self._receiver.accepted(memory, new)
         self._sender.acknowledge(header.holds)
-        self._spikes = _spikes_of(find_up(message.kind, self.up), message)
+        self._bits = _bits_of(self.up, message)
         return message
 
     def state_dict(self) -> dict[str, Any]:
         """All that this end remembers, as a flat dict of arrays, ints and texts."""
         state: dict[str, Any] = {"client": self.client, "up": self.up, "down": self.down}
-        pack_memories(state, "sender", self._sender.memories, self._sender.base)
-        pack_memories(state, "receiver", self._receiver.memories, None)
-        if self._spikes is not None:
-            state["spikes"] = self._spikes
+        pack_memories(state, "sender", self._sender.memories, self._sender.base, self._sender.heard)
+        pack_memories(state, "receiver", self._receiver.memories)
+        state.update({f"bits.{kind}": bits for kind, bits in self._bits.items()})
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         _check_state(state, {"client": self.client, "up": self.up, "down": self.down})
-        self._sender.memories, self._sender.base = unpack_memories(state, "sender")
-        self._receiver.memories, _ = unpack_memories(state, "receiver")
-        self._spikes = _stored(state.get("spikes"))
+        self._sender.memories, self._sender.base, self._sender.heard = unpack_memories(state, "sender")
+        self._receiver.memories, _, _ = unpack_memories(state, "receiver")
+        self._bits = _stored_bits(state, "bits.")
 
 
 class ServerLink:
@@ -152,21 +172,25 @@ class ServerLink:
         self.up, self.down, self.ledger, self.near = up, down, ledger, near
         self._senders: dict[int, Sender] = {}
         self._receivers: dict[int, Receiver] = {}
-        self._spikes: dict[int, np.ndarray | None] = {}  # by client: Algorithm 2 bits of what was sent last
+        self._bits: dict[int, dict[str, np.ndarray]] = {}  # by client: of the downlink sent last
         self._coded: tuple[Any, dict[bytes, tuple[bytes, Memory | None]]] = (None, {})
-        self._packed: tuple[Any, np.ndarray | None] = (None, None)
+        self._bits_made: tuple[Any, dict[str, np.ndarray]] = (None, {})
 
     def encode(self, message: Message, client: int, *, intra: bool = False) -> bytes:
         """Encode a downlink for one client. Clients that hold the same state share one coded payload."""
         codec = find(message.kind, self.down)
-        sender = self._senders.setdefault(client, Sender())
-        base = None if intra else sender.base
-        side = None if intra else _side(codec, None, self.near, message.plan())
-        payload, new = self._payload(codec, message, base, side)
-        sender.sent(new)
-        self._spikes[client] = self._spikes_once(message)
-        header = header_of(message, codec.number, reference=reference_id(base, side), client=client,
-                           holds=self._receivers.setdefault(client, Receiver()).holds)  # fmt: skip
+        receiver = self._receivers.setdefault(client, Receiver())
+        if codec.self_contained:  # error feedback is the server's own: one payload for all
+            reference, payload = NO_REFERENCE, self._broadcast_payload(codec, message)
+        else:
+            sender = self._senders.setdefault(client, Sender())
+            base = None if intra else sender.base
+            side = None if intra else _side(codec, None, self.near, message.plan())
+            reference = reference_id(base, side)
+            payload, new = self._payload(codec, message, base, side)
+            sender.sent(new)
+        self._bits[client] = self._bits_once(message)
+        header = header_of(message, codec.number, reference=reference, client=client, holds=receiver.holds)  # fmt: skip
         data = pack(header, payload)
         self._record(message, client, codec.name, len(data))
         return data
@@ -191,7 +215,7 @@ class ServerLink:
         header, payload = check_packet(data, plan)
         codec = by_number(header.codec, plan)
         receiver = self._receivers.setdefault(client, Receiver())
-        known = _side(codec, self._spikes.get(client), self.near, plan)
+        known = _side(codec, self._bits.get(client), self.near, plan)
         memory, side = receiver.find(header.reference, known)
         content, new = decode_payload(codec, payload, plan, memory, side)
         message = build_message(header, content)
@@ -209,10 +233,17 @@ class ServerLink:
             coded[key] = codec.encode(message.content, message.plan(), base, side)
         return coded[key]
 
-    def _spikes_once(self, message: Message) -> np.ndarray | None:
-        if self._packed[0] is not message:
-            self._packed = (message, _spikes_of(find_up(message.kind, self.up), message))
-        return self._packed[1]
+    def _broadcast_payload(self, codec: Codec, message: Message) -> bytes:
+        sender = self._senders.setdefault(BROADCAST, Sender())
+        if self._coded[0] is not message:
+            self._coded = (message, {b"": codec.encode(message.content, message.plan(), sender.latest, None)})
+            sender.sent(self._coded[1][b""][1])
+        return self._coded[1][b""][0]
+
+    def _bits_once(self, message: Message) -> dict[str, np.ndarray]:
+        if self._bits_made[0] is not message:
+            self._bits_made = (message, _bits_of(self.up, message))
+        return self._bits_made[1]
 
     def _record(self, message: Message, client: int, codec: str, size: int) -> None:
         if self.ledger is not None:
@@ -222,7 +253,7 @@ class ServerLink:
 
     def forget(self, client: int) -> None:
         """Drop all that is remembered of a client: its next packets will be intra."""
-        for table in (self._senders, self._receivers, self._spikes):
+        for table in (self._senders, self._receivers, self._bits):
             table.pop(client, None)
 
     def state_dict(self) -> dict[str, Any]:
@@ -231,40 +262,25 @@ class ServerLink:
         state: dict[str, Any] = {"up": self.up, "down": self.down, "clients": np.array(clients, dtype=np.int64)}
         for client in clients:
             sender, receiver = self._senders.get(client, Sender()), self._receivers.get(client, Receiver())
-            pack_memories(state, f"{client}.sender", sender.memories, sender.base)
-            pack_memories(state, f"{client}.receiver", receiver.memories, None)
-            spikes = self._spikes.get(client)
-            if spikes is not None:
-                state[f"{client}.spikes"] = spikes
+            pack_memories(state, f"{client}.sender", sender.memories, sender.base, sender.heard)
+            pack_memories(state, f"{client}.receiver", receiver.memories)
+            state.update({f"{client}.bits.{kind}": bits for kind, bits in self._bits.get(client, {}).items()})
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         _check_state(state, {"up": self.up, "down": self.down})
-        self._senders, self._receivers, self._spikes = {}, {}, {}
-        self._coded, self._packed = (None, {}), (None, None)
+        self._senders, self._receivers, self._bits = {}, {}, {}
+        self._coded, self._bits_made = (None, {}), (None, {})
         for client in (int(index) for index in state["clients"]):
             sender, receiver = Sender(), Receiver()
-            sender.memories, sender.base = unpack_memories(state, f"{client}.sender")
-            receiver.memories, _ = unpack_memories(state, f"{client}.receiver")
+            sender.memories, sender.base, sender.heard = unpack_memories(state, f"{client}.sender")
+            receiver.memories, _, _ = unpack_memories(state, f"{client}.receiver")
             self._senders[client], self._receivers[client] = sender, receiver
-            self._spikes[client] = _stored(state.get(f"{client}.spikes"))
+            self._bits[client] = _stored_bits(state, f"{client}.bits.")
 
 
-def find_up(kind: str, name: str) -> Codec:
-    """The uplink codec if it codes this kind, else any that uses nothing of a downlink."""
-    known = {(info.kind, info.name) for info in codecs()}
-    return find(kind, name) if (kind, name) in known else find("spikes", "bitpack")
-
-
-def _with_private(memory: Memory | None, private: Memory | None) -> Memory | None:
-    """Intra packets of lossy codecs still need the sender's own error feedback."""
-    if memory is None and private is not None and private.private:
-        return Memory({}, private.private)
-    return memory
-
-
-def _stored(array: Any) -> np.ndarray | None:
-    return None if array is None else np.asarray(array)
+def _stored_bits(state: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
+    return {key[len(prefix) :]: np.asarray(value) for key, value in state.items() if key.startswith(prefix)}
 
 
 def _check_state(state: dict[str, Any], expected: dict[str, Any]) -> None:

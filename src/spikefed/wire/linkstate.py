@@ -9,17 +9,20 @@ import numpy as np
 from spikefed.wire.codec import Memory
 
 
-def pack_memories(state: dict[str, Any], prefix: str, memories: list[Memory], base: Memory | None) -> None:
+def pack_memories(
+    state: dict[str, Any], prefix: str, memories: list[Memory], base: Memory | None = None, heard: bool = False
+) -> None:
     """Add the memories under ``prefix.<index>.shared|private.<name>`` and which of them is the base."""
     state[f"{prefix}.count"] = len(memories)
     state[f"{prefix}.base"] = next((i for i, memory in enumerate(memories) if memory is base), -1)
+    state[f"{prefix}.heard"] = int(heard)
     for index, memory in enumerate(memories):
         for part in ("shared", "private"):
             for name, array in getattr(memory, part).items():
                 state[f"{prefix}.{index}.{part}.{name}"] = array
 
 
-def unpack_memories(state: dict[str, Any], prefix: str) -> tuple[list[Memory], Memory | None]:
+def unpack_memories(state: dict[str, Any], prefix: str) -> tuple[list[Memory], Memory | None, bool]:
     """Inverse of ``pack_memories``."""
     memories = []
     for index in range(int(state[f"{prefix}.count"])):
@@ -31,4 +34,4 @@ def unpack_memories(state: dict[str, Any], prefix: str) -> tuple[list[Memory], M
                     arrays[key[len(start) :]] = np.asarray(value)
         memories.append(Memory(parts["shared"], parts["private"]))
     base = int(state[f"{prefix}.base"])
-    return memories, memories[base] if base >= 0 else None
+    return memories, memories[base] if base >= 0 else None, bool(state[f"{prefix}.heard"])

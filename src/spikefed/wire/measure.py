@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
+
 from spikefed.wire.bitpack import packed_bytes
 from spikefed.wire.messages import Message
+from spikefed.wire.rows import digits_bytes
 from spikefed.wire.sizes import pickle_equivalent_bytes, text_equivalent_bytes
 
 
 def paper_bytes(message: Message) -> int:
     """Algorithm 2's payload for spikes; every tensor's own bytes for weights; plain packing for other kinds."""
+    content, shape = message.content, message.plan().shape
     if message.kind == "spikes":
-        return packed_bytes(message.content.shape)
+        return packed_bytes(content.shape)
     if message.kind == "weights":
-        return sum(array.nbytes for array in message.content.values())
-    return message.content.nbytes
+        return sum(array.nbytes for array in content.values())
+    if message.kind == "labels":
+        return digits_bytes(shape[0], shape[1] + 1)
+    if message.kind == "counts":
+        return digits_bytes(shape[0] * shape[1], shape[2] + 1)
+    if message.kind == "partial-spikes":
+        return packed_bytes((int(content.rows.sum()), *shape[1:])) + (shape[0] + 7) // 8
+    return content.nbytes  # float32
 
 
 def text_bytes(message: Message) -> int:
-    """The authors' JSON text for spikes; their pickle (estimated) for weights; the plain bytes for other kinds."""
+    """The authors' JSON text for spikes; their pickle (estimated) for weights; JSON text of the values elsewhere."""
+    content = message.content
     if message.kind == "spikes":
-        return text_equivalent_bytes(message.content)
+        return text_equivalent_bytes(content)
     if message.kind == "weights":
-        return pickle_equivalent_bytes(paper_bytes(message), len(message.content))
-    return paper_bytes(message)
+        return pickle_equivalent_bytes(paper_bytes(message), len(content))
+    if message.kind == "partial-spikes":
+        return text_equivalent_bytes(content.spikes[content.rows]) + len(
+            json.dumps(np.flatnonzero(content.rows).tolist())
+        )
+    return len(json.dumps(content.tolist()))

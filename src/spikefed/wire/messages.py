@@ -61,7 +61,8 @@ def check_common(message: Any) -> None:
         object.__setattr__(message, "accuracy", float(np.float32(accuracy)))
 
 
-def _spikes(array: np.ndarray) -> np.ndarray:
+def check_spikes(array: np.ndarray) -> np.ndarray:
+    """uint8 [N, C, T] of 0/1, contiguous; PacketError for anything else."""
     array = np.asarray(array)
     if array.ndim != 3:
         raise PacketError("shape", f"spikes need the axes [N, C, T], got {array.shape}")
@@ -74,7 +75,8 @@ def _spikes(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def _id32(value: bytes) -> bytes:
+def check_id(value: bytes) -> bytes:
+    """The 32 bytes of a public set id; PacketError for another length."""
     value = bytes(value)
     if len(value) != 32:
         raise PacketError("public_set_id", f"needs 32 bytes (a SHA-256), got {len(value)}")
@@ -103,8 +105,8 @@ class _SpikeMessage(Message):
                            shape=self.content.shape, public_set_id=self.public_set_id)  # type: ignore  # fmt: skip
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spikes", _spikes(self.content))
-        object.__setattr__(self, "public_set_id", _id32(self.public_set_id))  # type: ignore[attr-defined]
+        object.__setattr__(self, "spikes", check_spikes(self.content))
+        object.__setattr__(self, "public_set_id", check_id(self.public_set_id))  # type: ignore[attr-defined]
         check_common(self)
 
 
@@ -188,6 +190,13 @@ _BUILDERS: dict[tuple[str, str], Any] = {
     ("weights", "up"): lambda h, x: WeightsUplink(h.round, h.client, x, h.samples, h.accuracy),
     ("weights", "down"): lambda h, x: WeightsDownlink(h.round, x),
 }
+
+
+def register_builder(kind: str, up: Any, down: Any = None) -> None:
+    """How to make the messages of a kind from a header and content."""
+    _BUILDERS[kind, "up"] = up
+    if down is not None:
+        _BUILDERS[kind, "down"] = down
 
 
 def check_packet(data: bytes | bytearray | memoryview, plan: Plan) -> tuple[Header, memoryview]:

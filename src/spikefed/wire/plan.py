@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -63,7 +63,6 @@ class Plan:
         codecs: names of the codecs that may be used; None = any codec of the kind.
         max_packet_bytes: longest packet looked at.
         finite: refuse NaN and infinity in float tensors (a diverged or hostile client would poison the mean).
-        levels: for counts and quantised probabilities, the number of levels above 0.
     """
 
     kind: str
@@ -76,7 +75,6 @@ class Plan:
     codecs: tuple[str, ...] | None = None
     max_packet_bytes: int = 0
     finite: bool = True
-    levels: int = field(default=0)
 
     @staticmethod
     def spikes(
@@ -91,13 +89,12 @@ class Plan:
     @staticmethod
     def rows(
         kind: str, direction: str, *, round: int, client: int | None, shape: tuple[int, int, int],
-        public_set_id: bytes, levels: int = 0,
+        public_set_id: bytes,
     ) -> Plan:  # fmt: skip
-        """A plan for labels, counts, probabilities or class means over N public rows and C classes."""
+        """A plan for labels (N, C, 1), counts (N, C, levels), probabilities (N, C, 0) or class means (C, D, 0)."""
         n, c, t = (int(size) for size in shape)
-        limit = HEADER_BYTES + SLACK_BYTES + 5 * n * max(c, 1) + 8 * max(c, 1)
-        return Plan(kind, direction, round, (n, c, t), bytes(public_set_id), client, max_packet_bytes=limit,
-                    levels=levels)  # fmt: skip
+        limit = HEADER_BYTES + SLACK_BYTES + 5 * n * max(c, 1)
+        return Plan(kind, direction, round, (n, c, t), bytes(public_set_id), client, max_packet_bytes=limit)
 
     @staticmethod
     def weights(direction: str, *, round: int, client: int | None, tensors: tuple[TensorSpec, ...]) -> Plan:

@@ -1,0 +1,255 @@
+"""Replays a recorded run through every codec: ``spikefed codec bench RUN``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from spikefed.errors import ReportError
+from spikefed.wire import context
+from spikefed.wire.codec import Memory, SideInfo
+from spikefed.wire.header import HEADER_BYTES
+from spikefed.wire.links import ClientLink, ServerLink
+from spikefed.wire.messages import Message, SpikeDownlink, SpikeUplink
+from spikefed.wire.rowmessages import CountUplink, LabelUplink
+from spikefed.wire.sizes import text_equivalent_bytes
+
+_ID = bytes(32)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Recorded spikes of a run.
+
+    Attributes:
+        up: per round, client -> uint8 [N, C, T].
+        down: per round, what the *next* round's downlink carries, or None.
+        near: rows with alike public images, or None.
+    """
+
+    up: list[dict[int, np.ndarray]]
+    down: list[np.ndarray | None]
+    near: np.ndarray | None = None
+
+
+@dataclass
+class CodecResult:
+    """Bytes of one codec over a run; packets include their headers, payloads do not."""
+
+    codec: str
+    upstream_bytes: int = 0
+    downstream_bytes: int = 0
+    upstream_payload_bytes: int = 0
+    downstream_payload_bytes: int = 0
+    up_by_round: list[int] = field(default_factory=list)
+    down_by_round: list[int] = field(default_factory=list)
+    encode_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    spikes: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, with the speed over all messages in million spikes a second."""
+        values = {
+            name: value for name, value in vars(self).items() if not name.endswith("seconds") and name != "spikes"
+        }
+        if self.encode_seconds > 0 and self.decode_seconds > 0:
+            values["encode_mspikes_per_s"] = round(self.spikes / self.encode_seconds / 1e6, 2)
+            values["decode_mspikes_per_s"] = round(self.spikes / self.decode_seconds / 1e6, 2)
+        return values
+
+
+def read_streams(run: Path, near: np.ndarray | None = None) -> Streams:
+    """The spike tensors in RUN/streams. Raises ReportError when there are none or one cannot be read."""
+    paths = sorted(Path(run).glob("streams/round-*.npz"))
+    if not paths:
+        raise ReportError(f"{run} holds no recorded spikes; run it again with --set run.record_streams=true")
+    streams = Streams([], [], near)
+    for path in paths:
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                n, c, t = (int(size) for size in arrays["shape"])
+                trains = {
+                    name: np.unpackbits(arrays[name], count=n * c * t).reshape(n, c, t)
+                    for name in arrays.files
+                    if name == "down" or name.startswith("up_")
+                }
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise ReportError(f"{path} cannot be read ({error}); run the experiment again") from error
+        streams.up.append({int(name[3:]): array for name, array in sorted(trains.items()) if name != "down"})
+        streams.down.append(trains.get("down"))
+    return streams
+
+
+def codec_bench(run: Path | str, near: np.ndarray | None = None) -> dict[str, Any]:
+    """All codecs on the recorded spikes of a run folder.
+
+    Args:
+        run: run folder with ``streams/``.
+        near: ``nearest_rows`` of the run's public images; adds codec "context+near".
+
+    Returns:
+        {"run", "rounds", "clients", "shape", "header_bytes", "codecs": [{"codec", "upstream_bytes", "downstream_bytes",
+        "upstream_payload_bytes", ..., "up_by_round", "down_by_round", "encode_mspikes_per_s", ...}],
+        "ideal": {"upstream_bits", "coded_bits", "excess"}}; bytes are sums over clients and rounds.
+
+    Raises:
+        ReportError: no recorded spikes.
+    """
+    streams = read_streams(Path(run), near)
+    shape = next(iter(streams.up[0].values())).shape
+    results = [_text(streams)]
+    results += [_linked(streams, name, name) for name in ("bitpack", "context")]
+    if near is not None:
+        results.append(_linked(streams, "context+near", "context", near))
+    results.append(_packed(streams, "zstd-3", *_zstd(3)))
+    results.append(_packed(streams, "zstd-19", *_zstd(19)))
+    results += [
+        _rows(streams, f"{kind}-{how}", kind, how) for kind in ("counts", "labels") for how in ("plain", "context")
+    ]
+    return {
+        "run": Path(run).name,
+        "rounds": len(streams.up),
+        "clients": len(streams.up[0]),
+        "shape": list(shape),
+        "header_bytes": HEADER_BYTES,
+        "codecs": [result.as_dict() for result in results],
+        "ideal": ideal(streams),
+    }
+
+
+def _linked(streams: Streams, label: str, codec: str, near: np.ndarray | None = None) -> CodecResult:
+    """Real links at both ends, every packet decoded and compared."""
+    return _replay(
+        streams, CodecResult(label), ServerLink(codec, codec, near=near),
+        lambda c: ClientLink(c, codec, codec, near=near),
+        lambda r, c, spikes: SpikeUplink(r, c, spikes, 0.0, _ID), lambda r, spikes: SpikeDownlink(r, spikes, _ID),
+    )  # fmt: skip
+
+
+def _rows(streams: Streams, label: str, kind: str, codec: str) -> CodecResult:
+    """What a method would upload that sends only counts or labels of the same spikes (downlinks stay spikes)."""
+
+    def up(r: int, c: int, spikes: np.ndarray) -> Message:
+        counts = spikes.sum(axis=2, dtype=np.int64)
+        if kind == "counts":
+            return CountUplink(r, c, counts, 0.0, _ID, spikes.shape[2])
+        return LabelUplink(r, c, counts.argmax(axis=1), 0.0, _ID, spikes.shape[1])
+
+    return _replay(streams, CodecResult(label), ServerLink(codec, "bitpack"), lambda c: ClientLink(c, codec, "bitpack"),
+                   up, None)  # fmt: skip
+
+
+def _replay(
+    streams: Streams, result: CodecResult, server: ServerLink, make_client: Callable[[int], ClientLink],
+    up: Callable[[int, int, np.ndarray], Message], down: Callable[[int, np.ndarray], Message] | None,
+) -> CodecResult:  # fmt: skip
+    clients: dict[int, ClientLink] = {}
+    last: np.ndarray | None = None
+    for number, uploads in enumerate(streams.up, start=1):
+        up_bytes = down_bytes = 0
+        message = down(number, last) if down is not None and last is not None else None
+        for c, spikes in uploads.items():
+            client = clients.setdefault(c, make_client(c))
+            if message is not None:
+                data, seconds = _timed(server.encode, message, client=c)
+                _, decode_seconds = _timed(client.decode, data, message.plan().for_client(c))
+                down_bytes += len(data)
+                result.downstream_payload_bytes += len(data) - HEADER_BYTES
+            reply = up(number, c, spikes)
+            data, seconds = _timed(client.encode, reply)
+            back, decode_seconds = _timed(server.decode, data, reply.plan())
+            if not np.array_equal(back.content, reply.content):
+                raise AssertionError(f"codec {result.codec} did not return what it was given")
+            up_bytes += len(data)
+            result.upstream_payload_bytes += len(data) - HEADER_BYTES
+            result.encode_seconds += seconds
+            result.decode_seconds += decode_seconds
+            result.spikes += spikes.size
+        result.up_by_round.append(up_bytes)
+        result.down_by_round.append(down_bytes)
+        last = streams.down[number - 1]
+    result.upstream_bytes, result.downstream_bytes = sum(result.up_by_round), sum(result.down_by_round)
+    return result
+
+
+def _text(streams: Streams) -> CodecResult:
+    """The paper's JSON text, which has no header."""
+    return _sized(streams, CodecResult("json-text"), text_equivalent_bytes, header=0)
+
+
+def _packed(
+    streams: Streams, label: str, pack: Callable[[bytes], bytes], unpack: Callable[[bytes], bytes]
+) -> CodecResult:
+    """A general compressor on Algorithm 2's bits."""
+    result = CodecResult(label)
+
+    def size(spikes: np.ndarray) -> int:
+        packed = np.packbits(spikes.reshape(-1)).tobytes()
+        data, seconds = _timed(pack, packed)
+        back, decode_seconds = _timed(unpack, data)
+        if back != packed:
+            raise AssertionError(f"codec {label} did not return what it was given")
+        result.encode_seconds += seconds
+        result.decode_seconds += decode_seconds
+        result.spikes += spikes.size
+        return len(data)
+
+    return _sized(streams, result, size, header=HEADER_BYTES)
+
+
+def _sized(streams: Streams, result: CodecResult, size: Callable[[np.ndarray], int], header: int) -> CodecResult:
+    last: np.ndarray | None = None
+    for uploads, down in zip(streams.up, streams.down, strict=True):
+        sizes = [size(spikes) for spikes in uploads.values()]
+        downs = [size(last)] * len(uploads) if last is not None else []
+        result.upstream_payload_bytes += sum(sizes)
+        result.downstream_payload_bytes += sum(downs)
+        result.up_by_round.append(sum(sizes) + header * len(sizes))
+        result.down_by_round.append(sum(downs) + header * len(downs))
+        last = down
+    result.upstream_bytes, result.downstream_bytes = sum(result.up_by_round), sum(result.down_by_round)
+    return result
+
+
+def _zstd(level: int) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
+    return zstandard.ZstdCompressor(level=level).compress, zstandard.ZstdDecompressor().decompress
+
+
+def ideal(streams: Streams) -> dict[str, float]:
+    """The context model's own ideal code length (sum of -log2 p) of all uploads, and what was really written."""
+    bits, coded, last = 0.0, 0, None
+    memories: dict[int, Memory | None] = {}
+    for uploads, down in zip(streams.up, streams.down, strict=True):
+        side = SideInfo(last) if last is not None else None
+        for c, spikes in uploads.items():
+            packed = np.packbits(spikes.reshape(-1))
+            length, _ = context.ideal_bits(packed, spikes.shape, memories.get(c), side)
+            payload, memories[c] = context.encode_packed(packed, spikes.shape, memories.get(c), side)
+            bits, coded = bits + length, coded + 8 * len(payload)
+        last = np.packbits(down.reshape(-1)) if down is not None else None
+    return {"upstream_bits": round(bits, 1), "coded_bits": coded, "excess": round(coded / bits - 1, 5) if bits else 0.0}
+
+
+def table(bench: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    """Rows for a terminal: codec, up and down bytes, ratio to Algorithm 2 upstream, bytes a row, speeds."""
+    paper = next(entry for entry in bench["codecs"] if entry["codec"] == "bitpack")["upstream_payload_bytes"]
+    rows = bench["shape"][0] * bench["rounds"] * bench["clients"]
+    for entry in bench["codecs"]:
+        up = entry["upstream_bytes"]
+        yield (
+            entry["codec"], f"{up:,}", f"{entry['downstream_bytes']:,}", f"1/{paper / up:.2f}" if up else "-",
+            f"{entry['upstream_payload_bytes'] / max(rows, 1):.3f}", f"{entry.get('encode_mspikes_per_s', '-')}",
+            f"{entry.get('decode_mspikes_per_s', '-')}",
+        )  # fmt: skip
+
+
+def _timed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = call(*args, **kwargs)
+    return result, time.perf_counter() - start

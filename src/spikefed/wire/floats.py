@@ -1,0 +1,66 @@
+"""Splits a tensor table into one vector of floats, which lossy codecs work on, and the rest, which travels as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spikefed.errors import PacketError
+from spikefed.wire.plan import Plan, TensorSpec
+from spikefed.wire.rawweights import check_finite, little_endian
+
+_FLOATS = ("float32", "float64", "float16")
+
+
+def float_specs(plan: Plan) -> list[TensorSpec]:
+    return [spec for spec in plan.tensors if spec.dtype in _FLOATS]
+
+
+def join(content: dict[str, np.ndarray], plan: Plan) -> tuple[np.ndarray, bytes]:
+    """float32 vector of all float tensors in table order, and the bytes of all others."""
+    floats = [content[spec.name].astype(np.float32).reshape(-1) for spec in float_specs(plan)]
+    vector = np.concatenate(floats) if floats else np.zeros(0, dtype=np.float32)
+    if not np.isfinite(vector).all():
+        raise PacketError("tensors", "a NaN or an infinity cannot be quantised; the training has diverged")
+    others = [
+        np.ascontiguousarray(content[s.name], little_endian(s)).tobytes()
+        for s in plan.tensors
+        if s.dtype not in _FLOATS
+    ]
+    return vector, b"".join(others)
+
+
+def sizes(plan: Plan) -> tuple[int, int]:
+    """Elements of the float vector, and bytes of all other tensors."""
+    specs = float_specs(plan)
+    return sum(spec.elements for spec in specs), sum(s.nbytes for s in plan.tensors if s.dtype not in _FLOATS)
+
+
+def split(vector: np.ndarray, others: memoryview | bytes, plan: Plan) -> dict[str, np.ndarray]:
+    """Inverse of ``join``."""
+    tensors, at, byte = {}, 0, 0
+    for spec in plan.tensors:
+        if spec.dtype in _FLOATS:
+            array = vector[at : at + spec.elements].astype(spec.dtype)
+            at += spec.elements
+            if plan.finite:
+                check_finite(array, spec)
+        else:
+            array = np.frombuffer(others[byte : byte + spec.nbytes], dtype=little_endian(spec)).astype(spec.dtype)
+            byte += spec.nbytes
+        tensors[spec.name] = array.reshape(spec.shape)
+    return tensors
+
+
+def cut_others(payload: memoryview, plan: Plan) -> tuple[memoryview, memoryview]:
+    """(coded floats, other tensors): the others stand at the payload's end."""
+    others = sizes(plan)[1]
+    if len(payload) < others:
+        raise PacketError("payload", f"{len(payload)} bytes where the integer tensors alone need {others}")
+    end = len(payload) - others
+    return payload[:end], payload[end:]
+
+
+def finite_float(value: float, what: str) -> float:
+    if not np.isfinite(value):
+        raise PacketError("payload", f"{what} is {value}")
+    return float(value)

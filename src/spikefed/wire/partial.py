@@ -1,0 +1,132 @@
+"""Partial payloads: rows that changed or are uncertain, the first steps only, labels only where confident.
+
+Kind ``"partial-spikes"`` sends a row mask and the trains of its rows; the receiver fills the others from what it holds.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikefed.errors import PacketError
+from spikefed.wire.bitpack import decompress, packed_bytes
+from spikefed.wire.codec import Codec, Memory, SideInfo, register
+from spikefed.wire.context import decode_packed, encode_packed
+from spikefed.wire.plan import Plan
+from spikefed.wire.rows import MISSING
+
+_HEAD = struct.Struct("<I")
+
+
+@dataclass(frozen=True, eq=False)
+class PartialSpikes:
+    """rows: bool [N], which rows are sent; spikes: uint8 [N, C, T], silent in rows that are not."""
+
+    rows: np.ndarray
+    spikes: np.ndarray
+
+    def fill(self, known: np.ndarray) -> np.ndarray:
+        """The sent rows, and ``known`` [N, C, T] elsewhere (the client's last upload, or the global spikes)."""
+        return np.where(self.rows[:, None, None], self.spikes, known).astype(np.uint8)
+
+
+def select_rows(spikes: np.ndarray, rows: np.ndarray) -> PartialSpikes:
+    """Send only these rows."""
+    rows = np.asarray(rows, dtype=bool)
+    return PartialSpikes(rows, np.where(rows[:, None, None], spikes, 0).astype(np.uint8))
+
+
+def changed_rows(spikes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """bool [N]: rows whose predicted class (most spikes, then the smaller class) is not that of ``known``."""
+    return spikes.sum(axis=2).argmax(axis=1) != known.sum(axis=2).argmax(axis=1)
+
+
+def uncertain_rows(spikes: np.ndarray, margin: int) -> np.ndarray:
+    """bool [N]: rows in which the two most active classes differ by less than ``margin`` spikes."""
+    return _lead(spikes) < margin
+
+
+def confident_labels(spikes: np.ndarray, margin: int) -> np.ndarray:
+    """int32 [N]: the predicted class where it leads by at least ``margin`` spikes, else ``MISSING`` (-1)."""
+    labels = spikes.sum(axis=2).argmax(axis=1).astype(np.int32)
+    return np.where(_lead(spikes) >= margin, labels, MISSING).astype(np.int32)
+
+
+def first_steps(spikes: np.ndarray, steps: int) -> np.ndarray:
+    """Only the first ``steps`` time steps, [N, C, steps]; the plan must say so."""
+    return np.ascontiguousarray(spikes[:, :, :steps])
+
+
+def _lead(spikes: np.ndarray) -> np.ndarray:
+    counts = np.sort(spikes.sum(axis=2, dtype=np.int64), axis=1)
+    return counts[:, -1] - (counts[:, -2] if counts.shape[1] > 1 else 0)
+
+
+class ContextPartial(Codec):
+    """Length of the coded mask (4 bytes), the mask coded as trains [N, 1, 1], the sent rows coded as spikes."""
+
+    name, number, kind = "context", 36, "partial-spikes"
+    description = "row mask and the trains of its rows, entropy-coded"
+    uses_side = True
+
+    def side_bits(self, kind: str, content: np.ndarray, plan: Plan) -> np.ndarray | None:
+        return np.packbits(content.reshape(-1)) if kind == "spikes" else None
+
+    def side_size(self, plan: Plan) -> int:
+        return packed_bytes(plan.shape)
+
+    def encode(
+        self, content: PartialSpikes, plan: Plan, memory: Memory | None, side: SideInfo | None
+    ) -> tuple[bytes, Memory | None]:
+        n, c, t = plan.shape
+        known, near = self._parts(plan, memory, side, content.rows)
+        mask, _ = encode_packed(np.packbits(content.rows), (n, 1, 1))
+        rows = content.spikes[content.rows]
+        coded, new = encode_packed(np.packbits(rows.reshape(-1)), (len(rows), c, t), known, near)
+        return _HEAD.pack(len(mask)) + mask + coded, self._merge(content, memory, new, plan)
+
+    def decode(
+        self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
+    ) -> tuple[PartialSpikes, Memory | None]:
+        n, c, t = plan.shape
+        if len(payload) < _HEAD.size:
+            raise PacketError("payload", "too short for the length of the row mask")
+        (size,) = _HEAD.unpack_from(payload)
+        if size > len(payload) - _HEAD.size:
+            raise PacketError("payload", f"row mask of {size} bytes in {len(payload)}")
+        packed, _ = decode_packed(payload[_HEAD.size : _HEAD.size + size], (n, 1, 1))
+        mask = np.unpackbits(packed, count=n).astype(bool)
+        known, near = self._parts(plan, memory, side, mask)
+        shape = (int(mask.sum()), c, t)
+        rows, new = decode_packed(payload[_HEAD.size + size :], shape, known, near)
+        spikes = np.zeros((n, c, t), dtype=np.uint8)
+        spikes[mask] = decompress(rows.data, shape)
+        content = PartialSpikes(mask, spikes)
+        return content, self._merge(content, memory, new, plan)
+
+    @staticmethod
+    def _parts(
+        plan: Plan, memory: Memory | None, side: SideInfo | None, mask: np.ndarray
+    ) -> tuple[Memory | None, SideInfo | None]:
+        """Memory and global spikes of the sent rows only."""
+
+        def chosen(packed: np.ndarray) -> np.ndarray:
+            return np.packbits(np.unpackbits(packed, count=plan.spikes_total).reshape(plan.shape)[mask].reshape(-1))
+
+        known = None
+        if memory is not None and memory.shared["previous"].size == packed_bytes(plan.shape):
+            known = Memory({**memory.shared, "previous": chosen(memory.shared["previous"])})
+        return known, SideInfo(chosen(side.packed)) if side is not None and side.packed is not None else None
+
+    @staticmethod
+    def _merge(content: PartialSpikes, memory: Memory | None, new: Memory, plan: Plan) -> Memory:
+        """What is known of all rows now: the sent ones, older ones elsewhere, silent where never sent."""
+        full = np.zeros(plan.shape, dtype=np.uint8)
+        if memory is not None and memory.shared["previous"].size == packed_bytes(plan.shape):
+            full = np.unpackbits(memory.shared["previous"], count=plan.spikes_total).reshape(plan.shape)
+        return Memory({**new.shared, "previous": np.packbits(content.fill(full).reshape(-1))})
+
+
+register(ContextPartial())

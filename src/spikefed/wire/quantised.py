@@ -1,0 +1,140 @@
+"""Dense weight codecs of fewer bits: fp16, QSGD (Alistarh et al., NeurIPS 2017), cosine quantisation (2012.08241)."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from spikefed.errors import PacketError
+from spikefed.wire.bitio import BitReader, elias_bits, fixed_bits, from_fixed, read_elias
+from spikefed.wire.codec import Codec, Memory, SideInfo, register
+from spikefed.wire.floats import cut_others, finite_float, float_specs, join, sizes, split
+from spikefed.wire.plan import Plan
+
+_Tensors = dict[str, np.ndarray]
+
+
+class Half(Codec):
+    name, number, kind = "fp16", 17, "weights"
+    description = "floats as fp16 (2 bytes a weight)"
+    lossless = False
+
+    def encode(self, content: _Tensors, plan: Plan, memory: Memory | None, side: SideInfo | None) -> tuple[bytes, None]:
+        vector, others = join(content, plan)
+        return np.clip(vector, -65504, 65504).astype("<f2").tobytes() + others, None
+
+    def decode(
+        self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
+    ) -> tuple[_Tensors, None]:
+        coded, others = cut_others(payload, plan)
+        if len(coded) != 2 * sizes(plan)[0]:
+            raise PacketError("payload", f"{len(coded)} bytes where {sizes(plan)[0]} halves are due")
+        return split(np.frombuffer(coded, dtype="<f2").astype(np.float32), others, plan), None
+
+
+class Qsgd(Codec):
+    """Per tensor: its 2-norm, then for each weight a level 0..s chosen at random so that the mean is exact.
+
+    Levels are Elias gamma codes of level + 1; signs follow for the levels above 0. The random numbers come from
+    the round and the client, so a run can be repeated; the receiver needs none of them.
+    """
+
+    kind = "weights"
+    lossless = False
+
+    def __init__(self, name: str, number: int, levels: int) -> None:
+        description = f"QSGD, {levels} level{'s' if levels > 1 else ''} and sign, Elias-coded"
+        self.name, self.number, self.description = name, number, description  # type: ignore[misc]
+        self.levels = levels
+
+    def encode(self, content: _Tensors, plan: Plan, memory: Memory | None, side: SideInfo | None) -> tuple[bytes, None]:
+        vector, others = join(content, plan)
+        random = np.random.Generator(
+            np.random.Philox(key=[plan.round, plan.client if plan.client is not None else 2**32])
+        )
+        norms, bits, at = [], [], 0
+        for spec in float_specs(plan):
+            part = vector[at : at + spec.elements].astype(np.float64)
+            at += spec.elements
+            norm = np.float32(np.sqrt((part * part).sum()))
+            scaled = np.abs(part) * (self.levels / float(norm)) if norm > 0 else np.zeros_like(part)
+            level = np.floor(scaled).astype(np.int64)
+            level = np.minimum(level + (random.random(part.size) < scaled - level), self.levels)
+            bits += [elias_bits(level + 1), (part[level > 0] < 0).astype(np.uint8)]
+            norms.append(norm)
+        stream = np.packbits(np.concatenate(bits)).tobytes() if bits else b""
+        return struct.pack(f"<{len(norms)}f", *norms) + stream + others, None
+
+    def decode(
+        self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
+    ) -> tuple[_Tensors, None]:
+        coded, others = cut_others(payload, plan)
+        specs = float_specs(plan)
+        if len(coded) < 4 * len(specs):
+            raise PacketError("payload", f"too short for {len(specs)} norms")
+        norms = struct.unpack_from(f"<{len(specs)}f", coded)
+        reader = BitReader(coded[4 * len(specs) :])
+        parts = []
+        for spec, norm in zip(specs, norms, strict=True):
+            level = read_elias(reader, spec.elements, self.levels + 1) - 1
+            sign = np.ones(spec.elements, dtype=np.float32)
+            sign[level > 0] -= 2 * reader.take(int(np.count_nonzero(level)))
+            unit = np.float32(abs(finite_float(norm, "a norm")) / self.levels)
+            parts.append(sign * level.astype(np.float32) * unit)
+        reader.finish()
+        return split(np.concatenate(parts) if parts else np.zeros(0, np.float32), others, plan), None
+
+
+class Cosine(Codec):
+    """Per tensor: norm, angle bound, and each angle arccos(v_i / |v|) in b bits, uniform in [bound, pi - bound]."""
+
+    kind = "weights"
+    lossless = False
+
+    def __init__(self, name: str, number: int, bits: int) -> None:
+        self.name, self.number, self.bits = name, number, bits  # type: ignore[misc]
+        self.description = f"cosine quantisation: {bits} bits a weight's angle"  # type: ignore[misc]
+
+    def encode(self, content: _Tensors, plan: Plan, memory: Memory | None, side: SideInfo | None) -> tuple[bytes, None]:
+        vector, others = join(content, plan)
+        head, codes, at, steps = [], [], 0, (1 << self.bits) - 1
+        for spec in float_specs(plan):
+            part = vector[at : at + spec.elements].astype(np.float64)
+            at += spec.elements
+            norm = np.float32(np.sqrt((part * part).sum()))
+            cosine = np.clip(part / float(norm), -1, 1) if norm > 0 else np.zeros_like(part)
+            bound = np.float32(np.arccos(np.abs(cosine).max(initial=0.0)))
+            width = np.pi - 2 * float(bound)
+            code = np.rint((np.arccos(cosine) - float(bound)) / width * steps) if width > 0 else np.zeros_like(part)
+            codes.append(np.clip(code, 0, steps).astype(np.int64))
+            head += [norm, bound]
+        stream = np.packbits(fixed_bits(np.concatenate(codes), self.bits)).tobytes() if codes else b""
+        return struct.pack(f"<{len(head)}f", *head) + stream + others, None
+
+    def decode(
+        self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
+    ) -> tuple[_Tensors, None]:
+        coded, others = cut_others(payload, plan)
+        specs, steps = float_specs(plan), (1 << self.bits) - 1
+        if len(coded) < 8 * len(specs):
+            raise PacketError("payload", f"too short for the side values of {len(specs)} tensors")
+        head = struct.unpack_from(f"<{2 * len(specs)}f", coded)
+        reader = BitReader(coded[8 * len(specs) :])
+        parts = []
+        for index, spec in enumerate(specs):
+            norm, bound = (finite_float(value, "a norm or bound") for value in head[2 * index : 2 * index + 2])
+            if not 0 <= bound <= 1.58:
+                raise PacketError("payload", f"angle bound {bound} is not in [0, pi/2]")
+            code = from_fixed(reader.take(spec.elements * self.bits), self.bits)
+            angle = bound + code * ((np.pi - 2 * bound) / steps)
+            with np.errstate(over="ignore"):
+                parts.append((norm * np.cos(angle)).astype(np.float32) if norm else np.zeros(spec.elements, np.float32))
+        reader.finish()
+        return split(np.concatenate(parts) if parts else np.zeros(0, np.float32), others, plan), None
+
+
+for _codec in (
+    Half(), Qsgd("qsgd-1", 54, 1), Qsgd("qsgd-7", 55, 7), Cosine("cosine-2", 56, 2), Cosine("cosine-4", 57, 4)
+):  # fmt: skip
+    register(_codec)

@@ -7,7 +7,18 @@ import torch
 import torch.nn.functional as F
 
 from spikefed import native
-from spikefed.neurons import LIF, events, fused, paths, spike_conv2d, spike_linear, use_kernels
+from spikefed.neurons import (
+    LIF,
+    LIFParameters,
+    Rectangle,
+    events,
+    fused,
+    norm_lif,
+    paths,
+    spike_conv2d,
+    spike_linear,
+    use_kernels,
+)
 
 
 def close(got: torch.Tensor, wanted: torch.Tensor, bound: float = 1e-5) -> None:
@@ -163,3 +174,64 @@ def test_event_convolution_on_every_instruction_set(level: int) -> None:
             test_event_lists_equal_the_dense_convolution(kernel, channels, out, (5, 6), 0.15)
     finally:
         lib.spikefed_set_level(best)
+
+
+@needs_native
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_window_marks_exactly_where_the_surrogate_is_not_zero(kind, pool) -> None:
+    p = LIFParameters(kind=kind, decay=0.5, v_threshold=1.3, surrogate=Rectangle(width=0.9))
+    x = torch.randn(4 * 3, 20, 6, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    out = norm_lif(x, p, steps=4, pool=pool)
+    window = paths.window_of(out)
+    assert window is not None and 0.05 < window.float().mean() < 0.9
+    # one neuron's own surrogate, seen by a gradient that enters at one step only and the reset cut off
+    cut = LIFParameters(kind=kind, decay=0.5, v_threshold=1.3, surrogate=Rectangle(width=0.9), detach_reset=True)
+    with use_kernels("reference"):
+        for t in range(4):
+            again = norm_lif(x, cut, steps=4, pool=pool)
+            upstream = torch.zeros_like(again)
+            upstream[t * 3 : t * 3 + 3] = 1
+            (grad,) = torch.autograd.grad(again, x, upstream)
+            grad = grad[t * 3 : t * 3 + 3].ne(0).float()
+            # no norm and no reset: the gradient of step t's input is the surrogate itself
+            wanted = F.max_pool2d(grad, 2) if pool else grad
+            assert torch.equal(window[t * 3 : t * 3 + 3].float(), wanted)
+
+
+@needs_native
+@pytest.mark.parametrize(("kernel", "channels", "out", "side"), [(3, 64, 64, (9, 7)), (3, 5, 23, (6, 4)), (1, 40, 48, (5, 5)),
+                                                                 (3, 16, 300, (2, 3)), (3, 48, 40, (33, 20))])  # fmt: skip
+def test_input_gradient_inside_a_window(kernel, channels, out, side) -> None:
+    torch.manual_seed(1)
+    mask = spikes(7, channels, *side, rate=0.2).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(out, channels, kernel, kernel)
+    upstream = torch.randn(7, out, *side).contiguous(memory_format=torch.channels_last)
+    got = events.input_gradient_at(events.listed(mask.to(torch.uint8)), upstream, weight)
+    close(got, events.input_gradient(upstream, weight, mask.shape) * mask)
+    assert (got[mask == 0] == 0).all()
+
+
+@needs_native
+@pytest.mark.parametrize("rate", ["sparse", "dense"])
+def test_windowed_gradient_through_two_layers_equals_the_reference(monkeypatch, rate) -> None:
+    monkeypatch.setattr(paths, "LEAST_WORK", 0)
+    monkeypatch.setattr(paths, "WINDOW_LIMIT", 0.9)
+    if rate == "dense":
+        monkeypatch.setattr(paths, "FLOAT32_LIMIT", -1.0)
+    p = LIFParameters(decay=0.5, v_threshold=1.0, surrogate=Rectangle())
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4 * 3, 8, 10, 10, generator=generator)
+    weights = [torch.randn(24, 8, 3, 3, generator=generator), torch.randn(16, 24, 3, 3, generator=generator) * 0.1]
+    results = []
+    for mode in ("auto", "reference"):
+        leaves = [t.clone().requires_grad_() for t in (x, *weights)]
+        with use_kernels(mode), paths.record_paths() as choices:
+            hidden = norm_lif(spike_conv2d(leaves[0], leaves[1], padding=1), p, steps=4, norm="bn", pool=True)
+            out = spike_conv2d(hidden, leaves[2], padding=1)
+        out.backward(torch.cos(torch.arange(out.numel()).float()).reshape(out.shape))
+        if mode == "auto":
+            assert any("inside the surrogate's window" in c.reason for c in choices)
+        results.append([out.detach(), *(leaf.grad for leaf in leaves)])
+    for got, wanted in zip(*results, strict=True):
+        close(got, wanted)

@@ -1,7 +1,8 @@
 """Convolution over the non-zeros of its input: native forward and weight gradient, for stride 1, same padding, 1x1 and 3x3.
 
 The list of events (position and value of each non-zero) is built once and is all that is saved for backward: the input itself is
-not kept. Sums are float32 in every precision. The input gradient stays dense.
+not kept. Sums are float32 in every precision. The input gradient is dense, or, behind a narrow surrogate window, computed at the
+neurons inside the window only: ``norm_lif`` multiplies it by the surrogate, which is zero everywhere else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from spikefed.neurons import fused
 
 _POINTERS = ("x", "go", "out", "weight", "bias", "offsets", "index", "value", "mask", "binary")
 _SIZES = ("images", "height", "width", "in_channels", "out_channels", "kernel", "events")
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2}
 _LANES = 16
 
 
@@ -39,7 +40,7 @@ def _prepared() -> ctypes.CDLL | None:
     lib = fused.library()
     if lib is None:
         return None
-    for name in ("count", "list", "forward", "weight_grad"):
+    for name in ("count", "list", "forward", "weight_grad", "input_grad"):
         function = getattr(lib, f"spikefed_events_{name}")
         function.argtypes, function.restype = [ctypes.POINTER(Arguments)], None
     lib.spikefed_events_size.restype = c_int64
@@ -77,6 +78,10 @@ class EventList:
     index: Tensor  # int16 (read as unsigned) [events]: column * C + channel
     value: Tensor  # float32 [events], or empty: every event is 1
 
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What has to be saved; ``EventList(shape, *tensors)`` restores it."""
+        return self.offsets, self.index, self.value
+
     @property
     def density(self) -> float:
         """Part of the map that is not zero."""
@@ -91,7 +96,7 @@ def _arguments(shape: torch.Size, dtype: torch.dtype) -> Arguments:
 
 
 def listed(x: Tensor) -> EventList:
-    """The events of ``x`` (channels-last float32 or bfloat16)."""
+    """The events of ``x`` (channels-last float32 or bfloat16, or uint8 with 0 and 1 only)."""
     lib = library()
     assert lib is not None
     a = _arguments(x.shape, x.dtype)
@@ -124,7 +129,7 @@ def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torc
     assert lib is not None
     co, ci, k, _ = weight.shape
     n, _, h, w = events.shape
-    table = _turned(_filled(weight.detach().contiguous(), _padded(co)).reshape(_padded(co), -1))
+    table = _table(weight)
     out = torch.empty((n, co, h, w), dtype=dtype, memory_format=torch.channels_last)
     a = _with_list(events, dtype, co, k)
     bias = None if bias is None else bias.float().contiguous()
@@ -145,9 +150,28 @@ def weight_gradient(events: EventList, upstream: Tensor, kernel: int) -> Tensor:
     return _turned(table).unflatten(1, (ci, kernel, kernel))[:co]
 
 
+def input_gradient_at(window: EventList, upstream: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of the input (float32) at the elements of ``window``, 0 elsewhere; ``upstream`` [N, Cout, H, W] channels-last."""
+    lib = library()
+    assert lib is not None
+    table, out = _table(weight), torch.empty(window.shape, memory_format=torch.channels_last)
+    a = _with_list(window, upstream.dtype, len(weight), weight.shape[2])
+    a.go, a.weight, a.out = upstream.data_ptr(), table.data_ptr(), out.data_ptr()
+    lib.spikefed_events_input_grad(a)
+    return out
+
+
+def _table(weight: Tensor) -> Tensor:
+    """``weight`` [Cout, Cin, K, K] as the kernels read it: [Cin * K * K, Cout rounded up]."""
+    rows = _padded(len(weight))
+    return _turned(_filled(weight.detach().contiguous(), rows).reshape(rows, -1))
+
+
 def _filled(weight: Tensor, rows: int) -> Tensor:
     """``weight`` with rows of zeros up to ``rows``."""
-    return weight if len(weight) == rows else torch.cat([weight, weight.new_zeros(rows - len(weight), *weight.shape[1:])])
+    return (
+        weight if len(weight) == rows else torch.cat([weight, weight.new_zeros(rows - len(weight), *weight.shape[1:])])
+    )
 
 
 def _turned(matrix: Tensor) -> Tensor:
@@ -159,8 +183,17 @@ def _turned(matrix: Tensor) -> Tensor:
 def input_gradient(upstream: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
     """Gradient of the input (of ``shape``), dense, in the precision of ``upstream``."""
     unread = torch.empty(shape, dtype=upstream.dtype, memory_format=torch.channels_last)  # only its shape matters
-    padding = [weight.shape[2] // 2] * 2
+    return _dense_backward(upstream, unread, weight, [True, False, False])[0]
+
+
+def dense_weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of the weight by torch's dense kernel."""
+    return _dense_backward(upstream, x, weight, [False, True, False])[1].to(weight.dtype)
+
+
+def _dense_backward(upstream: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, ...]:
     cast = weight.to(upstream.dtype).contiguous(memory_format=torch.channels_last)
-    parts = torch.ops.aten.convolution_backward(upstream, unread, cast, None, [1, 1], padding, [1, 1], False, [0, 0], 1,
-                                                [True, False, False])  # fmt: skip
-    return parts[0]
+    padding = [weight.shape[2] // 2] * 2
+    return torch.ops.aten.convolution_backward(
+        upstream, x, cast, None, [1, 1], padding, [1, 1], False, [0, 0], 1, wanted
+    )

@@ -125,10 +125,26 @@ def norm_lif_native(
         "eps": eps,
         "pool": pool,
         "repeat": repeat,
+        "window": _window_pays(x, p),
     }
     out = _NormLIF.apply(x, weight, bias, p, steps, options)
     out._spikefed_nonzero = options["nonzero"]  # type: ignore[union-attr]  # read by paths.density_of
+    out._spikefed_window = options["window"]  # type: ignore[union-attr]  # read by paths.window_of
     return out  # type: ignore[return-value]
+
+
+def _window_pays(x: Tensor, p: LIFParameters) -> bool:
+    """Whether to note where the surrogate is not zero: only windows that leave out the resting potential are narrow enough."""
+    rest = (
+        p.v_threshold if p.kind == "hard" else 1.0
+    )  # distance of potential 0 from the threshold, as the surrogate sees it
+    return (
+        x.dim() == 4
+        and x.dtype == torch.float32
+        and torch.is_grad_enabled()
+        and x.requires_grad
+        and p.surrogate.support < rest
+    )
 
 
 def _arguments(x: Tensor, p: LIFParameters, steps: int, o: dict[str, Any]) -> Arguments:
@@ -174,7 +190,7 @@ def lif_native(x: Tensor, p: LIFParameters) -> Tensor:
     """Spikes of the LIF alone, from potential 0: x ``[T, B, ...]`` of any shape. Call only if :func:`suits`."""
     x = x.contiguous()
     options = {"norm": "none", "scale": 1.0, "batch_statistics": False, "running": (None, None), "momentum": 0.0, "eps": 0.0,
-               "pool": False, "repeat": False}  # fmt: skip
+               "pool": False, "repeat": False, "window": False}  # fmt: skip
     flat = x.reshape(x.shape[0], -1)
     return _NormLIF.apply(flat, None, None, p, x.shape[0], options).reshape(x.shape)  # type: ignore[union-attr]
 
@@ -202,8 +218,10 @@ class _NormLIF(torch.autograd.Function):
         a.running_mean, a.running_var = map(_pointer, o["running"])
         a.mean, a.rstd = statistics.data_ptr(), statistics[1].data_ptr()
         a.nonzero = ctypes.addressof(nonzero)
+        window = torch.empty(shape, dtype=torch.uint8, memory_format=form) if o["window"] else None
+        a.window = _pointer(window)
         lib.spikefed_norm_lif_forward(a)
-        o["nonzero"] = nonzero.value
+        o["nonzero"], o["window"] = nonzero.value, window
         ctx.save_for_backward(x, weight, bias, statistics)
         ctx.p, ctx.steps, ctx.options, ctx.form = p, steps, o, form
         return out

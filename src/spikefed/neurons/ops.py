@@ -6,6 +6,8 @@ dense kernel, because they keep weights and sums in float32.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -33,14 +35,26 @@ def spike_conv2d(
         return F.conv2d(x, weight, bias, stride=stride, padding=padding)
     dtype = _compute_dtype(x)
     path, reason = paths.convolution(x, weight, stride, padding, dtype)
+    learning = torch.is_grad_enabled() and weight.requires_grad
+    plan = _Plan(path == "events", path != "dense" and learning, None)
+    if learning and x.requires_grad and dtype == torch.float32 and paths.could_list(x, weight, stride, padding):
+        plan = plan._replace(window=_narrow(paths.window_of(x)))
+        if plan.window is not None:
+            reason += f"; input gradient for the {plan.window.density:.3f} of neurons inside the surrogate's window"
     paths.note("spike_conv2d", path, reason, x, paths.density_of(x) or float("nan"))
     if x.shape[1] > 1:
         x = x.contiguous(memory_format=torch.channels_last)
-    if path == "dense" or (
-        path == "events for the weight gradient" and not (torch.is_grad_enabled() and weight.requires_grad)
-    ):
+    if not plan.forward and not plan.weight and plan.window is None:
         return F.conv2d(x, weight, bias, stride=stride, padding=padding)
-    return _EventConv.apply(x, weight, bias, dtype, path == "events")  # type: ignore[return-value]
+    return _EventConv.apply(x, weight, bias, dtype, plan)  # type: ignore[return-value]
+
+
+def _narrow(window: Tensor | None) -> events.EventList | None:
+    """The window's list if it is narrow enough to pay."""
+    if window is None:
+        return None
+    listed = events.listed(window)
+    return listed if listed.density < paths.WINDOW_LIMIT else None
 
 
 def spike_linear(
@@ -65,42 +79,56 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
+class _Plan(NamedTuple):
+    """Which parts of a convolution use lists: forward, weight gradient; ``window``: where the input gradient is needed."""
+
+    forward: bool
+    weight: bool
+    window: events.EventList | None
+
+
 class _EventConv(torch.autograd.Function):
-    """Convolution whose saved input is its event list. ``sparse_forward`` False: only the weight gradient uses the list."""
+    """Convolution that may use event lists in each of its three products. Listed for the weight, the input is not saved."""
 
     @staticmethod
-    def forward(
-        ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, sparse_forward: bool
-    ) -> Tensor:
-        listed = events.listed(x)
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, plan: _Plan) -> Tensor:
+        listed = events.listed(x) if plan.forward or plan.weight else None
         with torch.autocast("cpu", enabled=False):
-            if sparse_forward:
+            if plan.forward and listed is not None:
                 out = events.convolve(listed, weight, bias, dtype)
             else:
                 cast = weight.to(dtype).contiguous(memory_format=torch.channels_last)
                 out = F.conv2d(
                     x.to(dtype), cast, None if bias is None else bias.to(dtype), padding=weight.shape[2] // 2
                 )
-        ctx.save_for_backward(listed.offsets, listed.index, listed.value, weight)
-        ctx.shape, ctx.dtype, ctx.x_dtype, ctx.bias_dtype = (
-            x.shape,
-            dtype,
-            x.dtype,
-            None if bias is None else bias.dtype,
+        ctx.save_for_backward(
+            weight, *([x] if listed is None else listed.tensors()), *(plan.window.tensors() if plan.window else ())
         )
+        ctx.shape, ctx.dtype, ctx.x_dtype, ctx.plan = x.shape, dtype, x.dtype, plan._replace(window=None)
+        ctx.listed, ctx.windowed = listed is not None, plan.window is not None
+        ctx.bias_dtype = None if bias is None else bias.dtype
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        *parts, weight = ctx.saved_tensors
+        weight, *rest = ctx.saved_tensors
         upstream = grads[0].to(ctx.dtype).contiguous(memory_format=torch.channels_last)
         grad_x = grad_weight = grad_bias = None
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0]:
-                grad_x = events.input_gradient(upstream, weight, ctx.shape).to(ctx.x_dtype)
+                if ctx.windowed:
+                    grad_x = events.input_gradient_at(events.EventList(ctx.shape, *rest[-3:]), upstream, weight)
+                else:
+                    grad_x = events.input_gradient(upstream, weight, ctx.shape)
+                grad_x = grad_x.to(ctx.x_dtype)
             if ctx.needs_input_grad[1]:
-                grad_weight = events.weight_gradient(events.EventList(ctx.shape, *parts), upstream, weight.shape[2])
+                if ctx.listed:
+                    grad_weight = events.weight_gradient(
+                        events.EventList(ctx.shape, *rest[:3]), upstream, weight.shape[2]
+                    )
+                else:
+                    grad_weight = events.dense_weight_gradient(upstream, rest[0].to(ctx.dtype), weight)
             if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
                 grad_bias = upstream.sum((0, 2, 3), dtype=torch.float32).to(ctx.bias_dtype)
         return grad_x, grad_weight, grad_bias, None, None

@@ -22,6 +22,9 @@ Path = Literal["dense", "events", "events for the weight gradient"]
 FLOAT32_LIMIT = 0.30
 BF16_LIMIT = 0.10  # AVX-512 with bf16 instructions
 AMX_WEIGHT_LIMIT = 0.10  # matrix tiles: only the weight gradient of deep, small maps
+WINDOW_LIMIT = (
+    0.30  # part of neurons inside the surrogate's window below which their input gradient is computed one by one
+)
 LEAST_WORK = 64 * 1024 * 1024  # multiply-adds of the dense convolution below which lists are not worth their calls
 
 
@@ -67,23 +70,36 @@ def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: tor
         return "dense", "input density not known (no spikes of norm_lif)"
     if not events.suits(x, weight, stride, padding):
         return "dense", "event lists need stride 1, same padding, a 1x1 or 3x3 kernel and float32 weights"
-    co, ci, k, _ = weight.shape
-    pixels = x.shape[2] * x.shape[3]
-    if x.shape[0] * pixels * co * ci * k * k < LEAST_WORK:
+    if _work(x, weight) < LEAST_WORK:
         return "dense", "too small for event lists to pay"
     if dtype == torch.float32:
         return _by(density, FLOAT32_LIMIT, "float32", "events")
     if not fused.has_amx():
         return _by(density, BF16_LIMIT, "bf16", "events")
-    if pixels > 64 or ci < 128:
+    if x.shape[2] * x.shape[3] > 64 or x.shape[1] < 128:
         return "dense", "bf16 matrix tiles are faster here"
     return _by(density, AMX_WEIGHT_LIMIT, "bf16 matrix tiles", "events for the weight gradient")
+
+
+def could_list(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
+    """Whether event kernels can take this convolution and it is large enough for them to pay."""
+    return events.suits(x, weight, stride, padding) and _work(x, weight) >= LEAST_WORK
+
+
+def _work(x: Tensor, weight: Tensor) -> int:
+    """Multiply-adds of the dense convolution (same padding)."""
+    return x.shape[0] * x.shape[2] * x.shape[3] * weight.numel()
 
 
 def _by(density: float, limit: float, name: str, path: Path) -> tuple[Path, str]:
     if density < limit:
         return path, f"density {density:.3f} is below {limit:g} ({name})"
     return "dense", f"density {density:.3f} is not below {limit:g} ({name})"
+
+
+def window_of(x: Tensor) -> Tensor | None:
+    """Bytes shaped as ``x``: 1 where a gradient of ``x`` can matter; ``None`` if that is (nearly) everywhere or not known."""
+    return getattr(x, "_spikefed_window", None)
 
 
 def density_of(x: Tensor) -> float | None:

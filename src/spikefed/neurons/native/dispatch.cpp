@@ -72,4 +72,5 @@ SPIKEFED_API void spikefed_events_count(const spikefed::Events *a) { spikefed::e
 SPIKEFED_API void spikefed_events_list(const spikefed::Events *a) { spikefed::events().list(*a); }
 SPIKEFED_API void spikefed_events_forward(const spikefed::Events *a) { spikefed::events().forward(*a); }
 SPIKEFED_API void spikefed_events_weight_grad(const spikefed::Events *a) { spikefed::events().weight_grad(*a); }
+SPIKEFED_API void spikefed_events_input_grad(const spikefed::Events *a) { spikefed::events().input_grad(*a); }
 SPIKEFED_API int64_t spikefed_events_size() { return sizeof(spikefed::Events); }

@@ -9,7 +9,7 @@ namespace spikefed {
 
 struct Events {
     const void *x;      // [N, H, W, Ci]
-    const void *go;     // [N, H, W, Co] gradient of the output (weight gradient only)
+    const void *go;     // [N, H, W, Co] gradient of the output (backward)
     void *out;          // [N, H, W, Co] forward result
     float *weight;      // [Ci, K, K, Cp] forward in / weight gradient out, Cp = Co rounded up to kEventLanes
     const float *bias;  // [Co] or null
@@ -19,7 +19,7 @@ struct Events {
     uint16_t *mask;     // [N*H*W, (Ci + 15) / 16] scratch between count and list: one bit per element, 1 = not zero
     int32_t *binary;    // count out: 1 if every non-zero is 1
     int64_t images, height, width, in_channels, out_channels, kernel, events;
-    int32_t dtype;      // of x, go, out: 0 float32, 1 bfloat16
+    int32_t dtype;      // of x, go, out: 0 float32, 1 bfloat16; 2: x is bytes of 0 and 1 (a window, to be listed)
     int32_t threads;
 };
 
@@ -28,6 +28,7 @@ struct EventKernels {
     void (*list)(const Events &);         // fills index, value (after count)
     void (*forward)(const Events &);      // out = conv(x, weight) + bias, padding (K - 1) / 2
     void (*weight_grad)(const Events &);  // weight = gradient
+    void (*input_grad)(const Events &);   // out (float32 [N, H, W, Ci]) = gradient at the listed elements, 0 elsewhere
 };
 
 constexpr int64_t kEventLanes = 16;

@@ -168,8 +168,18 @@ template <class E> static void list_typed(const Events &a) {
     });
 }
 
-static void events_count(const Events &a) { a.dtype == 0 ? count_typed<F32>(a) : count_typed<BF16>(a); }
-static void events_list(const Events &a) { a.dtype == 0 ? list_typed<F32>(a) : list_typed<BF16>(a); }
+static void events_count(const Events &a) {
+    if (a.dtype == 2)
+        count_typed<uint8_t>(a);
+    else
+        a.dtype == 0 ? count_typed<F32>(a) : count_typed<BF16>(a);
+}
+static void events_list(const Events &a) {
+    if (a.dtype == 2)
+        list_typed<uint8_t>(a);
+    else
+        a.dtype == 0 ? list_typed<F32>(a) : list_typed<BF16>(a);
+}
 
 // ---- weight gradient ----------------------------------------------------------------------------------------------------------
 
@@ -223,69 +233,94 @@ template <class E> static void pad_block(const Events &a, const Band &band, int6
         }
 }
 
+// How the batch is cut into bands.
+struct Bands {
+    int64_t rows, cuts, group, count;
+    explicit Bands(const Events &a) {
+        rows = smaller(a.height, larger(1, kBandPixels / a.width));
+        cuts = (a.height + rows - 1) / rows; // of an image
+        group = cuts > 1 ? 1 : larger(1, kBandPixels / (a.height * a.width));
+        count = (a.images + group - 1) / group * cuts;
+    }
+    Band at(const Events &a, int64_t k) const {
+        const int64_t image = k / cuts * group, row = k % cuts * rows;
+        return Band{image, smaller(group, a.images - image), row, smaller(rows, a.height - row)};
+    }
+};
+
+// A band's events grouped by input channel: events of channel c are [start[c], start[c + 1]).
+struct Grouped {
+    int32_t *start, *next, *position, *target; // position: float offset into the padded buffer; target: element of the map
+    float *value;
+    int64_t room;
+    explicit Grouped(int64_t Ci)
+        : start(scratch<int32_t>(Ci + 1)), next(scratch<int32_t>(Ci + 1)), position(nullptr), target(nullptr), value(nullptr), room(0) {}
+    ~Grouped() { release(start), release(next), release(position), release(target), release(value); }
+};
+
+// Stable, so that the order of sums is fixed. Tap (kh, kw) of an event meets output pixel (h - kh + pad, w - kw + pad); the buffer
+// begins pad before the band. Returns the number of events.
+static int64_t regroup(const Events &a, const Band &band, int64_t pad, int64_t block, Grouped &g) {
+    const int64_t H = a.height, W = a.width, Ci = a.in_channels, pitch = (W + 2 * pad) * block, padded = (band.rows + 2 * pad) * pitch;
+    memset(g.start, 0, sizeof(int32_t) * static_cast<size_t>(Ci + 1));
+    int64_t total = 0;
+    for (int64_t i = 0; i < band.images; ++i)
+        for (int64_t h = 0; h < band.rows; ++h) {
+            const int32_t *at = a.offsets + ((band.image + i) * H + band.row + h) * W;
+            total += at[W] - at[0];
+            for (int64_t w = 0; w < W; ++w)
+                for (int32_t e = at[w]; e < at[w + 1]; ++e) ++g.start[a.index[e] - w * Ci + 1];
+        }
+    if (total > g.room) {
+        release(g.position), release(g.target), release(g.value);
+        g.room = total + total / 4;
+        g.position = scratch<int32_t>(g.room), g.target = scratch<int32_t>(g.room), g.value = scratch<float>(g.room);
+    }
+    for (int64_t c = 0; c < Ci; ++c) g.start[c + 1] += g.start[c];
+    memcpy(g.next, g.start, sizeof(int32_t) * static_cast<size_t>(Ci));
+    for (int64_t i = 0; i < band.images; ++i)
+        for (int64_t h = 0; h < band.rows; ++h) {
+            const int64_t row = (band.image + i) * H + band.row + h;
+            const int32_t *at = a.offsets + row * W;
+            for (int64_t w = 0; w < W; ++w) {
+                const int32_t where = static_cast<int32_t>(i * padded + (h + 2 * pad) * pitch + (w + 2 * pad) * block);
+                for (int32_t e = at[w]; e < at[w + 1]; ++e) {
+                    const int32_t to = g.next[a.index[e] - w * Ci]++;
+                    g.position[to] = where;
+                    g.target[to] = static_cast<int32_t>(row * W * Ci + a.index[e]);
+                    if (a.value) g.value[to] = a.value[e];
+                }
+            }
+        }
+    return total;
+}
+
 template <int K, int NV> static void weight_grad_sized(const Events &a) {
-    const int64_t H = a.height, W = a.width, Ci = a.in_channels, Co = a.out_channels, pad = K / 2, block = NV * kVec;
-    const int64_t Cp = (Co + kEventLanes - 1) / kEventLanes * kEventLanes;
-    const int64_t band_rows = smaller(H, larger(1, kBandPixels / W)), cuts = (H + band_rows - 1) / band_rows; // bands of an image
-    const int64_t group = cuts > 1 ? 1 : larger(1, kBandPixels / (H * W)), groups = (a.images + group - 1) / group;
-    const int64_t bands = groups * cuts, parts = smaller(bands, kParts), table = K * K * Ci * Cp;
-    const int64_t pitch = (W + 2 * pad) * block;
+    const int64_t W = a.width, Ci = a.in_channels, pad = K / 2, block = NV * kVec, pitch = (W + 2 * pad) * block;
+    const int64_t Cp = (a.out_channels + kEventLanes - 1) / kEventLanes * kEventLanes, table = K * K * Ci * Cp;
+    const Bands bands(a);
+    const int64_t parts = smaller(bands.count, kParts);
     float *sums = parts > 1 ? scratch<float>(parts * table) : a.weight;
     if (parts == 1) memset(sums, 0, sizeof(float) * static_cast<size_t>(table));
     parallel(parts, a.threads, [&](int64_t begin, int64_t end) {
-        float *go = scratch<float>(group * (band_rows + 2 * pad) * pitch);
-        int32_t *start = scratch<int32_t>(Ci + 1), *next = scratch<int32_t>(Ci + 1), *position = nullptr;
-        float *value = nullptr;
-        int64_t room = 0;
+        float *go = scratch<float>(bands.group * (bands.rows + 2 * pad) * pitch);
+        Grouped g(Ci);
         for (int64_t part = begin; part < end; ++part)
-            for (int64_t k = bands * part / parts; k < bands * (part + 1) / parts; ++k) {
-                Band band{k / cuts * group, 0, k % cuts * band_rows, 0};
-                band.images = smaller(group, a.images - band.image);
-                band.rows = smaller(band_rows, H - band.row);
-                const int64_t padded = (band.rows + 2 * pad) * pitch;
-                // regroup the band's events by input channel (stable, so the order of sums is fixed)
-                memset(start, 0, sizeof(int32_t) * static_cast<size_t>(Ci + 1));
-                int64_t total = 0;
-                for (int64_t i = 0; i < band.images; ++i)
-                    for (int64_t h = 0; h < band.rows; ++h) {
-                        const int32_t *at = a.offsets + ((band.image + i) * H + band.row + h) * W;
-                        total += at[W] - at[0];
-                        for (int64_t w = 0; w < W; ++w)
-                            for (int32_t e = at[w]; e < at[w + 1]; ++e) ++start[a.index[e] - w * Ci + 1];
-                    }
-                if (total == 0) continue;
-                if (total > room) {
-                    release(position), release(value);
-                    room = total + total / 4;
-                    position = scratch<int32_t>(room), value = scratch<float>(room);
-                }
-                for (int64_t c = 0; c < Ci; ++c) start[c + 1] += start[c];
-                memcpy(next, start, sizeof(int32_t) * static_cast<size_t>(Ci));
-                for (int64_t i = 0; i < band.images; ++i)
-                    for (int64_t h = 0; h < band.rows; ++h) {
-                        const int32_t *at = a.offsets + ((band.image + i) * H + band.row + h) * W;
-                        for (int64_t w = 0; w < W; ++w) {
-                            // tap (kh, kw) meets output pixel (h - kh + pad, w - kw + pad); the buffer begins pad before the band
-                            const int32_t where = static_cast<int32_t>(i * padded + (h + 2 * pad) * pitch + (w + 2 * pad) * block);
-                            for (int32_t e = at[w]; e < at[w + 1]; ++e) {
-                                const int32_t to = next[a.index[e] - w * Ci]++;
-                                position[to] = where;
-                                if (a.value) value[to] = a.value[e];
-                            }
-                        }
-                    }
+            for (int64_t k = bands.count * part / parts; k < bands.count * (part + 1) / parts; ++k) {
+                const Band band = bands.at(a, k);
+                if (regroup(a, band, pad, block, g) == 0) continue;
                 for (int64_t c0 = 0; c0 < Cp; c0 += block) {
                     a.dtype == 0 ? pad_block<F32>(a, band, c0, block, pad, go) : pad_block<BF16>(a, band, c0, block, pad, go);
                     for (int64_t c = 0; c < Ci; ++c) {
-                        const int64_t n = start[c + 1] - start[c];
+                        const int64_t first = g.start[c], n = g.start[c + 1] - first;
                         float *dw = sums + part * table + c * K * K * Cp + c0;
                         if (n == 0) continue;
-                        a.value ? weight_row<K, NV, false>(position + start[c], value + start[c], n, go, pitch, dw, Cp)
-                                : weight_row<K, NV, true>(position + start[c], nullptr, n, go, pitch, dw, Cp);
+                        a.value ? weight_row<K, NV, false>(g.position + first, g.value + first, n, go, pitch, dw, Cp)
+                                : weight_row<K, NV, true>(g.position + first, nullptr, n, go, pitch, dw, Cp);
                     }
                 }
             }
-        release(go), release(start), release(next), release(position), release(value);
+        release(go);
     });
     if (parts > 1) {
         parallel(table / kEventLanes, a.threads, [&](int64_t begin, int64_t end) {
@@ -297,6 +332,51 @@ template <int K, int NV> static void weight_grad_sized(const Events &a) {
         });
         release(sums);
     }
+}
+
+// ---- input gradient, only where the list says it is needed --------------------------------------------------------------------
+
+// Adds to dx[target] the product of one input channel's weights (all taps, NV vectors, in registers) with the gradient around it.
+template <int K, int NV>
+static void input_row(const int32_t *position, const int32_t *target, int64_t n, const float *go, int64_t pitch, const float *weight,
+                      int64_t tap_stride, float *dx) {
+    Vec w[K * K * NV];
+    for (int i = 0; i < K * K; ++i)
+        for (int v = 0; v < NV; ++v) w[i * NV + v] = load_vec(weight + i * tap_stride + v * kVec);
+    for (int64_t e = 0; e < n; ++e) {
+        const float *g = go + position[e];
+        Vec even = broadcast(0.0f), odd = even;
+        for (int kh = 0; kh < K; ++kh)
+            for (int kw = 0; kw < K; ++kw)
+                for (int v = 0; v < NV; ++v) {
+                    const int i = (kh * K + kw) * NV + v;
+                    Vec &sum = i % 2 ? odd : even;
+                    sum = SPIKEFED_FMA(w[i], load_vec(g - kh * pitch - kw * NV * kVec + v * kVec), sum);
+                }
+        dx[target[e]] += sum_lanes(SPIKEFED_ADD(even, odd));
+    }
+}
+
+template <int K, int NV> static void input_grad_sized(const Events &a) {
+    const int64_t W = a.width, Ci = a.in_channels, pad = K / 2, block = NV * kVec, pitch = (W + 2 * pad) * block;
+    const int64_t Cp = (a.out_channels + kEventLanes - 1) / kEventLanes * kEventLanes;
+    const Bands bands(a);
+    memset(a.out, 0, sizeof(float) * static_cast<size_t>(a.images * a.height * W * Ci));
+    parallel(bands.count, a.threads, [&](int64_t begin, int64_t end) {
+        float *go = scratch<float>(bands.group * (bands.rows + 2 * pad) * pitch);
+        Grouped g(Ci);
+        for (int64_t k = begin; k < end; ++k) {
+            const Band band = bands.at(a, k);
+            if (regroup(a, band, pad, block, g) == 0) continue;
+            for (int64_t c0 = 0; c0 < Cp; c0 += block) {
+                a.dtype == 0 ? pad_block<F32>(a, band, c0, block, pad, go) : pad_block<BF16>(a, band, c0, block, pad, go);
+                for (int64_t c = 0; c < Ci; ++c)
+                    input_row<K, NV>(g.position + g.start[c], g.target + g.start[c], g.start[c + 1] - g.start[c], go, pitch,
+                                     a.weight + c * K * K * Cp + c0, Cp, static_cast<float *>(a.out));
+            }
+        }
+        release(go);
+    });
 }
 
 // Cp is a multiple of 16 floats; a block must divide it.
@@ -312,5 +392,20 @@ static void events_weight_grad(const Events &a) {
             weight_grad_sized<1, 4>(a);
         else
             weight_grad_sized<1, 1>(a);
+    }
+}
+
+static void events_input_grad(const Events &a) {
+    const int64_t Cp = (a.out_channels + kEventLanes - 1) / kEventLanes * kEventLanes;
+    if (a.kernel == 3) {
+        if (Cp % (2 * kVec) == 0 && kVec == 16)
+            input_grad_sized<3, 2>(a);
+        else
+            input_grad_sized<3, 1>(a);
+    } else {
+        if (Cp % (4 * kVec) == 0)
+            input_grad_sized<1, 4>(a);
+        else
+            input_grad_sized<1, 1>(a);
     }
 }

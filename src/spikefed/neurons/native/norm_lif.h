@@ -21,7 +21,7 @@ struct NormLif {
     float *rstd;              // [G, C] forward out, backward in: 1 / sqrt(var + eps)
     float *grad_weight;       // [G, C] backward out, null = not wanted
     float *grad_bias;         // [G, C] backward out, null = not wanted
-    uint8_t *window;          // forward out or null: per element of `out`, 1 where a gradient of `out` can matter
+    uint8_t *window;          // forward out or null: per element of `out`, 1 where the surrogate of a neuron under it is not zero
     int64_t *nonzero;         // forward out: number of non-zero elements of `out`
     int64_t steps, rows, channels, height, width; // height, width: only read when pooling
     int32_t dtype, norm;      // norm: 0 none, 1 shared statistics, 2 per-step statistics

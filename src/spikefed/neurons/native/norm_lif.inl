@@ -16,6 +16,7 @@ static inline float load(uint16_t v) {
     memcpy(&f, &bits, 4);
     return f;
 }
+static inline float load(uint8_t v) { return static_cast<float>(v); } // bytes of 0 and 1
 static inline void store(float *p, float v) { *p = v; }
 static inline void store(uint16_t *p, float v) { // round to nearest even
     uint32_t bits;
@@ -208,6 +209,24 @@ template <class E> static int64_t emit(const float *__restrict u, float fire, E 
     return fired;
 }
 
+// 1 where the surrogate of a neuron is not zero, from its potential. `out` as the spikes.
+static void emit_window(const NormLif &a, const float *__restrict u, uint8_t *__restrict out, int64_t n) {
+    const float scale = a.soft ? 1.0f / a.theta : 1.0f, shift = a.soft ? 1.0f : a.theta, half = a.surrogate_a;
+    for (int64_t i = 0; i < n; ++i) out[i] = fabsf(u[i] * scale - shift) < half;
+}
+
+static void emit_window_pooled(const NormLif &a, const float *u, uint8_t *out) {
+    const float scale = a.soft ? 1.0f / a.theta : 1.0f, shift = a.soft ? 1.0f : a.theta, half = a.surrogate_a;
+    const int64_t W = a.width, C = a.channels;
+    for (int64_t w = 0; w + 1 < W; w += 2) {
+        const float *__restrict p = u + w * C, *__restrict q = u + (W + w) * C;
+        uint8_t *__restrict to = out + w / 2 * C;
+        for (int64_t j = 0; j < C; ++j)
+            to[j] = (fabsf(p[j] * scale - shift) < half) | (fabsf(p[C + j] * scale - shift) < half) |
+                    (fabsf(q[j] * scale - shift) < half) | (fabsf(q[C + j] * scale - shift) < half);
+    }
+}
+
 // Averages 2x2 windows of a pair of image rows; u is [2][W][C], out [W/2][C].
 template <class E> static int64_t emit_pooled(const float *u, float fire, E *out, int64_t W, int64_t C) {
     int64_t some = 0;
@@ -243,6 +262,10 @@ template <class E, bool NORM, bool SOFT> static void forward_tiles(const NormLif
                     const E *x = static_cast<const E *>(a.x) + (a.repeat ? 0 : t * step) + tile.row * C;
                     E *out = static_cast<E *>(a.out) + t * out_step + tile.out_row * C;
                     advance<E, NORM, SOFT>(a, p, a.norm == 2 ? t : 0, x, v, u, n);
+                    if (a.window) {
+                        uint8_t *window = a.window + t * out_step + tile.out_row * C;
+                        a.pool ? emit_window_pooled(a, u, window) : emit_window(a, u, window, n);
+                    }
                     fired[k] += a.pool ? emit_pooled(u, a.fire, out, a.width, C) : emit(u, a.fire, out, n);
                 }
             }

@@ -16,6 +16,12 @@ static inline uint32_t ones16(const float *p) { return _mm512_cmp_ps_mask(_mm512
 static inline uint32_t ones16(const uint16_t *p) {
     return _mm256_cmpeq_epi16_mask(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)), _mm256_set1_epi16(0x3f80));
 }
+static inline uint32_t nonzero16(const uint8_t *p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i *>(p));
+    return _mm_test_epi8_mask(bytes, bytes);
+}
+static inline uint32_t ones16(const uint8_t *p) { return nonzero16(p); }
+static inline float sum_lanes(Vec v) { return _mm512_reduce_add_ps(v); }
 #elif defined(SPIKEFED_AVX2)
 using Vec = __m256;
 static constexpr int kVec = 8;
@@ -42,6 +48,16 @@ static inline uint32_t ones16(const uint16_t *p) {
     uint32_t bits = 0;
     for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(p[i] == 0x3f80) << i;
     return bits;
+}
+static inline uint32_t nonzero16(const uint8_t *p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i *>(p));
+    return 0xffffu & ~static_cast<uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_setzero_si128())));
+}
+static inline uint32_t ones16(const uint8_t *p) { return nonzero16(p); }
+static inline float sum_lanes(Vec v) {
+    const __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
 }
 #else
 struct Vec {
@@ -71,6 +87,7 @@ template <class E> static inline uint32_t ones16(const E *p) {
     for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(load(p[i]) == 1.0f) << i;
     return bits;
 }
+static inline float sum_lanes(const Vec &v) { return (v.lane[0] + v.lane[2]) + (v.lane[1] + v.lane[3]); }
 #endif
 static constexpr int64_t kMaxBlock = kVec == 16 ? 256 : kVec == 8 ? 64 : 32; // output channels held in registers
 static constexpr int64_t kBandPixels = 512; // pixels of a band of the weight gradient

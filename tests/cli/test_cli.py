@@ -75,13 +75,17 @@ def test_list_knows_everything_built_in() -> None:
 
 
 def test_describe() -> None:
-    totals = json.loads(invoke("describe", "vgg9-bntt", "--input", "3x32x32", "--steps", "8", "--json").stdout)["totals"]
+    totals = json.loads(invoke("describe", "vgg9-bntt", "--input", "3x32x32", "--steps", "8", "--json").stdout)[
+        "totals"
+    ]
     assert (totals["weights"], totals["state_bytes"]) == (5_938_880, 23_964_928)
     assert "194,717,696" in invoke("describe", "vgg9-bntt", "--input", "3x32x32").stdout
 
 
 def test_data_check_says_what_is_missing(tmp_path: Path) -> None:
-    rows = {row["name"]: row for row in json.loads(invoke("data", "check", "--data-dir", str(tmp_path), "--json").stdout)}
+    rows = {
+        row["name"]: row for row in json.loads(invoke("data", "check", "--data-dir", str(tmp_path), "--json").stdout)
+    }
     assert rows["digits"]["status"] == "ok" and rows["mnist"]["status"] == "missing" and rows["mnist"]["message"]
 
 
@@ -94,7 +98,9 @@ def test_bad_input_is_a_spikefed_error(arguments: tuple[str, ...]) -> None:
 
 def test_process_exit_codes_and_streams(file: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "spikefed", *arguments], capture_output=True, text=True, cwd=tmp_path)
+        return subprocess.run(
+            [sys.executable, "-m", "spikefed", *arguments], capture_output=True, text=True, cwd=tmp_path
+        )
 
     bad = run("run", str(file), "--set", "data.clinets=3")
     assert bad.returncode == 2 and bad.stdout == ""

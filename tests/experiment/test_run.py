@@ -30,7 +30,9 @@ def fingerprint(path: Path) -> tuple[list[dict[str, Any]], str, bytes]:
     return lines, folder.ledger.read_text(), folder.model.read_bytes()
 
 
-def test_same_seed_same_run_other_seed_another(tiny: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("coding", ["direct", "bernoulli", "poisson"])
+def test_same_seed_same_run_other_seed_another(tiny: dict[str, Any], tmp_path: Path, coding: str) -> None:
+    tiny["network"]["coding"] = coding
     one = fingerprint(spikefed.run(tiny, out=tmp_path / "one"))
     two = fingerprint(spikefed.run(tiny, out=tmp_path / "two"))
     other = fingerprint(spikefed.run(tiny | {"seed": 1}, out=tmp_path / "other"))
@@ -96,7 +98,9 @@ def _crash_at(tiny: dict[str, Any], out: str, call: int) -> None:
 
 
 @pytest.mark.parametrize("method", ["fsd", "fedavg"])
-def test_killed_at_every_write_and_resumed_equals_uninterrupted(tiny: dict[str, Any], tmp_path: Path, method: str) -> None:
+def test_killed_at_every_write_and_resumed_equals_uninterrupted(
+    tiny: dict[str, Any], tmp_path: Path, method: str
+) -> None:
     tiny["method"] = {**tiny["method"], "name": method} if method == "fsd" else {"name": method}
     tiny["run"]["record_streams"] = True
     whole = fingerprint(spikefed.run(tiny, out=tmp_path / "whole"))
@@ -119,7 +123,7 @@ def test_killed_at_every_write_and_resumed_equals_uninterrupted(tiny: dict[str, 
 @pytest.mark.slow
 def test_sigkill_at_random_times(tiny: dict[str, Any], tmp_path: Path) -> None:
     """The command itself, killed from outside again and again until it gets through."""
-    tiny["rounds"] = 12
+    tiny["rounds"] = 6
     file = tmp_path / "tiny.toml"
     file.write_text(toml.dump(tiny))
     whole = fingerprint(spikefed.run(file, out=tmp_path / "whole"))
@@ -179,7 +183,9 @@ def test_checkpoint_of_another_version(tiny: dict[str, Any], tmp_path: Path, mon
         spikefed.run(tiny, out=path, resume=True)
 
 
-def test_full_disk_in_the_middle_then_resume(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_in_the_middle_then_resume(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = fingerprint(spikefed.run(tiny, out=tmp_path / "whole"))
     real, count = os.fsync, 0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from federated.tiny import World
 
+from federated.tiny import World
 from spikefed.federated.messages import from_wire, to_wire
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters, weighted_mean
 from spikefed.wire import WeightsUplink

@@ -7,11 +7,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from federated.tiny import CLASSES, PUBLIC, STEPS, TinyNet, World
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from federated.tiny import CLASSES, PUBLIC, STEPS, TinyNet, World
 from spikefed.federated.methods.fsd import Fsd, FsdHyperparameters, merge_spikes, merge_weights, round_spikes
 from spikefed.wire import SpikeDownlink, SpikeUplink
 

@@ -1,4 +1,4 @@
-"""A toy world for method tests: a threshold network with one weight a class, two or three clients, numbers small enough to check."""
+"""A toy world for method tests: a threshold network, two or three clients, numbers small enough to check."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Threshold(torch.autograd.Function):
 
 
 class TinyNet(nn.Module):
-    """Linear, batch norm, spikes at rising thresholds; a float weight, statistics and an integer counter, like real nets."""
+    """Linear, batch norm, spikes at rising thresholds; weights, statistics and an integer counter, like real nets."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -57,7 +57,8 @@ class World:
     def _common(self, round: int, stream: int) -> dict:
         return dict(
             round=round, networks=self.networks, public=self.public, public_set_id=bytes(32), hyper=self.hyper,
-            preprocess=Preprocess("signed"), generator=torch.Generator().manual_seed(1000 * stream + round), seed=50 + stream,
+            preprocess=Preprocess("signed"), seed=50 + stream,
+            generator=torch.Generator().manual_seed(1000 * stream + round),
         )  # fmt: skip
 
     def server(self, round: int = 1) -> Context:

@@ -16,6 +16,8 @@ from spikefed.errors import ConfigError
 
 data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+codec_app = typer.Typer(help="Wire codecs.", no_args_is_help=True)
+app.add_typer(codec_app, name="codec")
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data files.")]
 
 
@@ -110,3 +112,28 @@ def fetch(
     from spikefed import data
 
     print(data.fetch(name, data_dir))
+
+
+@codec_app.command()
+def bench(
+    run: Annotated[Path, typer.Argument(help="Run folder made with --set run.record_streams=true.")],
+    data_dir: DataDir = None,
+    json_: Json = False,
+) -> None:
+    """Send a recorded run's spikes through every codec: bytes by round and direction, code length, speed."""
+    from spikefed import experiment
+    from spikefed.wire.bench import codec_bench, table
+
+    found = codec_bench(run, experiment.alike_rows(run, data_dir))
+    if json_:
+        print(json.dumps(found, indent=1))
+        return
+    shown = Table("codec", "up B", "down B", "to Alg. 2", "B/row", "enc M/s", "dec M/s", box=None, pad_edge=False)
+    for row in table(found):
+        shown.add_row(*row)
+    Console().print(shown)
+    ideal = found["ideal"]
+    print(
+        f"context: {ideal['coded_bits'] / 8:,.0f} bytes coded, {ideal['upstream_bits'] / 8:,.0f} by its own model "
+        f"(sum of -log2 p), {ideal['excess']:.2%} above"
+    )

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from spikefed import data, networks
-from spikefed.errors import ConfigError
-from spikefed.experiment.config import Experiment
+from spikefed.errors import ConfigError, DataError
+from spikefed.experiment.config import Experiment, load
 from spikefed.federated import (
     ClientContext,
     ClientWorker,
@@ -30,6 +31,7 @@ from spikefed.neurons import LIFParameters, surrogate
 from spikefed.training import Evaluation, Preprocess, evaluate
 from spikefed.transports import LocalTransport
 from spikefed.wire import ClientLink, Ledger, ServerLink, codecs, tensor_specs
+from spikefed.wire.neighbours import nearest_rows
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Federation:
         preprocess: pixels to network input.
         networks: the network factory.
         expectations: shapes of messages.
+        near: rows of the public set with alike images, which every participant derives for itself (codec `context`).
     """
 
     config: Experiment
@@ -53,6 +56,7 @@ class Federation:
     preprocess: Preprocess
     networks: NetworkFactory
     expectations: Expectations
+    near: np.ndarray | None = None
 
     def labelled(self, index: torch.Tensor) -> Labelled:
         """Rows of the training set."""
@@ -100,7 +104,7 @@ class Federation:
             client,
             method(self.config.method["name"]),
             self.client_context,
-            ClientLink(client=client, up=up, down=down),
+            ClientLink(client=client, up=up, down=down, near=self.near),
             self.expectations,
         )
 
@@ -111,7 +115,7 @@ class Federation:
         return Server(
             method(self.config.method["name"]),
             self.context,
-            ServerLink(up=up, down=down, ledger=ledger),
+            ServerLink(up=up, down=down, ledger=ledger, near=self.near),
             self.expectations,
             transport,
             Participation(
@@ -224,4 +228,21 @@ def build(config: Experiment) -> Federation:
         tensor_specs({name: tensor.numpy() for name, tensor in factory.initial().items()}),
         data.public_set_id(split.public_images),
     )
-    return Federation(config, train, test, split, preprocess_for(config, train), factory, expectations)
+    spikes = method(config.method["name"]).uplink_kind == "spikes"
+    near = (
+        nearest_rows(split.public_images.numpy()) if spikes and "context" in config.wire.model_dump().values() else None
+    )
+    return Federation(config, train, test, split, preprocess_for(config, train), factory, expectations, near)
+
+
+def alike_rows(run: Path | str, data_dir: Path | None = None) -> np.ndarray | None:
+    """`nearest_rows` of a run's public images, or None where its data set is not at hand.
+
+    Raises:
+        ConfigError: no run folder.
+    """
+    config = load(Path(run) / "config.toml", [] if data_dir is None else [f"data.dir='{data_dir}'"])
+    try:
+        return nearest_rows(build(config).split.public_images.numpy())
+    except DataError:
+        return None

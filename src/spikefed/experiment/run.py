@@ -23,6 +23,7 @@ from spikefed.experiment.progress import Progress, Quiet
 from spikefed.experiment.provenance import now, provenance
 from spikefed.experiment.records import metrics_line, result
 from spikefed.federated import Server, checkpoint
+from spikefed.federated.randomness import EVALUATE, generator
 from spikefed.files import write_atomic
 from spikefed.transports import LocalTransport
 from spikefed.wire import Ledger
@@ -71,13 +72,14 @@ def run(
 
 
 def _run(config: Experiment, folder: RunFolder, resume: bool, progress: Progress) -> None:
-    federation = build(config)  # before the folder: a config that cannot run leaves none behind
-    resuming = resume and folder.exists()
-    if not resuming:
-        folder.create(config)
+    # Everything is built before the folder: a config that cannot run leaves none behind.
+    federation = build(config)
     ledger = Ledger()
     transport = federation.local_transport()
     server = federation.server(transport, ledger)
+    resuming = resume and folder.exists()
+    if not resuming:
+        folder.create(config)
     facts = provenance(config)
     if resuming:
         _restore(config, folder, server, transport, progress)
@@ -109,7 +111,8 @@ def _one_round(
     record = server.run_round()
     messages = ledger.records[known:]
     probe = federation.test.images[:256]
-    rates = networks.firing_rates(server.network(), federation.preprocess(probe))
+    draws = generator(federation.config.seed, EVALUATE, record.round, 1)
+    rates = networks.firing_rates(server.network(), federation.preprocess(probe), generator=draws)
     line = metrics_line(record, messages, lines[-1] if lines else None, rates, federation)
     if federation.config.run.record_streams:
         _record_streams(federation, folder, record)

@@ -22,10 +22,10 @@ Path = Literal["dense", "events", "events for the weight gradient"]
 FLOAT32_LIMIT = 0.30
 BF16_LIMIT = 0.10  # AVX-512 with bf16 instructions
 AMX_WEIGHT_LIMIT = 0.10  # matrix tiles: only the weight gradient of deep, small maps
-WINDOW_LIMIT = (
-    0.30  # part of neurons inside the surrogate's window below which their input gradient is computed one by one
-)
-LEAST_WORK = 64 * 1024 * 1024  # multiply-adds of the dense convolution below which lists are not worth their calls
+# Part of neurons inside the surrogate's window below which their input gradient is computed one by one (float32).
+WINDOW_LIMIT = 0.22
+# Multiply-adds of the dense convolution below which lists are not worth their calls.
+LEAST_WORK = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""A whole FSD run with the fast kernels beside the same run with the reference, each in a process of its own, alternated.
+
+    python benchmarks/fsd_round.py --data-dir DATA [--experiment experiments/fsd-fashion-mnist-mini.toml] [--set rounds=2 ...]
+
+Seconds come from the run folders' metrics.jsonl; the share of federated overhead is what is neither training, distilling nor
+evaluating.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import provenance
+
+WORK = ("client_train", "distil", "server", "evaluate")
+
+
+def run(experiment: str, data_dir: str, settings: list[str], mode: str, threads: int, folder: Path) -> dict[str, float]:
+    environment = {**os.environ, "SPIKEFED_KERNELS": mode, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "spikefed", "run", experiment, "--data-dir", data_dir, "--out", str(folder), "--quiet"]
+    for setting in settings:
+        command += ["--set", setting]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    seconds = {key: sum(line["seconds"].get(key, 0.0) for line in lines) for key in lines[0]["seconds"]}
+    overhead = sum(value for key, value in seconds.items() if key in ("wire", "checkpoint", "log"))
+    return {
+        "seconds": round(seconds["round"], 2),
+        "overhead_share": round(overhead / seconds["round"], 4),
+        "accuracy": lines[-1]["server_accuracy"],
+        **{f"seconds_{key}": round(value, 3) for key, value in seconds.items() if key in WORK},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", default="experiments/fsd-fashion-mnist-mini.toml")
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    given = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for repeat in range(given.repeats):
+            pair = {
+                mode: run(given.experiment, given.data_dir, given.settings, mode, given.threads, Path(folder) / f"{mode}{repeat}")
+                for mode in ("auto", "reference")
+            }
+            ratio = pair["reference"]["seconds"] / pair["auto"]["seconds"]
+            print(f"  fast {pair['auto']}\n  reference {pair['reference']}\n  ratio {ratio:.2f}", flush=True)
+            rows.append({**pair, "ratio": round(ratio, 3)})
+    content = {
+        "experiment": given.experiment,
+        "settings": given.settings,
+        "threads": given.threads,
+        "ratio": statistics.median(row["ratio"] for row in rows),
+        "rows": rows,
+    }
+    command = [a for i, a in enumerate(sys.argv) if "--data-dir" not in (a, sys.argv[i - 1])]
+    print(f"written: {provenance.write(given.out, 'fsd-round', content, command)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from spikefed.experiment import config as configs
+from spikefed.experiment.folder import flatten
 from spikefed.experiment.progress import size
 from spikefed.files import write_atomic
 
@@ -53,11 +55,18 @@ def collect(source: Path, target: Path) -> None:
             json.loads(line)["seconds"]["round"] for line in path.with_name("metrics.jsonl").read_text().splitlines()
         ]
         record["seconds"] = round(sum(seconds), 1)
-        record["command"] = (
-            f"spikefed run experiments/{record['name']}.toml --set seed={record['seed']} --set run.threads={facts['threads']}"
-        )
+        record["command"] = command(record, facts["threads"])
         write_atomic(target / f"{record['name']}-seed{record['seed']}.json", json.dumps(record, indent=1) + "\n")
         print(target / f"{record['name']}-seed{record['seed']}.json")
+
+
+def command(record: dict[str, Any], threads: int) -> str:
+    """What repeats the run: its experiment file and every setting that differs from the file today."""
+    file = f"experiments/{record['name']}.toml"
+    now, then = flatten(configs.load(ROOT / file).resolved()), flatten(record["config"])
+    changed = {key: value for key, value in then.items() if now.get(key) != value and key != "data.dir"}
+    settings = {"seed": record["seed"], "run.threads": threads, **changed}
+    return f"spikefed run {file} " + " ".join(f"--set {key}={value}" for key, value in settings.items())
 
 
 def spread(values: list[float], form: str) -> str:

@@ -29,15 +29,7 @@ from spikefed.wire import (
     text_equivalent_bytes,
 )
 
-PSID = bytes(range(32))
-
-
-def random_spikes(n: int, c: int, t: int, rate: float = 0.2, seed: int = 0) -> np.ndarray:
-    return (np.random.default_rng(seed).random((n, c, t)) < rate).astype(np.uint8)
-
-
-def up_plan(shape: tuple[int, int, int], round: int = 3, client: int | None = 1) -> Plan:
-    return Plan.spikes("up", round=round, client=client, shape=shape, public_set_id=PSID)
+from .helpers import PSID, random_spikes, up_plan
 
 
 def payload(packet: bytes) -> bytes:

@@ -17,7 +17,7 @@ from spikefed.wire.codec import Memory, SideInfo
 from spikefed.wire.header import HEADER_BYTES
 from spikefed.wire.links import ClientLink, ServerLink
 from spikefed.wire.messages import Message, SpikeDownlink, SpikeUplink
-from spikefed.wire.rowmessages import CountUplink, LabelUplink
+from spikefed.wire.rowmessages import CountDownlink, CountUplink, LabelDownlink, LabelUplink
 from spikefed.wire.sizes import text_equivalent_bytes
 
 _ID = bytes(32)
@@ -133,7 +133,7 @@ def _linked(streams: Streams, label: str, codec: str, near: np.ndarray | None = 
 
 
 def _rows(streams: Streams, label: str, kind: str, codec: str) -> CodecResult:
-    """What a method would upload that sends only counts or labels of the same spikes (downlinks stay spikes)."""
+    """What a method would send that uses only counts or labels of the same spikes, both ways."""
 
     def up(r: int, c: int, spikes: np.ndarray) -> Message:
         counts = spikes.sum(axis=2, dtype=np.int64)
@@ -141,8 +141,14 @@ def _rows(streams: Streams, label: str, kind: str, codec: str) -> CodecResult:
             return CountUplink(r, c, counts, 0.0, _ID, spikes.shape[2])
         return LabelUplink(r, c, counts.argmax(axis=1), 0.0, _ID, spikes.shape[1])
 
-    return _replay(streams, CodecResult(label), ServerLink(codec, "bitpack"), lambda c: ClientLink(c, codec, "bitpack"),
-                   up, None)  # fmt: skip
+    def down(r: int, spikes: np.ndarray) -> Message:
+        counts = spikes.sum(axis=2, dtype=np.int64)
+        if kind == "counts":
+            return CountDownlink(r, counts, _ID, spikes.shape[2])
+        return LabelDownlink(r, counts.argmax(axis=1), _ID, spikes.shape[1])
+
+    return _replay(streams, CodecResult(label), ServerLink(codec, codec), lambda c: ClientLink(c, codec, codec),
+                   up, down)  # fmt: skip
 
 
 def _replay(

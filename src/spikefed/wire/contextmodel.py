@@ -72,15 +72,27 @@ class ModelState:
         """The state that ``arrays`` were made of."""
         if memory is None or "tables" not in memory.shared:
             return ModelState.fresh()
-        kept = memory.shared["tables"].astype(np.int64)
-        probability = squash_table()[(((kept >> 4) - 2048) * 2 + 1) + LIMIT].astype(np.uint32)
-        count = (kept & 15).astype(np.uint32)
-        tables = np.where(count > 0, probability << 16 | count, 0).astype(np.uint32)
+        tables = _recall_table()[memory.shared["tables"]]
         return ModelState(tables, memory.shared["weights"].copy(), memory.shared["coded"].copy())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The state between packets: 16 bits a counter (stretch / 2 in 12 bits, count in 4)."""
-        stretch = stretch_table()[self.tables >> 20].astype(np.int64)
-        count = np.minimum(self.tables & 1023, KEPT_COUNT)
-        kept = np.where(count > 0, ((stretch >> 1) + 2048) << 4 | count, 0).astype(np.uint16)
+        """The state between packets: 16 bits a counter (stretch / 2 in 12 bits, count in 4; 0 = never seen)."""
+        count = np.minimum(self.tables & np.uint32(1023), np.uint32(KEPT_COUNT)).astype(np.uint16)
+        kept = _keep_table()[self.tables >> np.uint32(20)] | count
+        kept[count == 0] = 0
         return {"tables": kept, "weights": self.weights, "coded": self.coded}
+
+
+@cache
+def _keep_table() -> np.ndarray:
+    """uint16 [4096]: what is kept of a probability, by its upper 12 bits."""
+    return (((stretch_table().astype(np.int64) >> 1) + 2048) << 4).astype(np.uint16)
+
+
+@cache
+def _recall_table() -> np.ndarray:
+    """uint32 [65536]: the counter a kept value stands for."""
+    kept = np.arange(65536)
+    x = np.clip(((kept >> 4) - 2048) * 2 + 1, -LIMIT, LIMIT)
+    counters = squash_table()[x + LIMIT].astype(np.uint32) << np.uint32(16) | (kept & 15).astype(np.uint32)
+    return np.where(kept & 15, counters, 0).astype(np.uint32)

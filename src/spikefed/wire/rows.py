@@ -1,8 +1,8 @@
 """Rivals' payloads of one small number a row, or a row and class: hard labels, spike counts, quantised distributions.
 
-Each comes plain (base-B digits, no statistics) and entropy-coded by the same context model as spikes, so comparisons are
-fair: the number's binary digits are a short "train", predicted from the last round and from alike rows. For labels
-this is the delta coding of CFD (Sattler et al. 2022) and better.
+Each comes plain (base-B digits, no statistics) and entropy-coded by the same context model as spikes, so that they
+compare fairly: the number's binary digits are a short "train", predicted from the last round and from alike rows. For
+labels this is the delta coding of CFD (Sattler et al. 2022) and better.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Builds the optional native library; everything else about the package is in pyproject.toml.
 
-The library is plain C++ behind ``extern "C"``: no Python and no torch headers, so one build serves every Python and torch version
-and wheels are tagged ``py3-none-<platform>``. It is optional: without a C++ compiler the package installs and runs on its
-pure-torch and numpy paths, and says so.
+The library is plain C++ behind ``extern "C"``: no Python and no torch headers, so one build serves every Python and
+torch version and wheels are tagged ``py3-none-<platform>``. It is optional: without a C++ compiler the package
+installs and runs on its pure-torch and numpy paths, and says so.
 
 Environment: ``SPIKEFED_BUILD_NATIVE=0`` skips the build; ``CXX`` and ``CXXFLAGS`` work as usual.
 """
@@ -21,9 +21,18 @@ FOLDERS = ("src/spikefed/neurons/native", "src/spikefed/wire/native")
 SOURCES = sorted(path for folder in FOLDERS for path in glob(f"{folder}/*.cpp"))
 HEADERS = sorted(path for folder in FOLDERS for path in glob(f"{folder}/*.h") + glob(f"{folder}/*.inl"))
 
-# The results must not depend on which instruction set was chosen at run time, hence no contraction to fused multiply-add unless
-# a kernel asks for it itself, and no -ffast-math. Instruction sets above the platform's baseline are per-file target pragmas.
-UNIX_FLAGS = ["-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+# The results must not depend on which instruction set was chosen at run time, hence no contraction to fused
+# multiply-add unless a kernel asks for it itself, and no -ffast-math. Instruction sets above the platform's baseline
+# are per-file target pragmas.
+UNIX_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-g0",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+]
 MSVC_FLAGS = ["/std:c++17", "/O2"]
 
 
@@ -46,8 +55,9 @@ class BuildNative(build_ext):
             super().build_extension(ext)
         except Exception as error:  # whatever a broken tool chain raises must not stop the install
             self.warn(
-                f"the native library of spikefed was not built ({error}); spikefed works without it on its slower pure-torch and "
-                "numpy paths. To get it, install a C++17 compiler (for example the package g++) and install spikefed again."
+                f"the native library of spikefed was not built ({error}); spikefed works without it on its slower "
+                "pure-torch and numpy paths. To get it, install a C++17 compiler (for example the package g++) and "
+                "install spikefed again."
             )
 
 

@@ -1,9 +1,8 @@
-"""A whole FSD run with the fast kernels beside the same run with the reference, each in a process of its own, alternated.
+"""A whole FSD run with the fast kernels beside the same run with the reference, one process each, alternated.
 
-    python benchmarks/fsd_round.py --data-dir DATA [--experiment experiments/fsd-fashion-mnist-mini.toml] [--set rounds=2 ...]
+    python benchmarks/fsd_round.py --data-dir DATA [--experiment FILE] [--set rounds=2 ...]
 
-Seconds come from the run folders' metrics.jsonl; the share of federated overhead is what is neither training, distilling nor
-evaluating.
+Seconds come from the run folders' metrics.jsonl; federated overhead is the time for encoding, checkpoints and logs.
 """
 
 from __future__ import annotations
@@ -23,8 +22,24 @@ WORK = ("client_train", "distil", "server", "evaluate")
 
 
 def run(experiment: str, data_dir: str, settings: list[str], mode: str, threads: int, folder: Path) -> dict[str, float]:
-    environment = {**os.environ, "SPIKEFED_KERNELS": mode, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "spikefed", "run", experiment, "--data-dir", data_dir, "--out", str(folder), "--quiet"]
+    environment = {
+        **os.environ,
+        "SPIKEFED_KERNELS": mode,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": str(threads),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "spikefed",
+        "run",
+        experiment,
+        "--data-dir",
+        data_dir,
+        "--out",
+        str(folder),
+        "--quiet",
+    ]
     for setting in settings:
         command += ["--set", setting]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -52,7 +67,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(given.repeats):
             pair = {
-                mode: run(given.experiment, given.data_dir, given.settings, mode, given.threads, Path(folder) / f"{mode}{repeat}")
+                mode: run(
+                    given.experiment,
+                    given.data_dir,
+                    given.settings,
+                    mode,
+                    given.threads,
+                    Path(folder) / f"{mode}{repeat}",
+                )
                 for mode in ("auto", "reference")
             }
             ratio = pair["reference"]["seconds"] / pair["auto"]["seconds"]

@@ -1,6 +1,6 @@
-"""The LIF layer alone, [8, 32, 64, 16, 16] float32, forward + backward: spikefed's module beside its peers' neurons, interleaved.
+"""The LIF layer alone beside its peers' neurons: [8, 32, 64, 16, 16] float32, forward + backward, interleaved.
 
-    python benchmarks/lif.py
+python benchmarks/lif.py
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def main() -> None:
     rows = table(times, next(iter(steps)))
     for row in rows:
         print("  {variant:20} {ms:8.2f} ms   x {ratio:6.2f}  [{ratio_low:.2f}, {ratio_high:.2f}]".format(**row))
-    path = provenance.write(given.out, "lif", {"shape": SHAPE, "rounds": given.rounds, "threads": 1, "clock": "cpu", "rows": rows}, sys.argv)
+    path = provenance.write(
+        given.out, "lif", {"shape": SHAPE, "rounds": given.rounds, "threads": 1, "clock": "cpu", "rows": rows}, sys.argv
+    )
     print(f"written: {path}")
 
 

@@ -2,7 +2,8 @@
 
     python benchmarks/memory.py --nets vgg9
 
-The figure is the highest resident size of the process over three steps less its size before the first one (parameters, imports).
+The figure is the highest resident size of the process over three steps less its size before the first one
+(parameters, imports).
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-VARIANTS = ("spikingjelly", "spikingjelly bf16", "snntorch", "plain loop", "spikefed reference", "spikefed", "spikefed dense", "spikefed bf16")
+VARIANTS = (
+    "spikingjelly",
+    "spikingjelly bf16",
+    "snntorch",
+    "plain loop",
+    "spikefed reference",
+    "spikefed",
+    "spikefed dense",
+    "spikefed bf16",
+)
 
 
 def _resident_bytes() -> int:
@@ -65,7 +75,10 @@ def main() -> None:
             child.join()
             if row:
                 rows.append(row)
-                print(f"  {net:8} {variant:20} step {row['step_mb']:8.1f} MB   process {row['process_mb']:8.1f} MB", flush=True)
+                print(
+                    f"  {net:8} {variant:20} step {row['step_mb']:8.1f} MB   process {row['process_mb']:8.1f} MB",
+                    flush=True,
+                )
         results.append({"net": net, "batch": given.batch, "rows": rows})
     import provenance
 

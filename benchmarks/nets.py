@@ -1,7 +1,8 @@
 """The benchmark networks: one layout, one set of weights, built for spikefed, for its peers, and as controls.
 
-Every spiking variant has the same equations where its library has them: conv 3x3 - batch norm - LIF (tau 2, decayed input, hard reset,
-fires at >= 1, arctangent surrogate), 2x2 average pool, linear - batch norm - LIF, linear read-out averaged over T; direct coding.
+Every spiking variant has the same equations where its library has them: conv 3x3 - batch norm - LIF (tau 2, decayed
+input, hard reset, fires at >= 1, arctangent surrogate), 2x2 average pool, linear - batch norm - LIF, linear read-out
+averaged over T; direct coding.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from spikefed.neurons import LIFParameters, norm_lif, spike_conv2d, spike_linear
 
 @dataclass(frozen=True)
 class Layout:
-    """``features``: output channels of the 3x3 convolutions, "P" = pool; ``hidden``: sizes of the spiking linear layers."""
+    """``features``: output channels of the 3x3 convolutions, "P" = pool; ``hidden``.
+
+    Sizes of the spiking linear layers.
+    """
 
     features: tuple[int | str, ...]
     hidden: tuple[int, ...]
@@ -85,8 +89,19 @@ class Ours(nn.Module):
             w = self.weights[i]
             x = spike_conv2d(x, w, padding=1) if w.dim() == 4 else spike_linear(x, w)
             mean, var = self.running[i]
-            x = norm_lif(x, self.neuron, steps=self.steps, norm="bn", weight=self.scales[i], bias=self.shifts[i], running_mean=mean,
-                         running_var=var, training=self.training, pool=pool, repeat=i == 0)  # fmt: skip
+            x = norm_lif(
+                x,
+                self.neuron,
+                steps=self.steps,
+                norm="bn",
+                weight=self.scales[i],
+                bias=self.shifts[i],
+                running_mean=mean,
+                running_var=var,
+                training=self.training,
+                pool=pool,
+                repeat=i == 0,
+            )
         return spike_linear(x, self.weights[-1]).unflatten(0, (self.steps, -1)).float().mean(0)
 
 
@@ -101,7 +116,9 @@ class _Fold(nn.Module):
         return self.layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
-def stack(layout: Layout, neuron: Callable[[], nn.Module], wrap: Callable[[nn.Module], nn.Module] = lambda m: m) -> nn.Sequential:
+def stack(
+    layout: Layout, neuron: Callable[[], nn.Module], wrap: Callable[[nn.Module], nn.Module] = lambda m: m
+) -> nn.Sequential:
     """The network as torch layers, with ``neuron()`` after each norm; ``wrap`` adapts layers without time."""
     start, layers = weights(layout), []
     for w, pool in start.convs:
@@ -171,7 +188,10 @@ def _reset_plain(net: nn.Module) -> None:
 
 
 class ConvsAlone(nn.Module):
-    """Control: the same convolutions and linears on dense inputs of the right shapes, nothing between them. The dense limit."""
+    """Control: the same convolutions and linears on dense inputs of the right shapes, nothing between them.
+
+    The dense limit.
+    """
 
     def __init__(self, layout: Layout, dtype: torch.dtype) -> None:
         super().__init__()
@@ -210,8 +230,14 @@ def spikingjelly(layout: Layout, single: bool = False) -> nn.Module:
     from spikingjelly.activation_based import functional, neuron, surrogate
 
     def lif() -> nn.Module:
-        return neuron.LIFNode(tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0, surrogate_function=surrogate.ATan(),
-                              step_mode="s" if single else "m")  # fmt: skip
+        return neuron.LIFNode(
+            tau=2.0,
+            decay_input=True,
+            v_threshold=1.0,
+            v_reset=0.0,
+            surrogate_function=surrogate.ATan(),
+            step_mode="s" if single else "m",
+        )
 
     if single:
         return Loop(stack(layout, lif), layout.steps, functional.reset_net)
@@ -222,10 +248,14 @@ def snntorch(layout: Layout) -> nn.Module:
     import snntorch as snn
     from snntorch import surrogate
 
-    class Leaky(nn.Module):  # the library's cell, its state passed by hand (its own reset touches every network in the process)
+    class Leaky(
+        nn.Module
+    ):  # the library's cell, its state passed by hand (its own reset touches every network in the process)
         def __init__(self) -> None:
             super().__init__()
-            self.cell = snn.Leaky(beta=0.5, threshold=1.0, spike_grad=surrogate.atan(), reset_mechanism="zero", reset_delay=False)
+            self.cell = snn.Leaky(
+                beta=0.5, threshold=1.0, spike_grad=surrogate.atan(), reset_mechanism="zero", reset_delay=False
+            )
             self.mem: Tensor | None = None
 
         def forward(self, x: Tensor) -> Tensor:
@@ -247,7 +277,10 @@ def norse(layout: Layout) -> nn.Module:
     class Box(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.cell, self.state = LIFBoxCell(p=LIFBoxParameters(tau_mem_inv=torch.tensor(500.0), v_th=torch.tensor(1.0))), None
+            self.cell, self.state = (
+                LIFBoxCell(p=LIFBoxParameters(tau_mem_inv=torch.tensor(500.0), v_th=torch.tensor(1.0))),
+                None,
+            )
 
         def forward(self, x: Tensor) -> Tensor:
             spikes, self.state = self.cell(x, self.state)

@@ -29,7 +29,9 @@ from spikefed.neurons import paths
 VARIANTS = {"dense float32": (-1.0, False), "event lists": (1.1, False), "bf16": (-1.0, True)}
 
 
-def train(train_set: tuple[Tensor, Tensor], test_set: tuple[Tensor, Tensor], seed: int, limit: float, bf16: bool, steps: int):
+def train(
+    train_set: tuple[Tensor, Tensor], test_set: tuple[Tensor, Tensor], seed: int, limit: float, bf16: bool, steps: int
+):
     paths.FLOAT32_LIMIT = limit
     layout = nets.LAYOUTS["small"]
     torch.manual_seed(seed)
@@ -50,7 +52,10 @@ def train(train_set: tuple[Tensor, Tensor], test_set: tuple[Tensor, Tensor], see
     seconds = time.process_time() - start
     net.eval()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        right = sum(int((net(x).argmax(1) == y).sum()) for x, y in zip(test_set[0].split(500), test_set[1].split(500), strict=True))
+        right = sum(
+            int((net(x).argmax(1) == y).sum())
+            for x, y in zip(test_set[0].split(500), test_set[1].split(500), strict=True)
+        )
     return {"loss": statistics.mean(losses[-50:]), "accuracy": right / len(test_set[1]), "cpu_s": seconds}
 
 

@@ -33,7 +33,9 @@ def describe(command: list[str]) -> dict[str, Any]:
         "native": LEVELS[lib.spikefed_level()] if lib is not None else native.why_not(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("spikefed", "torch", "numpy", "spikingjelly", "snntorch", "norse")},
+        "versions": {
+            name: _version(name) for name in ("spikefed", "torch", "numpy", "spikingjelly", "snntorch", "norse")
+        },
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
 
@@ -55,7 +57,9 @@ def _version(name: str) -> str | None:
 
 def _commit() -> str | None:
     try:
-        return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -2,9 +2,10 @@
 
     python benchmarks/steps.py --nets small,vgg9 --threads 1
 
-Rounds go A B C ... A B C ...; a figure is the median over rounds of (time of the reference / time of the variant) within the round,
-so slow drifts of a shared machine cancel. With one thread the times are CPU times, with more they are wall times. One JSON file with
-provenance goes to results/bench/. Peers that are not installed are left out with a line that says so.
+Rounds go A B C ... A B C ...; a figure is the median over rounds of (time of the reference / time of the variant)
+within the round, so slow drifts of a shared machine cancel. With one thread the times are CPU times, with more they
+are wall times. One JSON file with provenance goes to results/bench/. Peers that are not installed are left out with a
+line that says so.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def variants(layout: Layout, training: bool, wanted: list[str] | None) -> dict[s
         if wanted is not None and name not in wanted:
             continue
         if package and not nets.have(package):
-            print(f"  left out: {name} ({package} is not installed; pip install --no-deps -r benchmarks/requirements.txt)")
+            print(
+                f"  left out: {name} ({package} is not installed; pip install --no-deps -r benchmarks/requirements.txt)"
+            )
         else:
             made[name] = make()
     return made
@@ -118,7 +121,9 @@ def _dense(step: Step) -> Step:
     return run
 
 
-def measure(steps: dict[str, Step], rounds: int, clock: Callable[[], float]) -> tuple[dict[str, list[float]], dict[str, float]]:
+def measure(
+    steps: dict[str, Step], rounds: int, clock: Callable[[], float]
+) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Seconds per round of every variant, and the loss of each one's first step."""
     losses = {name: step() for name, step in steps.items()}  # also the warm-up
     for step in steps.values():
@@ -137,13 +142,15 @@ def table(times: dict[str, list[float]], reference: str) -> list[dict[str, float
     rows: list[dict[str, float | str]] = []
     for name, seconds in times.items():
         ratios = [b / s for b, s in zip(base, seconds, strict=True)]
-        rows.append({
-            "variant": name,
-            "ms": round(statistics.median(seconds) * 1e3, 2),
-            "ratio": round(statistics.median(ratios), 3),
-            "ratio_low": round(min(ratios), 3),
-            "ratio_high": round(max(ratios), 3),
-        })  # fmt: skip
+        rows.append(
+            {
+                "variant": name,
+                "ms": round(statistics.median(seconds) * 1e3, 2),
+                "ratio": round(statistics.median(ratios), 3),
+                "ratio_low": round(min(ratios), 3),
+                "ratio_high": round(max(ratios), 3),
+            }
+        )
     return rows
 
 
@@ -154,7 +161,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tasks", default="train", help="train, infer, or both by comma")
     parser.add_argument("--variants", help="comma list of names (default: all)")
-    parser.add_argument("--keep-memory", action="store_true", help="let the allocator keep freed memory (all variants gain)")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="let the allocator keep freed memory (all variants gain)"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     given = parser.parse_args()
     if given.keep_memory:
@@ -168,10 +177,23 @@ def main() -> None:
                 steps = variants(nets.LAYOUTS[name], task == "train", wanted)
                 times, losses = measure(steps, given.rounds, time.process_time if threads == 1 else time.perf_counter)
                 rows = table(times, REFERENCE if REFERENCE in times else next(iter(times)))
-                results.append({"net": name, "threads": threads, "task": task, "clock": "cpu" if threads == 1 else "wall", "rows": rows})
+                results.append(
+                    {
+                        "net": name,
+                        "threads": threads,
+                        "task": task,
+                        "clock": "cpu" if threads == 1 else "wall",
+                        "rows": rows,
+                    }
+                )
                 print(f"\n{name}, {task}, {threads} thread(s)")
                 for row in rows:
-                    print("  {variant:26} {ms:9.1f} ms   x {ratio:6.2f}  [{ratio_low:.2f}, {ratio_high:.2f}]".format(**row), end="")
+                    print(
+                        "  {variant:26} {ms:9.1f} ms   x {ratio:6.2f}  [{ratio_low:.2f}, {ratio_high:.2f}]".format(
+                            **row
+                        ),
+                        end="",
+                    )
                     print(f"   first loss {losses[row['variant']]:.4f}", flush=True)  # type: ignore[index]
     path = provenance.write(given.out, "steps", {"results": results, "rounds": given.rounds}, sys.argv)
     print(f"\nwritten: {path}")

@@ -1,7 +1,8 @@
 """Finds and loads the optional native library by ctypes; the only place that does.
 
-``library()`` is the loaded library or ``None``; ``why_not()`` then says why. ``SPIKEFED_NATIVE=0`` in the environment turns it off.
-The library borrows torch's own OpenMP thread pool, so no second pool spins beside it; where torch has none, it runs on one thread.
+``library()`` is the loaded library or ``None``; ``why_not()`` then says why. ``SPIKEFED_NATIVE=0`` in the environment
+turns it off. The library borrows torch's own OpenMP thread pool, so no second pool spins beside it; where torch has
+none, it runs on one thread.
 """
 
 from __future__ import annotations
@@ -67,9 +68,9 @@ def lend_threads(lib: ctypes.CDLL) -> bool:
 def keep_memory() -> bool:
     """Let the C allocator keep freed memory for the rest of the process (glibc only); True if it took effect.
 
-    A training step frees and takes the same large tensors again and again; by default each round trip goes to the kernel, which
-    hands out zeroed pages one fault at a time (measured: 5-12 % of a step). The process then holds on to its peak memory, so
-    programs call this (training commands, workers), the library never does by itself.
+    A training step frees and takes the same large tensors again and again; by default each round trip goes to the
+    kernel, which hands out zeroed pages one fault at a time (measured: 5-12 % of a step). The process then holds on
+    to its peak memory, so programs call this (training commands, workers), the library never does by itself.
     """
     if not sys.platform.startswith("linux"):
         return False

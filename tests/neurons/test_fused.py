@@ -1,4 +1,4 @@
-"""The native kernel against the reference: spikes, gradients, running statistics; repeatability; every instruction set."""
+"""The native kernel against the reference: spikes, gradients, statistics; repeatable, on every instruction set."""
 
 from __future__ import annotations
 

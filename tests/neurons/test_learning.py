@@ -1,4 +1,7 @@
-"""Learning parity: bf16 and event lists learn as the float32 reference does. Spikes at the threshold differ, what is learned must not."""
+"""Learning parity: bf16 and event lists learn as the float32 reference does.
+
+Spikes at the threshold differ, what is learned must not.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +46,19 @@ def train(mode: str, bf16: bool, seed: int) -> tuple[float, float]:
             h = images
             for i in range(3):
                 h = spike_conv2d(h, weights[i], padding=1) if i < 2 else spike_linear(h, weights[i])
-                h = norm_lif(h, NEURON, steps=STEPS, norm="bn", weight=scales[i], bias=shifts[i], running_mean=running[i][0],
-                             running_var=running[i][1], training=training, pool=i == 1, repeat=i == 0)  # fmt: skip
+                h = norm_lif(
+                    h,
+                    NEURON,
+                    steps=STEPS,
+                    norm="bn",
+                    weight=scales[i],
+                    bias=shifts[i],
+                    running_mean=running[i][0],
+                    running_var=running[i][1],
+                    training=training,
+                    pool=i == 1,
+                    repeat=i == 0,
+                )
             return spike_linear(h, weights[3]).unflatten(0, (STEPS, -1)).float().mean(0)
 
     losses = []
@@ -74,7 +88,8 @@ def test_bf16_and_event_lists_learn_like_the_reference(monkeypatch: pytest.Monke
             fast = np.array([train("auto", bf16, seed) for seed in range(SEEDS)])
         assert any(c.path == "events" for c in choices)
         loss, accuracy = (fast - reference).mean(0)
-        # the paired spread over seeds says what chance alone does; 1 % of the loss and 397 test images bound it from below
+        # the paired spread over seeds says what chance alone does; 1 % of the loss and 397 test images bound it from
+        # below
         spread = (fast - reference).std(0, ddof=1) / SEEDS**0.5
         assert abs(loss) <= max(0.01 * reference[:, 0].mean(), 2 * spread[0], 0.01), (fast, reference)
         assert abs(accuracy) <= max(2 * spread[1], 2 * (0.03 * 0.97 / 397) ** 0.5), (fast, reference)

@@ -41,8 +41,11 @@ def test_linear_flattens_in_chw_order(mode, layout) -> None:
     wanted = F.linear(x.flatten(1), weight, bias)
     close(out, wanted)
     upstream = torch.randn_like(out)
-    for got, right in zip(torch.autograd.grad(out, (x, weight, bias), upstream),
-                          torch.autograd.grad(wanted, (x, weight, bias), upstream), strict=True):  # fmt: skip
+    for got, right in zip(
+        torch.autograd.grad(out, (x, weight, bias), upstream),
+        torch.autograd.grad(wanted, (x, weight, bias), upstream),
+        strict=True,
+    ):
         close(got, right)
 
 
@@ -69,8 +72,10 @@ def as_made_by_norm_lif(x: torch.Tensor) -> torch.Tensor:
 
 @needs_native
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.6, 1.0])
-@pytest.mark.parametrize(("kernel", "channels", "out", "side"), [(3, 64, 64, (9, 7)), (3, 5, 23, (6, 4)), (1, 40, 48, (5, 5)),
-                                                                 (3, 130, 176, (1, 1)), (3, 16, 300, (2, 3))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kernel", "channels", "out", "side"),
+    [(3, 64, 64, (9, 7)), (3, 5, 23, (6, 4)), (1, 40, 48, (5, 5)), (3, 130, 176, (1, 1)), (3, 16, 300, (2, 3))],
+)
 def test_event_lists_equal_the_dense_convolution(kernel, channels, out, side, rate) -> None:
     torch.manual_seed(1)
     x = (
@@ -82,8 +87,9 @@ def test_event_lists_equal_the_dense_convolution(kernel, channels, out, side, ra
     assert listed.density == pytest.approx(x.count_nonzero().item() / x.numel())
     close(events.convolve(listed, weight, bias, torch.float32), F.conv2d(x, weight, bias, padding=kernel // 2))
     upstream = torch.randn(11, out, *side).contiguous(memory_format=torch.channels_last)
-    wanted = torch.ops.aten.convolution_backward(upstream, x, weight, None, [1, 1], [kernel // 2] * 2, [1, 1], False, [0, 0], 1,
-                                                 [True, True, False])  # fmt: skip
+    wanted = torch.ops.aten.convolution_backward(
+        upstream, x, weight, None, [1, 1], [kernel // 2] * 2, [1, 1], False, [0, 0], 1, [True, True, False]
+    )
     close(events.weight_gradient(listed, upstream, kernel), wanted[1])
     close(events.input_gradient(upstream, weight, x.shape), wanted[0])
 
@@ -200,8 +206,10 @@ def test_window_marks_exactly_where_the_surrogate_is_not_zero(kind, pool) -> Non
 
 
 @needs_native
-@pytest.mark.parametrize(("kernel", "channels", "out", "side"), [(3, 64, 64, (9, 7)), (3, 5, 23, (6, 4)), (1, 40, 48, (5, 5)),
-                                                                 (3, 16, 300, (2, 3)), (3, 48, 40, (33, 20))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kernel", "channels", "out", "side"),
+    [(3, 64, 64, (9, 7)), (3, 5, 23, (6, 4)), (1, 40, 48, (5, 5)), (3, 16, 300, (2, 3)), (3, 48, 40, (33, 20))],
+)
 def test_input_gradient_inside_a_window(kernel, channels, out, side) -> None:
     torch.manual_seed(1)
     mask = spikes(7, channels, *side, rate=0.2).contiguous(memory_format=torch.channels_last)

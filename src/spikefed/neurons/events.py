@@ -1,8 +1,9 @@
-"""Convolution over the non-zeros of its input: native forward and weight gradient, for stride 1, same padding, 1x1 and 3x3.
+"""Convolution over the non-zeros of its input, native: 1x1 and 3x3 kernels, stride 1, same padding.
 
-The list of events (position and value of each non-zero) is built once and is all that is saved for backward: the input itself is
-not kept. Sums are float32 in every precision. The input gradient is dense, or, behind a narrow surrogate window, computed at the
-neurons inside the window only: ``norm_lif`` multiplies it by the surrogate, which is zero everywhere else.
+The list of events (position and value of each non-zero) is built once and is all that is saved for backward: the
+input itself is not kept. Sums are float32 in every precision. The input gradient is dense, or, behind a narrow
+surrogate window, computed at the neurons inside the window only: ``norm_lif`` multiplies it by the surrogate, which
+is zero everywhere else.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def _padded(channels: int) -> int:
 
 
 def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Convolution of the listed map with ``weight`` [Cout, Cin, K, K] (float32), stride 1, padding K // 2; out in ``dtype``."""
+    """Convolution of the listed map with ``weight`` [Cout, Cin, K, K] (float32), padding K // 2, out in ``dtype``."""
     lib = library()
     assert lib is not None
     co, ci, k, _ = weight.shape
@@ -151,7 +152,10 @@ def weight_gradient(events: EventList, upstream: Tensor, kernel: int) -> Tensor:
 
 
 def input_gradient_at(window: EventList, upstream: Tensor, weight: Tensor) -> Tensor:
-    """Gradient of the input (float32) at the elements of ``window``, 0 elsewhere; ``upstream`` [N, Cout, H, W] channels-last."""
+    """Gradient of the input (float32) at the elements of ``window``, 0 elsewhere.
+
+    ``upstream`` [N, Cout, H, W] channels-last.
+    """
     lib = library()
     assert lib is not None
     table, out = _table(weight), torch.empty(window.shape, memory_format=torch.channels_last)

@@ -1,6 +1,7 @@
 """The native path of ``norm_lif``: one C++ kernel for normalisation, LIF over all steps and pool, forward and backward.
 
-Saved for backward: the input (a convolution's output) and the per-channel statistics, nothing else; membranes are recomputed.
+Saved for backward: the input (a convolution's output) and the per-channel statistics, nothing else; membranes are
+recomputed.
 Results repeat bit for bit, on any number of threads. The reference is ``norm_lif_reference``.
 """
 
@@ -18,8 +19,22 @@ from torch.autograd.function import once_differentiable
 from spikefed import native
 from spikefed.neurons.parameters import LIFParameters
 
-_POINTERS = ("x", "out", "grad_out", "grad_x", "weight", "bias", "running_mean", "running_var", "mean", "rstd",
-             "grad_weight", "grad_bias", "window", "nonzero")  # fmt: skip
+_POINTERS = (
+    "x",
+    "out",
+    "grad_out",
+    "grad_x",
+    "weight",
+    "bias",
+    "running_mean",
+    "running_var",
+    "mean",
+    "rstd",
+    "grad_weight",
+    "grad_bias",
+    "window",
+    "nonzero",
+)
 _SIZES = ("steps", "rows", "channels", "height", "width")
 _FLAGS = ("dtype", "norm", "batch_statistics", "pool", "repeat", "soft", "surrogate", "detach_reset", "threads")
 _NUMBERS = ("decay", "theta", "fire", "gain", "scale", "eps", "momentum", "surrogate_a", "surrogate_b")
@@ -70,7 +85,10 @@ def has_amx() -> bool:
 
 @lru_cache(maxsize=256)
 def smallest_that_fires(p: LIFParameters) -> float:
-    """The smallest float32 potential at which the reference fires; comparing with it gives the same spikes bit for bit."""
+    """The smallest float32 potential at which the reference fires.
+
+    Comparing with it gives the same spikes bit for bit.
+    """
     u = torch.tensor(p.v_threshold, dtype=torch.float32)
     up, down = torch.tensor(torch.inf), torch.tensor(-torch.inf)
 
@@ -89,7 +107,7 @@ def suits(x: Tensor, *state: Tensor | None) -> bool:
     """Whether the native kernel can take these tensors; if not the reference does."""
     if x.device.type != "cpu" or x.dtype not in _DTYPES or x.numel() == 0 or library() is None:
         return False
-    if torch._C._functorch.maybe_current_level() is not None:  # inside torch.func transforms
+    if torch._C._functorch.maybe_current_level() is not None:  # pyright: ignore  (inside a torch.func transform)
         return False
     return all(s is None or (s.dtype == torch.float32 and s.is_contiguous() and s.device.type == "cpu") for s in state)
 
@@ -134,7 +152,10 @@ def norm_lif_native(
 
 
 def _window_pays(x: Tensor, p: LIFParameters) -> bool:
-    """Whether to note where the surrogate is not zero: only windows that leave out the resting potential are narrow enough."""
+    """Whether to note where the surrogate is not zero.
+
+    Only windows that leave out the resting potential are narrow enough.
+    """
     rest = (
         p.v_threshold if p.kind == "hard" else 1.0
     )  # distance of potential 0 from the threshold, as the surrogate sees it
@@ -177,7 +198,10 @@ def _layout(x: Tensor) -> torch.memory_format:
 
 
 def transpose(source: Tensor, target: Tensor, n: int, rows: int, columns: int) -> Tensor:
-    """Memory of ``source`` read as [n, rows, columns], written to ``target`` as [n, columns, rows]; returns ``target``."""
+    """Memory of ``source`` read as [n, rows, columns], written to ``target`` as [n, columns, rows].
+
+    Returns ``target``.
+    """
     lib = library()
     assert lib is not None
     lib.spikefed_transpose(
@@ -189,8 +213,17 @@ def transpose(source: Tensor, target: Tensor, n: int, rows: int, columns: int) -
 def lif_native(x: Tensor, p: LIFParameters) -> Tensor:
     """Spikes of the LIF alone, from potential 0: x ``[T, B, ...]`` of any shape. Call only if :func:`suits`."""
     x = x.contiguous()
-    options = {"norm": "none", "scale": 1.0, "batch_statistics": False, "running": (None, None), "momentum": 0.0, "eps": 0.0,
-               "pool": False, "repeat": False, "window": False}  # fmt: skip
+    options = {
+        "norm": "none",
+        "scale": 1.0,
+        "batch_statistics": False,
+        "running": (None, None),
+        "momentum": 0.0,
+        "eps": 0.0,
+        "pool": False,
+        "repeat": False,
+        "window": False,
+    }
     flat = x.reshape(x.shape[0], -1)
     return _NormLIF.apply(flat, None, None, p, x.shape[0], options).reshape(x.shape)  # type: ignore[union-attr]
 

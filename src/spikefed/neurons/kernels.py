@@ -19,12 +19,11 @@ def _from_environment() -> Mode:
     return mode  # type: ignore[return-value]
 
 
-_mode: Mode | None = None
+_mode: Mode | None = None  # set by use_kernels
 
 
 def kernels() -> Mode:
-    """The mode in force: what :func:`use_kernels` set last, else environment variable ``SPIKEFED_KERNELS``, else
-    ``"auto"``."""
+    """The mode in force: set last by :func:`use_kernels`, else variable ``SPIKEFED_KERNELS``, else ``"auto"``."""
     return _from_environment() if _mode is None else _mode
 
 
@@ -42,7 +41,7 @@ class use_kernels:
         global _mode
         if mode not in _MODES:
             raise ConfigError(f"unknown kernel mode '{mode}'; use one of {', '.join(_MODES)}")
-        self._before = _mode
+        self._before: Mode | None = _mode
         _mode = mode
 
     def __enter__(self) -> None:

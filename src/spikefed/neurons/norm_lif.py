@@ -54,8 +54,9 @@ def norm_lif(
     The variance is the biased one, as in torch's BatchNorm; the running variance takes the unbiased one.
 
     Args:
-        x: ``[T*B, C, H, W]`` or ``[T*B, F]``, time-major (row t*B + b). With ``repeat``: ``[B, C, H, W]`` or ``[B, F]``, the
-            same current at every step (first layer under direct coding), not materialised T times by fast kernels.
+        x: ``[T*B, C, H, W]`` or ``[T*B, F]``, time-major (row t*B + b). With ``repeat``: ``[B, C, H, W]`` or ``[B,
+            F]``, the same current at every step (first layer under direct coding), not materialised T times by fast
+            kernels.
         p: the neuron.
         steps: T, at least 1.
         norm: which normalisation.
@@ -74,8 +75,17 @@ def norm_lif(
     Raises:
         ConfigError: shapes that do not fit.
     """
-    options = {"steps": steps, "norm": norm, "weight": weight, "bias": bias, "running_mean": running_mean,
-               "running_var": running_var, "training": training, "pool": pool, "repeat": repeat}  # fmt: skip
+    options = {
+        "steps": steps,
+        "norm": norm,
+        "weight": weight,
+        "bias": bias,
+        "running_mean": running_mean,
+        "running_var": running_var,
+        "training": training,
+        "pool": pool,
+        "repeat": repeat,
+    }
     check_norm_lif(x, **options)
     fast = kernels() == "auto" and fused.suits(x, weight, bias, running_mean, running_var)
     reason = "native kernel" if fast else why_reference(x)

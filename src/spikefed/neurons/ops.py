@@ -1,7 +1,7 @@
 """Convolution and linear layers whose input is (mostly) spikes; the fastest path is chosen inside.
 
-Every path gives torch's result: in float32 up to the order of sums (1e-5 relative), in bf16 event lists are more exact than the
-dense kernel, because they keep weights and sums in float32.
+Every path gives torch's result: in float32 up to the order of sums (1e-5 relative), in bf16 event lists are more
+exact than the dense kernel, because they keep weights and sums in float32.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def spike_conv2d(
 ) -> Float[Tensor, "N Cout H2 W2"]:
     """2-D convolution, as ``torch.nn.functional.conv2d``, for inputs with many zeros (spikes, pooled spikes).
 
-    Images work too. Give the tensor that ``norm_lif`` returned as it is: its measured density comes with it and decides between
-    the dense kernel and event lists (``paths.convolution``).
+    Images work too. Give the tensor that ``norm_lif`` returned as it is: its measured density comes with it and
+    decides between the dense kernel and event lists (``paths.convolution``).
     """
     if not _fast(x):
         return F.conv2d(x, weight, bias, stride=stride, padding=padding)
@@ -80,7 +80,7 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
 
 
 class _Plan(NamedTuple):
-    """Which parts of a convolution use lists: forward, weight gradient; ``window``: where the input gradient is needed."""
+    """Which products use lists. ``window``: where the input gradient is needed, ``None`` = everywhere."""
 
     forward: bool
     weight: bool
@@ -88,7 +88,10 @@ class _Plan(NamedTuple):
 
 
 class _EventConv(torch.autograd.Function):
-    """Convolution that may use event lists in each of its three products. Listed for the weight, the input is not saved."""
+    """Convolution that may use event lists in each of its three products.
+
+    Where the input was listed, its list is saved for backward instead of the input.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, plan: _Plan) -> Tensor:

@@ -1,7 +1,7 @@
-"""Which path a convolution takes, and why: a fixed rule of shape, precision, processor and the measured density of its input.
+"""Which path a convolution takes, and why: a rule of shape, precision, processor and measured input density.
 
-No clock decides: the same input takes the same path in every run, so results repeat bit for bit. The limits are measured
-break-even points (``docs/performance.md``).
+No clock decides: the same input takes the same path in every run, so results repeat bit for bit. The limits are
+measured break-even points (``docs/performance.md``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spikefed.neurons import events, fused
 
 Path = Literal["dense", "events", "events for the weight gradient"]
 
-# Part of non-zeros below which event lists beat oneDNN's dense kernels, by how fast the processor's dense arithmetic is.
+# Part of non-zeros below which event lists beat oneDNN's dense kernels, by the speed of the dense arithmetic.
 FLOAT32_LIMIT = 0.30
 BF16_LIMIT = 0.10  # AVX-512 with bf16 instructions
 AMX_WEIGHT_LIMIT = 0.10  # matrix tiles: only the weight gradient of deep, small maps
@@ -98,7 +98,10 @@ def _by(density: float, limit: float, name: str, path: Path) -> tuple[Path, str]
 
 
 def window_of(x: Tensor) -> Tensor | None:
-    """Bytes shaped as ``x``: 1 where a gradient of ``x`` can matter; ``None`` if that is (nearly) everywhere or not known."""
+    """Bytes shaped as ``x``: 1 where a gradient of ``x`` can matter.
+
+    ``None`` if that is (nearly) everywhere or not known.
+    """
     return getattr(x, "_spikefed_window", None)
 
 

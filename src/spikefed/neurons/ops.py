@@ -67,7 +67,11 @@ def spike_linear(
     Give the map ``[N, C, H, W]`` as it is: the reordering of a channels-last map is then done by a fast kernel.
     """
     if _fast(x) and x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        paths.note(
+            "spike_linear", "dense", "matrix product after a native flatten", x, paths.density_of(x) or float("nan")
+        )
         return F.linear(_Flatten.apply(x), weight, bias)  # type: ignore[arg-type]
+    paths.note("spike_linear", "dense", "matrix product", x, paths.density_of(x) or float("nan"))
     return F.linear(x.flatten(1), weight, bias)
 
 

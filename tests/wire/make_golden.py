@@ -1,0 +1,106 @@
+"""Writes tests/golden/packets.json: ``python -m tests.wire.make_golden``. Only for a new format version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikefed.wire import (
+    ClassMeansUplink,
+    ClientLink,
+    CountUplink,
+    LabelUplink,
+    Message,
+    ProbabilityUplink,
+    ServerLink,
+    SpikeDownlink,
+    SpikeUplink,
+    WeightsUplink,
+    nearest_rows,
+)
+
+from .helpers import PSID, fsd_like, random_spikes
+
+PATH = Path(__file__).parents[1] / "golden" / "packets.json"
+IMAGES = np.add.outer(np.arange(24) % 6, np.arange(4)).astype(np.uint8).reshape(24, 1, 2, 2)
+
+
+def singles() -> list[tuple[str, Message, str]]:
+    """Name, message and codec of packets that need no state; contents are made of plain arithmetic."""
+    ramp = np.arange(36, dtype=np.float32).reshape(4, 9)
+    tensors = {"w": ramp / 16 - 1, "steps": np.array(5), "b": np.array([0.5, -0.25, 0.0], np.float32)}
+    labels, counts = np.arange(40) * 7 % 11 - 1, np.arange(30).reshape(10, 3) * 5 % 9
+    soft = np.ones((5, 4), np.float32) / 4
+    found: list[tuple[str, Message, str]] = []
+    for codec in ("bitpack", "context"):
+        for t in (1, 5, 8, 64):
+            found.append((f"spikes-{codec}-{t}", SpikeUplink(3, 2, random_spikes(6, 4, t, 0.2, t), 0.75, PSID), codec))
+        found.append((f"spikes-{codec}-silent", SpikeUplink(3, 2, np.zeros((9, 5, 8), np.uint8), 0.75, PSID), codec))
+    for codec in ("plain", "context"):
+        found.append((f"labels-{codec}", LabelUplink(3, 2, labels, 0.75, PSID, 10), codec))
+        found.append((f"counts-{codec}", CountUplink(3, 2, counts, 0.75, PSID, 8), codec))
+    found += [
+        (f"probabilities-{codec}", ProbabilityUplink(3, 2, soft, 0.75, PSID), codec) for codec in ("fp16", "float32")
+    ]
+    means = np.where(np.arange(4)[:, None] == 1, np.nan, ramp)
+    found.append(("class-means-float32", ClassMeansUplink(3, 2, means, 0.75), "float32"))
+    for codec in ("float32", "fp16", "stc-100", "topk-10"):
+        found.append((f"weights-{codec}", WeightsUplink(3, 2, tensors, 100, 0.75), codec))
+    return found
+
+
+def stream(near: bool) -> list[bytes]:
+    """Down and up packets of three rounds of one client."""
+    rows = nearest_rows(IMAGES) if near else None
+    server, client = ServerLink("context", "context", near=rows), ClientLink(0, "context", "context", near=rows)
+    packets = []
+    for number, step in enumerate(fsd_like(3, n=24, c=5, clients=1), start=1):
+        if step["down"] is not None:
+            message = SpikeDownlink(number, step["down"], PSID)
+            packets.append(server.encode(message, client=0))
+            client.decode(packets[-1], message.plan().for_client(0))
+        up = SpikeUplink(number, 0, step["up"][0], 0.75, PSID)
+        packets.append(client.encode(up))
+        server.decode(packets[-1], up.plan())
+    return packets
+
+
+def content_of(message: Message) -> Any:
+    """JSON form of a content: Algorithm 2 bits in hex for spikes, lists elsewhere (NaN as null)."""
+    content = message.content
+    if message.kind == "spikes":
+        return np.packbits(content.reshape(-1)).tobytes().hex()
+    if message.kind == "weights":
+        return {name: array.tolist() for name, array in content.items()}
+    return json.loads(json.dumps(content.tolist()).replace("NaN", "null"))
+
+
+def golden() -> dict[str, Any]:
+    packets = {
+        name: {"kind": message.kind, "codec": codec, "shape": list(message.plan().shape),
+               "content": content_of(message), "packet": message.encode(codec).hex()}
+        for name, message, codec in singles()
+    }  # fmt: skip
+    streams = {}
+    for near in (False, True):
+        story = fsd_like(3, n=24, c=5, clients=1)
+        spikes = [s for step in story for s in ([step["down"]] if step["down"] is not None else []) + [step["up"][0]]]
+        streams["near" if near else "plain"] = [
+            {"content": np.packbits(s.reshape(-1)).tobytes().hex(), "packet": packet.hex()}
+            for s, packet in zip(spikes, stream(near), strict=True)
+        ]
+    near_rows = nearest_rows(IMAGES)
+    assert near_rows is not None
+    return {
+        "about": "packets of docs/wire-format.md; spikes as Algorithm 2 bits; streams are [24, 5, 8], one client",
+        "packets": packets,
+        "streams": streams,
+        "near": near_rows.tolist(),
+    }
+
+
+if __name__ == "__main__":
+    PATH.write_text(json.dumps(golden(), indent=1) + "\n", encoding="utf-8")

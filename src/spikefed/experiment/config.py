@@ -102,8 +102,8 @@ class ParticipationConfig(Section):
 class WireConfig(Section):
     """Codecs of the messages (see 'spikefed list codecs')."""
 
-    spikes_up: str = Field(default="bitpack", description="codec of uploaded spikes")
-    spikes_down: str = Field(default="bitpack", description="codec of the voted spikes")
+    spikes_up: str = Field(default="context", description="codec of uploaded spikes [FSD: bitpack, Algorithm 2]")
+    spikes_down: str = Field(default="context", description="codec of the voted spikes [FSD: bitpack]")
     weights_up: str = Field(default="float32", description="codec of uploaded weights")
     weights_down: str = Field(default="float32", description="codec of the global weights")
 

@@ -76,7 +76,7 @@ class Ours(nn.Module):
     def __init__(self, layout: Layout, surrogate: str = "atan") -> None:
         super().__init__()
         start = weights(layout)
-        self.steps = layout.steps
+        self.steps, self.momentum = layout.steps, 0.1
         self.pools = [pool for _, pool in start.convs] + [False] * (len(start.linears) - 1)
         self.weights = nn.ParameterList([w for w, _ in start.convs] + start.linears)
         self.scales = nn.ParameterList([torch.ones(len(w)) for w in list(self.weights)[:-1]])
@@ -99,6 +99,7 @@ class Ours(nn.Module):
                 running_mean=mean,
                 running_var=var,
                 training=self.training,
+                momentum=self.momentum,
                 pool=pool,
                 repeat=i == 0,
             )

@@ -50,7 +50,21 @@ def trainer(model: nn.Module, x: Tensor, y: Tensor, bf16: bool, mode: str = "aut
     return step
 
 
+def _settle(model: nn.Module, x: Tensor) -> None:
+    """Running statistics of the batch itself: with the initial ones an untrained network would be silent."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm | nets.Ours)]
+    before = [m.momentum for m in norms]
+    for m in norms:
+        m.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model(x)
+    for m, momentum in zip(norms, before, strict=True):
+        m.momentum = momentum
+
+
 def inference(model: nn.Module, x: Tensor, y: Tensor, bf16: bool, mode: str = "auto") -> Step:
+    _settle(model, x)
     model.eval()
 
     def step() -> float:

@@ -243,3 +243,12 @@ def test_windowed_gradient_through_two_layers_equals_the_reference(monkeypatch, 
         results.append([out.detach(), *(leaf.grad for leaf in leaves)])
     for got, wanted in zip(*results, strict=True):
         close(got, wanted)
+
+
+@needs_native
+def test_a_tensor_written_to_has_no_window() -> None:
+    x = torch.randn(4, 8, 6, 6, requires_grad=True)
+    out = norm_lif(x, LIFParameters(decay=0.5, v_threshold=1.0), steps=2, norm="bn")
+    assert paths.window_of(out) is not None
+    out += torch.randn(4, 8, 6, 6)  # other gradients flow through the sum
+    assert paths.window_of(out) is None

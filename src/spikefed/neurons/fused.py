@@ -147,7 +147,8 @@ def norm_lif_native(
     }
     out = _NormLIF.apply(x, weight, bias, p, steps, options)
     out._spikefed_nonzero = options["nonzero"]  # type: ignore[union-attr]  # read by paths.density_of
-    out._spikefed_window = options["window"]  # type: ignore[union-attr]  # read by paths.window_of
+    if options["window"] is not None:  # read by paths.window_of; worthless once the tensor was written to
+        out._spikefed_window = (options["window"], out._version)  # type: ignore[union-attr]
     return out  # type: ignore[return-value]
 
 

@@ -98,11 +98,13 @@ def _by(density: float, limit: float, name: str, path: Path) -> tuple[Path, str]
 
 
 def window_of(x: Tensor) -> Tensor | None:
-    """Bytes shaped as ``x``: 1 where a gradient of ``x`` can matter.
+    """Bytes shaped as ``x``: 1 where a gradient of ``x`` can matter; ``None`` if (nearly) everywhere, or not known.
 
-    ``None`` if that is (nearly) everywhere or not known.
+    Outside the window a neuron's surrogate is zero, so ``norm_lif`` ignores what arrives there. A convolution that uses
+    the window leaves zeros in those places of ``x.grad``.
     """
-    return getattr(x, "_spikefed_window", None)
+    window, version = getattr(x, "_spikefed_window", (None, 0))
+    return None if window is None or x._version != version else window
 
 
 def density_of(x: Tensor) -> float | None:

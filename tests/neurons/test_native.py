@@ -1,0 +1,87 @@
+"""The optional library: found, switched off, refused, and its build that may fail without failing the install."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from spikefed import native
+from spikefed.neurons import LIF, LIFParameters, norm_lif, record_paths
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_switched_off_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIKEFED_NATIVE", "0")
+    assert native.library() is None and "SPIKEFED_NATIVE" in native.why_not()
+    x = torch.randn(4, 3, 5)
+    assert LIF(decay=0.5)(x).shape == x.shape  # the reference takes over
+    with record_paths() as choices:
+        norm_lif(torch.randn(4, 3), LIFParameters(decay=0.5, v_threshold=1.0), steps=2)
+    assert choices[0].path == "reference" and "SPIKEFED_NATIVE" in choices[0].reason
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SPIKEFED_NATIVE", raising=False)
+    native._load.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
+    native._load.cache_clear()
+
+
+@pytest.mark.parametrize("content", [None, b"no library at all"])
+def test_missing_or_broken_library_is_a_reason_not_an_error(fresh, tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / native.NAME).write_bytes(content)
+    fresh.setattr(native, "__file__", str(tmp_path / "native.py"))
+    assert native.library() is None
+    assert "install" in native.why_not()
+
+
+@pytest.mark.skipif(native.library() is None, reason="no native library")
+def test_another_interface_number_is_refused(fresh) -> None:
+    fresh.setattr(native, "ABI", native.ABI + 1)
+    assert native.library() is None and "interface" in native.why_not()
+
+
+@pytest.mark.skipif(
+    native.library() is None or sys.platform != "linux", reason="no native library, or another platform"
+)
+def test_threads_are_torchs_own() -> None:
+    lib = native.library()
+    assert lib is not None and native.lend_threads(lib)
+    loaded = Path("/proc/self/maps").read_text()
+    pools = {Path(line.split()[-1]).resolve() for line in loaded.splitlines() if "libgomp" in line}
+    assert len(pools) <= 1 or not any("_native" in str(p) for p in pools)
+
+
+@pytest.mark.skipif(
+    not (ROOT / "setup.py").exists() or importlib.util.find_spec("setuptools") is None, reason="no checkout"
+)
+def test_build_without_a_compiler_succeeds_and_says_so(tmp_path: Path) -> None:
+    environment = {**os.environ, "CC": "/nonexistent-cc", "CXX": "/nonexistent-cxx"}
+    command = [
+        sys.executable,
+        "setup.py",
+        "build_ext",
+        "--build-lib",
+        str(tmp_path),
+        "--build-temp",
+        str(tmp_path / "t"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert "spikefed works without it" in done.stdout + done.stderr
+    assert not list(tmp_path.glob("**/*.so"))
+
+
+def test_keeping_memory_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "other")
+    assert native.keep_memory() is False

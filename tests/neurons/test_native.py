@@ -54,12 +54,20 @@ def test_another_interface_number_is_refused(fresh) -> None:
 @pytest.mark.skipif(
     native.library() is None or sys.platform != "linux", reason="no native library, or another platform"
 )
-def test_threads_are_torchs_own() -> None:
-    lib = native.library()
-    assert lib is not None and native.lend_threads(lib)
-    loaded = Path("/proc/self/maps").read_text()
-    pools = {Path(line.split()[-1]).resolve() for line in loaded.splitlines() if "libgomp" in line}
-    assert len(pools) <= 1 or not any("_native" in str(p) for p in pools)
+def test_no_second_thread_pool_is_loaded() -> None:
+    code = """
+import torch
+from pathlib import Path
+def pools(): return {l.split()[-1] for l in Path("/proc/self/maps").read_text().splitlines() if "omp" in l}
+torch.set_num_threads(2); torch.ones(10**6).exp()
+before = pools()
+from spikefed import native
+from spikefed.neurons import LIF
+LIF(decay=0.5)(torch.randn(4, 64, 4096))
+assert native.lend_threads(native.library()) and pools() == before, pools() ^ before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(

@@ -38,8 +38,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def append_lines(path: Path, lines: str) -> None:
-    """Append complete text lines and make them durable before returning."""
+    """Append complete text lines and make them, and a file that they begin, durable before returning."""
+    new = not path.exists()
     with open(path, "a", encoding="utf-8") as file:
         file.write(lines)
         file.flush()
         os.fsync(file.fileno())
+    if new:
+        sync_folder(path.parent)

@@ -98,7 +98,7 @@ def test_preset_lies_under_the_file(tmp_path: Path) -> None:
         ("[network]\nsteps = 0", "'network.steps' = 0"),
         ("[network.neuron]\ntreshold = 1", "the nearest known key is 'network.neuron.threshold'"),
         ("[training]\nlearning_rate = 1", "unknown key 'training.learning_rate'"),
-        ("[training]\nlr = -1", "'lr' = -1"),
+        ("[training]\nlr = -1", "'training.lr' = -1"),
         ('[method]\nname = "fsd"\nlamda = 1', "the nearest known key is 'method.lambda'"),
         ('[method]\nname = "fsd"\nlr = 1', "it belongs to table [training]"),
         ('[method]\nname = "fdavg"', "method 'fdavg' is not known; use one of"),

@@ -18,8 +18,11 @@ import pytest
 from safetensors import safe_open
 
 import spikefed
+from spikefed import data
 from spikefed.errors import CheckpointError, ConfigError, DataError, SpikefedError
 from spikefed.experiment import RunFolder, run_missing, toml
+from spikefed.experiment import config as configs
+from spikefed.experiment.build import neuron_for, preprocess_for
 from spikefed.federated import checkpoint
 
 
@@ -224,8 +227,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_folder(
     with pytest.raises(error, match=text) as caught:
         spikefed.run(tree, out=tmp_path / "run")
     assert "\n" not in str(caught.value)
-    if "readout" not in changes.get("network", {}):  # that one shows only when the first client predicts
-        assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("schedule", [{"schedule": "late"}, {"schedule": "sample", "fraction": 0.5},
@@ -249,3 +251,83 @@ def test_run_missing_runs_once_and_takes_up_the_rest(tiny: dict[str, Any], tmp_p
     assert (first[0] / "model.safetensors").stat().st_mtime_ns == stamp
     again = run_missing([file], tmp_path / "out", overrides=["rounds=4"], seeds=[0])
     assert json.loads((again[0] / "result.json").read_text())["rounds"] == 4
+
+
+def test_two_experiments_of_one_name_are_refused(tiny: dict[str, Any], tmp_path: Path) -> None:
+    for name, tree in (("a", tiny), ("b", {**tiny, "method": {"name": "fedavg"}})):
+        (tmp_path / f"{name}.toml").write_text(toml.dump(tree))
+    with pytest.raises(ConfigError, match="two different experiments are named 'tiny'"):
+        run_missing([tmp_path / "a.toml", tmp_path / "b.toml"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    twice = run_missing([tmp_path / "a.toml", tmp_path / "a.toml"], tmp_path / "out", seeds=[0, 0])
+    assert len(twice) == 1
+
+
+def test_a_second_process_on_the_folder_is_refused(tiny: dict[str, Any], tmp_path: Path) -> None:
+    path = spikefed.run(tiny | {"rounds": 1}, out=tmp_path / "run")
+    with RunFolder(path).held(), pytest.raises(ConfigError, match="another process is running"):
+        spikefed.run(tiny, out=path, resume=True)
+    assert json.loads((spikefed.run(tiny, out=path, resume=True) / "result.json").read_text())["rounds"] == 3
+
+
+def test_lost_or_damaged_side_files(tiny: dict[str, Any], tmp_path: Path) -> None:
+    path = spikefed.run(tiny | {"rounds": 1}, out=tmp_path / "run")
+    (path / "provenance.json").write_text("{")
+    with pytest.raises(CheckpointError, match="provenance.json cannot be read"):
+        spikefed.run(tiny, out=path, resume=True)
+    (path / "provenance.json").unlink()
+    (path / "metrics.jsonl").unlink()
+    with pytest.raises(CheckpointError, match="does not hold rounds 1 to 1"):
+        spikefed.run(tiny, out=path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "override, text",
+    [
+        ("network.twin=ann", "network.twin = 'ann' gives none"),
+        ("network.readout=current", "network.readout = 'current' gives none"),
+        ("wire.spikes_up=float32", "none for spikes"),
+        ("participation.quorum=5", "can never be reached by 2 clients"),
+        ("training.lr=inf", "'training.lr' = inf"),
+        ("training.lr=1e300", "'training.lr'"),
+        ("method.tau_w=1e-320", "'method.tau_w'"),
+        ("run.threads=100000", "'run.threads'"),
+        ("method.name=os:system", "method 'os:system' cannot be imported"),
+        ("preset=../presets/authors", "is not known"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_training(
+    tiny: dict[str, Any], tmp_path: Path, override: str, text: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        spikefed.run(tiny, overrides=[override], out=tmp_path / "run")
+    assert text in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name, decay, threshold", [("small", 0.5, 1.0), ("vgg9-bntt", 0.95, 1.0), ("cifarnet", 0.1, 0.25)]
+)
+def test_one_neuron_key_leaves_the_networks_others(name: str, decay: float, threshold: float) -> None:
+    config = configs.from_tree({"network": {"name": name, "neuron": {"strict": False}}})
+    neuron = neuron_for(config)
+    assert neuron is not None and not neuron.strict
+    assert (neuron.decay, neuron.v_threshold) == (decay, threshold)
+    assert neuron_for(configs.from_tree({"network": {"name": name}})) is None
+
+
+def test_pixels_follow_the_coding(tiny: dict[str, Any]) -> None:
+    def mode(**network: Any) -> str:
+        config = configs.from_tree({"network": network})
+        return preprocess_for(config, data.load("digits", "train")).mode
+
+    assert mode(name="vgg9-bntt") == mode(name="small", coding="poisson") == "signed"
+    assert mode(name="small") == mode(name="cifarnet") == mode(name="vgg9-bntt", coding="direct") == "unit"
+
+
+def test_a_round_below_the_quorum_changes_nothing(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["participation"] = {"schedule": "list", "rounds": [[0], [0, 1]], "quorum": 2}
+    folder = RunFolder(spikefed.run(tiny | {"rounds": 2}, out=tmp_path / "run"))
+    lines = folder.read_lines(folder.metrics)
+    assert [line["merged"] for line in lines] == [False, True]
+    assert lines[0]["downstream_bytes"] == lines[1]["downstream_bytes"] == 0  # nothing was voted before round 2

@@ -69,7 +69,7 @@ def describe(
     input: Annotated[str, typer.Option("--input", metavar="CxHxW", help="Image shape, such as 3x32x32.")] = "1x28x28",
     steps: Annotated[int, typer.Option("--steps", min=1, help="Time steps T.")] = 8,
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
-    norm: Annotated[str | None, typer.Option("--norm", help="none, bn, tdbn or bntt [default: the network's].")] = None,
+    norm: Annotated[str | None, typer.Option("--norm", help="none, bn, tdbn or bntt (default: the network's).")] = None,
     json_: Json = False,
 ) -> None:
     """Layers, shapes, weights, state bytes and multiply-accumulates of a network."""

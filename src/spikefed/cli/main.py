@@ -6,6 +6,7 @@ spikefed.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -45,7 +46,7 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the folder from its last checkpoint.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder [default: runs/NAME-seedS].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder (default: runs/NAME-seedS).")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data files.")] = None,
     quiet: Quietly = False,
     json_: Json = False,
@@ -125,7 +126,7 @@ def watch(
 @app.command()
 def export_tensorboard(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Event folder [default: RUN/tensorboard].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Event folder (default: RUN/tensorboard).")] = None,
 ) -> None:
     """Write a run's metrics as TensorBoard event files (needs the extra 'tensorboard')."""
     from spikefed.report import tensorboard
@@ -134,13 +135,10 @@ def export_tensorboard(
 
 
 def _data_dir(path: Path | None) -> list[str]:
-    # A TOML literal string keeps backslashes and spaces of the path as they are.
-    return [] if path is None else [f"data.dir='{path}'"]
+    return [] if path is None else [f"data.dir={json.dumps(str(path))}"]  # a JSON string is a TOML string
 
 
 def _summary(path: Path) -> None:
-    import json
-
     from spikefed.experiment.progress import size
 
     result = json.loads((path / "result.json").read_text())

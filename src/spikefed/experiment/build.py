@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -142,27 +144,35 @@ class Federation:
 
 
 def preprocess_for(config: Experiment, train: data.ImageSet) -> Preprocess:
-    """The config's pixel mode; ``standard`` takes mean and deviation per channel from the training images."""
-    if config.data.pixels != "standard":
-        return Preprocess(config.data.pixels)
+    """The config's pixel mode, or the one that its coding needs; ``standard`` measures the training images."""
+    mode = config.data.pixels
+    if mode is None:
+        info = network_info(config)
+        own = config.network.coding in (None, info.coding)
+        mode = info.pixels if own else "signed" if config.network.coding == "poisson" else "unit"
+    if mode != "standard":
+        return Preprocess(mode)  # type: ignore[arg-type]
     pixels = train.images.to(torch.float64)
     mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp_min(1.0)
     return Preprocess("standard", tuple(mean.tolist()), tuple(std.tolist()))
 
 
+def network_info(config: Experiment) -> networks.NetworkInfo:
+    """Defaults of the config's network; a layout has those of ``small``."""
+    known = {info.name: info for info in networks.networks()}
+    return known.get(config.network.name, known["small"])
+
+
 def neuron_for(config: Experiment) -> LIFParameters | None:
-    """The config's neuron, or None for the network's own."""
-    neuron = config.network.neuron
-    if neuron is None:
+    """The network's own neuron with the config's keys on top, or None when the config names none."""
+    given = {} if config.network.neuron is None else config.network.neuron.model_dump(exclude_none=True)
+    if not given:
         return None
-    return LIFParameters(
-        kind=neuron.kind,
-        decay=neuron.decay,
-        v_threshold=neuron.threshold,
-        strict=neuron.strict,
-        surrogate=surrogate(neuron.surrogate),
-        detach_reset=neuron.detach_reset,
-    )
+    if "threshold" in given:
+        given["v_threshold"] = given.pop("threshold")
+    if "surrogate" in given:
+        given["surrogate"] = surrogate(given["surrogate"])
+    return dataclasses.replace(network_info(config).neuron, **given)
 
 
 def _network(config: Experiment, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
@@ -188,6 +198,32 @@ def _network(config: Experiment, shape: tuple[int, int, int], classes: int, seed
     return net
 
 
+def check(config: Experiment) -> None:
+    """Refuse settings that do not fit each other, before anything is loaded or trained.
+
+    Raises:
+        ConfigError: a codec of another kind, a quorum nobody can reach, spikes from a network that has none.
+    """
+    for key, name in config.wire.model_dump().items():
+        kind = key.split("_")[0]
+        known = sorted(codec.name for codec in codecs() if codec.kind == kind)
+        if name not in known:
+            raise ConfigError(
+                f"'wire.{key}' names codec '{name}', which is none for {kind}; use one of {', '.join(known)}"
+            )
+    if config.participation.quorum > config.data.clients:
+        raise ConfigError(
+            f"'participation.quorum' = {config.participation.quorum} can never be reached by {config.data.clients} "
+            "clients; lower it"
+        )
+    steps, net = method(config.method["name"]), config.network
+    if "spikes" in (steps.uplink_kind, steps.downlink_kind) and (net.readout != "spike" or net.twin == "ann"):
+        setting = "network.twin = 'ann'" if net.twin == "ann" else f"network.readout = '{net.readout}'"
+        raise ConfigError(
+            f"method {steps.name} exchanges spikes but {setting} gives none; use a spiking readout or FedAvg"
+        )
+
+
 def build(config: Experiment) -> Federation:
     """Load the data, deal it out, make the networks.
 
@@ -195,10 +231,7 @@ def build(config: Experiment) -> Federation:
         ConfigError: a network, codec or method that does not exist or does not fit.
         DataError: data missing, damaged or too small.
     """
-    known = {codec.name for codec in codecs()}
-    for key, name in config.wire.model_dump().items():
-        if name not in known:
-            raise ConfigError(f"'wire.{key}' names codec '{name}'; use one of {', '.join(sorted(known))}")
+    check(config)
     d = config.data
     folder = Path(d.dir) if d.dir else None
     train, test = data.load(d.dataset, "train", folder), data.load(d.dataset, "test", folder)
@@ -241,7 +274,7 @@ def alike_rows(run: Path | str, data_dir: Path | None = None) -> np.ndarray | No
     Raises:
         ConfigError: no run folder.
     """
-    config = load(Path(run) / "config.toml", [] if data_dir is None else [f"data.dir='{data_dir}'"])
+    config = load(Path(run) / "config.toml", [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"])
     try:
         return nearest_rows(build(config).split.public_images.numpy())
     except DataError:

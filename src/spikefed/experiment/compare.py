@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from spikefed.errors import ConfigError
 from spikefed.experiment import config as configs
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.folder import RunFolder
@@ -41,9 +41,16 @@ def run_missing(
             folder = RunFolder(out / f"{config.name}-seed{config.seed}")
             if folder.exists():
                 folder.check_same(config)
-            jobs.append((config, folder))
+            twin = next((other for other, place in jobs if place.path == folder.path), None)
+            if twin is not None and twin.hash() != config.hash():
+                raise ConfigError(
+                    f"two different experiments are named '{config.name}' (the second is {path}), so both would go to "
+                    f"{folder.path}; give each file its own 'name'"
+                )
+            if twin is None:
+                jobs.append((config, folder))
     for config, folder in jobs:
-        done = folder.finished() and json.loads(folder.result.read_text())["rounds"] >= config.rounds
+        done = folder.finished() and folder.read_json(folder.result)["rounds"] >= config.rounds
         if not done:
             run(config, out=folder.path, resume=True, progress=progress)
     return [folder.path for _, folder in jobs]

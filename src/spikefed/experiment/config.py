@@ -8,7 +8,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,7 +22,7 @@ PRESETS = Path(__file__).with_name("presets")
 class Section(BaseModel):
     """Base of every table of the file: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -37,14 +37,14 @@ class DataConfig(Section):
     public: int = Field(default=400, ge=1, description="rows of the public set X_p")
     public_dataset: str | None = Field(default=None, description="data set of the public rows; default: the same")
     partition: Literal["iid", "dirichlet", "shards"] = Field(default="iid", description="how private data is dealt out")
-    alpha: float = Field(default=0.5, gt=0, description="Dirichlet concentration; smaller is more skewed")
+    alpha: float = Field(default=0.5, gt=0, le=1e6, description="Dirichlet concentration; smaller is more skewed")
     shards_per_client: int = Field(default=2, ge=1, description="label-sorted shards per client")
     validation: float = Field(
         default=0.1, ge=0, lt=1, description="share kept to measure a client's accuracy [FSD: 0.1]"
     )
     validation_overlap: bool = Field(default=False, description="train on the validation items too [FSD authors' code]")
-    pixels: Literal["unit", "signed", "standard"] = Field(
-        default="unit", description="network input: [0, 1], [-1, 1], or mean 0 and deviation 1 per channel"
+    pixels: Literal["unit", "signed", "standard"] | None = Field(
+        default=None, description="network input: [0, 1], [-1, 1], or mean 0, deviation 1; default: what coding needs"
     )
     evaluate_on: Literal["test", "validation"] = Field(
         default="test", description="what the server is measured on; 'validation' (all clients' together) for tuning"
@@ -53,16 +53,20 @@ class DataConfig(Section):
 
 
 class NeuronConfig(Section):
-    """The neuron of every spiking layer; None takes the network's own."""
+    """The neuron of every spiking layer; a key that is absent takes the network's own."""
 
-    kind: Literal["hard", "soft"] = Field(default="hard", description="reset to zero [DTSNN] or by subtraction [V-SNN]")
-    decay: float = Field(default=0.1, ge=0, le=1, description="factor on the membrane per step [FSD: 0.1; V-SNN: 0.95]")
-    threshold: float = Field(default=0.25, gt=0, description="firing threshold [FSD: 0.25; V-SNN: 1]")
-    strict: bool = Field(default=True, description="fire at u > theta; false: u >= theta")
-    surrogate: str = Field(
-        default="rectangle", description="rectangle[:width=..], triangle[:gamma=..,width=..], atan[:alpha=..]"
+    kind: Literal["hard", "soft"] | None = Field(
+        default=None, description="reset to zero [DTSNN] or by subtraction [V-SNN]"
     )
-    detach_reset: bool = Field(default=False, description="no gradient through the reset")
+    decay: float | None = Field(
+        default=None, ge=0, le=1, description="factor on the membrane per step [FSD: 0.1; V-SNN: 0.95]"
+    )
+    threshold: float | None = Field(default=None, gt=0, description="firing threshold [FSD: 0.25; V-SNN: 1]")
+    strict: bool | None = Field(default=None, description="fire at u > theta; false: u >= theta")
+    surrogate: str | None = Field(
+        default=None, description="rectangle[:width=..], triangle[:gamma=..,width=..] or atan[:alpha=..]"
+    )
+    detach_reset: bool | None = Field(default=None, description="no gradient through the reset")
 
 
 class NetworkConfig(Section):
@@ -111,11 +115,11 @@ class WireConfig(Section):
 class RunConfig(Section):
     """What does not change results (threads may, in the last bits)."""
 
-    threads: int = Field(default=0, ge=0, description="torch threads; 0 takes the cores of this machine")
+    threads: int = Field(default=0, ge=0, le=1024, description="torch threads; 0 takes the cores of this machine")
     record_streams: bool = Field(
         default=False, description="keep all spikes in RUN/streams, for 'spikefed codec bench'"
     )
-    targets: list[float] = Field(
+    targets: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         default=[], description="accuracies in the report's bytes-to-target table; default: from curves"
     )
 
@@ -234,10 +238,9 @@ def validate(tree: Mapping[str, Any], source: str) -> Experiment:
         ConfigError: one sentence that names the key, the value and what is allowed.
     """
     if name := tree.get("preset"):
-        path = PRESETS / f"{name}.toml"
-        if not path.is_file():
+        if name not in presets():
             raise ConfigError(f"preset '{name}' in {source} is not known; use one of {', '.join(presets())}")
-        tree = merge(read_tree(path), tree)
+        tree = merge(read_tree(PRESETS / f"{name}.toml"), tree)
     _refuse_unknown(tree, Experiment, "")
     for key, field in Experiment.model_fields.items():
         kind = field.annotation
@@ -269,12 +272,16 @@ def validate(tree: Mapping[str, Any], source: str) -> Experiment:
                 f"unknown key 'method.{key}' for method {name}; the nearest known key is "
                 f"'method.{_nearest(key, {*own, 'name'})}'"
             )
+    hyper_parsed = False
     try:
         experiment = Experiment.model_validate({**tree, "method": {"name": name, **tree.get("method", {})}})
+        hyper_parsed = True
         experiment.hyper()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if hyper_parsed:
+            where = f"{'training' if where in LocalTraining.model_fields else 'method'}.{where}"
         raise ConfigError(f"'{where}' = {first.get('input')!r} in {source}: {first['msg']}") from error
     return experiment
 

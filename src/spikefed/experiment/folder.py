@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spikefed.errors import CheckpointError, ConfigError
+from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment import config as configs
 from spikefed.experiment import toml
 from spikefed.experiment.config import Experiment
 from spikefed.files import append_lines, write_atomic
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: no lock
+    fcntl = None
+
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -45,11 +55,9 @@ class RunFolder:
             ConfigError: the folder already holds something, or cannot be made.
         """
         self.sweep()
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            what = "a run" if self.exists() else "other files"
-            raise ConfigError(
-                f"folder {self.path} already holds {what}; continue it with --resume or name another folder with --out"
-            )
+        if self.path.exists() and (not self.path.is_dir() or any(p.name != LOCK for p in self.path.iterdir())):
+            advice = "a run; continue it with --resume or" if self.exists() else "other files;"
+            raise ConfigError(f"folder {self.path} already holds {advice} name another folder with --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomic(self.config, toml.dump(config.resolved()))
@@ -63,6 +71,39 @@ class RunFolder:
         for folder in (self.path, self.checkpoints, self.streams):
             for path in folder.glob(".*.tmp*") if folder.is_dir() else ():
                 path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process out of this folder; the lock ends with the process, however it ends.
+
+        Raises:
+            ConfigError: another process runs here, or the folder cannot be made.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path} is a file; name a folder with --out")
+        made = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / LOCK, "a")  # noqa: SIM115 - held open until the end
+        except OSError as error:
+            raise ConfigError(
+                f"run folder {self.path} cannot be written ({error.strerror or error}); choose another --out"
+            ) from error
+        with file:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ConfigError(
+                    f"another process is running in {self.path}; wait for it or name another folder with --out"
+                ) from error
+            try:
+                yield
+            except SpikefedError:
+                # A run that failed before its first round was saved leaves nothing to go on from.
+                if made and not self.metrics.is_file() and not self.checkpoints.is_dir():
+                    shutil.rmtree(self.path, ignore_errors=True)
+                raise
 
     def check_same(self, config: Experiment) -> Experiment:
         """The config recorded here, if ``config`` differs from it only in what may differ.
@@ -115,6 +156,26 @@ class RunFolder:
         temporary = self.streams / f".round-{os.getpid()}.tmp.npz"
         np.savez(temporary, shape=np.array(shape), **arrays)  # type: ignore[arg-type]
         os.replace(temporary, self.streams / f"round-{round:04d}.npz")
+
+    def check_complete(self, round: int) -> None:
+        """Raise CheckpointError unless the metrics hold exactly rounds 1 to ``round``."""
+        found = [line["round"] for line in self.read_lines(self.metrics)]
+        if found != list(range(1, round + 1)):
+            raise CheckpointError(
+                f"{self.metrics} does not hold rounds 1 to {round} of the checkpoint, so totals would be wrong; "
+                "put the file back or start in another folder with --out"
+            )
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """A JSON file of this folder.
+
+        Raises:
+            CheckpointError: missing or not JSON.
+        """
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}); delete it and repeat with --resume") from error
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
         """Records of a JSON-lines file, without a torn last line."""

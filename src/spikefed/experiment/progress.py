@@ -32,6 +32,10 @@ class Progress(Protocol):
         """Something is wrong but the run goes on."""
         ...
 
+    def close(self) -> None:
+        """The run is over, also after an error: leave the terminal as it was."""
+        ...
+
 
 class Quiet:
     """Says nothing."""
@@ -43,6 +47,8 @@ class Quiet:
     def end(self, lines: list[dict[str, Any]]) -> None: ...
 
     def warn(self, message: str) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def size(count: float) -> str:
@@ -97,6 +103,8 @@ class Console_:
             f"accuracy {line['server_accuracy']:.4f}  up {size(line['upstream_bytes_total'])}  "
             f"down {size(line['downstream_bytes_total'])}"
         )
+        if not line["merged"]:
+            self.warn(f"round {line['round']}: too few uploads for the quorum, the server is unchanged")
         for drop in line["dropped"]:
             self.warn(f"round {line['round']}: client {drop['client']} dropped: {drop['reason']}")
         if self._bar:
@@ -116,7 +124,6 @@ class Console_:
         self._console.print(f"[yellow]warning:[/] {message}", highlight=False)
 
     def close(self) -> None:
-        """Leave the terminal as it was, also after an error."""
         if self._bar:
             self._bar.stop()
             self._bar = None

@@ -52,6 +52,7 @@ def metrics_line(
         "clients": clients,
         "participants": record.participants,
         "dropped": record.dropped,
+        "merged": record.diagnostics is not None,
         **sizes,
         **{f"{key}_total": value + (before[f"{key}_total"] if before else 0) for key, value in sizes.items()},
         "diagnostics": {k: _number(v) for k, v in (record.diagnostics.values if record.diagnostics else {}).items()},

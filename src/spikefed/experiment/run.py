@@ -66,8 +66,11 @@ def run(
     else:
         threads = config.run.threads or cores()
     config = config.model_copy(update={"run": config.run.model_copy(update={"threads": threads})})
-    with torch_threads(config.run.threads), writable(folder):
-        _run(config, folder, resume, progress)
+    try:
+        with torch_threads(config.run.threads), writable(folder):
+            _run(config, folder, resume, progress)
+    finally:
+        progress.close()
     return folder.path
 
 
@@ -77,13 +80,26 @@ def _run(config: Experiment, folder: RunFolder, resume: bool, progress: Progress
     ledger = Ledger()
     transport = federation.local_transport()
     server = federation.server(transport, ledger)
-    resuming = resume and folder.exists()
+    with folder.held():
+        _rounds(federation, folder, server, transport, ledger, resume and folder.exists(), progress)
+
+
+def _rounds(
+    federation: Federation,
+    folder: RunFolder,
+    server: Server,
+    transport: LocalTransport,
+    ledger: Ledger,
+    resuming: bool,
+    progress: Progress,
+) -> None:
+    config = federation.config
     if not resuming:
         folder.create(config)
     facts = provenance(config)
     if resuming:
         _restore(config, folder, server, transport, progress)
-        before = json.loads(folder.provenance.read_text()) if folder.provenance.is_file() else {}
+        before = folder.read_json(folder.provenance) if folder.provenance.is_file() else {}
         facts = {**facts, **before, "resumed": [*before.get("resumed", []), {"round": server.round, "at": now()}]}
     write_atomic(folder.provenance, json.dumps(facts, indent=1))
     lines = folder.read_lines(folder.metrics)
@@ -145,6 +161,7 @@ def _restore(
         server.load_state_dict(tree["server"])
         transport.load_state_dict(tree["clients"])
     folder.truncate(server.round)
+    folder.check_complete(server.round)
 
 
 def model_bytes(federation: Federation, server: Server) -> bytes:

@@ -30,7 +30,7 @@ MessageKind = Literal["spikes", "weights"]
 class Hyperparameters(BaseModel):
     """Base of every method's hyperparameters: frozen, validated, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class NetworkFactory:

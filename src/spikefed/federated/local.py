@@ -20,7 +20,7 @@ class LocalTraining(Hyperparameters):
         default="adam", description="optimiser of every phase [FSD: Adam]"
     )
     lr: float = Field(
-        default=1e-3, gt=0, description="learning rate of local training [FSD 4.1.3: 1e-5, our default 1e-3]"
+        default=1e-3, gt=0, le=1e3, description="learning rate of local training [FSD 4.1.3: 1e-5, our default 1e-3]"
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum, SGD only")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty")
@@ -32,6 +32,7 @@ class LocalTraining(Hyperparameters):
         default=1.0, gt=0, description="factor on the rates before the cross-entropy [authors' code: 1]"
     )
     shuffle: bool = Field(default=True, description="new random order every epoch [FSD authors' code: false]")
+    drop_last: bool = Field(default=False, description="skip a last, smaller batch [V-SNN code: true]")
     augment: Literal["none", "shift", "crop", "crop-flip"] = Field(
         default="none", description="augmentation of private images"
     )
@@ -55,6 +56,7 @@ def train_locally(net: nn.Module, ctx: ClientContext, optim: object | None = Non
         preprocess=ctx.preprocess,
         generator=ctx.generator,
         shuffle=hyper.shuffle,
+        drop_last=hyper.drop_last,
         augment=AUGMENTATIONS[hyper.augment],
     )
 

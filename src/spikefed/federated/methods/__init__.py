@@ -28,7 +28,7 @@ def method(name: str) -> Method:
     module, _, attribute = name.partition(":")
     try:
         made = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever a user's module or class raises is one sentence about the config
         raise ConfigError(
             f"method '{name}' cannot be imported: {error}; check the module path and the class name"
         ) from error

@@ -38,7 +38,7 @@ class FsdHyperparameters(LocalTraining):
     server_epochs: int = Field(default=5, ge=0, description="server epochs on (X_p, S_g) per round [FSD 4.1.2: 5]")
     distil_batch: int = Field(default=50, ge=1, description="public rows per distillation step [FSD authors' code: 50]")
     distil_lr: float = Field(
-        default=1e-3, gt=0, description="learning rate of distillation [FSD 4.1.3: 1e-5, our default 1e-3]"
+        default=1e-3, gt=0, le=1e3, description="learning rate of distillation [FSD 4.1.3: 1e-5, our default 1e-3]"
     )
     lambda_: float = Field(
         default=0.1, ge=0, alias="lambda", description="weight of L_F in eq. 4 [unknown; authors' code: 1]"
@@ -51,7 +51,7 @@ class FsdHyperparameters(LocalTraining):
     cross_axis: Literal["time", "batch"] = Field(
         default="time", description="axis that p averages over [released code: batch]"
     )
-    tau_w: float = Field(default=1.0, gt=0, description="temperature of softmax over accuracies in eq. 3 [paper: 1]")
+    tau_w: float = Field(default=1.0, ge=1e-3, description="temperature of softmax over accuracies in eq. 3 [paper: 1]")
     tie: Literal["silent", "fire"] = Field(
         default="silent", description="Round at exactly 0.5 [code: half to even, so silent]"
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,14 +74,14 @@ def read_streams(run: Path, near: np.ndarray | None = None) -> Streams:
     streams = Streams([], [], near)
     for path in paths:
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 n, c, t = (int(size) for size in arrays["shape"])
                 trains = {
                     name: np.unpackbits(arrays[name], count=n * c * t).reshape(n, c, t)
                     for name in arrays.files
                     if name == "down" or name.startswith("up_")
                 }
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ReportError(f"{path} cannot be read ({error}); run the experiment again") from error
         streams.up.append({int(name[3:]): array for name, array in sorted(trains.items()) if name != "down"})
         streams.down.append(trains.get("down"))

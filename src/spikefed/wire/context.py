@@ -15,7 +15,7 @@ from spikefed.errors import PacketError
 from spikefed.wire import contextnative, contexttwin
 from spikefed.wire.bitpack import decompress, packed_bytes
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
-from spikefed.wire.contextmodel import ModelState
+from spikefed.wire.contextmodel import NEAR, ModelState
 from spikefed.wire.plan import Plan
 
 MAX_STEPS = 64  # longer trains travel as Algorithm 2 bits
@@ -99,6 +99,11 @@ def _run(
     previous = memory.shared["previous"] if memory is not None else None
     global_ = side.packed if side is not None else None
     near = side.near if side is not None else None
+    for array in (packed, previous, global_):  # native code trusts these sizes
+        if array is not None and (array.dtype != np.uint8 or array.size != packed_bytes(shape)):
+            raise PacketError("shape", f"{array.size} bytes of bits where spikes {shape} need {packed_bytes(shape)}")
+    if near is not None and near.shape != (shape[0], NEAR):
+        raise PacketError("near", f"rows {near.shape} beside spikes {shape}")
     run = contextnative.run if contextnative.available() else contexttwin.run
     return run(packed, global_, previous, near, code, state, shape, decode=decode, measure=measure)
 

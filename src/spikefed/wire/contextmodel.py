@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 
+from spikefed.errors import PacketError
 from spikefed.wire.codec import Memory
 
 LIMIT = 3071  # largest |stretch|, 12 nats
@@ -69,11 +70,15 @@ class ModelState:
 
     @staticmethod
     def recall(memory: Memory | None) -> ModelState:
-        """The state that ``arrays`` were made of."""
+        """The state that ``arrays`` were made of. Raises PacketError for other shapes (a foreign checkpoint)."""
         if memory is None or "tables" not in memory.shared:
             return ModelState.fresh()
-        tables = _recall_table()[memory.shared["tables"]]
-        return ModelState(tables, memory.shared["weights"].copy(), memory.shared["coded"].copy())
+        kept, weights, coded = (memory.shared[name] for name in ("tables", "weights", "coded"))
+        expected = ((TABLES, 1 << TABLE_BITS), np.uint16), ((SETS, STRIDE), np.int32), ((3,), np.int64)
+        for array, (shape, dtype) in zip((kept, weights, coded), expected, strict=True):
+            if array.shape != shape or array.dtype != dtype:
+                raise PacketError("state", f"stored model has an array {array.dtype} {array.shape}, not {shape}")
+        return ModelState(_recall_table()[kept], np.array(weights, order="C"), np.array(coded, order="C"))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The state between packets: 16 bits a counter (stretch / 2 in 12 bits, count in 4; 0 = never seen)."""

@@ -21,6 +21,7 @@ from spikefed.wire.ledger import Ledger, Record
 from spikefed.wire.linkstate import pack_memories, unpack_memories
 from spikefed.wire.measure import paper_bytes, text_bytes
 from spikefed.wire.messages import Message, build_message, check_packet, decode_payload, header_of
+from spikefed.wire.neighbours import check_near
 from spikefed.wire.plan import Plan
 
 BROADCAST = -1  # index of the server's own sender of messages that every client reads alike
@@ -109,7 +110,7 @@ class ClientLink:
     """
 
     def __init__(self, client: int, up: str = "bitpack", down: str = "bitpack", near: np.ndarray | None = None) -> None:
-        self.client, self.up, self.down, self.near = int(client), up, down, near
+        self.client, self.up, self.down, self.near = int(client), up, down, check_near(near)
         self._sender, self._receiver = Sender(), Receiver()
         self._bits: dict[str, np.ndarray] = {}  # of the newest downlink
 
@@ -169,7 +170,7 @@ class ServerLink:
     def __init__(
         self, up: str = "bitpack", down: str = "bitpack", ledger: Ledger | None = None, near: np.ndarray | None = None
     ) -> None:
-        self.up, self.down, self.ledger, self.near = up, down, ledger, near
+        self.up, self.down, self.ledger, self.near = up, down, ledger, check_near(near)
         self._senders: dict[int, Sender] = {}
         self._receivers: dict[int, Receiver] = {}
         self._bits: dict[int, dict[str, np.ndarray]] = {}  # by client: of the downlink sent last

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from spikefed.errors import PacketError
 from spikefed.wire.contextmodel import NEAR
 
 MAX_ROWS = 65536  # the search takes time N^2
@@ -41,6 +42,20 @@ def nearest_rows(images: np.ndarray, block: int = 512) -> np.ndarray | None:
         rows = np.take_along_axis(found, order, axis=1).astype(np.int32)
         rows[np.take_along_axis(found_keys, order, axis=1) == np.iinfo(np.int64).max] = -1
         near[first:last, :count] = rows
+    return near
+
+
+def check_near(near: np.ndarray | None) -> np.ndarray | None:
+    """``near`` as contiguous int32. Raises PacketError unless it is [N, 5] of earlier rows, -1 only at the end."""
+    if near is None:
+        return None
+    near = np.ascontiguousarray(near, dtype=np.int32)
+    if near.ndim != 2 or near.shape[1] != NEAR:
+        raise PacketError("near", f"needs the shape [N, {NEAR}], got {near.shape}; make it with nearest_rows")
+    late = near >= np.arange(len(near))[:, None]
+    gaps = (near[:, :-1] < 0) & (near[:, 1:] >= 0)
+    if late.any() or gaps.any() or near.min(initial=-1) < -1:
+        raise PacketError("near", "holds a row that is not earlier, or a gap; make it with nearest_rows")
     return near
 
 

@@ -1,21 +1,14 @@
 """Hooks of the documentation build: the command and configuration references are made from the program itself.
 
 A page holds ``<!-- commands -->`` or ``<!-- configuration -->`` where the generated text goes, so that neither can fall
-behind the code. Navigation entries whose page does not exist are left out.
+behind the code.
 """
 
 from __future__ import annotations
 
 import types
 import typing
-from pathlib import Path
 from typing import Any
-
-
-def on_config(config: Any) -> Any:
-    """Drop navigation entries without a page."""
-    config.nav = _present(config.nav, Path(config.docs_dir))
-    return config
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -24,18 +17,6 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         if mark in markdown:
             markdown = markdown.replace(mark, make())
     return markdown
-
-
-def _present(nav: list[Any], docs: Path) -> list[Any]:
-    kept: list[Any] = []
-    for entry in nav:
-        ((title, target),) = entry.items()
-        if isinstance(target, list):
-            if inner := _present(target, docs):
-                kept.append({title: inner})
-        elif (docs / target).is_file():
-            kept.append(entry)
-    return kept
 
 
 def commands() -> str:

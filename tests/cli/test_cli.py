@@ -89,8 +89,10 @@ def test_data_check_says_what_is_missing(tmp_path: Path) -> None:
     assert rows["digits"]["status"] == "ok" and rows["mnist"]["status"] == "missing" and rows["mnist"]["message"]
 
 
-@pytest.mark.parametrize("arguments", [("describe", "small", "--input", "28"), ("describe", "smal"), ("run", "none.toml"),
-                                       ("report", "none")])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [("describe", "small", "--input", "28"), ("describe", "smal"), ("run", "none.toml"), ("report", "none")],
+)
 def test_bad_input_is_a_spikefed_error(arguments: tuple[str, ...]) -> None:
     outcome = invoke(*arguments)
     assert isinstance(outcome.exception, SpikefedError) and "\n" not in str(outcome.exception)

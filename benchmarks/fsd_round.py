@@ -87,8 +87,7 @@ def main() -> None:
         "ratio": statistics.median(row["ratio"] for row in rows),
         "rows": rows,
     }
-    command = [a for i, a in enumerate(sys.argv) if "--data-dir" not in (a, sys.argv[i - 1])]
-    print(f"written: {provenance.write(given.out, 'fsd-round', content, command)}")
+    print(f"written: {provenance.write(given.out, 'fsd-round', content, sys.argv)}")
 
 
 if __name__ == "__main__":

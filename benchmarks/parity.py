@@ -80,8 +80,7 @@ def main() -> None:
         mean = {key: statistics.mean(run[key] for run in runs) for key in runs[0]}
         print(f"  {name:14} loss {mean['loss']:.4f}  accuracy {mean['accuracy']:.4f}  cpu {mean['cpu_s']:.1f} s")
     content = {"steps": given.steps, "batch": 32, "seeds": given.seeds, "rows": rows}
-    command = [a for i, a in enumerate(sys.argv) if "--data-dir" not in (a, sys.argv[i - 1])]
-    print(f"written: {provenance.write(given.out, 'parity', content, command)}")
+    print(f"written: {provenance.write(given.out, 'parity', content, sys.argv)}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def describe(command: list[str]) -> dict[str, Any]:
     """The facts needed to read or repeat a measurement; no path and no host name."""
     lib = fused.library()
     return {
-        "command": " ".join([Path(command[0]).name, *command[1:]]),
+        "command": " ".join([Path(command[0]).name, *_without_paths(command[1:])]),
         "commit": _commit(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cpu": _cpu(),
@@ -46,6 +46,12 @@ def write(folder: Path, name: str, content: dict[str, Any], command: list[str]) 
     path = folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
     path.write_text(json.dumps({"provenance": describe(command), **content}, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def _without_paths(arguments: list[str]) -> list[str]:
+    """Without the folders of this machine: --out, --data-dir and their values."""
+    folders = ("--out", "--data-dir")
+    return [a for i, a in enumerate(arguments) if a not in folders and (i == 0 or arguments[i - 1] not in folders)]
 
 
 def _version(name: str) -> str | None:

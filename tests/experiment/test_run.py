@@ -22,8 +22,9 @@ from spikefed import data
 from spikefed.errors import CheckpointError, ConfigError, DataError, SpikefedError
 from spikefed.experiment import RunFolder, run_missing, toml
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import neuron_for, preprocess_for
+from spikefed.experiment.build import build, neuron_for, preprocess_for
 from spikefed.federated import checkpoint
+from spikefed.wire import Ledger, ServerLink
 
 
 def fingerprint(path: Path) -> tuple[list[dict[str, Any]], str, bytes]:
@@ -287,6 +288,8 @@ def test_lost_or_damaged_side_files(tiny: dict[str, Any], tmp_path: Path) -> Non
         ("network.twin=ann", "network.twin = 'ann' gives none"),
         ("network.readout=current", "network.readout = 'current' gives none"),
         ("wire.spikes_up=float32", "none for spikes"),
+        ("wire.weights_down=topk-10", "codes changes of weights"),
+        ("wire.weights_up=qsgd-7", "codes changes of weights"),
         ("participation.quorum=5", "can never be reached by 2 clients"),
         ("training.lr=inf", "'training.lr' = inf"),
         ("training.lr=1e300", "'training.lr'"),
@@ -331,3 +334,25 @@ def test_a_round_below_the_quorum_changes_nothing(tiny: dict[str, Any], tmp_path
     lines = folder.read_lines(folder.metrics)
     assert [line["merged"] for line in lines] == [False, True]
     assert lines[0]["downstream_bytes"] == lines[1]["downstream_bytes"] == 0  # nothing was voted before round 2
+
+
+@pytest.mark.parametrize("method", ["fsd", "fedavg"])
+def test_the_downlink_is_coded_once_for_all_clients(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    tiny["data"]["clients"] = 3
+    tiny["method"] = {"name": method}
+    federation = build(configs.from_tree(tiny))
+    server = federation.server(federation.local_transport(), Ledger())
+    sent: list[tuple[int, int]] = []
+    encode = ServerLink.encode
+
+    def spy(self: ServerLink, message: Any, client: int, **options: Any) -> bytes:
+        sent.append((message.round, id(message)))
+        return encode(self, message, client, **options)
+
+    monkeypatch.setattr(ServerLink, "encode", spy)
+    for _ in range(3):
+        server.run_round()
+    for round in (2, 3):
+        assert len({message for at, message in sent if at == round}) == 1

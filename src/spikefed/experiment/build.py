@@ -35,6 +35,9 @@ from spikefed.transports import LocalTransport
 from spikefed.wire import ClientLink, Ledger, ServerLink, codecs, tensor_specs
 from spikefed.wire.neighbours import nearest_rows
 
+CHANGE_CODECS = ("stc", "topk", "qsgd", "cosine")
+"""Lossy codecs for changes of weights; sending the weights themselves through them would zero most of a network."""
+
 
 @dataclass(frozen=True)
 class Federation:
@@ -210,6 +213,11 @@ def check(config: Experiment) -> None:
         if name not in known:
             raise ConfigError(
                 f"'wire.{key}' names codec '{name}', which is none for {kind}; use one of {', '.join(known)}"
+            )
+        if name.startswith(CHANGE_CODECS):
+            raise ConfigError(
+                f"'wire.{key}' = '{name}' codes changes of weights, and no method here sends changes yet; "
+                "use float32 or fp16"
             )
     if config.participation.quorum > config.data.clients:
         raise ConfigError(

@@ -96,6 +96,10 @@ class Server:
         record = RoundRecord(round, self._participation(round))
         clock = time.perf_counter
         times = [clock()]
+        if self._downlink is not None and self._downlink.round != round:
+            # Older than this round when the rounds since had no quorum. One message object for all clients: the link
+            # codes it once, so that everybody gets the same bytes.
+            self._downlink = dataclasses.replace(self._downlink, round=round)
         requests = [self._request(client, round) for client in record.participants]
         times.append(clock())
         replies = self._deliver(requests)
@@ -129,9 +133,7 @@ class Server:
     def _request(self, client: int, round: int, *, intra: bool = False) -> Request:
         if self._downlink is None:
             return Request(client, round, None)
-        # A downlink may be older than this round when the rounds since had no quorum; it says the round it is sent in.
-        message = dataclasses.replace(self._downlink, round=round)
-        return Request(client, round, self._link.encode(message, client=client, intra=intra))
+        return Request(client, round, self._link.encode(self._downlink, client=client, intra=intra))
 
     def _deliver(self, requests: list[Request]) -> dict[int, Reply]:
         replies = {reply.client: reply for reply in self._transport.round(requests, self._deadline_s, self._quorum)}

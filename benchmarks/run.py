@@ -24,7 +24,7 @@ def plan(quick: bool, data_dir: str | None, cores: int) -> list[list[str]]:
     networks = ["small", "vgg9"] if quick else ["small", "vgg9", "cifarnet"]
     common = ["--threads", threads, "--tasks", "train,infer", "--rounds", rounds, "--keep-memory"]
     lines = [["steps.py", "--nets", net, *common] for net in networks]
-    lines += [["lif.py"], ["memory.py", "--nets", ",".join(networks)]]
+    lines += [["lif.py"], ["layers.py"], ["memory.py", "--nets", ",".join(networks)]]
     if data_dir:
         lines += [["parity.py", "--data-dir", data_dir], ["fsd_round.py", "--data-dir", data_dir]]
     return [*lines, ["tables.py"]]

@@ -1,5 +1,10 @@
 """The command line: Typer commands, no logic of their own."""
 
-from spikefed.cli.main import app, main
+import os
+
+# Before torch is loaded: waiting threads that spin cost several times the work beside any other process on the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from spikefed.cli.main import app, main  # noqa: E402
 
 __all__ = ["app", "main"]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from spikefed import networks
+from spikefed import native, networks
 from spikefed.errors import CheckpointError, SpikefedError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
@@ -66,6 +66,7 @@ def run(
     else:
         threads = config.run.threads or cores()
     config = config.model_copy(update={"run": config.run.model_copy(update={"threads": threads})})
+    native.keep_memory()
     try:
         with torch_threads(config.run.threads), writable(folder):
             _run(config, folder, resume, progress)

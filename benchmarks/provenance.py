@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from spikefed import native
+from spikefed.experiment.provenance import cpu_model
 from spikefed.neurons import fused
 
 LEVELS = {0: "portable", 1: "avx2", 2: "avx512"}
@@ -26,7 +27,7 @@ def describe(command: list[str]) -> dict[str, Any]:
         "command": " ".join([Path(command[0]).name, *_without_paths(command[1:])]),
         "commit": _commit(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "cpu": _cpu(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "load": [round(v, 2) for v in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "amx": fused.has_amx(),
@@ -68,13 +69,3 @@ def _commit() -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

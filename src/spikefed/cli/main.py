@@ -34,8 +34,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def _progress(quiet: bool):
+    from spikefed import native
     from spikefed.experiment.progress import Console_, Quiet
 
+    native.keep_memory()  # for the programs that train; a library call leaves the caller's allocator alone
     return Quiet() if quiet else Console_()
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from spikefed import native, networks
-from spikefed.errors import CheckpointError, SpikefedError
+from spikefed import networks
+from spikefed.errors import CheckpointError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.config import Experiment
@@ -66,7 +66,6 @@ def run(
     else:
         threads = config.run.threads or cores()
     config = config.model_copy(update={"run": config.run.model_copy(update={"threads": threads})})
-    native.keep_memory()
     try:
         with torch_threads(config.run.threads), writable(folder):
             _run(config, folder, resume, progress)
@@ -205,7 +204,7 @@ def writable(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, SpikefedError) or error.errno is None:
+        if error.errno is None:
             raise
         raise CheckpointError(
             f"run folder {folder.path} cannot be written ({error.strerror}); free some space and repeat with --resume"

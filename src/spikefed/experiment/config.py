@@ -98,7 +98,9 @@ class ParticipationConfig(Section):
     )
     rounds: list[list[int]] = Field(default=[], description="schedule 'list': clients by round; the last repeats")
     fraction: float = Field(default=1.0, gt=0, le=1, description="schedule 'sample': share of clients per round")
-    straggle: float = Field(default=0.0, ge=0, lt=1, description="probability that a chosen client sends nothing")
+    straggle: float = Field(
+        default=0.0, ge=0, lt=1, description="probability that a chosen client sends nothing; one always sends"
+    )
     deadline_s: float | None = Field(default=None, gt=0, description="seconds to wait for uploads (deployment)")
     quorum: int = Field(default=1, ge=1, description="accepted uploads without which a round changes nothing")
 

@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from spikefed.networks import Role, roles
 from spikefed.training import Preprocess
 
 State = dict[str, Any]
@@ -41,6 +42,9 @@ class NetworkFactory:
     Args:
         build: makes the network from an integer seed, without touching global randomness.
         seed: the seed whose weights every participant starts from (the common initial weights).
+
+    Attributes:
+        roles: role of every state tensor by name (`spikefed.networks.roles`).
     """
 
     def __init__(self, build: Callable[[int], nn.Module], seed: int) -> None:
@@ -48,6 +52,7 @@ class NetworkFactory:
         self._seed = seed
         self._net = build(seed)
         self._initial = self._copy(self._net)
+        self.roles: dict[str, Role] = roles(self._net)
 
     @staticmethod
     def _copy(net: nn.Module) -> dict[str, Tensor]:

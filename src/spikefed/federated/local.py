@@ -22,6 +22,10 @@ class LocalTraining(Hyperparameters):
     lr: float = Field(
         default=1e-3, gt=0, le=1e3, description="learning rate of local training [FSD 4.1.3: 1e-5, our default 1e-3]"
     )
+    lr_milestones: list[int] = Field(
+        default=[], description="rounds after which the learning rate of local training decays [V-SNN: 40, 60, 80]"
+    )
+    lr_decay: float = Field(default=0.2, gt=0, le=1, description="factor at every milestone [V-SNN: 1/5]")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum, SGD only")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty")
     local_loss: Literal["ce-rate", "mse-rate", "tet"] = Field(
@@ -41,16 +45,21 @@ class LocalTraining(Hyperparameters):
     )
 
 
+def learning_rate(hyper: LocalTraining, round: int) -> float:
+    """Learning rate of local training in a 1-based round: ``lr`` times ``lr_decay`` for every milestone behind it."""
+    return hyper.lr * hyper.lr_decay ** sum(round > milestone for milestone in hyper.lr_milestones)
+
+
 def train_locally(net: nn.Module, ctx: ClientContext, optim: object | None = None) -> float:
     """Train ``net`` in place on the client's private training data; returns the last epoch's mean loss."""
     hyper: LocalTraining = ctx.hyper
-    label_loss = LABEL_LOSSES[hyper.local_loss]
+    label_loss, lr = LABEL_LOSSES[hyper.local_loss], learning_rate(hyper, ctx.round)
     return train(
         net,
         ctx.train.images,
         ctx.train.labels,
         lambda outputs, labels: label_loss(outputs, labels, hyper.logit_scale),
-        optim or optimiser(net, hyper.optimiser, hyper.lr, hyper.momentum, hyper.weight_decay),  # type: ignore[arg-type]
+        optim or optimiser(net, hyper.optimiser, lr, hyper.momentum, hyper.weight_decay),  # type: ignore[arg-type]
         epochs=hyper.local_epochs,
         batch_size=hyper.local_batch,
         preprocess=ctx.preprocess,

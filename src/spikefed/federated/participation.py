@@ -22,7 +22,8 @@ class Participation:
             as in the FSD tables for DTSNN); ``sample``: a random share each round; ``list``: ``rounds`` says it.
         rounds: for ``list``: clients of rounds 1, 2, ...; the last entry repeats.
         fraction: for ``sample``: share of clients, at least one is drawn.
-        straggle: probability that a chosen client sends nothing; the first one always does (V-SNN's rule).
+        straggle: probability that a chosen client sends nothing; one of them, drawn afresh each round, always sends
+            (V-SNN's code exempts the first of a random order).
         seed: seed of the random choices.
     """
 
@@ -57,7 +58,8 @@ class Participation:
             chosen = list(range(self.clients))
         if self.straggle > 0:
             stays = rng.random(len(chosen)) >= self.straggle
-            chosen = [c for i, c in enumerate(chosen) if i == 0 or stays[i]]
+            stays[rng.integers(len(chosen))] = True
+            chosen = [c for c, stay in zip(chosen, stays, strict=True) if stay]
         return chosen
 
 

@@ -23,6 +23,7 @@ from spikefed.federated.contract import (
 )
 from spikefed.federated.local import LocalTraining, train_locally, validate
 from spikefed.federated.messages import from_wire, to_wire
+from spikefed.federated.updates import add_update_noise, model_deviation
 from spikefed.wire import WeightsDownlink, WeightsUplink
 
 
@@ -33,6 +34,14 @@ class FedAvgHyperparameters(LocalTraining):
         default="samples",
         pattern="^(samples|uniform)$",
         description="mean over clients weighted by training samples (FedAvg eq. 1), or uniform (released V-SNN code)",
+    )
+    update_noise: float = Field(
+        default=0.0,
+        ge=0,
+        description="normal noise on every uploaded tensor, in units of its mean absolute update [V-SNN: 0 to 5]",
+    )
+    update_noise_statistics: bool = Field(
+        default=True, description="noise on running statistics of normalisations too [V-SNN code: true]"
     )
 
 
@@ -70,13 +79,25 @@ class FedAvg:
     def client_round(
         self, state: State, downlink: WeightsDownlink | None, ctx: ClientContext
     ) -> tuple[State, WeightsUplink, ClientReport]:
-        net = ctx.networks.load(from_wire(downlink.tensors) if downlink else None)
+        start = from_wire(downlink.tensors) if downlink else ctx.networks.initial()
+        net = ctx.networks.load(start)
         train_loss = train_locally(net, ctx)
         accuracy = validate(net, ctx)
+        hyper: FedAvgHyperparameters = ctx.hyper
+        weights = ctx.networks.weights(net)
+        if hyper.update_noise:
+            weights = add_update_noise(
+                weights,
+                start,
+                hyper.update_noise,
+                ctx.networks.roles,
+                ctx.generator,
+                statistics=hyper.update_noise_statistics,
+            )
         uplink = WeightsUplink(
             round=ctx.round,
             client=ctx.client,
-            tensors=to_wire(ctx.networks.weights(net)),
+            tensors=to_wire(weights),
             samples=len(ctx.train),
             accuracy=accuracy,
         )
@@ -88,9 +109,12 @@ class FedAvg:
         counts = {c: float(u.samples if ctx.hyper.weighting == "samples" else 1) for c, u in uplinks.items()}
         total = sum(counts.values())
         weights = {c: n / total for c, n in counts.items()}
-        merged = weighted_mean({c: from_wire(u.tensors) for c, u in uplinks.items()}, weights)
+        tensors = {c: from_wire(u.tensors) for c, u in uplinks.items()}
+        merged = weighted_mean(tensors, weights)
+        deviations = model_deviation(tensors, merged, ctx.networks.roles)
         downlink = WeightsDownlink(round=ctx.round + 1, tensors=to_wire(merged))
-        return {"weights": merged}, downlink, Diagnostics(weights=weights)
+        values = {"model_deviation": sum(deviations.values()) / len(deviations)}
+        return {"weights": merged}, downlink, Diagnostics(values, weights)
 
     def server_network(self, state: State, ctx: Context) -> nn.Module:
         return ctx.networks.load(state["weights"])

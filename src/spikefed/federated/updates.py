@@ -1,0 +1,72 @@
+"""What the federated-SNN study does to clients' updates and reads off them: noise, and how far clients drift apart.
+
+Source: Venkatesha et al., "Federated Learning with Spiking Neural Networks", IEEE TSP 69 (2021), and its public code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from spikefed.networks.roles import BN_STATS, WEIGHT, Role
+
+
+def add_update_noise(
+    weights: Mapping[str, Tensor],
+    start: Mapping[str, Tensor],
+    sigma: float,
+    roles: Mapping[str, Role],
+    generator: torch.Generator,
+    *,
+    statistics: bool = True,
+) -> dict[str, Tensor]:
+    """Each tensor w plus N(0, 1) * sigma * mean|w - w_start| per element: noise in proportion to the tensor's update.
+
+    It is a test of robustness, not differential privacy: nothing is clipped and the scale depends on the data.
+
+    Args:
+        weights: state tensors after local training.
+        start: the same tensors as the client received them.
+        sigma: at least 0; 0 changes nothing.
+        roles: role by name.
+        generator: source of the normal draws.
+        statistics: also on running statistics of normalisations, as V-SNN's code does. A noisy running variance stops
+            at 0, below which no network can be evaluated.
+
+    Returns:
+        new tensors; integer tensors as they were.
+    """
+    noisy = {}
+    for name, tensor in weights.items():
+        spared = not tensor.is_floating_point() or (roles.get(name) == BN_STATS and not statistics)
+        if sigma == 0 or spared:
+            noisy[name] = tensor
+            continue
+        scale = sigma * (tensor - start[name]).abs().mean()
+        noisy[name] = tensor + scale * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+        if name.endswith("running_var"):
+            noisy[name] = noisy[name].clamp_min(0.0)
+    return noisy
+
+
+def model_deviation(
+    tensors: Mapping[int, Mapping[str, Tensor]], average: Mapping[str, Tensor], roles: Mapping[str, Role]
+) -> dict[int, float]:
+    """Sum over weight tensors of ||w_i - w_avg|| / ||w_avg|| for every client i: how far it is from the average model.
+
+    V-SNN's code trains all clients in every round to say it of all of them; here it is said of the participants, at no
+    cost. Layers whose average is exactly zero are left out.
+    """
+    found = {}
+    norms = {
+        name: float(tensor.double().norm())
+        for name, tensor in average.items()
+        if roles.get(name) == WEIGHT and tensor.is_floating_point()
+    }
+    for client, own in tensors.items():
+        found[client] = sum(
+            float((own[name].double() - average[name].double()).norm()) / norm for name, norm in norms.items() if norm
+        )
+    return found

@@ -23,6 +23,7 @@ from spikefed.federated.contract import (
 )
 from spikefed.federated.local import LocalTraining, train_locally, validate
 from spikefed.federated.messages import from_wire, to_wire
+from spikefed.federated.robust import Merge, merge_tensors
 from spikefed.federated.updates import add_update_noise, model_deviation
 from spikefed.wire import WeightsDownlink, WeightsUplink
 
@@ -43,6 +44,8 @@ class FedAvgHyperparameters(LocalTraining):
     update_noise_statistics: bool = Field(
         default=True, description="noise on running statistics of normalisations too [V-SNN code: true]"
     )
+    merge: Merge = Field(default="mean", description="how weights are merged [FedAvg: mean]; see docs/privacy.md")
+    liars: int = Field(default=1, ge=0, description="clients assumed to lie, merge 'trimmed' and 'krum'")
 
 
 def weighted_mean(tensors: Mapping[int, Mapping[str, Tensor]], weights: Mapping[int, float]) -> dict[str, Tensor]:
@@ -110,7 +113,13 @@ class FedAvg:
         total = sum(counts.values())
         weights = {c: n / total for c, n in counts.items()}
         tensors = {c: from_wire(u.tensors) for c, u in uplinks.items()}
-        merged = weighted_mean(tensors, weights)
+        if ctx.hyper.merge == "mean":
+            merged = weighted_mean(tensors, weights)
+        else:
+            robust, weights = merge_tensors(
+                {c: u.tensors for c, u in uplinks.items()}, weights, ctx.hyper.merge, ctx.hyper.liars
+            )
+            merged = from_wire(robust)
         deviations = model_deviation(tensors, merged, ctx.networks.roles)
         downlink = WeightsDownlink(round=ctx.round + 1, tensors=to_wire(merged))
         values = {"model_deviation": sum(deviations.values()) / len(deviations)}

@@ -27,6 +27,7 @@ from spikefed.federated.contract import (
     State,
 )
 from spikefed.federated.local import LocalTraining, train_locally, validate
+from spikefed.federated.robust import Vote, clipped_accuracies, vote, weighted_mean
 from spikefed.training import CrossTerm, distillation_loss, optimiser, output_spikes, train
 from spikefed.wire import SpikeDownlink, SpikeUplink
 
@@ -52,6 +53,8 @@ class FsdHyperparameters(LocalTraining):
         default="time", description="axis that p averages over [released code: batch]"
     )
     tau_w: float = Field(default=1.0, ge=1e-3, description="temperature of softmax over accuracies in eq. 3 [paper: 1]")
+    vote: Vote = Field(default="weighted", description="how spikes are merged [paper: weighted]; see docs/privacy.md")
+    liars: int = Field(default=1, ge=0, description="clients assumed to lie, vote 'trimmed'")
     tie: Literal["silent", "fire"] = Field(
         default="silent", description="Round at exactly 0.5 [code: half to even, so silent]"
     )
@@ -78,11 +81,7 @@ def merge_weights(accuracies: Mapping[int, float], tau_w: float = 1.0) -> dict[i
 
 def merge_spikes(spikes: Mapping[int, np.ndarray], weights: Mapping[int, float]) -> np.ndarray:
     """S_g = sum_i w_i S_i (eq. 3): float64 ``[N, C, T]`` in [0, 1], summed in the order of client numbers."""
-    clients = sorted(spikes)
-    merged = np.zeros(spikes[clients[0]].shape, dtype=np.float64)
-    for client in clients:
-        merged += weights[client] * spikes[client]
-    return merged
+    return weighted_mean(spikes, weights)
 
 
 def round_spikes(merged: np.ndarray, tie: str = "silent") -> np.ndarray:
@@ -189,9 +188,10 @@ class Fsd:
         self, state: State, uplinks: Mapping[int, SpikeUplink], ctx: Context
     ) -> tuple[State, SpikeDownlink, Diagnostics]:
         hyper: FsdHyperparameters = ctx.hyper
-        # 9: weighted average of the clients' spikes
-        weights = merge_weights({c: u.accuracy for c, u in uplinks.items()}, hyper.tau_w)
-        merged = merge_spikes({c: u.spikes for c, u in uplinks.items()}, weights)
+        # 9: weighted average of the clients' spikes, or the robust vote that the config names
+        accuracies = {c: u.accuracy for c, u in uplinks.items()}
+        weights = merge_weights(clipped_accuracies(accuracies) if hyper.vote == "clipped" else accuracies, hyper.tau_w)
+        merged, weights = vote({c: u.spikes for c, u in uplinks.items()}, weights, hyper.vote, hyper.liars)
         rounded = round_spikes(merged, hyper.tie)
         # 10: distil the server's network, never reset
         net = ctx.networks.load(state["weights"])

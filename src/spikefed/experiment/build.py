@@ -32,7 +32,7 @@ from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPL
 from spikefed.neurons import LIFParameters, surrogate
 from spikefed.training import Evaluation, Preprocess, evaluate
 from spikefed.transports import LocalTransport
-from spikefed.wire import ClientLink, Ledger, ServerLink, codecs, tensor_specs
+from spikefed.wire import ClientLink, Ledger, ServerLink, codecs
 from spikefed.wire.neighbours import nearest_rows
 
 CHANGE_CODECS = ("stc", "topk", "qsgd", "cosine")
@@ -104,7 +104,7 @@ class Federation:
 
     def worker(self, client: int) -> ClientWorker:
         """A client of this experiment."""
-        up, down = self._codecs()
+        up, down = self.codecs()
         return ClientWorker(
             client,
             method(self.config.method["name"]),
@@ -115,7 +115,7 @@ class Federation:
 
     def server(self, transport: Transport, ledger: Ledger) -> Server:
         """The server of this experiment."""
-        up, down = self._codecs()
+        up, down = self.codecs()
         p = self.config.participation
         return Server(
             method(self.config.method["name"]),
@@ -140,10 +140,19 @@ class Federation:
         """All clients in this process."""
         return LocalTransport({client: self.worker(client) for client in range(self.config.data.clients)})
 
-    def _codecs(self) -> tuple[str, str]:
-        wire, steps = self.config.wire, method(self.config.method["name"])
-        by_kind = {"spikes": (wire.spikes_up, wire.spikes_down), "weights": (wire.weights_up, wire.weights_down)}
-        return by_kind[steps.uplink_kind][0], by_kind[steps.downlink_kind][1]
+    def codecs(self) -> tuple[str, str]:
+        """Codec names of the two directions."""
+        return codec_of(self.config, self.expectations.up.kind, "up"), codec_of(
+            self.config, self.expectations.down.kind, "down"
+        )
+
+
+def codec_of(config: Experiment, kind: str | None, direction: str) -> str:
+    """The config's codec for a kind of message; a direction without messages takes any name."""
+    if kind is None:
+        return "none"
+    key = kind.replace("-", "_")
+    return getattr(config.wire, f"{key}_{direction}" if key in ("spikes", "weights") else key)
 
 
 def preprocess_for(config: Experiment, train: data.ImageSet) -> Preprocess:
@@ -208,7 +217,7 @@ def check(config: Experiment) -> None:
         ConfigError: a codec of another kind, a quorum nobody can reach, spikes from a network that has none.
     """
     for key, name in config.wire.model_dump().items():
-        kind = key.split("_")[0]
+        kind = key.removesuffix("_up").removesuffix("_down").replace("_", "-")
         known = sorted(codec.name for codec in codecs() if codec.kind == kind)
         if name not in known:
             raise ConfigError(
@@ -225,7 +234,9 @@ def check(config: Experiment) -> None:
             "clients; lower it"
         )
     steps, net = method(config.method["name"]), config.network
-    if "spikes" in (steps.uplink_kind, steps.downlink_kind) and (net.readout != "spike" or net.twin == "ann"):
+    if any("spikes" in (kind or "") for kind in (steps.uplink_kind, steps.downlink_kind)) and (
+        net.readout != "spike" or net.twin == "ann"
+    ):
         setting = "network.twin = 'ann'" if net.twin == "ann" else f"network.readout = '{net.readout}'"
         raise ConfigError(
             f"method {steps.name} exchanges spikes but {setting} gives none; use a spiking readout or FedAvg"
@@ -264,15 +275,15 @@ def build(config: Experiment) -> Federation:
     shape = tuple(train.images.shape[1:])
     make = partial(_network, config, shape, train.classes)  # type: ignore[arg-type]
     factory = NetworkFactory(make, derive_seed(config.seed, NETWORK, 0))
-    expectations = Expectations(
-        (len(split.public_images), train.classes, config.network.steps),
-        tensor_specs({name: tensor.numpy() for name, tensor in factory.initial().items()}),
-        data.public_set_id(split.public_images),
+    expectations = Expectations.of(
+        method(config.method["name"]),
+        config.hyper(),
+        shape=(len(split.public_images), train.classes, config.network.steps),
+        networks=factory,
+        public_set_id=data.public_set_id(split.public_images),
     )
-    spikes = method(config.method["name"]).uplink_kind == "spikes"
-    near = (
-        nearest_rows(split.public_images.numpy()) if spikes and "context" in config.wire.model_dump().values() else None
-    )
+    coded = {codec_of(config, expectations.up.kind, "up"), codec_of(config, expectations.down.kind, "down")}
+    near = nearest_rows(split.public_images.numpy()) if "context" in coded else None
     return Federation(config, train, test, split, preprocess_for(config, train), factory, expectations, near)
 
 

@@ -112,6 +112,11 @@ class WireConfig(Section):
     spikes_down: str = Field(default="context", description="codec of the voted spikes [FSD: bitpack]")
     weights_up: str = Field(default="float32", description="codec of uploaded weights")
     weights_down: str = Field(default="float32", description="codec of the global weights")
+    partial_spikes: str = Field(default="context", description="codec of uploaded spikes of some rows")
+    labels: str = Field(default="context", description="codec of hard labels, both directions [CFD: delta coding]")
+    counts: str = Field(default="context", description="codec of counts and quantised distributions, both directions")
+    probabilities: str = Field(default="fp16", description="codec of soft labels, both directions [DS-FL]")
+    class_means: str = Field(default="float32", description="codec of per-class means, both directions [FD]")
 
 
 class RunConfig(Section):

@@ -145,7 +145,7 @@ def _record_streams(federation: Federation, folder: RunFolder, record: Any) -> N
     up = {c: u.spikes for c, u in record.uplinks.items() if hasattr(u, "spikes")}
     if up:
         down = getattr(record.downlink, "spikes", None)
-        folder.save_streams(record.round, up, down, federation.expectations.spike_shape)
+        folder.save_streams(record.round, up, down, next(iter(up.values())).shape)
 
 
 def _restore(

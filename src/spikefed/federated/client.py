@@ -51,7 +51,7 @@ class ClientWorker:
         started = time.perf_counter()
         downlink = None
         if request.downlink is not None:
-            plan = self._expectations.plan(self._method.downlink_kind, "down", request.round, self.client)
+            plan = self._expectations.plan("down", request.round, self.client)
             try:
                 downlink = self._link.decode(request.downlink, plan)
             except PacketError as error:
@@ -65,9 +65,14 @@ class ClientWorker:
         self._state, uplink, report = self._method.client_round(self._state, downlink, context)
         trained = time.perf_counter()
         self._last = uplink
-        data = self._link.encode(uplink)
+        data = b"" if uplink is None else self._link.encode(uplink)
         seconds = {"seconds": trained - decoded, "wire_seconds": time.perf_counter() - trained + decoded - started}
         return Reply(self.client, request.round, data, report.values | seconds)
+
+    @property
+    def state(self) -> State | None:
+        """The method's state of this client; None before its first round."""
+        return self._state
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs of this client."""

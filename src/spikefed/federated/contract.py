@@ -25,7 +25,10 @@ State = dict[str, Any]
 Message = Any
 """A decoded wire message (`spikefed.wire`): a frozen dataclass with ``kind``."""
 
-MessageKind = Literal["spikes", "weights"]
+MessageKind = Literal[
+    "spikes", "hint-spikes", "partial-spikes", "labels", "counts", "probabilities", "class-means", "weights"
+]
+"""What a message carries; a method that sends nothing in a direction says None."""
 
 
 class Hyperparameters(BaseModel):
@@ -146,13 +149,18 @@ class Diagnostics:
 
 
 class Method(Protocol):
-    """The four steps. ``uplink_kind`` and ``downlink_kind`` tell the wire what to expect."""
+    """The four steps. ``uplink_kind`` and ``downlink_kind`` tell the wire what to expect (None: nothing travels).
+
+    Two optional members: ``exchanges(hyper, shape, networks)`` when kinds or shapes depend on the hyperparameters (see
+    `spikefed.federated.plans.exchanges`), and ``client_network(state, ctx)`` for a method without a server model: the
+    run then reports the mean over its clients' own networks, which only works where all of them are in one process.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     hyperparameters: ClassVar[type[Hyperparameters]]
-    uplink_kind: ClassVar[MessageKind]
-    downlink_kind: ClassVar[MessageKind]
+    uplink_kind: ClassVar[MessageKind | None]
+    downlink_kind: ClassVar[MessageKind | None]
 
     def init_client(self, ctx: ClientContext) -> State:
         """State of a client before its first round."""
@@ -164,13 +172,13 @@ class Method(Protocol):
 
     def client_round(
         self, state: State, downlink: Message | None, ctx: ClientContext
-    ) -> tuple[State, Message, ClientReport]:
-        """One client's part of a round."""
+    ) -> tuple[State, Message | None, ClientReport]:
+        """One client's part of a round; the message is None where ``uplink_kind`` is."""
         ...
 
     def server_round(
         self, state: State, uplinks: Mapping[int, Message], ctx: Context
-    ) -> tuple[State, Message, Diagnostics]:
+    ) -> tuple[State, Message | None, Diagnostics]:
         """The server's part; ``uplinks`` maps client numbers to accepted messages and is never empty."""
         ...
 

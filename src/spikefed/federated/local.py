@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
+import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from spikefed.federated.contract import ClientContext, Hyperparameters
 from spikefed.training import AUGMENTATIONS, LABEL_LOSSES, evaluate, optimiser, train
@@ -50,16 +52,41 @@ def learning_rate(hyper: LocalTraining, round: int) -> float:
     return hyper.lr * hyper.lr_decay ** sum(round > milestone for milestone in hyper.lr_milestones)
 
 
-def train_locally(net: nn.Module, ctx: ClientContext, optim: object | None = None) -> float:
-    """Train ``net`` in place on the client's private training data; returns the last epoch's mean loss."""
+def local_optimiser(net: nn.Module, ctx: ClientContext) -> torch.optim.Optimizer:
+    """A fresh optimiser of local training in the context's round."""
     hyper: LocalTraining = ctx.hyper
-    label_loss, lr = LABEL_LOSSES[hyper.local_loss], learning_rate(hyper, ctx.round)
+    return optimiser(net, hyper.optimiser, learning_rate(hyper, ctx.round), hyper.momentum, hyper.weight_decay)
+
+
+LabelLoss = Callable[[Tensor, Tensor], Tensor]
+"""``(outputs [T, B, C], labels [B]) -> scalar``."""
+
+
+def train_locally(
+    net: nn.Module,
+    ctx: ClientContext,
+    optim: torch.optim.Optimizer | None = None,
+    extra: LabelLoss | None = None,
+) -> float:
+    """Train ``net`` in place on the client's private training data; returns the last epoch's mean loss.
+
+    Args:
+        optim: goes on with this optimiser; default: a fresh one.
+        extra: a method's own term, added to the loss on labels.
+    """
+    hyper: LocalTraining = ctx.hyper
+    label_loss = LABEL_LOSSES[hyper.local_loss]
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        value = label_loss(outputs, labels, hyper.logit_scale)
+        return value if extra is None else value + extra(outputs, labels)
+
     return train(
         net,
         ctx.train.images,
         ctx.train.labels,
-        lambda outputs, labels: label_loss(outputs, labels, hyper.logit_scale),
-        optim or optimiser(net, hyper.optimiser, lr, hyper.momentum, hyper.weight_decay),  # type: ignore[arg-type]
+        loss,
+        optim or local_optimiser(net, ctx),
         epochs=hyper.local_epochs,
         batch_size=hyper.local_batch,
         preprocess=ctx.preprocess,

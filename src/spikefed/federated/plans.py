@@ -2,31 +2,110 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from spikefed.federated.contract import MessageKind
-from spikefed.wire import Plan, TensorSpec
+from torch import Tensor
+
+from spikefed.federated.contract import MessageKind, Method, NetworkFactory
+from spikefed.federated.messages import to_wire
+from spikefed.wire import Plan, TensorSpec, tensor_specs
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One direction of a method's traffic.
+
+    Attributes:
+        kind: what travels; None: nothing.
+        shape: spikes ``(rows, classes, steps)``; labels ``(rows, classes, 1)``; counts ``(rows, classes, levels)``;
+            probabilities ``(rows, columns, 0)``; class means ``(classes, columns, 0)``; unused for weights.
+        hint: channels of the hint layer, for hint spikes.
+        exact: names of weight tensors that lossy codecs must leave alone.
+    """
+
+    kind: MessageKind | None
+    shape: tuple[int, int, int] = (0, 0, 0)
+    hint: int = 0
+    exact: frozenset[str] = frozenset()
+
+
+def standard(kind: MessageKind | None, shape: tuple[int, int, int]) -> Exchange:
+    """The usual shape of a kind on public rows x classes x steps ``shape``."""
+    rows, classes, steps = shape
+    by_kind = {
+        "labels": (rows, classes, 1),
+        "counts": (rows, classes, steps),
+        "probabilities": (rows, classes, 0),
+        "class-means": (classes, classes, 0),
+        "weights": (0, 0, 0),
+    }
+    return Exchange(kind, by_kind.get(kind or "", shape))
+
+
+def exchanges(
+    method: Method, hyper: Any, shape: tuple[int, int, int], networks: NetworkFactory
+) -> tuple[Exchange, Exchange]:
+    """What a method sends up and down: its own ``exchanges``, else the usual shapes of its two kinds.
+
+    Args:
+        shape: public rows, classes, time steps.
+    """
+    own = getattr(method, "exchanges", None)
+    if own is not None:
+        return own(hyper, shape, networks)
+    return standard(method.uplink_kind, shape), standard(method.downlink_kind, shape)
 
 
 @dataclass(frozen=True)
 class Expectations:
-    """The shapes that one experiment exchanges.
+    """What one experiment exchanges.
 
     Attributes:
-        spike_shape: ``(public rows, classes, steps)``.
+        up, down: the two directions.
         tensors: names, shapes and types of the network's state.
         public_set_id: SHA-256 of the public set.
     """
 
-    spike_shape: tuple[int, int, int]
+    up: Exchange
+    down: Exchange
     tensors: tuple[TensorSpec, ...]
     public_set_id: bytes
 
-    def plan(self, kind: MessageKind, direction: Literal["up", "down"], round: int, client: int) -> Plan:
+    @classmethod
+    def of(
+        cls,
+        method: Method,
+        hyper: Any,
+        *,
+        shape: tuple[int, int, int],
+        networks: NetworkFactory,
+        public_set_id: bytes,
+    ) -> Expectations:
+        """The expectations of a method on this public set and network."""
+        up, down = exchanges(method, hyper, shape, networks)
+        return cls(up, down, specs(networks.initial()), public_set_id)
+
+    def plan(self, direction: Literal["up", "down"], round: int, client: int) -> Plan:
         """The plan of one message."""
+        exchange = self.up if direction == "up" else self.down
+        kind, common = exchange.kind, {"round": round, "client": client}
+        assert kind is not None, "a direction without messages has no plan"
         if kind == "weights":
-            return Plan.weights(direction, round=round, client=client, tensors=self.tensors)
-        return Plan.spikes(
-            direction, round=round, client=client, shape=self.spike_shape, public_set_id=self.public_set_id
-        )
+            return Plan.weights(direction, tensors=self.tensors, **common)  # type: ignore[arg-type]
+        if kind in ("spikes", "partial-spikes"):
+            return Plan.spikes(
+                direction,
+                shape=exchange.shape,
+                public_set_id=self.public_set_id,
+                kind=kind,
+                **common,  # type: ignore[arg-type]
+            )
+        owner = bytes(32) if kind == "class-means" else self.public_set_id
+        return Plan.rows(kind, direction, shape=exchange.shape, public_set_id=owner, **common)  # type: ignore[arg-type]
+
+
+def specs(weights: Mapping[str, Tensor]) -> tuple[TensorSpec, ...]:
+    """The tensor table of a network's state."""
+    return tensor_specs(to_wire(weights))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +18,23 @@ from spikefed.federated.contract import Context, Diagnostics, Message, Method, S
 from spikefed.federated.exchange import Reply, Request, Transport
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
-from spikefed.training import Evaluation
-from spikefed.wire import ServerLink, SpikeDownlink, WeightsDownlink
+from spikefed.training import Evaluation, mean_evaluation
+from spikefed.wire import (
+    ClassMeansDownlink,
+    CountDownlink,
+    LabelDownlink,
+    ProbabilityDownlink,
+    ServerLink,
+    SpikeDownlink,
+    WeightsDownlink,
+)
 
-DOWNLINKS: dict[str, type] = {"spikes": SpikeDownlink, "weights": WeightsDownlink}
+DOWNLINKS: dict[str, type] = {
+    made.kind: made
+    for made in (
+        SpikeDownlink, WeightsDownlink, LabelDownlink, CountDownlink, ProbabilityDownlink, ClassMeansDownlink,
+    )
+}  # fmt: skip
 
 
 @dataclass
@@ -112,7 +125,7 @@ class Server:
                 self._state, record.uplinks, self._context(round)
             )
         times.append(clock())
-        record.evaluation = self._evaluate(self.network(), round)
+        record.evaluation = self._measure(record)
         times.append(clock())
         record.downlink = self._downlink
         record.replies = replies
@@ -127,8 +140,27 @@ class Server:
         return record
 
     def network(self) -> nn.Module:
-        """The network that the run reports; shared memory, valid until the next step."""
-        return self._method.server_network(self._state, self._context(self.round))
+        """The network that the run reports; shared memory, valid until the next step.
+
+        A method without a server model gives the network of the first client that has one.
+        """
+        if not hasattr(self._method, "client_network"):
+            return self._method.server_network(self._state, self._context(self.round))
+        everyone = range(self._participation.clients)
+        return next(self._client_networks(everyone), None) or self._context(0).networks.load()
+
+    def _client_networks(self, clients: Iterable[int]) -> Iterator[nn.Module]:
+        for client in clients:
+            state = self._transport.client_state(client)  # type: ignore[attr-defined]
+            if state is not None:
+                yield self._method.client_network(state, self._context(self.round))  # type: ignore[attr-defined]
+
+    def _measure(self, record: RoundRecord) -> Evaluation:
+        """The server's network on the test set; the mean over the round's clients where the server has none."""
+        if not hasattr(self._method, "client_network"):
+            return self._evaluate(self.network(), record.round)
+        networks = self._client_networks(record.participants)
+        return mean_evaluation([self._evaluate(net, record.round) for net in networks])
 
     def _request(self, client: int, round: int, *, intra: bool = False) -> Request:
         if self._downlink is None:
@@ -146,9 +178,14 @@ class Server:
         try:
             if reply is None:
                 raise PacketError("reply", "none came before the deadline")
-            if reply.error or not reply.uplink:
-                raise PacketError("reply", reply.error or "it carries no upload")
-            plan = self._expectations.plan(self._method.uplink_kind, "up", record.round, client)
+            if reply.error:
+                raise PacketError("reply", reply.error)
+            if self._expectations.up.kind is None:
+                record.uplinks[client] = None
+                return
+            if not reply.uplink:
+                raise PacketError("reply", "it carries no upload")
+            plan = self._expectations.plan("up", record.round, client)
             try:
                 record.uplinks[client] = self._link.decode(reply.uplink, plan)
             except PacketError as error:
@@ -175,5 +212,5 @@ class Server:
         self.round = saved["round"]
         self._state: State = saved["state"]
         downlink = saved["downlink"]
-        self._downlink = None if downlink is None else DOWNLINKS[self._method.downlink_kind](**downlink)
+        self._downlink = None if downlink is None else DOWNLINKS[str(self._expectations.down.kind)](**downlink)
         self._link.load_state_dict(saved["link"])

@@ -1,7 +1,17 @@
 """Losses and loops shared by every method."""
 
 from spikefed.training.augment import AUGMENTATIONS
-from spikefed.training.loops import Evaluation, Preprocess, batches, evaluate, optimiser, output_spikes, outputs, train
+from spikefed.training.loops import (
+    Evaluation,
+    Preprocess,
+    batches,
+    evaluate,
+    mean_evaluation,
+    optimiser,
+    output_spikes,
+    outputs,
+    train,
+)
 from spikefed.training.losses import (
     LABEL_LOSSES,
     CrossTerm,
@@ -23,6 +33,7 @@ __all__ = [
     "distillation_loss",
     "evaluate",
     "firing_rate",
+    "mean_evaluation",
     "optimiser",
     "output_spikes",
     "outputs",

@@ -3,7 +3,7 @@ generator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -180,4 +180,19 @@ def evaluate(net: Network, images: Tensor, labels: Tensor, **kwargs: Any) -> Eva
         loss=float(nn.functional.cross_entropy(scores, labels)),
         confusion=confusion.tolist(),
         class_activity=[[round(v, 5) for v in row] for row in values.mean(dim=0).tolist()],
+    )
+
+
+def mean_evaluation(parts: Sequence[Evaluation]) -> Evaluation:
+    """Several networks on one labelled set: mean accuracy, loss and activity, summed confusion counts.
+
+    Args:
+        parts: at least one.
+    """
+    count = len(parts)
+    return Evaluation(
+        accuracy=sum(part.accuracy for part in parts) / count,
+        loss=sum(part.loss for part in parts) / count,
+        confusion=np.sum([part.confusion for part in parts], axis=0).tolist(),
+        class_activity=np.round(np.mean([part.class_activity for part in parts], axis=0), 5).tolist(),
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spikefed.federated.client import ClientWorker
+from spikefed.federated.contract import State
 from spikefed.federated.exchange import Reply, Request
 
 
@@ -20,6 +21,10 @@ class LocalTransport:
     ) -> list[Reply]:
         """See `spikefed.federated.Transport`; nobody is ever late."""
         return [self._workers[request.client].handle(request) for request in requests]
+
+    def client_state(self, client: int) -> State | None:
+        """The method's state of one client, for methods that are measured on their clients' networks."""
+        return self._workers[client].state
 
     def state_dict(self) -> dict[str, Any]:
         """State of every client, for the checkpoint."""

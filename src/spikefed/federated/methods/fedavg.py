@@ -69,8 +69,8 @@ class FedAvg:
     name: ClassVar[str] = "fedavg"
     summary: ClassVar[str] = "average of all weights and normalisation statistics, by samples"
     hyperparameters: ClassVar[type[Hyperparameters]] = FedAvgHyperparameters
-    uplink_kind: ClassVar[MessageKind] = "weights"
-    downlink_kind: ClassVar[MessageKind] = "weights"
+    uplink_kind: ClassVar[MessageKind | None] = "weights"
+    downlink_kind: ClassVar[MessageKind | None] = "weights"
 
     def init_client(self, ctx: ClientContext) -> State:
         return {}

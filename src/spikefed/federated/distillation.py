@@ -1,0 +1,223 @@
+"""What all methods that exchange predictions on the public set share: the steps of FSD's Algorithm 1, three left open.
+
+A client restarts, distils on what the server sent, trains on its own data and predicts the public set; the server
+merges the predictions, distils its own network on the result and answers. A method says what a prediction is, how
+predictions merge and what goes back.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from spikefed.federated.contract import (
+    ClientContext,
+    ClientReport,
+    Context,
+    Diagnostics,
+    Hyperparameters,
+    Message,
+    MessageKind,
+    State,
+)
+from spikefed.federated.local import LocalTraining, local_optimiser, train_locally, validate
+from spikefed.federated.robust import Vote
+from spikefed.training import optimiser, outputs, train
+
+
+class DistillationHyperparameters(LocalTraining):
+    """Hyperparameters of distillation beside those of local training."""
+
+    distil_epochs: int = Field(
+        default=5, ge=0, description="client epochs on what the server sent, per round [FSD 4.1.2: 5]"
+    )
+    server_epochs: int = Field(
+        default=5, ge=0, description="server epochs on the merged predictions, per round [FSD 4.1.2: 5]"
+    )
+    distil_batch: int = Field(default=50, ge=1, description="public rows per distillation step [FSD authors' code: 50]")
+    distil_lr: float = Field(
+        default=1e-3, gt=0, le=1e3, description="learning rate of distillation [FSD 4.1.3: 1e-5, our default 1e-3]"
+    )
+    client_reset: Literal["common", "own", "never"] = Field(
+        default="common",
+        description="weights a client restarts from each round: the common initial ones, its own, or its last",
+    )
+    optimiser_state: Literal["discard", "keep"] = Field(
+        default="discard", description="Adam state between phases of one kind [authors' code: discard]"
+    )
+    vote: Vote = Field(
+        default="weighted", description="how uploads are merged [the papers: weighted]; see docs/privacy.md"
+    )
+    liars: int = Field(default=1, ge=0, description="clients assumed to lie, vote 'trimmed'")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a network is distilled on.
+
+    Attributes:
+        target: one entry a row, ``[R, ...]``.
+        loss: ``(outputs [T, B, C], target of the batch) -> scalar``.
+        rows: public rows that the target speaks of, int64 ``[R]``; None: all, in order.
+    """
+
+    target: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor]
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The server's merge of the uploads.
+
+    Attributes:
+        goal: what the server's network is distilled on.
+        content: what `Distillation.downlink` needs to make its message.
+        weights: merge weight by client.
+        values: floats for the metrics file.
+    """
+
+    goal: Goal
+    content: object
+    weights: dict[int, float] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+
+
+def fit(net: nn.Module, goal: Goal, epochs: int, ctx: Context, optim: torch.optim.Optimizer) -> float:
+    """Distil ``net`` in place on public rows; returns the last epoch's mean loss (nan without rows)."""
+    hyper: DistillationHyperparameters = ctx.hyper
+    return train(
+        net,
+        ctx.public if goal.rows is None else ctx.public[goal.rows],
+        goal.target,
+        goal.loss,
+        optim,
+        epochs=epochs,
+        batch_size=hyper.distil_batch,
+        preprocess=ctx.preprocess,
+        generator=ctx.generator,
+        shuffle=hyper.shuffle,
+    )
+
+
+def distil_optimiser(net: nn.Module, hyper: DistillationHyperparameters) -> torch.optim.Optimizer:
+    """A fresh optimiser of a distillation phase."""
+    return optimiser(net, hyper.optimiser, hyper.distil_lr, hyper.momentum, hyper.weight_decay)
+
+
+def resumed(optim: torch.optim.Optimizer, state: State, key: str) -> torch.optim.Optimizer:
+    """``optim`` with the moments kept under ``key``, if the round before left any."""
+    if key in state:
+        # Copies: the optimiser updates what it is given in place, and a step must not change the state it got.
+        moments = {int(index): copy.deepcopy(entry) for index, entry in state[key].items()}
+        optim.load_state_dict({"state": moments, "param_groups": optim.state_dict()["param_groups"]})
+    return optim
+
+
+def moments(optim: torch.optim.Optimizer) -> State:
+    """The optimiser's moments as a state entry."""
+    return {str(index): dict(entry) for index, entry in optim.state_dict()["state"].items()}
+
+
+def public_outputs(net: nn.Module, ctx: Context, rows: Tensor | None = None) -> Tensor:
+    """Outputs on the public set (or some rows), float32 ``[R, C, T]``, without touching the network's mode."""
+    return outputs(
+        net,
+        ctx.public if rows is None else ctx.public[rows],
+        preprocess=ctx.preprocess,
+        generator=ctx.generator,
+        train_bn=ctx.hyper.train_bn_at_eval,
+    )
+
+
+class Distillation:
+    """The frame; numbers in comments are the lines of FSD's Algorithm 1 as listed in the specification."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    hyperparameters: ClassVar[type[Hyperparameters]] = DistillationHyperparameters
+    uplink_kind: ClassVar[MessageKind | None]
+    downlink_kind: ClassVar[MessageKind | None]
+
+    # What a method says.
+
+    def client_goal(self, downlink: Message, ctx: ClientContext) -> Goal:
+        """What a client distils on, from the server's message."""
+        raise NotImplementedError
+
+    def uplink(
+        self, net: nn.Module, accuracy: float, state: State, ctx: ClientContext
+    ) -> tuple[Message, State, dict[str, float]]:
+        """The client's message, what to keep for its next round, and floats for the metrics."""
+        raise NotImplementedError
+
+    def merge(self, uplinks: Mapping[int, Message], state: State, ctx: Context) -> tuple[Merged, State]:
+        """The server's merge, and what to keep for the next one."""
+        raise NotImplementedError
+
+    def downlink(self, merged: Merged, net: nn.Module, ctx: Context) -> Message:
+        """The message of the next round; ``net`` is the server's network after distillation."""
+        raise NotImplementedError
+
+    # The frame.
+
+    def init_client(self, ctx: ClientContext) -> State:
+        return {}
+
+    def init_server(self, ctx: Context) -> tuple[State, Message | None]:
+        return {"weights": ctx.networks.initial()}, None
+
+    def client_round(
+        self, state: State, downlink: Message | None, ctx: ClientContext
+    ) -> tuple[State, Message, ClientReport]:
+        hyper: DistillationHyperparameters = ctx.hyper
+        # 1: reset the client's network
+        if hyper.client_reset == "never" and "weights" in state:
+            net = ctx.networks.load(state["weights"])
+        else:
+            net = ctx.networks.load(ctx.networks.initial(None if hyper.client_reset == "common" else ctx.seed))
+        keep = hyper.optimiser_state == "keep"
+        kept: State = {}
+        values = {}
+        # 2-3: distil on what the server sent; in the first epoch it has sent nothing
+        if downlink is not None:
+            optim = distil_optimiser(net, hyper)
+            optim = resumed(optim, state, "distil_moments") if keep else optim
+            values["distil_loss"] = fit(net, self.client_goal(downlink, ctx), hyper.distil_epochs, ctx, optim)
+            kept |= {"distil_moments": moments(optim)} if keep else {}
+        # 4: train on D_iT
+        optim = local_optimiser(net, ctx)
+        optim = resumed(optim, state, "local_moments") if keep else optim
+        values["train_loss"] = train_locally(net, ctx, optim)
+        kept |= {"local_moments": moments(optim)} if keep else {}
+        # 5-7: predict the public set, measure on D_iV, upload
+        uplink, own, own_values = self.uplink(net, validate(net, ctx), state, ctx)
+        if hyper.client_reset == "never":
+            kept["weights"] = ctx.networks.weights(net)
+        return kept | own, uplink, ClientReport(values | own_values)
+
+    def server_round(
+        self, state: State, uplinks: Mapping[int, Message], ctx: Context
+    ) -> tuple[State, Message, Diagnostics]:
+        hyper: DistillationHyperparameters = ctx.hyper
+        # 9: merge the clients' predictions
+        merged, own = self.merge(uplinks, state, ctx)
+        # 10: distil the server's network, never reset
+        net = ctx.networks.load(state["weights"])
+        optim = distil_optimiser(net, hyper)
+        keep = hyper.optimiser_state == "keep"
+        optim = resumed(optim, state, "moments") if keep else optim
+        loss = fit(net, merged.goal, hyper.server_epochs, ctx, optim)
+        new_state: State = {"weights": ctx.networks.weights(net)} | own | ({"moments": moments(optim)} if keep else {})
+        # 11-12: answer
+        downlink = self.downlink(merged, net, ctx)
+        return new_state, downlink, Diagnostics({"server_distil_loss": loss} | merged.values, merged.weights)
+
+    def server_network(self, state: State, ctx: Context) -> nn.Module:
+        return ctx.networks.load(state["weights"])

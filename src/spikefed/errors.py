@@ -11,6 +11,10 @@ class ConfigError(SpikefedError):
     """A config file, an override or a combination of settings cannot be used."""
 
 
+class FolderBusyError(ConfigError):
+    """Another process is running in the run folder."""
+
+
 class DataError(SpikefedError):
     """A data file is missing, truncated, altered, or too small for the split that was asked for."""
 
@@ -29,6 +33,10 @@ class PacketError(SpikefedError):
 
 class CheckpointError(SpikefedError):
     """A checkpoint or run folder is missing, torn, of another version, or of another config."""
+
+
+class UnfinishedError(SpikefedError):
+    """Some jobs of a comparison failed, or run in another process; the command line exits with code 3."""
 
 
 class ReportError(SpikefedError):

@@ -10,6 +10,7 @@ import pytest
 from report.synthetic import make_run
 from spikefed.report import load_run
 from spikefed.report.curves import band_of
+from spikefed.report.equal import best_within, default_budgets, equal_rows
 from spikefed.report.groups import group_runs
 from spikefed.report.targets import default_targets, target_rows
 
@@ -99,3 +100,42 @@ def test_the_plain_configuration_has_the_solid_line_in_any_order(tmp_path: Path)
 def test_rounds_and_names_do_not_part_seeds(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a", rounds=2, seed=0), make_run(tmp_path / "b", rounds=3, seed=1)]
     assert len(group_runs([load_run(r) for r in runs])) == 1
+
+
+def test_accuracy_at_equal_bytes(groups) -> None:
+    budgets = [9, 10, 25, 999, 1000, 2500]
+    fsd, fedavg = equal_rows(groups, budgets)
+    assert fsd.accuracy == [None, *map(pytest.approx, [0.45, 0.65, 0.83, 0.83, 0.83])]
+    assert fsd.deviation[1] == pytest.approx(0.1 / 2**0.5)
+    assert fsd.spent == [False, False, False, True, True, True]  # 40 bytes were all it ever sent
+    assert fedavg.accuracy == [None, None, None, None, pytest.approx(0.65), pytest.approx(0.8)]
+    assert fedavg.spent == [False] * 6
+
+
+def test_bytes_to_a_target_and_accuracy_at_those_bytes_agree(groups) -> None:
+    for group in groups:
+        for curve in group.curves:
+            for target in (0.5, 0.6, 0.7, 0.8):
+                place = curve.first_at(target)
+                totals = curve.totals["upstream"]
+                assert place is not None and totals is not None
+                reached, before = best_within(curve, totals[place]), best_within(curve, totals[place] - 1)
+                assert reached is not None and reached >= target and (before is None or before < target)
+
+
+def test_budgets_are_round_and_within_what_was_sent(groups) -> None:
+    assert default_budgets(groups) == [10, 100, 1000]
+    assert default_budgets(groups[:1]) == [10, 20, 40]
+    assert default_budgets([]) == []
+
+
+def test_the_label_of_a_variant_names_its_group(tmp_path: Path) -> None:
+    names = []
+    for place, (method, label) in enumerate([("fsd", "fsd+"), ("fsd", ""), ("fedavg", "fedavg"), ("fedavg", "stc")]):
+        folder = hand_made(tmp_path / str(place), method, 0, [0.5], 10)
+        config = folder / "config.toml"
+        config.write_text((f'label = "{label}"\n' if label else "") + config.read_text())
+        names.append(folder)
+    groups = group_runs([load_run(folder) for folder in names])
+    assert sorted(g.label for g in groups) == ["FSD", "FedAvg", "fsd+", "stc"]
+    assert len({(g.method, g.variant) for g in groups}) == 4

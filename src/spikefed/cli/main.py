@@ -1,7 +1,7 @@
 """Entry point: commands, errors as one sentence, exit codes.
 
-Exit codes: 0 done; 2 bad input (config, data, run folder, checkpoint, arguments); 130 interrupted; 1 a defect of
-spikefed.
+Exit codes: 0 done; 2 bad input (config, data, run folder, checkpoint, arguments); 3 some jobs of a comparison have no
+result; 130 interrupted; 1 a defect of spikefed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spikefed.errors import SpikefedError
+from spikefed.errors import SpikefedError, UnfinishedError
 
 app = typer.Typer(
     name="spikefed",
@@ -68,18 +68,26 @@ def run(
 
 @app.command()
 def compare(
-    files: Annotated[list[Path], typer.Argument(help="Experiment files; those already run in the folder are kept.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Experiment or sweep files; runs that the folder already has are kept.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs and the report.")],
     set_: Overrides = None,
-    seeds: Annotated[str, typer.Option("--seeds", metavar="0,1,2", help="Run every file once for each seed.")] = "",
+    seeds: Annotated[str, typer.Option("--seeds", metavar="0,1,2", help="Run everything once for each seed.")] = "",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at a time, each in a process of its own.")] = 1,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="LABEL", help="Only this method, partition or run (may be given again)."),
+    ] = None,
     target: Annotated[
         list[float] | None, typer.Option("--target", help="Accuracy of the bytes-to-target table.")
     ] = None,
     title: Annotated[str | None, typer.Option("--title", help="Title of the report.")] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data files.")] = None,
     quiet: Quietly = False,
 ) -> None:
-    """Run what has not been run yet, then write one report."""
+    """Run what has not been run yet, then write one report. Exit code 3: some jobs failed, the report has the rest."""
     from spikefed import experiment
     from spikefed.errors import ConfigError
     from spikefed.report import write_report
@@ -88,14 +96,21 @@ def compare(
         numbers = [int(seed) for seed in seeds.split(",") if seed.strip()]
     except ValueError as error:
         raise ConfigError(f"--seeds '{seeds}' is not a list of whole numbers; write --seeds 0,1,2") from error
-    folders = experiment.run_missing(
-        files, out, overrides=[*(set_ or []), *_data_dir(data_dir)], seeds=numbers, progress=_progress(quiet)
+    overrides = [*(set_ or []), *_data_dir(data_dir)]
+    everything = experiment.jobs_of(files, out, overrides=overrides, seeds=numbers)
+    chosen = experiment.jobs_of(files, out, overrides=overrides, seeds=numbers, only=only) if only else everything
+    outcomes = experiment.run_jobs(
+        chosen, jobs, overrides=overrides, progress=_progress(quiet), say=(lambda text: None) if quiet else _say
     )
-    path = write_report(folders, out / "report.html", targets=target or None, title=title)
+    folders = [job.folder.path for job in everything if job.folder.metrics.is_file()]
     if not quiet:
-        for folder in folders:
-            _summary(folder)
-    print(path.resolve())
+        for job in chosen:
+            if job.folder.finished():
+                _summary(job.folder.path)
+    if folders and not no_report:
+        heading = title or next((experiment.read_sweep(f)[0].title for f in files if experiment.is_sweep(f)), None)
+        print(write_report(folders, out / "report.html", targets=target or None, title=heading).resolve())
+    experiment.check_finished(outcomes, _error)
 
 
 @app.command()
@@ -155,17 +170,25 @@ def _summary(path: Path) -> None:
 
 
 def main() -> None:
-    """Run the command line; every `SpikefedError` becomes one sentence and exit code 2."""
+    """Run the command line; every `SpikefedError` becomes one sentence and exit code 2 (3: see above)."""
     from spikefed.cli import inspect  # noqa: F401 - registers its commands
 
     try:
         app()
     except SpikefedError as error:
-        errors.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _error(str(error))
+        sys.exit(3 if isinstance(error, UnfinishedError) else 2)
     except KeyboardInterrupt:
         errors.print("interrupted; repeat the command with --resume to go on", highlight=False)
         sys.exit(130)
+
+
+def _error(text: str) -> None:
+    errors.print(f"[bold red]error:[/] {_plain(text)}", highlight=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    errors.print(_plain(text), highlight=False, soft_wrap=True)
 
 
 def _plain(text: str) -> str:

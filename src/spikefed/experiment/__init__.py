@@ -1,20 +1,30 @@
 """From a TOML file to a run folder."""
 
 from spikefed.experiment.build import Federation, alike_rows, build
-from spikefed.experiment.compare import run_missing
+from spikefed.experiment.compare import check_finished, compare, run_missing
 from spikefed.experiment.config import Experiment, from_tree, load, presets
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.jobs import Outcome, run_jobs
 from spikefed.experiment.run import run
+from spikefed.experiment.sweep import Job, is_sweep, jobs_of, read_sweep
 
 __all__ = [
     "Experiment",
     "Federation",
+    "Job",
+    "Outcome",
     "RunFolder",
     "alike_rows",
     "build",
+    "check_finished",
+    "compare",
     "from_tree",
+    "is_sweep",
+    "jobs_of",
     "load",
     "presets",
+    "read_sweep",
     "run",
+    "run_jobs",
     "run_missing",
 ]

@@ -135,6 +135,9 @@ class Experiment(Section):
     """A whole experiment file."""
 
     name: str = Field(default="experiment", min_length=1, pattern=r"^[\w.+-]+$", description="name of the run folder")
+    label: str | None = Field(
+        default=None, pattern=r"^[\w.+-]+$", description="what tables call the run; default: the method's name"
+    )
     seed: int = Field(default=0, ge=0, description="the one seed of everything")
     rounds: int = Field(default=10, ge=1, description="global epochs E_g")
     preset: str | None = Field(default=None, description="preset underneath this file (see 'spikefed list presets')")
@@ -162,7 +165,7 @@ class Experiment(Section):
     def hash(self) -> str:
         """SHA-256 of every setting that changes results; the number of rounds may grow when a run is resumed."""
         tree = self.resolved()
-        for key in ("name", "rounds", "preset", "run"):
+        for key in ("name", "label", "rounds", "preset", "run"):
             tree.pop(key)
         tree["data"].pop("dir")
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

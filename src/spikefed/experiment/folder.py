@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from spikefed.errors import CheckpointError, ConfigError, SpikefedError
+from spikefed.errors import CheckpointError, ConfigError, FolderBusyError, SpikefedError
 from spikefed.experiment import config as configs
 from spikefed.experiment import toml
 from spikefed.experiment.config import Experiment
@@ -94,7 +94,7 @@ class RunFolder:
                 if fcntl is not None:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise ConfigError(
+                raise FolderBusyError(
                     f"another process is running in {self.path}; wait for it or name another folder with --out"
                 ) from error
             try:
@@ -105,6 +105,17 @@ class RunFolder:
                     shutil.rmtree(self.path, ignore_errors=True)
                 raise
 
+    def busy(self) -> bool:
+        """Whether another process runs here at this moment."""
+        if fcntl is None or not (self.path / LOCK).is_file():
+            return False
+        with open(self.path / LOCK, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
     def check_same(self, config: Experiment) -> Experiment:
         """The config recorded here, if ``config`` differs from it only in what may differ.
 
@@ -114,7 +125,7 @@ class RunFolder:
         recorded = configs.load(self.config)
         if recorded.hash() != config.hash():
             before, now = flatten(recorded.resolved()), flatten(config.resolved())
-            free = ("name", "rounds", "preset", "run.", "data.dir")
+            free = ("name", "label", "rounds", "preset", "run.", "data.dir")
             differing = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not k.startswith(free)]
             key = differing[0]
             raise CheckpointError(

@@ -79,6 +79,7 @@ def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Fede
     return {
         "name": config.name,
         "method": config.method["name"],
+        "label": config.label or config.method["name"],
         "preset": config.preset,
         "dataset": config.data.dataset,
         "partition": partition,

@@ -11,7 +11,7 @@ from spikefed.report.curves import Band, Curve, band_of, curve_of
 from spikefed.report.runs import Run
 
 # Config keys that do not make another experiment: the seed, the name, the length, places, how the machine is used.
-IGNORED = {"seed", "name", "rounds", "preset", "run", "data.dir"}
+IGNORED = {"seed", "name", "label", "rounds", "preset", "run", "data.dir"}
 
 METHOD_NAMES = {
     "fsd": "FSD",
@@ -84,8 +84,9 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     groups: dict[Any, Group] = {}
     for run in runs:
         traits = _traits(run.config)
-        key = (run.method, run.preset, setting_of(run), repr(sorted(traits.items())))
-        groups.setdefault(key, Group(run.method, run.preset, setting_of(run), traits)).runs.append(run)
+        key = (run.method, run.preset, run.label, setting_of(run), repr(sorted(traits.items())))
+        fresh = Group(run.method, run.preset, setting_of(run), traits, label=run.label or "")
+        groups.setdefault(key, fresh).runs.append(run)
     out = list(groups.values())
     for group in out:
         group.runs.sort(key=lambda run: (run.seed is None, run.seed or 0))
@@ -128,13 +129,15 @@ def _name(groups: list[Group]) -> None:
         # The plain configuration gets the solid line, whatever order the runs were given in.
         for place, group in enumerate(sorted(same, key=lambda g: g.preset is not None)):
             group.variant = place
+            if group.label:  # that of a sweep's variant stands as it is
+                continue
             group.label = method_name(method)
             if several and group.preset:
                 group.label += f" {group.preset}"
-        for label in dict.fromkeys(g.label for g in same):
-            twins = [g for g in same if g.label == label]
-            if len(twins) > 1:
-                _tell_apart(twins)
+    for label in dict.fromkeys(g.label for g in groups):
+        twins = [g for g in groups if g.label == label]
+        if len(twins) > 1:
+            _tell_apart(twins)
 
 
 def _tell_apart(twins: list[Group]) -> None:

@@ -54,6 +54,12 @@ class Run:
         return str(self._told("method") or "unknown")
 
     @property
+    def label(self) -> str | None:
+        """What tables call the run, where its experiment or sweep file says so; None where that is its method."""
+        label = _text(self._told("label"))
+        return None if label == self.method else label
+
+    @property
     def preset(self) -> str | None:
         return _text(self._told("preset") or _inside(self.config, "method", "preset"))
 

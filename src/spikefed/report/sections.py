@@ -9,6 +9,7 @@ from typing import Any
 
 from spikefed.report import palette
 from spikefed.report.curves import mean
+from spikefed.report.equal import default_budgets, equal_rows
 from spikefed.report.groups import Group, Setting
 from spikefed.report.paper import PRINTED
 from spikefed.report.runs import Run, number
@@ -135,6 +136,26 @@ def targets_table(setting: int, rows: Sequence[TargetRow]) -> str:
     caption = "Bytes sent upstream until the server first reaches a target accuracy"
     breaks = {i for i, row in enumerate(rows) if i and row.target != rows[i - 1].target}
     return table(f"targets-{setting + 1}", caption, columns, out, breaks)
+
+
+def equal_table(setting: int, groups: Sequence[Group]) -> str:
+    """Accuracy at equal upstream bytes, with spread over seeds; empty before any bytes were sent."""
+    budgets = default_budgets(groups)
+    if not budgets:
+        return ""
+    columns = [Column("Method", False), *(Column(f"within {bytes_text(b)}") for b in budgets)]
+    out = []
+    for row in equal_rows(groups, budgets):
+        cells = []
+        for accuracy, deviation, spent in zip(row.accuracy, row.deviation, row.spent, strict=True):
+            if accuracy is None:
+                cells.append(Cell(ABSENT, "", "not every seed had finished a round within these bytes", "absent"))
+                continue
+            text = percent(accuracy) + (f" ± {100 * deviation:.1f}" if deviation is not None else "")
+            cells.append(Cell(text, accuracy, "the whole run sent less than this" if spent else ""))
+        out.append([Cell(row.group.label, kind=_css(row.group)), *cells])
+    caption = "Best server accuracy by the time this much was sent upstream (encoded bytes, all clients together)"
+    return table(f"equal-{setting + 1}", caption, columns, out)
 
 
 def printed_table(setting: Setting) -> str:

@@ -60,7 +60,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
     """The report as one HTML text."""
     groups = group_runs(runs)
     rows: list[TargetRow] = []
-    parts: dict[str, list[str]] = {"SUMMARY": [], "TARGETS": [], "RUNS": [], "CODECS": [], "CONFIGS": []}
+    parts: dict[str, list[str]] = {"SUMMARY": [], "TARGETS": [], "EQUAL": [], "RUNS": [], "CODECS": [], "CONFIGS": []}
     settings = list(dict.fromkeys(g.setting for g in groups))
     for place, setting in enumerate(settings):
         mine = [g for g in groups if g.setting == setting]
@@ -73,6 +73,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
         for name, html in (
             ("SUMMARY", summary),
             ("TARGETS", sections.targets_table(place, found) + sections.printed_table(setting)),
+            ("EQUAL", sections.equal_table(place, mine)),
             ("RUNS", sections.runs_table(place, mine)),
             ("CODECS", sections.codec_table(place, mine)),
             ("CONFIGS", sections.configs(mine)),

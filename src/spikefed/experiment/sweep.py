@@ -1,0 +1,208 @@
+"""The sweep file: methods x partitions x seeds in one TOML, dealt out into jobs.
+
+A sweep file is an experiment file with a table ``[sweep]``. Its experiments come from ``sweep.base`` (one file or
+several, relative to the sweep file), with the sweep file's own tables on top, then those of the partition, then those
+of the method, then the command line's. docs/sweeps.md shows one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spikefed.errors import ConfigError
+from spikefed.experiment import config as configs
+from spikefed.experiment.build import check
+from spikefed.experiment.config import Experiment, merge
+from spikefed.experiment.folder import RunFolder
+
+Axis = Literal["seeds", "partitions", "methods"]
+LABEL = r"^[\w.+-]+$"
+
+
+class Variant(BaseModel):
+    """One entry of an axis: a label and the experiment tables that it lays on top."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    label: str = Field(pattern=LABEL)
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Sweep(BaseModel):
+    """The table ``[sweep]``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(default="sweep", pattern=LABEL, description="name of the sweep")
+    title: str | None = Field(default=None, description="heading of the report")
+    base: str | list[str] = Field(description="experiment file(s) underneath, relative to this one")
+    seeds: list[int] = Field(default=[0], min_length=1, description="seeds of every combination")
+    methods: list[Variant] = Field(default=[], description="variants with a label; default: each base file as it is")
+    partitions: list[Variant] = Field(default=[], description="partitions with a label; default: that of the base")
+    order: list[Axis] = Field(
+        default=["seeds", "partitions", "methods"], description="axes from the slowest to the fastest"
+    )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a comparison.
+
+    Attributes:
+        config: what runs.
+        folder: where.
+        file: the sweep or experiment file it comes from.
+        labels: names by which ``--only`` picks it.
+    """
+
+    config: Experiment
+    folder: RunFolder
+    file: Path
+    labels: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder, ``LABEL-PARTITION-seedS``."""
+        return self.folder.path.name
+
+    def done(self) -> bool:
+        """Whether the folder holds a result of at least as many rounds."""
+        return self.folder.finished() and self.folder.read_json(self.folder.result)["rounds"] >= self.config.rounds
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether the file has a table ``[sweep]``."""
+    return "sweep" in configs.read_tree(path)
+
+
+def read_sweep(path: Path) -> tuple[Sweep, dict[str, Any]]:
+    """The table ``[sweep]`` and the experiment tables beside it.
+
+    Raises:
+        ConfigError: one sentence naming the key.
+    """
+    tree = configs.read_tree(path)
+    table = tree.pop("sweep")
+    if not isinstance(table, dict):
+        raise ConfigError(f"'sweep' in {path} must be a table ([sweep]), not {table!r}")
+    for key in table:
+        if key not in Sweep.model_fields:
+            known = nearest(key, Sweep.model_fields)
+            raise ConfigError(f"unknown key 'sweep.{key}' in {path}; the nearest known key is 'sweep.{known}'")
+    try:
+        sweep = Sweep.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["sweep", *map(str, first["loc"])])
+        raise ConfigError(f"'{where}' in {path}: {first['msg']}") from error
+    if sorted(sweep.order) != ["methods", "partitions", "seeds"]:
+        raise ConfigError(f"'sweep.order' in {path} must name seeds, partitions and methods once each")
+    for axis in ("methods", "partitions"):
+        labels = [variant.label for variant in getattr(sweep, axis)]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice:
+            raise ConfigError(f"'sweep.{axis}' in {path} has two entries labelled '{twice}'; give each its own label")
+    return sweep, tree
+
+
+def jobs_of(
+    files: Sequence[Path],
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    only: Sequence[str] = (),
+) -> list[Job]:
+    """All jobs of experiment and sweep files, in order, each one validated.
+
+    Args:
+        files: experiment files (one job a seed) and sweep files.
+        out: folder of the run folders.
+        overrides: ``table.key=value`` texts on top of every job.
+        seeds: instead of the seeds in the files.
+        only: keep jobs with one of these labels (a method, a partition, both as ``LABEL-PARTITION``, a run folder).
+
+    Raises:
+        ConfigError: a bad file, override or label, or two different experiments for one folder.
+        CheckpointError: a folder holds a run of another config.
+    """
+    jobs: dict[Path, Job] = {}
+    known: list[str] = []
+    for path in files:
+        found = _sweep_jobs(path, seeds, overrides) if is_sweep(path) else _file_jobs(path, seeds, overrides)
+        for labels, tree, source in found:
+            known += labels
+            if only and not set(only) & set(labels):
+                continue
+            config = configs.validate(tree, source)
+            folder = RunFolder(out / labels[-1])
+            twin = jobs.get(folder.path)
+            if twin is not None and twin.config.hash() != config.hash():
+                raise ConfigError(
+                    f"two different experiments are named '{config.name}' (the second is {source}), so both would go "
+                    f"to {folder.path}; give each its own name or label"
+                )
+            check(config)
+            if folder.exists():
+                folder.check_same(config)
+            jobs.setdefault(folder.path, Job(config, folder, path, tuple(labels)))
+    for label in only:
+        if label not in known:
+            raise ConfigError(f"no job is labelled '{label}'; the nearest label is '{nearest(label, known)}'")
+    return list(jobs.values())
+
+
+Found = Iterator[tuple[list[str], dict[str, Any], str]]  # labels (the run folder's name last), tables, source
+
+
+def _file_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> Found:
+    tree = _overridden(configs.read_tree(path), overrides)
+    name = str(tree.get("name", "experiment"))
+    for seed in seeds or [tree.get("seed", 0)]:
+        yield [name, f"{name}-seed{seed}"], merge(tree, {"seed": seed}), str(path)
+
+
+def _sweep_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> Found:
+    sweep, own = read_sweep(path)
+    bases = [sweep.base] if isinstance(sweep.base, str) else sweep.base
+    methods: list[tuple[str, dict[str, Any], dict[str, Any]]] = []  # label, tables underneath, tables on top
+    for base in bases:
+        below = configs.read_tree(path.parent / base)
+        name, tree = str(below.get("name", Path(base).stem)), merge(below, own)
+        if not sweep.methods:
+            methods.append((name, tree, {}))
+        for variant in sweep.methods:
+            label = variant.label if len(bases) == 1 else f"{name}-{variant.label}"
+            methods.append((label, tree, variant.tables))
+    partitions = [(variant.label, variant.tables) for variant in sweep.partitions] or [("", {})]
+    axes = {"seeds": list(seeds or sweep.seeds), "partitions": partitions, "methods": methods}
+    for chosen in itertools.product(*(axes[axis] for axis in sweep.order)):
+        at: dict[str, Any] = dict(zip(sweep.order, chosen, strict=True))
+        seed, (partition, dealt), (label, below, above) = at["seeds"], at["partitions"], at["methods"]
+        name = f"{label}-{partition}" if partition else label
+        tree = _overridden(merge(merge(below, dealt), above), overrides)
+        tree |= {"name": name, "label": label, "seed": seed}
+        labels = [label, *([partition, name] if partition else []), f"{name}-seed{seed}"]
+        yield labels, tree, f"{path} ({name})"
+
+
+def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    for text in overrides:
+        tree = merge(tree, configs.parse_override(text))
+    return tree
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that looks most like this one."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)
+    return close[0] if close else "nothing"

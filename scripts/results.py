@@ -1,6 +1,6 @@
 """Collect results of runs into small JSON files, and make docs/results.md from those files.
 
-    python scripts/results.py collect runs/mini results/fashion-mnist-mini    # every finished run there
+    python scripts/results.py collect runs/mini results/fashion-mnist-mini    # every finished run there, sweeps too
     python scripts/results.py tables                                          # docs/results.md from results/*/*.json
 
 No number in docs/results.md is typed in by hand: the tables stand between markers and are replaced whole.
@@ -12,9 +12,11 @@ import json
 import statistics
 import sys
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from spikefed.experiment import Experiment, Job, jobs_of
 from spikefed.experiment import config as configs
 from spikefed.experiment.folder import flatten
 from spikefed.experiment.progress import size
@@ -56,17 +58,48 @@ def collect(source: Path, target: Path) -> None:
         ]
         record["seconds"] = round(sum(seconds), 1)
         record["command"] = command(record, facts["threads"])
-        write_atomic(target / f"{record['name']}-seed{record['seed']}.json", json.dumps(record, indent=1) + "\n")
-        print(target / f"{record['name']}-seed{record['seed']}.json")
+        write_atomic(target / f"{run_name(record)}.json", json.dumps(record, indent=1) + "\n")
+        print(target / f"{run_name(record)}.json")
 
 
 def command(record: dict[str, Any], threads: int) -> str:
-    """What repeats the run: its experiment file and every setting that differs from the file today."""
-    file = f"experiments/{record['name']}.toml"
-    now, then = flatten(configs.load(ROOT / file).resolved()), flatten(record["config"])
-    changed = {key: value for key, value in then.items() if now.get(key) != value and key != "data.dir"}
-    settings = {"seed": record["seed"], "run.threads": threads, **changed}
-    return f"spikefed run {file} " + " ".join(f"--set {key}={value}" for key, value in settings.items())
+    """What repeats the run: its experiment file or its sweep's job, and every setting that differs from it today."""
+    name, seed = record["name"], record["seed"]
+    file = Path("experiments") / f"{name}.toml"
+    if (ROOT / file).is_file():
+        changed = _changed(configs.load(ROOT / file), record)
+        return f"spikefed run {file} {_settings({'seed': seed, 'run.threads': threads, **changed})}"
+    jobs = [job for job in sweep_jobs(seed) if job.name == run_name(record)]
+    if not jobs:
+        sys.exit(
+            f"run {run_name(record)} is no job of a sweep in experiments/sweeps, and {file} does not exist; "
+            "commit the file that the run was made with"
+        )
+    job = min(jobs, key=lambda job: len(_changed(job.config, record)))
+    settings = _settings({"run.threads": threads, **_changed(job.config, record)})
+    where = f"{job.file.relative_to(ROOT)} --only {job.name} --seeds {seed} --out runs"
+    return f"spikefed compare {where} {settings}"
+
+
+def run_name(record: dict[str, Any]) -> str:
+    """Name of the run's folder."""
+    return f"{record['name']}-seed{record['seed']}"
+
+
+@cache
+def sweep_jobs(seed: int) -> list[Job]:
+    """Every job of one seed of every sweep file that ships."""
+    files = sorted((ROOT / "experiments" / "sweeps").glob("*.toml"))
+    return [job for file in files for job in jobs_of([file], ROOT / "runs" / ".none", seeds=[seed])]
+
+
+def _changed(config: Experiment, record: dict[str, Any]) -> dict[str, Any]:
+    now, then = flatten(config.resolved()), flatten(record["config"])
+    return {key: value for key, value in then.items() if now.get(key) != value and key != "data.dir"}
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return " ".join(f"--set {key}={value}" for key, value in values.items())
 
 
 def spread(values: list[float], form: str) -> str:

@@ -2,7 +2,7 @@
 
 A sweep file is an experiment file with a table ``[sweep]``. Its experiments come from ``sweep.base`` (one file or
 several, relative to the sweep file), with the sweep file's own tables on top, then those of the partition, then those
-of the method, then the command line's. docs/sweeps.md shows one.
+of the method, then the command line's. docs/reference/sweeps.md shows one.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from spikefed.cli.main import Json, app
 from spikefed.errors import ConfigError
+from spikefed.objects import is_own
 
 data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -65,7 +66,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json_: Js
 
 @app.command()
 def describe(
-    network: Annotated[str, typer.Argument(help="Network name (see 'spikefed list networks').")],
+    network: Annotated[str, typer.Argument(help="Network name (see 'spikefed list networks'), or module:callable.")],
     input: Annotated[str, typer.Option("--input", metavar="CxHxW", help="Image shape, such as 3x32x32.")] = "1x28x28",
     steps: Annotated[int, typer.Option("--steps", min=1, help="Time steps T.")] = 8,
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
@@ -81,7 +82,10 @@ def describe(
         shape = ()
     if len(shape) != 3 or min(shape) < 1:
         raise ConfigError(f"--input '{input}' is not channels x height x width; write --input 3x32x32")
-    net = networks.build(network, input_shape=shape, classes=classes, steps=steps, norm=norm)
+    if is_own(network):
+        net = networks.build_own(network, input_shape=shape, classes=classes, steps=steps, readout="current")
+    else:
+        net = networks.build(network, input_shape=shape, classes=classes, steps=steps, norm=norm)
     description = networks.describe(net)
     print(description.to_json() if json_ else description)
 
@@ -101,6 +105,39 @@ def check(data_dir: DataDir = None, json_: Json = False) -> None:
     for row in rows:
         counts = ", ".join(f"{split} {count:,}" for split, count in row.counts.items())
         table.add_row(row.name, row.status, counts, row.message or str(row.folder or "embedded"))
+    Console().print(table)
+
+
+@data_app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Data set name, module:callable or npz:PATH.")],
+    data_dir: DataDir = None,
+    json_: Json = False,
+) -> None:
+    """Read a data set, your own too, and say what is in it: images, classes, images of each class."""
+    from spikefed import data
+
+    parts = data.load_both(name, data_dir)
+    rows = [
+        {
+            "split": part.split,
+            "images": len(part),
+            "image": "x".join(map(str, part.shape)),
+            "classes": part.classes,
+            "per_class": part.labels.bincount(minlength=part.classes).tolist(),
+            "pixels": [int(part.images.min()), int(part.images.max())],
+        }
+        for part in parts
+    ]
+    if json_:
+        print(json.dumps({"name": name, "parts": rows}, indent=1))
+        return
+    table = Table("split", "images", "image", "classes", "images of a class", "pixels", box=None, pad_edge=False)
+    for row in rows:
+        low, high = min(row["per_class"]), max(row["per_class"])
+        of_class = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        span = "{} to {}".format(*row["pixels"])
+        table.add_row(row["split"], f"{row['images']:,}", row["image"], str(row["classes"]), of_class, span)
     Console().print(table)
 
 

@@ -7,7 +7,8 @@ from spikefed.data.check import CheckRow, FileRow, check
 from spikefed.data.federation import ClientIndices, FederatedSplit, label_counts, split_federation
 from spikefed.data.fetch import fetch
 from spikefed.data.images import ImageSet, public_set_id, resize, to_channels
-from spikefed.data.load import load
+from spikefed.data.load import load, load_both
+from spikefed.data.own import image_sets
 from spikefed.data.partition import dirichlet_partition, iid_partition, shard_partition
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "fetch",
     "iid_partition",
     "label_counts",
+    "image_sets",
     "load",
+    "load_both",
     "public_set_id",
     "resize",
     "shard_partition",

@@ -337,5 +337,9 @@ def dataset_info(name: str) -> DatasetInfo:
     if name in _CATALOGUE:
         return _CATALOGUE[name]
     near = difflib.get_close_matches(name.lower().replace("_", "-"), _CATALOGUE, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(_CATALOGUE)}."
+    hint = (
+        f"did you mean '{near[0]}'?"
+        if near
+        else f"choose one of {', '.join(_CATALOGUE)}, or your own as 'module:name' or 'npz:PATH'."
+    )
     raise DataError(f"unknown data set '{name}'; {hint}")

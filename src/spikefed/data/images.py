@@ -76,6 +76,12 @@ class ImageSet:
             )
         return ImageSet(self.name, self.split, self.images[chosen], self.labels[chosen], self.classes)
 
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, pixels and labels, in hexadecimal: tells whether data of one name are still the same."""
+        digest = hashlib.sha256(public_set_id(self.images))
+        digest.update(np.ascontiguousarray(self.labels.numpy(), dtype="<i8").data)
+        return digest.hexdigest()
+
     def to_float(self) -> Float[Tensor, "N C H W"]:
         """Images as float32 in [0, 1] (pixel / 255)."""
         return self.images.float().div_(255)

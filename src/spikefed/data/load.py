@@ -12,8 +12,10 @@ from spikefed.data.catalogue import DatasetInfo, dataset_info
 from spikefed.data.digits import read_digits
 from spikefed.data.images import ImageSet
 from spikefed.data.locate import Found, locate
+from spikefed.data.own import load_own
 from spikefed.data.verify import again
 from spikefed.errors import DataError
+from spikefed.objects import is_own
 
 _READERS = {
     "idx": idx.read_official,
@@ -29,7 +31,8 @@ def load(name: str, split: str, data_dir: Path | str | None = None, *, verify: b
     """Load one split of a data set.
 
     Args:
-        name: a name of `datasets`, such as ``"digits"``, ``"mnist"``, ``"emnist-balanced"``, ``"cifar10"``.
+        name: a name of `datasets`, such as ``"digits"``, ``"mnist"``, ``"emnist-balanced"``, ``"cifar10"``; or the
+            user's own, ``"module:attribute"`` or ``"npz:PATH"`` (see `own`).
         split: ``"train"`` or ``"test"``.
         data_dir: folder to look in (also in its usual sub-folders); None: $SPIKEFED_DATA, ./data, the user cache.
         verify: compare sizes and checksums of the official files. Counts, shapes and label ranges are always checked.
@@ -40,9 +43,11 @@ def load(name: str, split: str, data_dir: Path | str | None = None, *, verify: b
     Raises:
         DataError: unknown name or split; files missing, truncated, altered, or not of one release.
     """
+    if split not in ("train", "test"):
+        raise DataError(f"{name} has no split '{split}'; choose 'train' or 'test'.")
+    if is_own(name):
+        return load_own(name, data_dir)[("train", "test").index(split)]
     info = dataset_info(name)
-    if split not in info.sizes:
-        raise DataError(f"{info.name} has no split '{split}'; choose 'train' or 'test'.")
     if not info.forms:
         images, labels = read_digits(split)
         where = "scikit-learn's digits"
@@ -51,6 +56,15 @@ def load(name: str, split: str, data_dir: Path | str | None = None, *, verify: b
         images, labels = read_found(info, split, found, verify)
         where = f"{', '.join(f.name for f in found.form.files[split])} in {found.folder}"
     return _assemble(info, split, images, labels, where)
+
+
+def load_both(name: str, data_dir: Path | str | None = None) -> tuple[ImageSet, ImageSet]:
+    """Training and test set; a user's own source is read once.
+
+    Raises:
+        DataError: as `load`.
+    """
+    return load_own(name, data_dir) if is_own(name) else (load(name, "train", data_dir), load(name, "test", data_dir))
 
 
 def read_found(info: DatasetInfo, split: str, found: Found, verify: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -30,6 +30,7 @@ from spikefed.federated import (
 )
 from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator
 from spikefed.neurons import LIFParameters, surrogate
+from spikefed.objects import is_own
 from spikefed.training import Evaluation, Preprocess, evaluate
 from spikefed.transports import LocalTransport
 from spikefed.wire import ClientLink, Ledger, ServerLink, codecs
@@ -187,7 +188,19 @@ def neuron_for(config: Experiment) -> LIFParameters | None:
     return dataclasses.replace(network_info(config).neuron, **given)
 
 
-def _network(config: Experiment, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+def _network(
+    config: Experiment, shape: tuple[int, int, int], classes: int, live: networks.Own | None, seed: int
+) -> nn.Module:
+    if live is not None or is_own(config.network.name):
+        return networks.build_own(
+            config.network.name if live is None else live,
+            input_shape=shape,
+            classes=classes,
+            steps=config.network.steps,
+            coding=config.network.coding,
+            readout=config.network.readout,
+            seed=seed,
+        )
     given: dict[str, Any] = {
         "norm": config.network.norm,
         "coding": config.network.coding,
@@ -241,10 +254,21 @@ def check(config: Experiment) -> None:
         raise ConfigError(
             f"method {steps.name} exchanges spikes but {setting} gives none; use a spiking readout or FedAvg"
         )
+    if is_own(net.name):
+        defaults = type(net)()
+        for key in ("twin", "norm", "neuron", "precision"):
+            if getattr(net, key) != getattr(defaults, key):
+                raise ConfigError(
+                    f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"
+                )
 
 
-def build(config: Experiment) -> Federation:
+def build(config: Experiment, dataset: Any = None, network: networks.Own | None = None) -> Federation:
     """Load the data, deal it out, make the networks.
+
+    Args:
+        dataset: the user's own data (`spikefed.data.image_sets`) instead of what ``data.dataset`` names.
+        network: the user's own network (`spikefed.networks.build_own`) instead of what ``network.name`` names.
 
     Raises:
         ConfigError: a network, codec or method that does not exist or does not fit.
@@ -253,7 +277,7 @@ def build(config: Experiment) -> Federation:
     check(config)
     d = config.data
     folder = Path(d.dir) if d.dir else None
-    train, test = data.load(d.dataset, "train", folder), data.load(d.dataset, "test", folder)
+    train, test = data.load_both(d.dataset, folder) if dataset is None else data.image_sets(dataset, d.dataset, folder)
     public_source = data.load(d.public_dataset, "train", folder) if d.public_dataset else None
     split = data.split_federation(
         train,
@@ -273,7 +297,13 @@ def build(config: Experiment) -> Federation:
     if d.test_limit:
         test = test.subset(torch.arange(min(d.test_limit, len(test))))
     shape = tuple(train.images.shape[1:])
-    make = partial(_network, config, shape, train.classes)  # type: ignore[arg-type]
+    make = partial(_network, config, shape, train.classes, network)  # type: ignore[arg-type]
+    if isinstance(network, nn.Module) and getattr(config.hyper(), "client_reset", None) == "own":
+        raise ConfigError(
+            "method.client_reset = 'own' asks for other initial weights on each client, but the network is one module "
+            "with "
+            "one set of weights; give its class or a function that makes it"
+        )
     factory = NetworkFactory(make, derive_seed(config.seed, NETWORK, 0))
     expectations = Expectations.of(
         method(config.method["name"]),

@@ -28,7 +28,10 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which images, and who holds what."""
 
-    dataset: str = Field(default="digits", description="data set of clients and test ('spikefed list datasets')")
+    dataset: str = Field(
+        default="digits",
+        description="data set of clients and test ('spikefed list datasets'), or your own: module:name or npz:PATH",
+    )
     dir: str | None = Field(default=None, description="folder of the data files; default $SPIKEFED_DATA, then ./data")
     clients: int = Field(default=4, ge=1, description="number of clients N")
     private_per_client: int | None = Field(
@@ -72,7 +75,9 @@ class NeuronConfig(Section):
 class NetworkConfig(Section):
     """The network and how images enter it."""
 
-    name: str = Field(default="small", description="network (see 'spikefed list networks')")
+    name: str = Field(
+        default="small", description="network (see 'spikefed list networks'), a layout, or your own: module:name"
+    )
     twin: Literal["snn", "ann"] = Field(
         default="snn", description="'ann': same layers with ReLU, one step; FedAvg only"
     )

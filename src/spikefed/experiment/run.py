@@ -25,6 +25,7 @@ from spikefed.experiment.records import metrics_line, result
 from spikefed.federated import Server, checkpoint
 from spikefed.federated.randomness import EVALUATE, generator
 from spikefed.files import write_atomic
+from spikefed.objects import is_own, name_of
 from spikefed.transports import LocalTransport
 from spikefed.wire import Ledger
 
@@ -32,6 +33,8 @@ from spikefed.wire import Ledger
 def run(
     config: Experiment | Path | str | Mapping[str, Any],
     *,
+    dataset: Any = None,
+    network: networks.Own | None = None,
     overrides: Sequence[str] = (),
     out: Path | str | None = None,
     resume: bool = False,
@@ -41,6 +44,13 @@ def run(
 
     Args:
         config: an `Experiment`, the path of a TOML file, or its tables as a dict.
+        dataset: your own data instead of ``data.dataset``: a torch ``Dataset``, ``(images, labels)``, ``(train,
+        test)`` of
+            either, or a function or class that gives one of these (`spikefed.data.image_sets` has the rules).
+        network: your own network instead of ``network.name``: a module, or the function or class that makes it
+            (`spikefed.networks.build_own` has the rules). Where ``module:attribute`` does not lead back to these
+            objects,
+            the run can be resumed only by a call with the same ones.
         overrides: ``table.key=value`` texts applied on top.
         out: run folder; default ``runs/NAME-seedS``.
         resume: continue the run in ``out`` from its last checkpoint (start it when there is none).
@@ -58,6 +68,7 @@ def run(
         config = configs.from_tree(config, overrides)
     elif overrides:
         config = configs.from_tree(config.resolved(), overrides)
+    config = with_names(config, dataset, network)
     folder = RunFolder(Path(out) if out else Path("runs") / f"{config.name}-seed{config.seed}")
     progress = progress or Quiet()
     if resume and folder.exists():
@@ -68,15 +79,22 @@ def run(
     config = config.model_copy(update={"run": config.run.model_copy(update={"threads": threads})})
     try:
         with torch_threads(config.run.threads), writable(folder):
-            _run(config, folder, resume, progress)
+            _run(config, folder, resume, progress, dataset, network)
     finally:
         progress.close()
     return folder.path
 
 
-def _run(config: Experiment, folder: RunFolder, resume: bool, progress: Progress) -> None:
+def _run(
+    config: Experiment,
+    folder: RunFolder,
+    resume: bool,
+    progress: Progress,
+    dataset: Any,
+    network: networks.Own | None,
+) -> None:
     # Everything is built before the folder: a config that cannot run leaves none behind.
-    federation = build(config)
+    federation = build(config, dataset, network)
     ledger = Ledger()
     transport = federation.local_transport()
     server = federation.server(transport, ledger)
@@ -96,10 +114,16 @@ def _rounds(
     config = federation.config
     if not resuming:
         folder.create(config)
-    facts = provenance(config)
+    facts = provenance(config) | _fingerprint(federation)
     if resuming:
-        _restore(config, folder, server, transport, progress)
         before = folder.read_json(folder.provenance) if folder.provenance.is_file() else {}
+        if before.get("data_sha256", facts.get("data_sha256")) != facts.get("data_sha256"):
+            raise CheckpointError(
+                f"the images or labels of '{config.data.dataset}' are not those that the run in {folder.path} began "
+                "with; "
+                "bring them back or start in another folder with --out"
+            )
+        _restore(config, folder, server, transport, progress)
         facts = {**facts, **before, "resumed": [*before.get("resumed", []), {"round": server.round, "at": now()}]}
     write_atomic(folder.provenance, json.dumps(facts, indent=1))
     lines = folder.read_lines(folder.metrics)
@@ -112,6 +136,13 @@ def _rounds(
     if "finished" not in facts or resuming:
         write_atomic(folder.provenance, json.dumps(facts | {"finished": now()}, indent=1))
     progress.end(lines)
+
+
+def _fingerprint(federation: Federation) -> dict[str, str]:
+    """What a user's own data are; official sets are known by the checksums of their files."""
+    if not is_own(federation.config.data.dataset):
+        return {}
+    return {"data_sha256": federation.train.fingerprint()}
 
 
 def _one_round(
@@ -180,6 +211,18 @@ def model_bytes(federation: Federation, server: Server) -> bytes:
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
     return save(tensors, {"spikefed": json.dumps(facts, sort_keys=True)})  # one key: several have no fixed order
+
+
+def with_names(config: Experiment, dataset: Any, network: Any) -> Experiment:
+    """The config as a run of these objects is recorded: it names them, so that a resumed run can be told from "
+    "another."""
+    given = {"data": ("dataset", dataset), "network": ("name", network)}
+    tables = {
+        table: getattr(config, table).model_copy(update={key: thing if isinstance(thing, str) else name_of(thing)})
+        for table, (key, thing) in given.items()
+        if thing is not None
+    }
+    return config.model_copy(update=tables)
 
 
 def cores() -> int:

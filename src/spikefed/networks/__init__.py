@@ -7,6 +7,7 @@ from spikefed.networks.layers import SpikingLayer
 from spikefed.networks.monitor import FiringRateMonitor, firing_rates
 from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm
+from spikefed.networks.own import Own, build_own
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
 from spikefed.networks.zoo import NetworkInfo, ann_twin, build, networks
 
@@ -19,12 +20,14 @@ __all__ = [
     "NORMS",
     "NetworkInfo",
     "Norm",
+    "Own",
     "Role",
     "SpikingLayer",
     "SpikingNetwork",
     "WrappedNetwork",
     "ann_twin",
     "build",
+    "build_own",
     "describe",
     "explain",
     "firing_rates",

@@ -15,9 +15,11 @@ from spikefed.errors import ConfigError
 from spikefed.networks.network import Readout
 from spikefed.networks.roles import is_neuron
 from spikefed.neurons import LIF, Encoder, encoder
+from spikefed.objects import parameters
 
-Mode = Literal["step", "sequence"]
-"""``step``: the module takes ``[B, ...]`` and is called T times. ``sequence``: it takes ``[T, B, ...]`` once."""
+Mode = Literal["step", "sequence", "images"]
+"""``step``: the module takes ``[B, ...]`` and is called T times. ``sequence``: it takes ``[T, B, ...]`` once.
+``images``: it takes ``[B, ...]`` once, makes its own steps and gives ``[T, B, classes]`` or ``[B, classes, T]``."""
 
 _RESETS = ("reset_mem", "reset_states", "reset")
 
@@ -47,6 +49,7 @@ class WrappedNetwork(nn.Module):
         self.name = type(module).__name__
         self.steps, self.classes, self.input_shape = steps, classes, input_shape
         self.encoder, self.readout, self.mode = coding, readout, mode
+        self._takes_generator = mode == "images" and "generator" in parameters(module.forward)
 
     def forward(
         self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None
@@ -54,10 +57,17 @@ class WrappedNetwork(nn.Module):
         """Outputs of every time step; hidden state is cleared before and after.
 
         Raises:
-            ConfigError: the module's output is not ``[B, classes]`` (mode ``step``) or ``[T, B, classes]``.
+            ConfigError: the module's output has not the shape of its mode.
         """
         reset(self.module)
+        wanted = (self.steps, x.shape[0], self.classes)
         try:
+            if self.mode == "images":
+                out = _spikes(self.module(x, generator=generator) if self._takes_generator else self.module(x))
+                # T = B = C would leave the order open; [T, B, classes] is meant then.
+                if tuple(out.shape) != wanted and tuple(out.shape) == (*wanted[1:], wanted[0]):
+                    out = out.permute(2, 0, 1)
+                return self._checked(out, wanted)
             coded = self.encoder.encode(x, self.steps, generator).expand(self.steps, *x.shape)
             if self.mode == "sequence":
                 out = _spikes(self.module(coded))
@@ -65,7 +75,9 @@ class WrappedNetwork(nn.Module):
                 out = torch.stack([_spikes(self.module(step)) for step in coded])
         finally:
             reset(self.module)
-        wanted = (self.steps, x.shape[0], self.classes)
+        return self._checked(out, wanted)
+
+    def _checked(self, out: Tensor, wanted: tuple[int, ...]) -> Tensor:
         if tuple(out.shape) != wanted:
             raise ConfigError(
                 f"{self.name} in mode '{self.mode}' gave outputs of shape {tuple(out.shape)}, not [T, B, classes] = "
@@ -86,7 +98,8 @@ def wrap(
 ) -> WrappedNetwork:
     """Use any ``nn.Module`` as a client's network.
 
-    The module maps ``[B, ...]`` to ``[B, classes]`` one time step at a time, or ``[T, B, ...]`` to ``[T, B, classes]``.
+    The module maps ``[B, ...]`` to ``[B, classes]`` one time step at a time, or ``[T, B, ...]`` to ``[T, B, classes]``,
+    or images ``[B, ...]`` to all steps at once, ``[T, B, classes]`` or ``[B, classes, T]`` (mode ``images``).
     If it returns a tuple (snnTorch's spikes and membrane), the first entry counts. Hidden state is cleared around every
     call by walking the submodules (`reset`), so that two networks never share or keep any.
 
@@ -97,7 +110,8 @@ def wrap(
         input_shape: ``(C, H, W)``, for `describe`.
         coding: pixels to input; under direct coding the module gets the same image at every step.
         readout: ``spike`` when outputs are 0 or 1, ``current`` when their mean over T are logits.
-        mode: ``step`` or ``sequence``; when None, ``sequence`` if a neuron in it works on sequences (SpikingJelly's
+        mode: ``step``, ``sequence`` or ``images``; when None, ``sequence`` if a neuron in it works on sequences
+        (SpikingJelly's
             ``step_mode = "m"``, our `LIF`), else ``step``.
 
     Raises:
@@ -105,11 +119,10 @@ def wrap(
     """
     if steps < 1:
         raise ConfigError(f"a network needs at least 1 time step but steps is {steps}; 8 is the papers' choice")
-    if mode not in (None, "step", "sequence"):
-        raise ConfigError(f"mode '{mode}' is not known; use 'step' or 'sequence'")
+    if mode not in (None, "step", "sequence", "images"):
+        raise ConfigError(f"mode '{mode}' is not known; use 'step', 'sequence' or 'images'")
     if mode is None:
-        sequence = any(isinstance(m, LIF) or getattr(m, "step_mode", "s") == "m" for m in module.modules())
-        mode = "sequence" if sequence else "step"
+        mode = "sequence" if has_sequence_neurons(module) else "step"
     return WrappedNetwork(
         module,
         steps=steps,
@@ -119,6 +132,11 @@ def wrap(
         readout=readout,
         mode=mode,
     )
+
+
+def has_sequence_neurons(module: nn.Module) -> bool:
+    """Whether a neuron in it works on whole sequences: ours, or SpikingJelly's with ``step_mode = "m"``."""
+    return any(isinstance(m, LIF) or getattr(m, "step_mode", "s") == "m" for m in module.modules())
 
 
 def reset(module: nn.Module) -> None:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,12 +22,14 @@ from spikefed.federated import (
     Context,
     Expectations,
     Labelled,
+    Method,
     NetworkFactory,
     Participation,
     Server,
     Transport,
     method,
 )
+from spikefed.federated.attackers import Attacker
 from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator
 from spikefed.neurons import LIFParameters, surrogate
 from spikefed.objects import is_own
@@ -106,9 +108,12 @@ class Federation:
     def worker(self, client: int) -> ClientWorker:
         """A client of this experiment."""
         up, down = self.codecs()
+        steps, attack = method(self.config.method["name"]), self.config.attack
+        if client in attack.clients:
+            steps = cast(Method, Attacker(steps, attack.kind, self.train.classes, attack.factor, attack.claim))
         return ClientWorker(
             client,
-            method(self.config.method["name"]),
+            steps,
             self.client_context,
             ClientLink(client=client, up=up, down=down, near=self.near),
             self.expectations,
@@ -246,7 +251,14 @@ def check(config: Experiment) -> None:
             f"'participation.quorum' = {config.participation.quorum} can never be reached by {config.data.clients} "
             "clients; lower it"
         )
+    strangers = [client for client in config.attack.clients if client >= config.data.clients]
+    if strangers:
+        raise ConfigError(
+            f"'attack.clients' names client {strangers[0]}, but there are clients 0 to {config.data.clients - 1}"
+        )
     steps, net = method(config.method["name"]), config.network
+    if config.attack.clients:
+        Attacker(steps, config.attack.kind, classes=1)  # refuses what it cannot change
     if any("spikes" in (kind or "") for kind in (steps.uplink_kind, steps.downlink_kind)) and (
         net.readout != "spike" or net.twin == "ann"
     ):

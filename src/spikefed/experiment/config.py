@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spikefed.errors import ConfigError
 from spikefed.federated import Hyperparameters, method
+from spikefed.federated.attackers import Attack
 from spikefed.federated.local import LocalTraining
 
 PRESETS = Path(__file__).with_name("presets")
@@ -124,6 +125,17 @@ class WireConfig(Section):
     class_means: str = Field(default="float32", description="codec of per-class means, both directions [FD]")
 
 
+class AttackConfig(Section):
+    """Test equipment: clients that lie, to measure what a robust vote is worth (docs/privacy.md)."""
+
+    clients: list[Annotated[int, Field(ge=0)]] = Field(default=[], description="numbers of the lying clients")
+    kind: Attack = Field(default="flip-labels", description="flip-labels, invert-spikes, random or scale")
+    factor: float = Field(default=-1.0, description="'scale': factor on the change of the weights")
+    claim: float | None = Field(
+        default=None, ge=0, le=1, description="accuracy that a liar claims; default: what it measured"
+    )
+
+
 class RunConfig(Section):
     """What does not change results (threads may, in the last bits)."""
 
@@ -152,6 +164,7 @@ class Experiment(Section):
     method: dict[str, Any] = Field(default={"name": "fsd"}, description="'name' and the method's own hyperparameters")
     participation: ParticipationConfig = ParticipationConfig()
     wire: WireConfig = WireConfig()
+    attack: AttackConfig = AttackConfig()
     run: RunConfig = RunConfig()
 
     def hyper(self) -> Hyperparameters:
@@ -173,6 +186,8 @@ class Experiment(Section):
         for key in ("name", "label", "rounds", "preset", "run"):
             tree.pop(key)
         tree["data"].pop("dir")
+        if not self.attack.clients:
+            tree.pop("attack")  # an experiment without liars keeps the hash it had before there were any
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,0 +1,54 @@
+"""The table [attack]: liars in a whole experiment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import spikefed
+from spikefed.errors import ConfigError
+from spikefed.experiment import RunFolder
+from spikefed.experiment import config as configs
+
+
+def streams(tree: dict[str, Any], out: Any) -> list[dict[str, np.ndarray]]:
+    tree["run"] = {"threads": 1, "record_streams": True}
+    folder = RunFolder(spikefed.run(tree, out=out))
+    rounds = []
+    for path in sorted(folder.streams.glob("round-*.npz")):
+        with np.load(path) as arrays:
+            rounds.append({name: np.unpackbits(arrays[name]) for name in arrays.files if name.startswith("up_")})
+    return rounds
+
+
+def test_only_the_named_client_lies(tiny: dict[str, Any], tmp_path: Any) -> None:
+    honest = streams(tiny, tmp_path / "honest")
+    tiny["attack"] = {"clients": [1], "kind": "invert-spikes"}
+    lying = streams(tiny, tmp_path / "lying")
+    assert np.array_equal(honest[0]["up_0"], lying[0]["up_0"])
+    assert np.array_equal(honest[0]["up_1"], 1 - lying[0]["up_1"])
+
+
+def test_hash_knows_liars_and_forgets_an_empty_table(tiny: dict[str, Any]) -> None:
+    plain = configs.from_tree(tiny)
+    tree = plain.resolved()
+    assert tree["attack"]["clients"] == []
+    assert configs.from_tree(tiny, ["attack.kind='random'"]).hash() == plain.hash()
+    assert configs.from_tree(tiny, ["attack.clients=[0]"]).hash() != plain.hash()
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("attack.clients=[2]", "names client 2, but there are clients 0 to 1"),
+        ("attack.kind='scale'", "cannot change uploads of kind spikes; use flip-labels"),
+        ("attack.victims=[1]", "nearest known key is 'attack\\."),
+        ("attack.claim=7", "'attack.claim' = 7"),
+    ],
+)
+def test_mistakes_get_a_sentence(tiny: dict[str, Any], tmp_path: Any, override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        spikefed.run(configs.from_tree(tiny, ["attack.clients=[1]", override]), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

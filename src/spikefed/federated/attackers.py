@@ -27,12 +27,11 @@ FIELDS = {
 }
 """What each kind of message carries its content in."""
 APPLIES: dict[str, tuple[str, ...]] = {
-    "flip-labels": (*FIELDS, "class-means", "masked-spikes"),
     "invert-spikes": ("spikes", "partial-spikes", "counts"),
     "random": tuple(FIELDS),
     "scale": ("weights",),
 }
-"""Kinds of upload that each attack can change."""
+"""Kinds of upload that each attack can change; ``flip-labels`` does its work before there is an upload."""
 
 
 class Attacker:
@@ -54,7 +53,7 @@ class Attacker:
     def __init__(
         self, method: Method, kind: Attack, classes: int, factor: float = -1.0, claim: float | None = None
     ) -> None:
-        if method.uplink_kind not in APPLIES[kind]:
+        if kind in APPLIES and method.uplink_kind not in APPLIES[kind]:
             raise ConfigError(
                 f"'attack.kind' = '{kind}' cannot change uploads of kind {method.uplink_kind}; use flip-labels"
             )
@@ -67,10 +66,12 @@ class Attacker:
 
     def client_round(
         self, state: State, downlink: Message | None, ctx: ClientContext
-    ) -> tuple[State, Message, ClientReport]:
+    ) -> tuple[State, Message | None, ClientReport]:
         if self._kind == "flip-labels":
             ctx = dataclasses.replace(ctx, train=self._flipped(ctx.train), validation=self._flipped(ctx.validation))
         state, uplink, report = self._method.client_round(state, downlink, ctx)
+        if uplink is None:
+            return state, None, report
         if self._kind != "flip-labels":
             # After the honest part, so that its draws are those of an honest client.
             rng = np.random.default_rng(int(ctx.generator.initial_seed()))

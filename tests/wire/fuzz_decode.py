@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of ``decode`` with atheris: ``python tests/wire/fuzz_decode.py -atheris_runs=1000000``.
 
-The first input byte chooses a packet of the corpus and whether length and CRC are repaired; the rest is put over it.
+The first input byte chooses a packet of the corpus and whether the CRC is repaired; the rest is put over it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 with atheris.instrument_imports(include=["spikefed.wire"]):
     from spikefed.wire import PacketError, decode
 
-from tests.wire.mutation import corpus, repair  # noqa: E402
+from tests.wire.helpers import repair  # noqa: E402
+from tests.wire.mutation import corpus  # noqa: E402
 
 PACKETS = corpus()
 

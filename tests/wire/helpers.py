@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 
 from spikefed.wire import Plan
+from spikefed.wire.header import unpack
 
 PSID = bytes(range(32))
 
@@ -31,3 +35,20 @@ def fsd_like(rounds: int, n: int = 120, c: int = 10, t: int = 8, clients: int = 
 
 def up_plan(shape: tuple[int, int, int], round: int = 3, client: int | None = 1) -> Plan:
     return Plan.spikes("up", round=round, client=client, shape=shape, public_set_id=PSID)
+
+
+def header_bytes(packet: bytes) -> int:
+    return len(packet) - len(unpack(packet)[1])
+
+
+def payload(packet: bytes) -> bytes:
+    return bytes(unpack(packet)[1])
+
+
+def repair(packet: bytes | bytearray) -> bytes:
+    """The CRC made right, so that a broken packet reaches the code behind it."""
+    if len(packet) < 7:
+        return bytes(packet)
+    fixed = bytearray(packet)
+    struct.pack_into("<I", fixed, 3, zlib.crc32(fixed[7:]))
+    return bytes(fixed)

@@ -12,14 +12,18 @@ from spikefed.wire import (
     ClassMeansUplink,
     ClientLink,
     CountUplink,
+    HintSpikeUplink,
     LabelUplink,
     Message,
+    PartialSpikeUplink,
     ProbabilityUplink,
     ServerLink,
     SpikeDownlink,
     SpikeUplink,
     WeightsUplink,
+    codecs,
     nearest_rows,
+    select_rows,
 )
 
 from .helpers import PSID, fsd_like, random_spikes
@@ -32,6 +36,7 @@ def singles() -> list[tuple[str, Message, str]]:
     """Name, message and codec of packets that need no state; contents are made of plain arithmetic."""
     ramp = np.arange(36, dtype=np.float32).reshape(4, 9)
     tensors = {"w": ramp / 16 - 1, "steps": np.array(5), "b": np.array([0.5, -0.25, 0.0], np.float32)}
+    tensors["kept"] = np.array([0.1, 3.0], np.float32)
     labels, counts = np.arange(40) * 7 % 11 - 1, np.arange(30).reshape(10, 3) * 5 % 9
     soft = np.ones((5, 4), np.float32) / 4
     found: list[tuple[str, Message, str]] = []
@@ -43,12 +48,20 @@ def singles() -> list[tuple[str, Message, str]]:
         found.append((f"labels-{codec}", LabelUplink(3, 2, labels, 0.75, PSID, 10), codec))
         found.append((f"counts-{codec}", CountUplink(3, 2, counts, 0.75, PSID, 8), codec))
     found += [
-        (f"probabilities-{codec}", ProbabilityUplink(3, 2, soft, 0.75, PSID), codec) for codec in ("fp16", "float32")
+        (f"probabilities-{codec}", ProbabilityUplink(3, 2, soft, 0.75, PSID), codec)
+        for codec in ("fp16", "float32", "fp16-zstd")
     ]
     means = np.where(np.arange(4)[:, None] == 1, np.nan, ramp)
-    found.append(("class-means-float32", ClassMeansUplink(3, 2, means, 0.75), "float32"))
-    for codec in ("float32", "fp16", "stc-100", "topk-10"):
-        found.append((f"weights-{codec}", WeightsUplink(3, 2, tensors, 100, 0.75), codec))
+    for info in codecs("class-means"):
+        found.append((f"class-means-{info.name}", ClassMeansUplink(3, 2, means, 0.75), info.name))
+    for info in codecs("weights"):
+        message = WeightsUplink(3, 2, tensors, 100, 0.75, exact=("kept",))
+        found.append((f"weights-{info.name}", message, info.name))
+    partial = select_rows(random_spikes(9, 4, 8), np.arange(9) % 3 == 0)
+    found.append(("partial-spikes-context", PartialSpikeUplink(3, 2, partial, 0.75, PSID), "context"))
+    for info in codecs("hint-spikes"):
+        message = HintSpikeUplink(3, 2, random_spikes(6, 4, 8), random_spikes(6, 7, 8), 0.75, PSID)
+        found.append((f"hint-spikes-{info.name}", message, info.name))
     return found
 
 
@@ -73,6 +86,13 @@ def content_of(message: Message) -> Any:
     content = message.content
     if message.kind == "spikes":
         return np.packbits(content.reshape(-1)).tobytes().hex()
+    if message.kind == "partial-spikes":
+        return {"rows": content.rows.astype(int).tolist(), "spikes": np.packbits(content.spikes).tobytes().hex()}
+    if message.kind == "hint-spikes":
+        return {
+            "spikes": np.packbits(content.spikes).tobytes().hex(),
+            "hint": np.packbits(content.hint).tobytes().hex(),
+        }
     if message.kind == "weights":
         return {name: array.tolist() for name, array in content.items()}
     return json.loads(json.dumps(content.tolist()).replace("NaN", "null"))

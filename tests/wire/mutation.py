@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-
 import numpy as np
 
 from spikefed.wire import (
-    HEADER_BYTES,
+    ClassMeansDownlink,
     ClassMeansUplink,
+    CountDownlink,
     CountUplink,
+    HintSpikeUplink,
+    LabelDownlink,
     LabelUplink,
     Message,
+    PartialSpikeDownlink,
     PartialSpikeUplink,
     Plan,
+    ProbabilityDownlink,
     ProbabilityUplink,
     SpikeDownlink,
     SpikeUplink,
@@ -24,7 +26,7 @@ from spikefed.wire import (
     select_rows,
 )
 
-from .helpers import PSID, random_spikes
+from .helpers import PSID, header_bytes, random_spikes, repair
 
 
 def corpus() -> list[tuple[bytes, Plan]]:
@@ -40,7 +42,14 @@ def corpus() -> list[tuple[bytes, Plan]]:
         ProbabilityUplink(2, 1, rng.dirichlet(np.ones(3), 6), 0.5, PSID),
         ClassMeansUplink(2, 1, np.where(rng.random((4, 1)) < 0.3, np.nan, rng.random((4, 3))), 0.5),
         WeightsUplink(2, 1, tensors, 9, 0.5),
+        WeightsUplink(2, 1, tensors, 9, 0.5, exact=("b",)),
         WeightsDownlink(2, tensors),
+        HintSpikeUplink(2, 1, random_spikes(6, 3, 8), random_spikes(6, 5, 8), 0.5, PSID),
+        PartialSpikeDownlink(2, select_rows(random_spikes(6, 3, 1), rng.random(6) < 0.5), PSID),
+        LabelDownlink(2, rng.integers(-1, 10, 30), PSID, 10),
+        CountDownlink(2, rng.integers(0, 9, (6, 3)), PSID, 8),
+        ProbabilityDownlink(2, rng.dirichlet(np.ones(3), 6), PSID),
+        ClassMeansDownlink(2, rng.random((4, 3))),
     ]
     found = []
     for message in messages:
@@ -49,20 +58,9 @@ def corpus() -> list[tuple[bytes, Plan]]:
     return found
 
 
-def repair(packet: bytes) -> bytes:
-    """Length and CRC made right, so that a broken packet reaches the code behind the header."""
-    if len(packet) < HEADER_BYTES:
-        return packet
-    fixed = bytearray(packet)
-    struct.pack_into("<I", fixed, HEADER_BYTES - 16, len(packet) - HEADER_BYTES)
-    crc = zlib.crc32(fixed[HEADER_BYTES:], zlib.crc32(fixed[: HEADER_BYTES - 4]))
-    struct.pack_into("<I", fixed, HEADER_BYTES - 4, crc)
-    return bytes(fixed)
-
-
 def mutate(packet: bytes, other: bytes, rng: np.random.Generator) -> bytes:
-    """Flip, overwrite, cut, lengthen, splice or replace; two times out of three with length and CRC repaired."""
-    broken = bytearray(packet)
+    """Flip, overwrite, cut, lengthen, splice or replace; two times out of three with the CRC repaired."""
+    broken, head = bytearray(packet), header_bytes(packet)
     for _ in range(int(rng.integers(1, 4))):
         way = int(rng.integers(7))
         at = int(rng.integers(len(broken))) if broken else 0
@@ -76,9 +74,9 @@ def mutate(packet: bytes, other: bytes, rng: np.random.Generator) -> bytes:
             broken += rng.bytes(int(rng.integers(1, 20)))
         elif way == 4:
             broken = broken[:at] + bytearray(other[at:])
-        elif way == 5 and len(broken) > HEADER_BYTES:  # payload only: most of these pass the header
-            place = int(rng.integers(HEADER_BYTES, len(broken)))
+        elif way == 5 and len(broken) > head:  # payload only: most of these pass the header
+            place = int(rng.integers(head, len(broken)))
             broken[place : place + 4] = rng.bytes(min(4, len(broken) - place))
-        elif way == 6 and len(broken) > HEADER_BYTES:
-            broken[HEADER_BYTES:] = rng.bytes(len(broken) - HEADER_BYTES)
+        elif way == 6 and len(broken) > head:
+            broken[head:] = rng.bytes(len(broken) - head)
     return repair(bytes(broken)) if rng.random() < 0.67 else bytes(broken)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikefed.wire import (
-    HEADER_BYTES,
     ClientLink,
     Ledger,
     PacketError,
@@ -29,11 +27,7 @@ from spikefed.wire import (
     text_equivalent_bytes,
 )
 
-from .helpers import PSID, random_spikes, up_plan
-
-
-def payload(packet: bytes) -> bytes:
-    return packet[HEADER_BYTES:]
+from .helpers import PSID, header_bytes, payload, random_spikes, repair, up_plan
 
 
 @pytest.mark.parametrize(("train", "value"), [("10000001", 129), ("11111111", 255), ("00000000", 0), ("01000000", 64)])
@@ -55,7 +49,7 @@ def test_spike_round_trip(n: int, c: int, t: int, rate: float, seed: int) -> Non
     assert isinstance(message, SpikeUplink)
     assert np.array_equal(message.spikes, spikes) and message.spikes.shape == spikes.shape
     assert (message.round, message.client, message.accuracy) == (3, 1, 0.25)
-    assert len(packet) == HEADER_BYTES + (n * c * t + 7) // 8
+    assert len(payload(packet)) == (n * c * t + 7) // 8
 
 
 def test_weights_payload_is_the_tensors_own_bytes() -> None:
@@ -91,10 +85,8 @@ def test_bad_accuracy_is_refused_at_both_ends(accuracy: float) -> None:
         SpikeUplink(1, 0, spikes, accuracy, PSID)
     assert caught.value.field == "accuracy"
     packet = bytearray(SpikeUplink(3, 1, spikes, 0.5, PSID).encode())
-    struct.pack_into("<f", packet, HEADER_BYTES - 8, accuracy)
-    struct.pack_into(
-        "<I", packet, HEADER_BYTES - 4, zlib.crc32(packet[HEADER_BYTES:], zlib.crc32(packet[: HEADER_BYTES - 4]))
-    )
+    struct.pack_into("<f", packet, header_bytes(packet) - 4, accuracy)  # the header's last field
+    packet = repair(packet)
     with pytest.raises(PacketError) as caught:
         decode(bytes(packet), up_plan((2, 3, 8)))
     assert caught.value.field == "accuracy"
@@ -109,6 +101,7 @@ def test_bad_accuracy_is_refused_at_both_ends(accuracy: float) -> None:
         ("direction", Plan.spikes("down", round=3, client=1, shape=(4, 3, 8), public_set_id=PSID)),
         ("public_set_id", Plan.spikes("up", round=3, client=1, shape=(4, 3, 8), public_set_id=bytes(32))),
         ("length", up_plan((0, 3, 8))),
+        ("kind", Plan.rows("labels", "up", round=3, client=1, shape=(4, 3, 1), public_set_id=PSID)),
     ],
 )
 def test_each_mismatch_names_its_field(field: str, plan: Plan) -> None:
@@ -166,8 +159,8 @@ def test_fsd_and_fedavg_round_with_ledger() -> None:
         message = server.decode(data, up_plan(shape, round=1, client=c))
         assert np.array_equal(message.content, random_spikes(*shape, seed=c))
     totals = ledger.totals(direction="up")
-    assert totals.messages == 4 and totals.paper_bytes == 4 * 500 and totals.encoded_bytes == 4 * (500 + HEADER_BYTES)
-    assert ledger.totals(direction="down", client=2).encoded_bytes == 500 + HEADER_BYTES
+    assert totals.messages == 4 and totals.paper_bytes == 4 * 500 and totals.encoded_bytes == 4 * (500 + 26)
+    assert ledger.totals(direction="down", client=2).encoded_bytes == 500 + 22
     assert Ledger.from_lines(ledger.to_lines()).records == ledger.records
     copy = Ledger()
     copy.load_state_dict(ledger.state_dict())

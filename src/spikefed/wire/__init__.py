@@ -9,7 +9,8 @@ from spikefed.wire import soft as _soft  # noqa: F401
 from spikefed.wire import sparse as _sparse  # noqa: F401
 from spikefed.wire.bench import codec_bench
 from spikefed.wire.codec import CodecInfo, codecs
-from spikefed.wire.header import HEADER_BYTES
+from spikefed.wire.header import MAX_HEADER_BYTES
+from spikefed.wire.hint import HintSpikes
 from spikefed.wire.ledger import Ledger, Record, Totals
 from spikefed.wire.links import ClientLink, ServerLink
 from spikefed.wire.messages import Message, SpikeDownlink, SpikeUplink, WeightsDownlink, WeightsUplink, decode
@@ -28,8 +29,10 @@ from spikefed.wire.rowmessages import (
     ClassMeansUplink,
     CountDownlink,
     CountUplink,
+    HintSpikeUplink,
     LabelDownlink,
     LabelUplink,
+    PartialSpikeDownlink,
     PartialSpikeUplink,
     ProbabilityDownlink,
     ProbabilityUplink,
@@ -38,10 +41,11 @@ from spikefed.wire.rows import MISSING, quantise_distribution
 from spikefed.wire.sizes import pickle_equivalent_bytes, text_equivalent_bytes
 
 __all__ = [
-    "HEADER_BYTES", "MISSING", "ClassMeansDownlink", "ClassMeansUplink", "ClientLink", "CodecInfo", "CountDownlink",
-    "CountUplink", "LabelDownlink", "LabelUplink", "Ledger", "Message", "PacketError", "PartialSpikeUplink",
-    "PartialSpikes", "Plan", "ProbabilityDownlink", "ProbabilityUplink", "Record", "ServerLink", "SpikeDownlink",
-    "SpikeUplink", "TensorSpec", "Totals", "WeightsDownlink", "WeightsUplink", "changed_rows", "codec_bench", "codecs",
-    "confident_labels", "decode", "first_steps", "nearest_rows", "pickle_equivalent_bytes", "quantise_distribution",
-    "select_rows", "tensor_specs", "text_equivalent_bytes", "uncertain_rows",
+    "MAX_HEADER_BYTES", "MISSING", "ClassMeansDownlink", "ClassMeansUplink", "ClientLink", "CodecInfo",
+    "CountDownlink", "CountUplink", "HintSpikeUplink", "HintSpikes", "LabelDownlink", "LabelUplink", "Ledger",
+    "Message", "PacketError", "PartialSpikeDownlink", "PartialSpikeUplink", "PartialSpikes", "Plan",
+    "ProbabilityDownlink", "ProbabilityUplink", "Record", "ServerLink", "SpikeDownlink", "SpikeUplink", "TensorSpec",
+    "Totals", "WeightsDownlink", "WeightsUplink", "changed_rows", "codec_bench", "codecs", "confident_labels", "decode",
+    "first_steps", "nearest_rows", "pickle_equivalent_bytes", "quantise_distribution", "select_rows", "tensor_specs",
+    "text_equivalent_bytes", "uncertain_rows",
 ]  # fmt: skip

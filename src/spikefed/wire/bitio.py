@@ -108,3 +108,18 @@ def read_elias(reader: BitReader, count: int, limit: int) -> np.ndarray:
     if count and values.max() > limit:
         raise PacketError("payload", f"number {values.max()} above {limit}")
     return values
+
+
+def elias_delta_bits(values: np.ndarray) -> np.ndarray:
+    """Elias delta of numbers >= 1: bit lengths as Elias gamma, then the bits below the leading ones."""
+    widths = np.frexp(values.astype(np.float64))[1].astype(np.int64)
+    return np.concatenate([elias_bits(widths), variable_bits(values, widths - 1)])
+
+
+def read_elias_delta(reader: BitReader, count: int, limit: int) -> np.ndarray:
+    """Inverse of ``elias_delta_bits``; numbers above ``limit`` are refused."""
+    widths = read_elias(reader, count, limit.bit_length()) - 1
+    values = (np.int64(1) << widths) + from_variable(reader.take(int(widths.sum())), widths)
+    if count and values.max() > limit:
+        raise PacketError("payload", f"number {values.max()} above {limit}")
+    return values

@@ -235,7 +235,7 @@ def _row(
             gp, c * 36 + gp, (gp * 5 + strength) * 4 + min(surprises, 3), (gp * 6 + ns) * 6 + fired_alike[c],
             spikes[c] * 24 + state,
         )  # fmt: skip
-        if coder.decide(FULL, keys, gp, state, int(now[c] == full)):
+        if steps == 1 or coder.decide(FULL, keys, gp, state, int(now[c] == full)):  # not silent at T = 1: full
             train = full
             fired_full += 1
         else:

@@ -6,48 +6,44 @@ import numpy as np
 
 from spikefed.errors import PacketError
 from spikefed.wire.plan import Plan, TensorSpec
-from spikefed.wire.rawweights import check_finite, little_endian
-
-_FLOATS = ("float32", "float64", "float16")
+from spikefed.wire.rawweights import check_finite, own_bytes, read_own
 
 
 def float_specs(plan: Plan) -> list[TensorSpec]:
-    return [spec for spec in plan.tensors if spec.dtype in _FLOATS]
+    """The tensors that a lossy codec may change."""
+    return [spec for spec in plan.tensors if spec.lossy]
 
 
 def join(content: dict[str, np.ndarray], plan: Plan) -> tuple[np.ndarray, bytes]:
-    """float32 vector of all float tensors in table order, and the bytes of all others."""
-    floats = [content[spec.name].astype(np.float32).reshape(-1) for spec in float_specs(plan)]
+    """float32 vector of all float tensors that are not exact, in table order, and the bytes of all others."""
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused below
+        floats = [content[spec.name].astype(np.float32).reshape(-1) for spec in float_specs(plan)]
     vector = np.concatenate(floats) if floats else np.zeros(0, dtype=np.float32)
     if not np.isfinite(vector).all():
         raise PacketError("tensors", "a NaN or an infinity cannot be quantised; the training has diverged")
-    others = [
-        np.ascontiguousarray(content[s.name], little_endian(s)).tobytes()
-        for s in plan.tensors
-        if s.dtype not in _FLOATS
-    ]
+    others = [own_bytes(content[spec.name], spec) for spec in plan.tensors if not spec.lossy]
     return vector, b"".join(others)
 
 
 def sizes(plan: Plan) -> tuple[int, int]:
     """Elements of the float vector, and bytes of all other tensors."""
     specs = float_specs(plan)
-    return sum(spec.elements for spec in specs), sum(s.nbytes for s in plan.tensors if s.dtype not in _FLOATS)
+    return sum(spec.elements for spec in specs), sum(s.nbytes for s in plan.tensors if not s.lossy)
 
 
 def split(vector: np.ndarray, others: memoryview | bytes, plan: Plan) -> dict[str, np.ndarray]:
     """Inverse of ``join``."""
     tensors, at, byte = {}, 0, 0
     for spec in plan.tensors:
-        if spec.dtype in _FLOATS:
-            array = vector[at : at + spec.elements].astype(spec.dtype)
+        if spec.lossy:
+            array = vector[at : at + spec.elements].astype(spec.dtype).reshape(spec.shape)
             at += spec.elements
             if plan.finite:
                 check_finite(array, spec)
         else:
-            array = np.frombuffer(others[byte : byte + spec.nbytes], dtype=little_endian(spec)).astype(spec.dtype)
+            array = read_own(others[byte : byte + spec.nbytes], spec, plan)
             byte += spec.nbytes
-        tensors[spec.name] = array.reshape(spec.shape)
+        tensors[spec.name] = array
     return tensors
 
 
@@ -64,3 +60,13 @@ def finite_float(value: float, what: str) -> float:
     if not np.isfinite(value):
         raise PacketError("payload", f"{what} is {value}")
     return float(value)
+
+
+def finite_norm(part: np.ndarray, spec: TensorSpec) -> np.float32:
+    """2-norm of a tensor (float64 in, float32 out). Raises PacketError when it is beyond float32."""
+    norm = np.sqrt((part * part).sum())
+    if norm > np.finfo(np.float32).max:
+        raise PacketError(
+            "tensors", f"the norm {norm:.3g} of '{spec.name}' is beyond float32; the training has diverged"
+        )
+    return np.float32(norm)

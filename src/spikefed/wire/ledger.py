@@ -18,7 +18,7 @@ class Record:
     """One message.
 
     Attributes:
-        payload_bits: bits behind the header.
+        payload_bits: bits behind the header (all bits of a refused packet).
         encoded_bytes: length of the packet, header included.
         header_bytes: length of the header.
         paper_bytes: Algorithm 2's payload for spikes, the tensors' own bytes for weights, plain packing elsewhere.

@@ -16,7 +16,7 @@ import numpy as np
 
 from spikefed.errors import PacketError
 from spikefed.wire.codec import Codec, Memory, SideInfo, by_number, codecs, find, reference_id
-from spikefed.wire.header import HEADER_BYTES, HOLDS_NOTHING, NO_REFERENCE, pack
+from spikefed.wire.header import HOLDS_NOTHING, NO_REFERENCE, pack
 from spikefed.wire.ledger import Ledger, Record
 from spikefed.wire.linkstate import pack_memories, unpack_memories
 from spikefed.wire.measure import paper_bytes, text_bytes
@@ -137,7 +137,7 @@ class ClientLink:
         codec = by_number(header.codec, plan)
         memory, side = self._receiver.find(header.reference, _side(codec, None, self.near, plan))
         content, new = decode_payload(codec, payload, plan, memory, side)
-        message = build_message(header, content)
+        message = build_message(header, content, plan)
         self._receiver.accepted(memory, new)
         self._sender.acknowledge(header.holds)
         self._bits = _bits_of(self.up, message)
@@ -193,7 +193,7 @@ class ServerLink:
         self._bits[client] = self._bits_once(message)
         header = header_of(message, codec.number, reference=reference, client=client, holds=receiver.holds)  # fmt: skip
         data = pack(header, payload)
-        self._record(message, client, codec.name, len(data))
+        self._record(message, client, codec.name, len(payload), len(data))
         return data
 
     def decode(self, data: bytes, plan: Plan) -> Message:
@@ -202,27 +202,25 @@ class ServerLink:
             raise PacketError("client", "the plan must name the client whose packet this is")
         client = plan.client
         try:
-            message, codec = self._decode(data, plan, client)
+            message, codec, payload_bytes = self._decode(data, plan, client)
         except PacketError:
             if self.ledger is not None and isinstance(data, (bytes, bytearray)):
-                size = len(data)
-                self.ledger.add(Record(plan.round, "up", client, "refused", "none", 8 * max(size - HEADER_BYTES, 0),
-                                       size, min(size, HEADER_BYTES), 0, 0))  # fmt: skip
+                self.ledger.add(Record(plan.round, "up", client, "refused", "none", 8 * len(data), len(data), 0, 0, 0))
             raise
-        self._record(message, client, codec.name, len(data))
+        self._record(message, client, codec.name, payload_bytes, len(data))
         return message
 
-    def _decode(self, data: bytes, plan: Plan, client: int) -> tuple[Message, Codec]:
+    def _decode(self, data: bytes, plan: Plan, client: int) -> tuple[Message, Codec, int]:
         header, payload = check_packet(data, plan)
         codec = by_number(header.codec, plan)
         receiver = self._receivers.setdefault(client, Receiver())
         known = _side(codec, self._bits.get(client), self.near, plan)
         memory, side = receiver.find(header.reference, known)
         content, new = decode_payload(codec, payload, plan, memory, side)
-        message = build_message(header, content)
+        message = build_message(header, content, plan)
         receiver.accepted(memory, new)
         self._senders.setdefault(client, Sender()).acknowledge(header.holds)
-        return message, codec
+        return message, codec, len(payload)
 
     def _payload(
         self, codec: Codec, message: Message, base: Memory | None, side: SideInfo | None
@@ -246,10 +244,10 @@ class ServerLink:
             self._bits_made = (message, _bits_of(self.up, message))
         return self._bits_made[1]
 
-    def _record(self, message: Message, client: int, codec: str, size: int) -> None:
+    def _record(self, message: Message, client: int, codec: str, payload: int, size: int) -> None:
         if self.ledger is not None:
             self.ledger.add(Record(message.round, message.direction, client, message.kind, codec,
-                                   8 * (size - HEADER_BYTES), size, HEADER_BYTES, paper_bytes(message),
+                                   8 * payload, size, size - payload, paper_bytes(message),
                                    text_bytes(message)))  # fmt: skip
 
     def forget(self, client: int) -> None:

@@ -17,6 +17,8 @@ def paper_bytes(message: Message) -> int:
     content, shape = message.content, message.plan().shape
     if message.kind == "spikes":
         return packed_bytes(content.shape)
+    if message.kind == "hint-spikes":
+        return packed_bytes(content.spikes.shape) + packed_bytes(content.hint.shape)
     if message.kind == "weights":
         return sum(array.nbytes for array in content.values())
     if message.kind == "labels":
@@ -33,6 +35,8 @@ def text_bytes(message: Message) -> int:
     content = message.content
     if message.kind == "spikes":
         return text_equivalent_bytes(content)
+    if message.kind == "hint-spikes":
+        return text_equivalent_bytes(content.spikes) + text_equivalent_bytes(content.hint)
     if message.kind == "weights":
         return pickle_equivalent_bytes(paper_bytes(message), len(content))
     if message.kind == "partial-spikes":

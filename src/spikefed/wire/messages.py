@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -146,10 +146,14 @@ class _WeightMessage(Message):
 
     def plan(self) -> Plan:
         return Plan.weights(self.direction, round=self.round, client=getattr(self, "client", None),
-                            tensors=tensor_specs(self.content))  # fmt: skip
+                            tensors=tensor_specs(self.content, self.exact))  # type: ignore  # fmt: skip
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", _tensors(self.content))
+        object.__setattr__(self, "exact", frozenset(self.exact))  # type: ignore[attr-defined]
+        unknown = self.exact - self.tensors.keys()  # type: ignore[attr-defined]
+        if unknown:
+            raise PacketError("tensors", f"'{min(unknown)}' is to stay exact, but there is no such tensor")
         if self.direction == "up" and not 0 < int(self.samples) <= 0xFFFFFFFF:  # type: ignore[attr-defined]
             raise PacketError("samples", f"{self.samples} is not in [1, 2^32)")  # type: ignore[attr-defined]
         check_common(self)
@@ -157,43 +161,48 @@ class _WeightMessage(Message):
 
 @dataclass(frozen=True, eq=False)
 class WeightsUplink(_WeightMessage):
-    """A client's tensors (weights, or their change) in state_dict order, and the samples behind them (FedAvg)."""
+    """A client's tensors (weights, or their change) in state_dict order, and the samples behind them (FedAvg).
+
+    ``exact``: names of tensors that no codec may change; the receiver's plan must mark the same.
+    """
 
     round: int
     client: int
     tensors: dict[str, np.ndarray]
     samples: int
     accuracy: float
+    exact: Collection[str] = ()
     direction = "up"
 
 
 @dataclass(frozen=True, eq=False)
 class WeightsDownlink(_WeightMessage):
-    """The server's tensors for all clients."""
+    """The server's tensors for all clients; ``exact`` as in ``WeightsUplink``."""
 
     round: int
     tensors: dict[str, np.ndarray]
+    exact: Collection[str] = ()
     direction = "down"
 
 
-def build_message(header: Header, content: Any) -> Message:
-    """The message a header and its decoded content make."""
+def build_message(header: Header, content: Any, plan: Plan) -> Message:
+    """The message a header and its decoded content make; the plan knows what the header only names."""
     make = _BUILDERS.get((header.kind, header.direction))
     if make is None:
         raise PacketError("kind", f"no message of kind {header.kind} goes {header.direction}")
-    return make(header, content)
+    return make(header, content, plan)
 
 
 _BUILDERS: dict[tuple[str, str], Any] = {
-    ("spikes", "up"): lambda h, x: SpikeUplink(h.round, h.client, x, h.accuracy, h.content_id),
-    ("spikes", "down"): lambda h, x: SpikeDownlink(h.round, x, h.content_id),
-    ("weights", "up"): lambda h, x: WeightsUplink(h.round, h.client, x, h.samples, h.accuracy),
-    ("weights", "down"): lambda h, x: WeightsDownlink(h.round, x),
+    ("spikes", "up"): lambda h, x, plan: SpikeUplink(h.round, h.client, x, h.accuracy, plan.content_id),
+    ("spikes", "down"): lambda h, x, plan: SpikeDownlink(h.round, x, plan.content_id),
+    ("weights", "up"): lambda h, x, plan: WeightsUplink(h.round, h.client, x, h.samples, h.accuracy, plan.exact),
+    ("weights", "down"): lambda h, x, plan: WeightsDownlink(h.round, x, plan.exact),
 }
 
 
 def register_builder(kind: str, up: Any, down: Any = None) -> None:
-    """How to make the messages of a kind from a header and content."""
+    """How to make the messages of a kind from a header, content and plan."""
     _BUILDERS[kind, "up"] = up
     if down is not None:
         _BUILDERS[kind, "down"] = down
@@ -215,7 +224,7 @@ def decode(data: bytes | bytearray | memoryview, plan: Plan) -> Message:
         raise PacketError("reference", f"coded against {header.reference.hex()}, which is not here: ask for intra")
     codec = by_number(header.codec, plan)
     content, _ = decode_payload(codec, payload, plan, None, None)
-    return build_message(header, content)
+    return build_message(header, content, plan)
 
 
 def decode_payload(codec: Any, payload: memoryview, plan: Plan, memory: Any, side: Any) -> tuple[Any, Any]:

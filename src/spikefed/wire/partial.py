@@ -5,7 +5,6 @@ Kind ``"partial-spikes"`` sends a row mask and the trains of its rows; the recei
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +15,7 @@ from spikefed.wire.codec import Codec, Memory, SideInfo, register
 from spikefed.wire.context import decode_packed, encode_packed
 from spikefed.wire.plan import Plan
 from spikefed.wire.rows import MISSING
-
-_HEAD = struct.Struct("<I")
+from spikefed.wire.varint import Cursor, varint
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +63,7 @@ def _lead(spikes: np.ndarray) -> np.ndarray:
 
 
 class ContextPartial(Codec):
-    """Length of the coded mask (4 bytes), the mask coded as trains [N, 1, 1], the sent rows coded as spikes."""
+    """Length of the coded mask (varint), the mask coded as trains [N, 1, 1], the sent rows coded as spikes."""
 
     name, number, kind = "context", 36, "partial-spikes"
     description = "row mask and the trains of its rows, entropy-coded"
@@ -85,22 +83,22 @@ class ContextPartial(Codec):
         mask, _ = encode_packed(np.packbits(content.rows), (n, 1, 1))
         rows = content.spikes[content.rows]
         coded, new = encode_packed(np.packbits(rows.reshape(-1)), (len(rows), c, t), known, near)
-        return _HEAD.pack(len(mask)) + mask + coded, self._merge(content, memory, new, plan)
+        return varint(len(mask), "payload") + mask + coded, self._merge(content, memory, new, plan)
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[PartialSpikes, Memory | None]:
         n, c, t = plan.shape
-        if len(payload) < _HEAD.size:
-            raise PacketError("payload", "too short for the length of the row mask")
-        (size,) = _HEAD.unpack_from(payload)
-        if size > len(payload) - _HEAD.size:
+        cursor = Cursor(payload)
+        size = cursor.varint("payload")
+        if size > len(payload) - cursor.at:
             raise PacketError("payload", f"row mask of {size} bytes in {len(payload)}")
-        packed, _ = decode_packed(payload[_HEAD.size : _HEAD.size + size], (n, 1, 1))
+        head, end = cursor.at, cursor.at + size
+        packed, _ = decode_packed(payload[head:end], (n, 1, 1))
         mask = np.unpackbits(packed, count=n).astype(bool)
         known, near = self._parts(plan, memory, side, mask)
         shape = (int(mask.sum()), c, t)
-        rows, new = decode_packed(payload[_HEAD.size + size :], shape, known, near)
+        rows, new = decode_packed(payload[end:], shape, known, near)
         spikes = np.zeros((n, c, t), dtype=np.uint8)
         spikes[mask] = decompress(rows.data, shape)
         content = PartialSpikes(mask, spikes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spikefed.errors import PacketError
-from spikefed.wire.header import EVERYONE, HEADER_BYTES, Header
+from spikefed.wire.header import EVERYONE, ID_BYTES, MAX_HEADER_BYTES, Header
 
 TENSOR_DTYPES = ("float32", "float64", "float16", "int64", "int32", "uint8", "bool")
 SLACK_BYTES = 64  # above the plain payload: what a codec that fell back to it may add
@@ -20,11 +20,20 @@ SLACK_BYTES = 64  # above the plain payload: what a codec that fell back to it m
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape and dtype of one tensor; both ends know the list, so no name ever travels."""
+    """Name, shape and dtype of one tensor; both ends know the list, so no name ever travels.
+
+    ``exact``: no codec may change its numbers (running statistics of a batch norm, say); it travels as it is.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
+    exact: bool = False
+
+    @property
+    def lossy(self) -> bool:
+        """Whether sparse and quantised codecs may change its numbers: a float tensor that is not exact."""
+        return not self.exact and self.dtype.startswith("float")
 
     @property
     def elements(self) -> int:
@@ -35,20 +44,23 @@ class TensorSpec:
         return self.elements * np.dtype(self.dtype).itemsize
 
 
-def tensor_specs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
-    """The specs of a dict of numpy arrays or torch tensors, in the dict's own order (that of ``state_dict()``)."""
+def tensor_specs(tensors: Mapping[str, Any], exact: Collection[str] = ()) -> tuple[TensorSpec, ...]:
+    """The specs of a dict of numpy arrays or torch tensors, in the dict's own order (that of ``state_dict()``).
+
+    ``exact``: names of those that no codec may change.
+    """
     specs = []
     for name, tensor in tensors.items():
         dtype = str(tensor.dtype).removeprefix("torch.")
         if dtype not in TENSOR_DTYPES:
             raise PacketError("tensors", f"'{name}' has dtype {dtype}; use one of {', '.join(TENSOR_DTYPES)}")
-        specs.append(TensorSpec(name, tuple(int(size) for size in tensor.shape), dtype))
+        specs.append(TensorSpec(name, tuple(int(size) for size in tensor.shape), dtype, name in exact))
     return tuple(specs)
 
 
 def layout_id(tensors: tuple[TensorSpec, ...]) -> bytes:
-    """32 bytes naming a tensor table: SHA-256 of ``name|dtype|d0,d1,...`` lines in order (docs/wire-format.md)."""
-    lines = (f"{spec.name}|{spec.dtype}|{','.join(map(str, spec.shape))}\n" for spec in tensors)
+    """32 bytes naming a tensor table: SHA-256 of its lines in order (docs/wire-format.md, section 2)."""
+    lines = (f"{spec.name}|{spec.dtype}|{','.join(map(str, spec.shape))}{'|exact' * spec.exact}\n" for spec in tensors)
     return hashlib.sha256("".join(lines).encode()).digest()
 
 
@@ -57,7 +69,8 @@ class Plan:
     """The one packet a receiver is willing to take.
 
     Attributes:
-        kind, direction, round, shape, content_id: must equal the header's fields.
+        kind, direction, round, shape: must equal the header's fields.
+        content_id: SHA-256 of the public set or tensor table; the header carries its first 8 bytes.
         client: sender (up) or receiver (down); None takes any.
         tensors: for weights, the table both ends know.
         codecs: names of the codecs that may be used; None = any codec of the kind.
@@ -68,7 +81,7 @@ class Plan:
     kind: str
     direction: str
     round: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     content_id: bytes
     client: int | None = None
     tensors: tuple[TensorSpec, ...] = ()
@@ -83,8 +96,18 @@ class Plan:
     ) -> Plan:  # fmt: skip
         """A plan for spike trains [N, C, T] on the public set with this 32-byte id."""
         n, c, t = (int(size) for size in shape)
-        limit = HEADER_BYTES + SLACK_BYTES + (n * c * t + 7) // 8
+        limit = MAX_HEADER_BYTES + SLACK_BYTES + (n * c * t + 7) // 8
         return Plan(kind, direction, round, (n, c, t), bytes(public_set_id), client, max_packet_bytes=limit)
+
+    @staticmethod
+    def hint_spikes(
+        direction: str, *, round: int, client: int | None, shape: tuple[int, int, int], hint_channels: int,
+        public_set_id: bytes,
+    ) -> Plan:  # fmt: skip
+        """A plan for output spikes [N, C, T] and hint spikes [N, hint_channels, T]; its shape is (N, C, T, H)."""
+        n, c, t, h = (int(size) for size in (*shape, hint_channels))
+        limit = MAX_HEADER_BYTES + SLACK_BYTES + (n * c * t + 7) // 8 + (n * h * t + 7) // 8
+        return Plan("hint-spikes", direction, round, (n, c, t, h), bytes(public_set_id), client, max_packet_bytes=limit)
 
     @staticmethod
     def rows(
@@ -93,20 +116,25 @@ class Plan:
     ) -> Plan:  # fmt: skip
         """A plan for labels (N, C, 1), counts (N, C, levels), probabilities (N, C, 0) or class means (C, D, 0)."""
         n, c, t = (int(size) for size in shape)
-        limit = HEADER_BYTES + SLACK_BYTES + 5 * n * max(c, 1)
+        limit = MAX_HEADER_BYTES + SLACK_BYTES + 5 * n * max(c, 1)
         return Plan(kind, direction, round, (n, c, t), bytes(public_set_id), client, max_packet_bytes=limit)
 
     @staticmethod
     def weights(direction: str, *, round: int, client: int | None, tensors: tuple[TensorSpec, ...]) -> Plan:
         """A plan for the tensors of this table."""
         tensors = tuple(tensors)
-        limit = HEADER_BYTES + SLACK_BYTES + 16 * len(tensors) + 2 * sum(spec.nbytes for spec in tensors)
+        limit = MAX_HEADER_BYTES + SLACK_BYTES + 16 * len(tensors) + 2 * sum(spec.nbytes for spec in tensors)
         return Plan("weights", direction, round, (len(tensors), 0, 0), layout_id(tensors), client, tensors,
                     max_packet_bytes=limit)  # fmt: skip
 
     def for_client(self, client: int) -> Plan:
         """The same plan for another client."""
         return replace(self, client=client)
+
+    @property
+    def exact(self) -> frozenset[str]:
+        """Names of the tensors that no codec may change."""
+        return frozenset(spec.name for spec in self.tensors if spec.exact)
 
     @cached_property
     def spikes_total(self) -> int:
@@ -124,9 +152,9 @@ class Plan:
             raise PacketError("client", f"expected {self.client}, got {header.client}")
         if header.direction == "up" and header.client == EVERYONE:
             raise PacketError("client", "an uplink must name its sender")
-        if header.content_id != self.content_id:
+        if header.content_id != self.content_id[:ID_BYTES]:
             name = "layout" if self.kind == "weights" else "public_set_id"
-            raise PacketError(name, f"{header.content_id.hex()[:12]}... is not {self.content_id.hex()[:12]}...; "
+            raise PacketError(name, f"{header.content_id.hex()} is not {self.content_id[:ID_BYTES].hex()}; "
                               "both ends need the same public set and network")  # fmt: skip
         if not 0.0 <= header.accuracy <= 1.0:  # false for NaN too
             raise PacketError("accuracy", f"{header.accuracy} is not a number in [0, 1]")

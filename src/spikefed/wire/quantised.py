@@ -7,10 +7,19 @@ import struct
 import numpy as np
 
 from spikefed.errors import PacketError
-from spikefed.wire.bitio import BitReader, elias_bits, fixed_bits, from_fixed, read_elias
+from spikefed.wire.bitio import (
+    BitReader,
+    elias_bits,
+    elias_delta_bits,
+    fixed_bits,
+    from_fixed,
+    read_elias,
+    read_elias_delta,
+)
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
-from spikefed.wire.floats import cut_others, finite_float, float_specs, join, sizes, split
+from spikefed.wire.floats import cut_others, finite_float, finite_norm, float_specs, join, sizes, split
 from spikefed.wire.plan import Plan
+from spikefed.wire.varint import Cursor, varint
 
 _Tensors = dict[str, np.ndarray]
 
@@ -36,8 +45,9 @@ class Half(Codec):
 class Qsgd(Codec):
     """Per tensor: its 2-norm, then for each weight a level 0..s chosen at random so that the mean is exact.
 
-    Levels are Elias gamma codes of level + 1; signs follow for the levels above 0. The random numbers come from
-    the round and the client, so a run can be repeated; the receiver needs none of them.
+    Levels travel as the paper's Code_s (its appendix A.2): gaps between the weights that are not 0 as Elias numbers,
+    their signs, their levels as Elias numbers; or, where that is shorter, every level + 1 as an Elias number (its
+    Code'_s). The random numbers come from the round and the client, so a run can be repeated; the receiver needs none.
     """
 
     kind = "weights"
@@ -53,35 +63,51 @@ class Qsgd(Codec):
         random = np.random.Generator(
             np.random.Philox(key=[plan.round, plan.client if plan.client is not None else 2**32])
         )
-        norms, bits, at = [], [], 0
+        head, bits, at = [], [], 0
         for spec in float_specs(plan):
             part = vector[at : at + spec.elements].astype(np.float64)
             at += spec.elements
-            norm = np.float32(np.sqrt((part * part).sum()))
+            norm = finite_norm(part, spec)
             scaled = np.abs(part) * (self.levels / float(norm)) if norm > 0 else np.zeros_like(part)
             level = np.floor(scaled).astype(np.int64)
             level = np.minimum(level + (random.random(part.size) < scaled - level), self.levels)
-            bits += [elias_bits(level + 1), (part[level > 0] < 0).astype(np.uint8)]
-            norms.append(norm)
+            places = np.flatnonzero(level)
+            sparse = elias_delta_bits(np.diff(places, prepend=-1))
+            if self.levels > 1:
+                sparse = np.concatenate([sparse, elias_bits(level[places])])
+            dense = elias_bits(level + 1)
+            few = sparse.size <= dense.size
+            head.append(struct.pack("<f", norm) + varint(len(places) + 1 if few else 0, "payload"))
+            bits += [sparse if few else dense, (part[places] < 0).astype(np.uint8)]
         stream = np.packbits(np.concatenate(bits)).tobytes() if bits else b""
-        return struct.pack(f"<{len(norms)}f", *norms) + stream + others, None
+        return b"".join(head) + stream + others, None
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[_Tensors, None]:
         coded, others = cut_others(payload, plan)
-        specs = float_specs(plan)
-        if len(coded) < 4 * len(specs):
-            raise PacketError("payload", f"too short for {len(specs)} norms")
-        norms = struct.unpack_from(f"<{len(specs)}f", coded)
-        reader = BitReader(coded[4 * len(specs) :])
-        parts = []
-        for spec, norm in zip(specs, norms, strict=True):
-            level = read_elias(reader, spec.elements, self.levels + 1) - 1
-            sign = np.ones(spec.elements, dtype=np.float32)
-            sign[level > 0] -= 2 * reader.take(int(np.count_nonzero(level)))
-            unit = np.float32(abs(finite_float(norm, "a norm")) / self.levels)
-            parts.append(sign * level.astype(np.float32) * unit)
+        specs, cursor, heads = float_specs(plan), Cursor(coded), []
+        for spec in specs:
+            norm = finite_float(struct.unpack("<f", cursor.take(4, "payload"))[0], "a norm")
+            count = cursor.varint("payload")
+            if norm < 0 or count > spec.elements + 1:
+                raise PacketError("payload", f"norm {norm} and {count - 1} of {spec.elements} weights of '{spec.name}'")
+            heads.append((norm, count))
+        reader, parts = BitReader(coded[cursor.at :]), []
+        for spec, (norm, count) in zip(specs, heads, strict=True):
+            if count:
+                places = np.cumsum(read_elias_delta(reader, count - 1, spec.elements)) - 1
+                if count > 1 and places[-1] >= spec.elements:
+                    raise PacketError("payload", f"position {places[-1]} of {spec.elements} weights of '{spec.name}'")
+                level = read_elias(reader, count - 1, self.levels) if self.levels > 1 else np.ones(count - 1)
+            else:
+                every = read_elias(reader, spec.elements, self.levels + 1) - 1
+                places = np.flatnonzero(every)
+                level = every[places]
+            part = np.zeros(spec.elements, dtype=np.float32)
+            sign = np.where(reader.take(places.size) == 1, -1, 1)
+            part[places] = (sign * level).astype(np.float32) * np.float32(norm / self.levels)
+            parts.append(part)
         reader.finish()
         return split(np.concatenate(parts) if parts else np.zeros(0, np.float32), others, plan), None
 
@@ -102,7 +128,7 @@ class Cosine(Codec):
         for spec in float_specs(plan):
             part = vector[at : at + spec.elements].astype(np.float64)
             at += spec.elements
-            norm = np.float32(np.sqrt((part * part).sum()))
+            norm = finite_norm(part, spec)
             cosine = np.clip(part / float(norm), -1, 1) if norm > 0 else np.zeros_like(part)
             bound = np.float32(np.arccos(np.abs(cosine).max(initial=0.0)))
             width = np.pi - 2 * float(bound)

@@ -20,6 +20,21 @@ def check_finite(array: np.ndarray, spec: TensorSpec) -> None:
         raise PacketError("payload", f"tensor '{spec.name}' holds a NaN or an infinity")
 
 
+def own_bytes(array: np.ndarray, spec: TensorSpec) -> memoryview:
+    """A tensor's own bytes, little endian."""
+    return np.ascontiguousarray(array, dtype=little_endian(spec)).reshape(-1).view(np.uint8).data
+
+
+def read_own(data: memoryview | bytes, spec: TensorSpec, plan: Plan) -> np.ndarray:
+    """Inverse of ``own_bytes``: a writable copy. Refuses bools above 1 and, unless the plan allows them, NaNs."""
+    array = np.frombuffer(data, dtype=little_endian(spec))
+    if plan.finite:
+        check_finite(array, spec)
+    if spec.dtype == "bool" and array.view(np.uint8).max(initial=0) > 1:
+        raise PacketError("payload", f"tensor '{spec.name}' holds a bool that is neither 0 nor 1")
+    return array.astype(np.dtype(spec.dtype)).reshape(spec.shape)
+
+
 class RawWeights(Codec):
     name = "float32"
     number = 16
@@ -29,8 +44,7 @@ class RawWeights(Codec):
     def encode(
         self, content: dict[str, np.ndarray], plan: Plan, memory: Memory | None, side: object
     ) -> tuple[bytes, Memory | None]:
-        parts = [np.ascontiguousarray(content[spec.name], dtype=little_endian(spec)).data for spec in plan.tensors]
-        return b"".join(parts), None
+        return b"".join(own_bytes(content[spec.name], spec) for spec in plan.tensors), None
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: object
@@ -40,12 +54,7 @@ class RawWeights(Codec):
             raise PacketError("payload", f"{len(payload)} bytes where the tensor table needs {expected}")
         tensors, start = {}, 0
         for spec in plan.tensors:
-            array = np.frombuffer(payload[start : start + spec.nbytes], dtype=little_endian(spec))
-            if plan.finite:
-                check_finite(array, spec)
-            if spec.dtype == "bool" and array.view(np.uint8).max(initial=0) > 1:
-                raise PacketError("payload", f"tensor '{spec.name}' holds a bool that is neither 0 nor 1")
-            tensors[spec.name] = array.astype(np.dtype(spec.dtype)).reshape(spec.shape)  # a writable copy
+            tensors[spec.name] = read_own(payload[start : start + spec.nbytes], spec, plan)
             start += spec.nbytes
         return tensors, None
 

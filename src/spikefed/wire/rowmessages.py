@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from spikefed.errors import PacketError
+from spikefed.wire.hint import HintSpikes
 from spikefed.wire.messages import Message, check_common, check_id, check_spikes, register_builder
 from spikefed.wire.partial import PartialSpikes
 from spikefed.wire.plan import Plan
@@ -220,12 +221,64 @@ class PartialSpikeUplink(_Partial):
     direction = "up"
 
 
-register_builder("labels", lambda h, x: LabelUplink(h.round, h.client, x, h.accuracy, h.content_id, h.shape[1]),
-                 lambda h, x: LabelDownlink(h.round, x, h.content_id, h.shape[1]))  # fmt: skip
-register_builder("counts", lambda h, x: CountUplink(h.round, h.client, x, h.accuracy, h.content_id, h.shape[2]),
-                 lambda h, x: CountDownlink(h.round, x, h.content_id, h.shape[2]))  # fmt: skip
-register_builder("probabilities", lambda h, x: ProbabilityUplink(h.round, h.client, x, h.accuracy, h.content_id),
-                 lambda h, x: ProbabilityDownlink(h.round, x, h.content_id))  # fmt: skip
-register_builder("class-means", lambda h, x: ClassMeansUplink(h.round, h.client, x, h.accuracy, h.content_id),
-                 lambda h, x: ClassMeansDownlink(h.round, x, h.content_id))  # fmt: skip
-register_builder("partial-spikes", lambda h, x: PartialSpikeUplink(h.round, h.client, x, h.accuracy, h.content_id))
+@dataclass(frozen=True, eq=False)
+class PartialSpikeDownlink(_Partial):
+    """Some rows of the global spikes, as in ``PartialSpikeUplink``."""
+
+    round: int
+    partial: PartialSpikes
+    public_set_id: bytes
+    direction = "down"
+
+
+@dataclass(frozen=True, eq=False)
+class HintSpikeUplink(_RowMessage):
+    """A client's output spikes [N, C, T] and hint spikes [N, H, T] of an inner layer (HDSFL)."""
+
+    round: int
+    client: int
+    spikes: np.ndarray
+    hint: np.ndarray
+    accuracy: float
+    public_set_id: bytes
+    kind, default_codec, direction = "hint-spikes", "context", "up"
+
+    @property
+    def content(self) -> HintSpikes:
+        return HintSpikes(self.spikes, self.hint)
+
+    def plan(self) -> Plan:
+        return Plan.hint_spikes(
+            self.direction, round=self.round, client=self.client, shape=self.spikes.shape,  # type: ignore[arg-type]
+            hint_channels=self.hint.shape[1], public_set_id=self.public_set_id,
+        )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for name in ("spikes", "hint"):
+            object.__setattr__(self, name, check_spikes(getattr(self, name)))
+        if self.hint.shape[::2] != self.spikes.shape[::2]:
+            raise PacketError("shape", f"hint {self.hint.shape} and spikes {self.spikes.shape} differ in rows or steps")
+        object.__setattr__(self, "public_set_id", check_id(self.public_set_id))
+        check_common(self)
+
+
+def _register(kind: str, up: Any, down: Any, axis: int | None = None) -> None:
+    """Builders of a row kind; ``axis``: of the shape that is the message's last field (classes, levels)."""
+
+    def last(header: Any) -> tuple[int, ...]:
+        return () if axis is None else (header.shape[axis],)
+
+    register_builder(
+        kind,
+        lambda h, x, plan: up(h.round, h.client, x, h.accuracy, plan.content_id, *last(h)),
+        lambda h, x, plan: down(h.round, x, plan.content_id, *last(h)),
+    )
+
+
+_register("labels", LabelUplink, LabelDownlink, axis=1)
+_register("counts", CountUplink, CountDownlink, axis=2)
+_register("probabilities", ProbabilityUplink, ProbabilityDownlink)
+_register("class-means", ClassMeansUplink, ClassMeansDownlink)
+_register("partial-spikes", PartialSpikeUplink, PartialSpikeDownlink)
+register_builder("hint-spikes", lambda h, x, plan: HintSpikeUplink(
+    h.round, h.client, x.spikes, x.hint, h.accuracy, plan.content_id))  # fmt: skip

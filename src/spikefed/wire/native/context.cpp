@@ -291,7 +291,7 @@ SPIKEFED_CLONES int64_t run(Job &job) {
             keys[3] = (gp * 6 + ns) * 6 + alike;
             keys[4] = spikes * 24 + state;
             int count = 0;
-            if (coder.decide(1, keys, gp, state, v == full)) {
+            if (T == 1 || coder.decide(1, keys, gp, state, v == full)) { // at T = 1 what is not silent is full
                 v = full;
                 count = T;
                 ++fired_full;

@@ -26,8 +26,8 @@ class HintSpikes:
 
 
 def _shapes(plan: Plan) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    n, c, t, h = plan.shape
-    return (n, c, t), (n, h, t)
+    n, _, t = plan.shape
+    return plan.shape, (n, plan.hint, t)
 
 
 class PackedHint(Codec):

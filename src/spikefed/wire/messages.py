@@ -42,7 +42,7 @@ def header_of(message: Message, codec: int, **fields: Any) -> Header:
     plan = message.plan()
     fields.setdefault("client", getattr(message, "client", EVERYONE))
     return Header(
-        codec, message.kind, message.direction, message.round, shape=plan.shape, content_id=plan.content_id,
+        codec, message.kind, message.direction, message.round, shape=plan.header_shape, content_id=plan.content_id,
         samples=getattr(message, "samples", 0), accuracy=getattr(message, "accuracy", 0.0), **fields,
     )  # fmt: skip
 

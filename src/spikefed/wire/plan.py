@@ -72,6 +72,7 @@ class Plan:
         kind, direction, round, shape: must equal the header's fields.
         content_id: SHA-256 of the public set or tensor table; the header carries its first 8 bytes.
         client: sender (up) or receiver (down); None takes any.
+        hint: for spikes with a hint, the hint layer's channels H.
         tensors: for weights, the table both ends know.
         codecs: names of the codecs that may be used; None = any codec of the kind.
         max_packet_bytes: longest packet looked at.
@@ -81,9 +82,10 @@ class Plan:
     kind: str
     direction: str
     round: int
-    shape: tuple[int, ...]
+    shape: tuple[int, int, int]
     content_id: bytes
     client: int | None = None
+    hint: int = 0
     tensors: tuple[TensorSpec, ...] = ()
     codecs: tuple[str, ...] | None = None
     max_packet_bytes: int = 0
@@ -104,10 +106,10 @@ class Plan:
         direction: str, *, round: int, client: int | None, shape: tuple[int, int, int], hint_channels: int,
         public_set_id: bytes,
     ) -> Plan:  # fmt: skip
-        """A plan for output spikes [N, C, T] and hint spikes [N, hint_channels, T]; its shape is (N, C, T, H)."""
+        """A plan for output spikes [N, C, T] and hint spikes [N, hint_channels, T]; in the header (N, C, T, H)."""
         n, c, t, h = (int(size) for size in (*shape, hint_channels))
         limit = MAX_HEADER_BYTES + SLACK_BYTES + (n * c * t + 7) // 8 + (n * h * t + 7) // 8
-        return Plan("hint-spikes", direction, round, (n, c, t, h), bytes(public_set_id), client, max_packet_bytes=limit)
+        return Plan("hint-spikes", direction, round, (n, c, t), bytes(public_set_id), client, h, max_packet_bytes=limit)
 
     @staticmethod
     def rows(
@@ -124,12 +126,17 @@ class Plan:
         """A plan for the tensors of this table."""
         tensors = tuple(tensors)
         limit = MAX_HEADER_BYTES + SLACK_BYTES + 16 * len(tensors) + 2 * sum(spec.nbytes for spec in tensors)
-        return Plan("weights", direction, round, (len(tensors), 0, 0), layout_id(tensors), client, tensors,
+        return Plan("weights", direction, round, (len(tensors), 0, 0), layout_id(tensors), client, tensors=tensors,
                     max_packet_bytes=limit)  # fmt: skip
 
     def for_client(self, client: int) -> Plan:
         """The same plan for another client."""
         return replace(self, client=client)
+
+    @property
+    def header_shape(self) -> tuple[int, ...]:
+        """What the header says of sizes: the shape, and H where there is a hint."""
+        return (*self.shape, self.hint) if self.kind == "hint-spikes" else self.shape
 
     @property
     def exact(self) -> frozenset[str]:
@@ -144,7 +151,7 @@ class Plan:
     def check(self, header: Header) -> None:
         """Raise PacketError at the first header field that differs from the plan."""
         pairs = (("kind", self.kind, header.kind), ("direction", self.direction, header.direction),
-                 ("round", self.round, header.round), ("shape", self.shape, header.shape))  # fmt: skip
+                 ("round", self.round, header.round), ("shape", self.header_shape, header.shape))  # fmt: skip
         for name, expected, got in pairs:
             if expected != got:
                 raise PacketError(name, f"expected {expected}, got {got}")

@@ -52,6 +52,10 @@ def test_run_compare_report(file: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == [
         "tiny-seed0", "tiny-seed1", "twin-seed0", "twin-seed1",
     ]  # fmt: skip
+    told = invoke("compare", str(file), "--out", str(tmp_path / "out"), "--seeds", "0,1", "-q", "--json")
+    found = json.loads(told.stdout)
+    assert [job["rounds"] for job in found["jobs"]] == [2, 2] and found["jobs"][0]["error"] is None
+    assert Path(found["report"]).is_file() and found["jobs"][1]["seed"] == 1
     again = invoke("report", str(tmp_path / "run"), "--out", str(tmp_path / "again.html"), "--target", "0.1")
     assert again.exit_code == 0 and (tmp_path / "again.html").stat().st_size > 100_000
 

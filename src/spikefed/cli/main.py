@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -86,6 +86,7 @@ def compare(
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data files.")] = None,
     quiet: Quietly = False,
+    json_: Json = False,
 ) -> None:
     """Run what has not been run yet, then write one report. Exit code 3: some jobs failed, the report has the rest."""
     from spikefed import experiment
@@ -103,13 +104,18 @@ def compare(
         chosen, jobs, overrides=overrides, progress=_progress(quiet), say=(lambda text: None) if quiet else _say
     )
     folders = [job.folder.path for job in everything if job.folder.metrics.is_file()]
-    if not quiet:
+    if not quiet and not json_:
         for job in chosen:
             if job.folder.finished():
                 _summary(job.folder.path)
+    page = None
     if folders and not no_report:
         heading = title or next((experiment.read_sweep(f)[0].title for f in files if experiment.is_sweep(f)), None)
-        print(write_report(folders, out / "report.html", targets=target or None, title=heading).resolve())
+        page = write_report(folders, out / "report.html", targets=target or None, title=heading).resolve()
+    if json_:
+        print(json.dumps({"report": page and str(page), "jobs": [_ended(outcome) for outcome in outcomes]}, indent=1))
+    elif page:
+        print(page)
     experiment.check_finished(outcomes, _error)
 
 
@@ -149,6 +155,13 @@ def export_tensorboard(
     from spikefed.report import tensorboard
 
     print(tensorboard.write_events(run, out))
+
+
+def _ended(outcome: Any) -> dict[str, Any]:
+    folder = outcome.job.folder
+    done = folder.finished() and outcome.error is None
+    result = folder.read_json(folder.result) if done else {}
+    return {"run": str(folder.path), "error": outcome.error, **{k: v for k, v in result.items() if k != "curve"}}
 
 
 def _data_dir(path: Path | None) -> list[str]:

@@ -19,7 +19,7 @@ from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.folder import RunFolder
-from spikefed.experiment.progress import Progress, Quiet
+from spikefed.experiment.progress import Progress, default
 from spikefed.experiment.provenance import now, provenance
 from spikefed.experiment.records import metrics_line, result
 from spikefed.federated import Server, checkpoint
@@ -54,7 +54,7 @@ def run(
         overrides: ``table.key=value`` texts applied on top.
         out: run folder; default ``runs/NAME-seedS``.
         resume: continue the run in ``out`` from its last checkpoint (start it when there is none).
-        progress: told what happens; default silent.
+        progress: told what happens; default: bars in a notebook, else silent.
 
     Returns:
         the run folder.
@@ -70,7 +70,7 @@ def run(
         config = configs.from_tree(config.resolved(), overrides)
     config = with_names(config, dataset, network)
     folder = RunFolder(Path(out) if out else Path("runs") / f"{config.name}-seed{config.seed}")
-    progress = progress or Quiet()
+    progress = progress or default()
     if resume and folder.exists():
         recorded = folder.check_same(config)
         threads = recorded.run.threads
@@ -97,6 +97,7 @@ def _run(
     federation = build(config, dataset, network)
     ledger = Ledger()
     transport = federation.local_transport()
+    transport.on_reply = getattr(progress, "client", None)
     server = federation.server(transport, ledger)
     with folder.held():
         _rounds(federation, folder, server, transport, ledger, resume and folder.exists(), progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -41,6 +41,10 @@ class Reply:
     report: dict[str, float] = field(default_factory=dict)
     needs_intra: bool = False
     error: str | None = None
+
+
+OnReply = Callable[[int, int, int], None]
+"""``(round, done, total)``: a client has answered. A transport may carry one as ``on_reply``, for progress displays."""
 
 
 class Transport(Protocol):

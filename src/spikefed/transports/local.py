@@ -7,7 +7,7 @@ from typing import Any
 
 from spikefed.federated.client import ClientWorker
 from spikefed.federated.contract import State
-from spikefed.federated.exchange import Reply, Request
+from spikefed.federated.exchange import OnReply, Reply, Request
 
 
 class LocalTransport:
@@ -15,12 +15,18 @@ class LocalTransport:
 
     def __init__(self, workers: Mapping[int, ClientWorker]) -> None:
         self._workers = dict(workers)
+        self.on_reply: OnReply | None = None
 
     def round(
         self, requests: Sequence[Request], deadline_s: float | None = None, quorum: int | None = None
     ) -> list[Reply]:
         """See `spikefed.federated.Transport`; nobody is ever late."""
-        return [self._workers[request.client].handle(request) for request in requests]
+        replies: list[Reply] = []
+        for request in requests:
+            replies.append(self._workers[request.client].handle(request))
+            if self.on_reply is not None and request.action == "round":
+                self.on_reply(request.round, len(replies), len(requests))
+        return replies
 
     def client_state(self, client: int) -> State | None:
         """The method's state of one client, for methods that are measured on their clients' networks."""

@@ -100,7 +100,7 @@ def content_of(message: Message) -> Any:
 
 def golden() -> dict[str, Any]:
     packets = {
-        name: {"kind": message.kind, "codec": codec, "shape": list(message.plan().shape),
+        name: {"kind": message.kind, "codec": codec, "shape": list(message.plan().header_shape),
                "content": content_of(message), "packet": message.encode(codec).hex()}
         for name, message, codec in singles()
     }  # fmt: skip

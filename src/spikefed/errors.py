@@ -41,3 +41,7 @@ class UnfinishedError(SpikefedError):
 
 class ReportError(SpikefedError):
     """A run folder holds nothing that a report can be made from."""
+
+
+class DeployError(SpikefedError):
+    """A deployment cannot start or go on: a certificate, key, port or program is missing, or the other side is away."""

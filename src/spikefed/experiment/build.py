@@ -31,6 +31,7 @@ from spikefed.federated import (
 )
 from spikefed.federated.attackers import Attacker
 from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator
+from spikefed.federated.trust import Trust
 from spikefed.neurons import LIFParameters, surrogate
 from spikefed.objects import is_own
 from spikefed.training import Evaluation, Preprocess, evaluate
@@ -140,6 +141,8 @@ class Federation:
             self.evaluate,
             p.deadline_s,
             p.quorum,
+            self.config.deploy.repeats,
+            Trust(self.config.deploy.strikes, self.config.deploy.set_aside_rounds),
         )
 
     def local_transport(self) -> LocalTransport:
@@ -308,6 +311,18 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
         test = train.subset(torch.cat([client.validation for client in split.clients]))
     if d.test_limit:
         test = test.subset(torch.arange(min(d.test_limit, len(test))))
+    return assemble(config, train, test, split, preprocess_for(config, train), network)
+
+
+def assemble(
+    config: Experiment,
+    train: data.ImageSet,
+    test: data.ImageSet,
+    split: data.FederatedSplit,
+    preprocess: Preprocess,
+    network: networks.Own | None = None,
+) -> Federation:
+    """The objects of a run around data that is already dealt out (see `build`)."""
     shape = tuple(train.images.shape[1:])
     make = partial(_network, config, shape, train.classes, network)  # type: ignore[arg-type]
     if isinstance(network, nn.Module) and getattr(config.hyper(), "client_reset", None) == "own":
@@ -326,7 +341,7 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
     )
     coded = {codec_of(config, expectations.up.kind, "up"), codec_of(config, expectations.down.kind, "down")}
     near = nearest_rows(split.public_images.numpy()) if "context" in coded else None
-    return Federation(config, train, test, split, preprocess_for(config, train), factory, expectations, near)
+    return Federation(config, train, test, split, preprocess, factory, expectations, near)
 
 
 def alike_rows(run: Path | str, data_dir: Path | None = None) -> np.ndarray | None:

@@ -136,6 +136,14 @@ class AttackConfig(Section):
     )
 
 
+class DeployConfig(Section):
+    """What the server does about clients that fail; nothing here changes a run in which none does."""
+
+    repeats: int = Field(default=2, ge=0, description="how often a round without quorum asks the missing again")
+    strikes: int = Field(default=3, ge=0, description="refused packets in a row that set a client aside; 0: never")
+    set_aside_rounds: int = Field(default=5, ge=1, description="rounds for which it is not asked")
+
+
 class RunConfig(Section):
     """What does not change results (threads may, in the last bits)."""
 
@@ -165,6 +173,7 @@ class Experiment(Section):
     participation: ParticipationConfig = ParticipationConfig()
     wire: WireConfig = WireConfig()
     attack: AttackConfig = AttackConfig()
+    deploy: DeployConfig = DeployConfig()
     run: RunConfig = RunConfig()
 
     def hyper(self) -> Hyperparameters:
@@ -183,7 +192,7 @@ class Experiment(Section):
     def hash(self) -> str:
         """SHA-256 of every setting that changes results; the number of rounds may grow when a run is resumed."""
         tree = self.resolved()
-        for key in ("name", "label", "rounds", "preset", "run"):
+        for key in ("name", "label", "rounds", "preset", "run", "deploy"):
             tree.pop(key)
         tree["data"].pop("dir")
         if not self.attack.clients:

@@ -125,7 +125,7 @@ class RunFolder:
         recorded = configs.load(self.config)
         if recorded.hash() != config.hash():
             before, now = flatten(recorded.resolved()), flatten(config.resolved())
-            free = ("name", "label", "rounds", "preset", "run.", "data.dir")
+            free = ("name", "label", "rounds", "preset", "run.", "deploy.", "data.dir")
             differing = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not k.startswith(free)]
             key = differing[0]
             raise CheckpointError(

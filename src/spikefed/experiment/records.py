@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,8 @@ def metrics_line(
         "clients": clients,
         "participants": record.participants,
         "dropped": record.dropped,
+        "drop_counts": dict(Counter(drop["kind"] for drop in record.dropped)),
+        "attempts": record.attempts,
         "merged": record.diagnostics is not None,
         **sizes,
         **{f"{key}_total": value + (before[f"{key}_total"] if before else 0) for key, value in sizes.items()},

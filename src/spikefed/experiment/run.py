@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ def run(
     out: Path | str | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    transport: Callable[[Federation, RunFolder], Any] | None = None,
 ) -> Path:
     """Run an experiment to its end.
 
@@ -55,6 +56,8 @@ def run(
         out: run folder; default ``runs/NAME-seedS``.
         resume: continue the run in ``out`` from its last checkpoint (start it when there is none).
         progress: told what happens; default: bars in a notebook, else silent.
+        transport: makes the carrier of rounds, with ``state_dict`` and ``load_state_dict``; default: all clients in
+            this process. It is called with the folder held and, unless resuming, not yet there.
 
     Returns:
         the run folder.
@@ -79,7 +82,7 @@ def run(
     config = config.model_copy(update={"run": config.run.model_copy(update={"threads": threads})})
     try:
         with torch_threads(config.run.threads), writable(folder):
-            _run(config, folder, resume, progress, dataset, network)
+            _run(config, folder, resume, progress, dataset, network, transport)
     finally:
         progress.close()
     return folder.path
@@ -92,14 +95,15 @@ def _run(
     progress: Progress,
     dataset: Any,
     network: networks.Own | None,
+    make: Callable[[Federation, RunFolder], Any] | None,
 ) -> None:
     # Everything is built before the folder: a config that cannot run leaves none behind.
     federation = build(config, dataset, network)
     ledger = Ledger()
-    transport = federation.local_transport()
-    transport.on_reply = getattr(progress, "client", None)
-    server = federation.server(transport, ledger)
     with folder.held():
+        transport = make(federation, folder) if make else federation.local_transport()
+        transport.on_reply = getattr(progress, "client", None)
+        server = federation.server(transport, ledger)
         _rounds(federation, folder, server, transport, ledger, resume and folder.exists(), progress)
 
 

@@ -33,6 +33,7 @@ class Reply:
         report: floats for the metrics file.
         needs_intra: the client lacks the downlink's reference and asks for one without.
         error: why there is no upload, in one sentence.
+        refused: the field at which the transport refused what the client sent; None when it could be read.
     """
 
     client: int
@@ -41,6 +42,7 @@ class Reply:
     report: dict[str, float] = field(default_factory=dict)
     needs_intra: bool = False
     error: str | None = None
+    refused: str | None = None
 
 
 OnReply = Callable[[int, int, int], None]
@@ -58,9 +60,10 @@ class Transport(Protocol):
         Args:
             requests: at most one a client.
             deadline_s: seconds to wait; None waits for all.
-            quorum: replies that suffice once the deadline has passed; None means all.
+            quorum: replies that make it unnecessary to wait for clients that were silent before; None means all.
 
         Returns:
-            replies in any order; a client that did not answer is missing.
+            replies in any order; a client that did not answer is missing, one that answered an earlier request only now
+            is there with that round.
         """
         ...

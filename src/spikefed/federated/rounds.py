@@ -18,6 +18,7 @@ from spikefed.federated.contract import Context, Diagnostics, Message, Method, S
 from spikefed.federated.exchange import Reply, Request, Transport
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
+from spikefed.federated.trust import Trust
 from spikefed.training import Evaluation, mean_evaluation
 from spikefed.wire import (
     ClassMeansDownlink,
@@ -43,10 +44,12 @@ class RoundRecord:
 
     Attributes:
         round: 1-based number.
-        participants: clients asked.
+        participants: clients of the schedule; those set aside are among the dropped.
         uplinks: accepted messages by client.
         replies: all replies by client.
-        dropped: ``{"client", "reason"}`` of everyone asked whose upload was not accepted.
+        dropped: ``{"client", "kind", "reason"}`` of everything that was not accepted; ``kind`` is the field that was
+            refused, or missing, late, repeated, stranger, error, set-aside.
+        attempts: how often the round was tried before it had its quorum, or was given up.
         diagnostics: what the server step reported; None when nothing was accepted.
         downlink: the message that the next round sends.
         evaluation: the server's network on the test set.
@@ -58,10 +61,15 @@ class RoundRecord:
     uplinks: dict[int, Message] = field(default_factory=dict)
     replies: dict[int, Reply] = field(default_factory=dict)
     dropped: list[dict[str, Any]] = field(default_factory=list)
+    attempts: int = 1
     diagnostics: Diagnostics | None = None
     downlink: Message | None = None
     evaluation: Evaluation | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def drop(self, client: int, kind: str, reason: str) -> None:
+        """Note what was not accepted, and why."""
+        self.dropped.append({"client": client, "kind": kind, "reason": reason})
 
 
 class Server:
@@ -77,6 +85,8 @@ class Server:
         evaluate: ``(network, round) -> Evaluation`` on the test set.
         deadline_s: seconds to wait for replies; None waits for all.
         quorum: accepted uploads without which a round changes nothing.
+        repeats: how often those missing are asked again while the quorum is.
+        trust: who is set aside.
     """
 
     def __init__(
@@ -90,6 +100,8 @@ class Server:
         evaluate: Callable[[nn.Module, int], Evaluation],
         deadline_s: float | None = None,
         quorum: int = 1,
+        repeats: int = 0,
+        trust: Trust | None = None,
     ) -> None:
         self._method = method
         self._context = context
@@ -100,6 +112,8 @@ class Server:
         self._evaluate = evaluate
         self._deadline_s = deadline_s
         self._quorum = quorum
+        self._repeats = repeats
+        self._trust = trust or Trust(strikes=0)
         self.round = 0
         self._state, self._downlink = method.init_server(context(0))
 
@@ -113,16 +127,33 @@ class Server:
             # Older than this round when the rounds since had no quorum. One message object for all clients: the link
             # codes it once, so that everybody gets the same bytes.
             self._downlink = dataclasses.replace(self._downlink, round=round)
-        requests = [self._request(client, round) for client in record.participants]
+        asked = self._trusted(record)
+        requests = [self._request(client, round) for client in asked]
         times.append(clock())
-        replies = self._deliver(requests)
-        times.append(clock())
-        for client in record.participants:
-            self._accept(client, replies.get(client), record)
+        replies: dict[int, Reply] = {}
+        wire = 0.0
+        while True:
+            came = self._deliver(requests, record)
+            replies |= came
+            before = clock()
+            for request in requests:
+                if request.client in came:
+                    self._accept(request.client, came[request.client], record)
+            wire += clock() - before
+            # Nobody is asked twice for what was accepted; whoever was refused has had the chance.
+            silent = [request.client for request in requests if request.client not in came]
+            if not silent or len(record.uplinks) >= self._quorum or record.attempts > self._repeats:
+                break
+            record.attempts += 1
+            requests = [self._request(client, round) for client in silent]  # the same bytes, counted again
+        for client in silent:
+            record.drop(client, "missing", "no reply came before the deadline")
         times.append(clock())
         if len(record.uplinks) >= max(1, self._quorum):
+            # Sorted: a sum of floats must not depend on who answered first.
+            uplinks = dict(sorted(record.uplinks.items()))
             self._state, self._downlink, record.diagnostics = self._method.server_round(
-                self._state, record.uplinks, self._context(round)
+                self._state, uplinks, self._context(round)
             )
         times.append(clock())
         record.evaluation = self._measure(record)
@@ -131,10 +162,10 @@ class Server:
         record.replies = replies
         client_wire = sum(reply.report.get("wire_seconds", 0.0) for reply in replies.values())
         record.seconds = {
-            "clients": times[2] - times[1] - client_wire,
-            "wire": times[1] - times[0] + times[3] - times[2] + client_wire,
-            "server": times[4] - times[3],
-            "evaluate": times[5] - times[4],
+            "clients": times[2] - times[1] - wire - client_wire,
+            "wire": times[1] - times[0] + wire + client_wire,
+            "server": times[3] - times[2],
+            "evaluate": times[4] - times[3],
         }
         self.round = round
         return record
@@ -167,19 +198,50 @@ class Server:
             return Request(client, round, None)
         return Request(client, round, self._link.encode(self._downlink, client=client, intra=intra))
 
-    def _deliver(self, requests: list[Request]) -> dict[int, Reply]:
-        replies = {reply.client: reply for reply in self._transport.round(requests, self._deadline_s, self._quorum)}
-        again = [self._request(c, requests[0].round, intra=True) for c, reply in replies.items() if reply.needs_intra]
-        if again:
-            replies |= {r.client: r for r in self._transport.round(again, self._deadline_s, self._quorum)}
+    def _trusted(self, record: RoundRecord) -> list[int]:
+        """The clients to ask."""
+        asked = []
+        for client in record.participants:
+            if away := self._trust.away(client, record.round):
+                record.drop(client, "set-aside", away)
+            else:
+                asked.append(client)
+        return asked
+
+    def _deliver(self, requests: list[Request], record: RoundRecord) -> dict[int, Reply]:
+        replies = self._ask(requests, record)
+        again = [self._request(c, record.round, intra=True) for c, reply in replies.items() if reply.needs_intra]
+        return replies | self._ask(again, record) if again else replies
+
+    def _ask(self, requests: list[Request], record: RoundRecord) -> dict[int, Reply]:
+        """One call of the transport: the first reply of every client that was asked, to this round."""
+        asked, replies = {request.client for request in requests}, {}
+        for reply in self._transport.round(requests, self._deadline_s, self._quorum):
+            if reply.client not in asked:
+                record.drop(reply.client, "stranger", "it was not asked")
+            elif reply.round < record.round:
+                record.drop(
+                    reply.client, "late", f"a reply to round {reply.round} came in round {record.round}; ignored"
+                )
+            elif reply.round > record.round:
+                record.drop(
+                    reply.client, "round", f"a reply to round {reply.round} in round {record.round} was refused"
+                )
+                self._trust.refused(reply.client, record.round)
+            elif reply.client in replies:
+                record.drop(reply.client, "repeated", "a second reply to one request was refused")
+                self._trust.refused(reply.client, record.round)
+            else:
+                replies[reply.client] = reply
         return replies
 
-    def _accept(self, client: int, reply: Reply | None, record: RoundRecord) -> None:
+    def _accept(self, client: int, reply: Reply, record: RoundRecord) -> None:
         try:
-            if reply is None:
-                raise PacketError("reply", "none came before the deadline")
+            if reply.refused:
+                raise PacketError(reply.refused, reply.error or "it cannot be read")
             if reply.error:
-                raise PacketError("reply", reply.error)
+                record.drop(client, "error", reply.error)
+                return
             if self._expectations.up.kind is None:
                 record.uplinks[client] = None
                 return
@@ -195,8 +257,11 @@ class Server:
                 if not resend or not resend[0].uplink:
                     raise
                 record.uplinks[client] = self._link.decode(resend[0].uplink, plan)
+            self._trust.accepted(client)
         except PacketError as error:
-            record.dropped.append({"client": client, "reason": str(error)})
+            record.drop(client, error.field, str(error))
+            if error.field != "reference":
+                self._trust.refused(client, record.round)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs of the server; `rounds` of a local transport come beside it."""
@@ -205,6 +270,7 @@ class Server:
             "state": self._state,
             "downlink": None if self._downlink is None else dict(vars(self._downlink)),
             "link": self._link.state_dict(),
+            "trust": self._trust.state_dict(),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -214,3 +280,5 @@ class Server:
         downlink = saved["downlink"]
         self._downlink = None if downlink is None else DOWNLINKS[str(self._expectations.down.kind)](**downlink)
         self._link.load_state_dict(saved["link"])
+        if "trust" in saved:  # absent in checkpoints of 0.1
+            self._trust.load_state_dict(saved["trust"])

@@ -1,0 +1,182 @@
+"""The transport over Flower: one message a client a round, a deadline, a quorum, and nobody is believed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from flwr.app import Message
+from flwr.common.constant import ErrorCode
+
+from spikefed.errors import PacketError
+from spikefed.federated.exchange import OnReply, Reply, Request
+from spikefed.transports.flower.schema import pack_request, unpack_reply
+from spikefed.transports.flower.session import Lost
+
+ROUND, FAREWELL = "train.round", "query.farewell"
+STEP_FAILED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+GRACE_S = 2.0
+"""How much longer than the deadline a message lives, so that a straggler skips to the newest round."""
+LOOK_EVERY_S = 0.2
+NO_DEADLINE_TTL_S = 12 * 3600.0
+
+
+class Grid(Protocol):
+    """What the transport needs of a session."""
+
+    generation: int
+
+    def online(self) -> set[int]: ...
+    def push(self, messages: Sequence[Message]) -> list[str | None]: ...
+    def pull(self, message_ids: Sequence[str]) -> list[Message]: ...
+
+
+class FlowerTransport:
+    """Carries requests to SuperNodes and replies back.
+
+    Args:
+        grid: the session.
+        nodes: node id by client number; a client is known by its key alone.
+        run: identity of the run, the same after a restart, so that a client knows a repeated round again.
+        note: told in one sentence what went wrong and whom it concerns.
+    """
+
+    def __init__(
+        self, grid: Grid, nodes: Mapping[int, int], run: str, note: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._grid, self._nodes, self.run, self._note = grid, dict(nodes), run, note
+        self._asked: dict[str, tuple[int, int]] = {}  # message id -> (client, round) without a reply so far
+        self._absent: set[int] = set()  # clients that were silent when they were asked last
+        self.on_reply: OnReply | None = None
+
+    def round(
+        self, requests: Sequence[Request], deadline_s: float | None = None, quorum: int | None = None
+    ) -> list[Reply]:
+        """See `spikefed.federated.Transport`. A client that is away is asked when it comes back, until the deadline.
+
+        A client that was silent the last time and is still offline is not waited for. Replies to earlier rounds are
+        handed on with their own round; the round loop ignores them by name.
+        """
+        return _Collection(self, requests, deadline_s, quorum).run()
+
+    def farewell(self, seconds: float) -> None:
+        """Tell the clients that are there that the run is over, and wait until they have heard it."""
+        end = time.monotonic() + seconds
+        requests = [Request(client, 0, None) for client in self._nodes]
+        online = self._grid.online()
+        here = [r for r in requests if self._nodes[r.client] in online]
+        ids = [i for i in self._grid.push([self.message(r, FAREWELL, seconds) for r in here]) if i] if here else []
+        while ids and time.monotonic() < end:
+            heard = {reply.metadata.reply_to_message_id for reply in self._grid.pull(ids)}
+            ids = [i for i in ids if i not in heard]
+            time.sleep(LOOK_EVERY_S)
+
+    def message(self, request: Request, kind: str, ttl: float) -> Message:
+        """A request as a Flower message."""
+        content = pack_request(request, self.run)
+        return Message(content, self._nodes[request.client], kind, ttl=ttl, group_id=str(request.round))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Clients keep their own state; a checkpoint of the server holds none of it."""
+        return {"run": self.run}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.run = saved["run"]
+
+
+class _Collection:
+    """One call of `FlowerTransport.round`."""
+
+    def __init__(
+        self, transport: FlowerTransport, requests: Sequence[Request], deadline_s: float | None, quorum: int | None
+    ) -> None:
+        self._t, self._grid = transport, transport._grid
+        self._requests = {request.client: request for request in requests}
+        self._quorum = len(requests) if quorum is None else quorum
+        self._deadline_s = deadline_s
+        self._replies: list[Reply] = []
+        self._answered: set[int] = set()
+        self._ids: dict[str, int] = {}  # message ids of this call -> client
+        self._not_before: dict[int, float] = {}
+        self._generation = self._grid.generation
+        self._online: set[int] = set()
+
+    def run(self) -> list[Reply]:
+        start = time.monotonic()
+        while True:
+            late = self._deadline_s is not None and time.monotonic() - start >= self._deadline_s
+            try:
+                self._online = self._grid.online()
+                if not late:
+                    self._ask(start)
+                self._collect()
+            except Lost:
+                continue  # ask again in the new Flower run; clients answer from memory what they have answered before
+            waiting = self._waited_for()
+            if not waiting or late:
+                break
+            time.sleep(LOOK_EVERY_S)
+        silent = set(self._requests) - self._answered
+        self._t._absent = (self._t._absent - set(self._requests)) | silent
+        round = next(iter(self._requests.values())).round if self._requests else 0
+        self._t._asked |= {i: (client, round) for i, client in self._ids.items() if client in silent}
+        return self._replies
+
+    def _waited_for(self) -> set[int]:
+        """Clients whose reply is missing and worth waiting for."""
+        missing = set(self._requests) - self._answered
+        enough = len(self._answered) >= self._quorum
+        return {c for c in missing if not enough or c not in self._t._absent or self._t._nodes[c] in self._online}
+
+    def _ask(self, start: float) -> None:
+        if self._generation != self._grid.generation:
+            self._generation = self._grid.generation
+            self._ids.clear()
+            self._t._asked.clear()
+        now, asked = time.monotonic(), set(self._ids.values()) | self._answered
+        due = [
+            request
+            for client, request in self._requests.items()
+            if client not in asked and self._t._nodes[client] in self._online and now >= self._not_before.get(client, 0)
+        ]
+        if not due:
+            return
+        left = NO_DEADLINE_TTL_S if self._deadline_s is None else max(1.0, start + self._deadline_s - now)
+        ids = self._grid.push([self._t.message(request, ROUND, left + GRACE_S) for request in due])
+        for request, message_id in zip(due, ids, strict=True):
+            if message_id is None:
+                self._not_before[request.client] = now + 1.0
+            else:
+                self._ids[message_id] = request.client
+
+    def _collect(self) -> None:
+        for message in self._grid.pull([*self._ids, *self._t._asked]):
+            message_id = message.metadata.reply_to_message_id
+            if message_id in self._t._asked:
+                client, round = self._t._asked.pop(message_id)
+                if not message.has_error():
+                    self._replies.append(Reply(client, round, error="it came after its round had ended"))
+                continue
+            client = self._ids.pop(message_id, None)
+            if client is None:
+                continue
+            error = message.error if message.has_error() else None
+            if error is not None and error.code != STEP_FAILED:  # the node went away, or its message did: ask again
+                self._t._note(f"client {client}: {(error.reason or '')[:200]}; asked again when it is there")
+                self._not_before[client] = time.monotonic() + 1.0
+                continue
+            self._answered.add(client)
+            self._replies.append(self._read(message, client))
+            if self._t.on_reply is not None:
+                self._t.on_reply(self._requests[client].round, len(self._answered), len(self._requests))
+
+    def _read(self, message: Message, client: int) -> Reply:
+        round = self._requests[client].round
+        if message.has_error():
+            return Reply(client, round, error=f"its step failed: {(message.error.reason or '')[:300]}")
+        try:
+            return unpack_reply(message.content, self._t.run, client)
+        except PacketError as error:
+            return Reply(client, round, refused=error.field, error=str(error))

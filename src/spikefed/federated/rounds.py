@@ -268,7 +268,7 @@ class Server:
         return {
             "round": self.round,
             "state": self._state,
-            "downlink": None if self._downlink is None else dict(vars(self._downlink)),
+            "downlink": None if self._downlink is None else _plain(self._downlink),
             "link": self._link.state_dict(),
             "trust": self._trust.state_dict(),
         }
@@ -282,3 +282,8 @@ class Server:
         self._link.load_state_dict(saved["link"])
         if "trust" in saved:  # absent in checkpoints of 0.1
             self._trust.load_state_dict(saved["trust"])
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """A message's fields as a checkpoint holds them: sets as sorted lists, which the message takes back as a set."""
+    return {key: sorted(value) if isinstance(value, frozenset) else value for key, value in vars(message).items()}

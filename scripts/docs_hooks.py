@@ -23,7 +23,7 @@ def commands() -> str:
     """Markdown of every command with its arguments and options, as Typer knows them."""
     import typer
 
-    from spikefed.cli import inspect  # noqa: F401 - registers its commands
+    from spikefed.cli import energy, inspect  # noqa: F401 - register their commands
     from spikefed.cli.main import app
 
     return "\n".join(_command(typer.main.get_command(app), "spikefed"))

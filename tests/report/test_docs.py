@@ -34,7 +34,7 @@ def text_of(site: Path, page: str) -> str:
 
 
 def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
-    from spikefed.cli import inspect  # noqa: F401 - registers its commands
+    from spikefed.cli import energy, inspect  # noqa: F401 - register their commands
     from spikefed.cli.main import app
 
     typer = pytest.importorskip("typer")

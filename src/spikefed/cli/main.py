@@ -184,7 +184,7 @@ def _summary(path: Path) -> None:
 
 def main() -> None:
     """Run the command line; every `SpikefedError` becomes one sentence and exit code 2 (3: see above)."""
-    from spikefed.cli import inspect  # noqa: F401 - registers its commands
+    from spikefed.cli import energy, inspect  # noqa: F401 - register their commands
 
     try:
         app()

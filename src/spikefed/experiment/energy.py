@@ -1,0 +1,155 @@
+"""Energy of an experiment's network, and of one client in one round: inference, training, radio."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from spikefed.errors import CheckpointError
+from spikefed.experiment import config as configs
+from spikefed.experiment.build import Federation, build
+from spikefed.experiment.folder import RunFolder
+from spikefed.federated.randomness import EVALUATE, generator
+from spikefed.hardware import EnergyReport, SpikeSim, energy_report
+from spikefed.hardware.arithmetic import FirstLayer
+from spikefed.hardware.text import energy
+
+
+@dataclass(frozen=True)
+class RoundEnergy:
+    """One client in one round, means over the clients.
+
+    Attributes:
+        local_samples: training on private data: samples times epochs.
+        public_samples: distillation on the public rows: rows times epochs; 0 for methods without any.
+        training_pj: arithmetic of both.
+        upstream_bytes, downstream_bytes: measured, per client and round in which it was asked; None without a run.
+        radio_pj: of those bytes; None without a run or without a price.
+    """
+
+    local_samples: float
+    public_samples: float
+    training_pj: float
+    upstream_bytes: float | None
+    downstream_bytes: float | None
+    radio_pj: float | None
+
+
+@dataclass(frozen=True)
+class ExperimentEnergy:
+    """An experiment's energy.
+
+    Attributes:
+        name: of the experiment.
+        trained: the weights are those of a finished run; fresh weights spike at other rates.
+        accuracy: of the run's server, None without a run.
+        inference: the network's report.
+        client_round: what a round costs a client.
+        radio_nj_per_byte: the price of the radio, None when not given.
+    """
+
+    name: str
+    trained: bool
+    accuracy: float | None
+    inference: EnergyReport
+    client_round: RoundEnergy
+    radio_nj_per_byte: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data; the layers as in `EnergyReport.to_json`."""
+        return {
+            "name": self.name,
+            "trained": self.trained,
+            "accuracy": self.accuracy,
+            **json.loads(self.inference.to_json()),
+            "client_round": asdict(self.client_round),
+            "radio_nj_per_byte": self.radio_nj_per_byte,
+        }
+
+    def __str__(self) -> str:
+        c = self.client_round
+        weights = "trained weights" if self.trained else "fresh weights: rates change with training"
+        lines = [f"{self.name} ({weights})", str(self.inference)]
+        samples = f"{c.local_samples:,.0f} private" + (
+            f" and {c.public_samples:,.0f} public" if c.public_samples else ""
+        )
+        lines.append(f"one client, one round: training on {samples} samples, arithmetic: {energy(c.training_pj)}")
+        if c.upstream_bytes is not None and c.downstream_bytes is not None:
+            radio = (
+                "give the radio's price with --radio-nj-per-byte"
+                if c.radio_pj is None
+                else f"radio {energy(c.radio_pj)} at {self.radio_nj_per_byte:g} nJ per byte"
+            )
+            lines.append(f"  {c.upstream_bytes:,.0f} bytes up, {c.downstream_bytes:,.0f} bytes down; {radio}")
+        return "\n".join(lines)
+
+
+def experiment_energy(
+    source: Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    images: int = 256,
+    first_layer: FirstLayer = "once",
+    weight_bits: int = 8,
+    chip: SpikeSim | None = None,
+    radio_nj_per_byte: float | None = None,
+) -> ExperimentEnergy:
+    """Energy of an experiment file (fresh weights) or of a run folder (its model, its ledger).
+
+    Args:
+        overrides: ``table.key=value`` texts on top of the file.
+        images: the first so many test images are shown.
+        first_layer, weight_bits, chip: as in `spikefed.hardware.energy_report`.
+        radio_nj_per_byte: energy of sending or receiving one byte.
+
+    Raises:
+        ConfigError, DataError: as for a run.
+        CheckpointError: the run folder has no finished model.
+    """
+    folder = RunFolder(Path(source)) if Path(source).is_dir() else None
+    config = configs.load(folder.config if folder else Path(source), overrides)
+    federation = build(config)
+    net = federation.networks.load(_weights(folder) if folder else None)
+    shown = federation.preprocess(federation.test.images[:images])
+    draws = generator(config.seed, EVALUATE, 0, 2)
+    report = energy_report(net, shown, generator=draws, first_layer=first_layer, weight_bits=weight_bits, chip=chip)
+    return ExperimentEnergy(
+        name=config.name,
+        trained=folder is not None,
+        accuracy=folder.read_json(folder.result)["accuracy"] if folder else None,
+        inference=report,
+        client_round=_round(federation, report, folder, radio_nj_per_byte),
+        radio_nj_per_byte=radio_nj_per_byte,
+    )
+
+
+def _weights(folder: RunFolder) -> dict[str, Any]:
+    try:
+        return load_file(folder.model)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder.model} cannot be read ({error}); finish the run with --resume, or give its experiment file"
+        ) from error
+
+
+def _round(
+    federation: Federation, report: EnergyReport, folder: RunFolder | None, radio_nj_per_byte: float | None
+) -> RoundEnergy:
+    hyper, split = federation.config.hyper(), federation.split
+    held = sum(len(client.train) for client in split.clients) / len(split.clients)
+    local = held * getattr(hyper, "local_epochs", 0)
+    public = len(split.public_images) * getattr(hyper, "distil_epochs", 0)
+    sample = report.training.snn_pj if report.spiking else report.training.ann_pj
+    up = down = radio = None
+    if folder is not None:
+        lines = folder.read_lines(folder.metrics)
+        asked = sum(len(line["participants"]) for line in lines)
+        up, down = (sum(line[f"{way}stream_bytes"] for line in lines) / asked for way in ("up", "down"))
+        radio = None if radio_nj_per_byte is None else (up + down) * radio_nj_per_byte * 1e3
+    return RoundEnergy(local, public, (local + public) * sample, up, down, radio)

@@ -1,0 +1,78 @@
+"""``spikefed energy``: of a file, of a run, as JSON, and its errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from spikefed.cli import app
+from spikefed.cli import energy as _energy  # noqa: F401 - registers its command
+from spikefed.errors import CheckpointError
+from spikefed.experiment import run, toml
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "rounds": 2,
+    "data": {"clients": 2, "private_per_client": 40, "public": 24, "test_limit": 60},
+    "network": {"name": "4C3-AP2-8C3-AP2", "steps": 4},
+    "training": {"local_epochs": 3},
+    "method": {"name": "fsd", "distil_epochs": 2, "server_epochs": 1},
+    "run": {"threads": 1},
+}
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["energy", *arguments], catch_exceptions=True)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(toml.dump(TINY))
+    return path
+
+
+def test_a_file_is_counted_with_fresh_weights(file: Path) -> None:
+    found = json.loads(invoke(str(file), "--images", "8", "--json").stdout)
+    assert not found["trained"] and found["totals"]["images"] == 8
+    assert [layer["counts"]["macs"] for layer in found["layers"]] == [64 * 4 * 9, 16 * 8 * 4 * 9, 32 * 10]
+    round = found["client_round"]
+    # 10 % of the private rows validate.
+    assert (round["local_samples"], round["public_samples"]) == (36 * 3, 24 * 2)
+    assert round["training_pj"] == pytest.approx((108 + 48) * found["totals"]["training_per_sample"]["snn_pj"])
+    assert round["upstream_bytes"] is round["radio_pj"] is None
+    text = invoke(str(file), "--images", "8").stdout
+    assert "fresh weights" in text and "conv2" in text
+
+
+def test_a_run_brings_its_weights_and_its_bytes(file: Path, tmp_path: Path) -> None:
+    folder = run(file, out=tmp_path / "run")
+    found = json.loads(invoke(str(folder), "--radio-nj-per-byte", "50", "--json").stdout)
+    result = json.loads((folder / "result.json").read_text())
+    assert found["trained"] and found["accuracy"] == result["accuracy"]
+    round = found["client_round"]
+    assert round["upstream_bytes"] * 2 * 2 == pytest.approx(result["upstream_bytes"])
+    assert round["downstream_bytes"] * 2 * 2 == pytest.approx(result["downstream_bytes"])
+    assert round["radio_pj"] == pytest.approx((round["upstream_bytes"] + round["downstream_bytes"]) * 50_000)
+    again = json.loads(invoke(str(folder), "--json", "--first-layer", "every-step").stdout)
+    assert again["totals"]["mac"] == 4 * found["totals"]["mac"]
+    assert again["totals"]["spike_rate"] == found["totals"]["spike_rate"]
+    assert again["client_round"]["radio_pj"] is None
+
+
+def test_the_ann_twin_has_no_spike_lines(file: Path) -> None:
+    settings = ["--set", "method.name=fedavg", "--set", "network.twin=ann", "--images", "4"]
+    found = json.loads(invoke(str(file), *settings, "--json").stdout)
+    assert found["totals"]["break_even"] == [] and found["totals"]["synops"] == 0
+    assert "against an ANN" not in invoke(str(file), *settings).stdout
+
+
+def test_an_unfinished_run_is_named(file: Path, tmp_path: Path) -> None:
+    folder = run(file, out=tmp_path / "run")
+    (folder / "model.safetensors").unlink()
+    error = invoke(str(folder)).exception
+    assert isinstance(error, CheckpointError) and "--resume" in str(error)

@@ -23,6 +23,7 @@ from spikefed.wire import (
     select_rows,
     tensor_specs,
 )
+from spikefed.wire.codec import find
 from spikefed.wire.header import NO_REFERENCE, unpack
 
 from .helpers import PSID, fsd_like, payload, up_plan
@@ -227,15 +228,62 @@ def test_partial_rows_use_the_same_references() -> None:
 
 def test_error_feedback_sends_what_was_dropped_later() -> None:
     tensors = {"w": np.linspace(-1, 1, 400, dtype=np.float32)}
-    plan = Plan.weights("up", round=1, client=0, tensors=tensor_specs(tensors))
     server, client = ServerLink("stc-100", "stc-100", ledger=Ledger()), ClientLink(0, "stc-100", "stc-100")
     total = np.zeros(400, np.float32)
-    for _ in range(300):
-        message = WeightsUplink(1, 0, tensors, 10, 0.5)
-        total += server.decode(client.encode(message), plan).content["w"]
+    for number in range(1, 301):
+        message = WeightsUplink(number, 0, tensors, 10, 0.5)
+        total += server.decode(client.encode(message), message.plan()).content["w"]
     assert np.corrcoef(total, tensors["w"])[0, 1] > 0.95  # single messages of 4 entries are far from it
-    one = server.decode(ClientLink(0, "stc-100", "stc-100").encode(WeightsUplink(1, 0, tensors, 10, 0.5)), plan)
+    message = WeightsUplink(1, 0, tensors, 10, 0.5)
+    one = server.decode(ClientLink(0, "stc-100", "stc-100").encode(message), message.plan())
     assert np.count_nonzero(one.content["w"]) == 4
+
+
+@pytest.mark.parametrize("codec", ["stc-100", "topk-10"])
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_lost_with_a_lost_update(codec: str, seed: int) -> None:
+    """Sum of what arrived + what the sender still holds = sum of all changes, whatever was dropped or sent again."""
+    rng = np.random.default_rng(seed)
+    server, client = ServerLink(codec, "float32"), ClientLink(0, codec, "float32")
+    wanted, arrived = np.zeros(500), np.zeros(500)
+    for number in range(1, 25):
+        down = WeightsDownlink(number, {"w": np.zeros(2, np.float32)})
+        client.decode(server.encode(down, client=0), down.plan().for_client(0))
+        change = rng.normal(size=500).astype(np.float32)
+        wanted += change
+        up = WeightsUplink(number, 0, {"w": change}, 1, 0.5)
+        data = client.encode(up)
+        if rng.random() < 0.5:
+            assert client.encode(up) == data  # sent again: the same bytes, nothing counted twice
+        if rng.random() < 0.6:
+            arrived += server.decode(data, up.plan()).content["w"]
+    down = WeightsDownlink(25, {"w": np.zeros(2, np.float32)})
+    client.decode(server.encode(down, client=0), down.plan().for_client(0))
+    state = client._sender.own_state(find("weights", codec), 25)
+    assert state is not None
+    assert np.allclose(arrived + state.private["residual"], wanted, atol=1e-4)
+
+
+def test_ternary_updates_go_down_to_all_clients_in_one_payload() -> None:
+    rng = np.random.default_rng(0)
+    server, clients = ServerLink("stc-100", "stc-100"), [ClientLink(c, "stc-100", "stc-100") for c in range(3)]
+    wanted, arrived = np.zeros(1000), np.zeros((3, 1000))
+    statistics = np.arange(4, dtype=np.float32) / 7
+    for number in range(1, 9):
+        change = rng.normal(size=1000).astype(np.float32)
+        wanted += change
+        message = WeightsDownlink(number, {"w": change, "running_mean": statistics}, exact=["running_mean"])
+        packets = [server.encode(message, client=c) for c in range(3)]
+        assert len({payload(packet) for packet in packets}) == 1
+        for client, packet, total in zip(clients, packets, arrived, strict=True):
+            back = client.decode(packet, message.plan().for_client(client.client)).content
+            assert np.array_equal(back["running_mean"], statistics)
+            total += back["w"]
+            up = WeightsUplink(number, client.client, {"w": back["w"]}, 1, 0.5)
+            server.decode(client.encode(up), up.plan())
+    state = server._senders[-1].own_state(find("weights", "stc-100"), 9)
+    assert state is not None and (arrived[0] == arrived[1]).all()
+    assert np.allclose(arrived[0] + state.private["residual"], wanted, atol=1e-4)
 
 
 def test_refused_update_gives_its_error_feedback_back() -> None:
@@ -250,7 +298,8 @@ def test_refused_update_gives_its_error_feedback_back() -> None:
     down(1)
     lost = client.encode(WeightsUplink(1, 0, tensors, 1, 0.5))
     down(2)  # says that the server holds nothing of this client
-    assert payload(client.encode(WeightsUplink(2, 0, tensors, 1, 0.5))) == payload(lost)
+    again = client.encode(WeightsUplink(2, 0, {"w": np.zeros(200, np.float32)}, 1, 0.5))
+    assert payload(again) == payload(lost)  # nothing new to say, so it says the lost change
 
 
 def test_server_decode_needs_a_client() -> None:

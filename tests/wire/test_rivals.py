@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
+from unittest import mock
+
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +22,7 @@ from spikefed.wire import (
     Plan,
     ProbabilityUplink,
     WeightsUplink,
+    bitio,
     codecs,
     confident_labels,
     decode,
@@ -29,15 +35,20 @@ from spikefed.wire import (
 from spikefed.wire.bitio import (
     BitReader,
     elias_bits,
+    elias_delta_bits,
     golomb_bits,
     golomb_parameter,
     read_elias,
+    read_elias_delta,
     read_golomb,
+    unary_bits,
 )
+from spikefed.wire.codec import find
+from spikefed.wire.header import Header, pack
 from spikefed.wire.rows import digits_bytes, pack_digits, unpack_digits
 from spikefed.wire.sparse import stc_bits_per_entry
 
-from .helpers import PSID, payload, random_spikes
+from .helpers import PSID, payload, random_spikes, repair
 
 WEIGHTS = [info.name for info in codecs("weights")]
 
@@ -97,10 +108,6 @@ def test_soft_labels(codec: str, bytes_each: int | None) -> None:
 
 
 def test_zstd_bomb_is_refused_before_it_is_unpacked() -> None:
-    import zstandard
-
-    from spikefed.wire.header import Header, pack
-
     bomb = zstandard.ZstdCompressor().compress(bytes(50_000_000))
     message = ProbabilityUplink(1, 0, np.zeros((200, 10), np.float32), 0.5, PSID)
     header = Header(42, "probabilities", "up", 1, 0, (200, 10, 0), PSID, accuracy=0.5)
@@ -186,14 +193,133 @@ def test_golomb_and_elias_by_hand() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.sets(st.integers(0, 5000), max_size=200), st.integers(0, 8), st.lists(st.integers(1, 900), max_size=80))
-def test_golomb_and_elias_round_trip(positions: set[int], parameter: int, values: list[int]) -> None:
+@given(st.sets(st.integers(0, 5000), max_size=200), st.integers(0, 8), st.lists(st.integers(1, 900), max_size=80),
+       st.sampled_from([1, 3, 1 << 16]))  # fmt: skip
+def test_golomb_and_elias_round_trip(positions: set[int], parameter: int, values: list[int], piece: int) -> None:
     where, numbers = np.array(sorted(positions), dtype=np.int64), np.array(values, dtype=np.int64)
-    stream = np.packbits(np.concatenate([golomb_bits(where, parameter), elias_bits(numbers)])).tobytes()
-    reader = BitReader(memoryview(stream))
-    assert np.array_equal(read_golomb(reader, where.size, parameter, 5001), where)
-    assert np.array_equal(read_elias(reader, numbers.size, 900), numbers)
-    reader.finish()
+    bits = [golomb_bits(where, parameter), elias_bits(numbers), elias_delta_bits(numbers)]
+    with mock.patch.object(bitio, "PIECE", piece):  # the reader works in pieces; none of them may show
+        reader = BitReader(memoryview(np.packbits(np.concatenate(bits)).tobytes()))
+        assert np.array_equal(read_golomb(reader, where.size, parameter, 5001), where)
+        assert np.array_equal(read_elias(reader, numbers.size, 900), numbers)
+        assert np.array_equal(read_elias_delta(reader, numbers.size, 900), numbers)
+        reader.finish()
+
+
+def test_unary_numbers_above_their_limit_are_refused_at_once() -> None:
+    for ones, limit, fine in ((4, 4, True), (5, 4, False), (3_000_000, 4, False)):
+        reader = BitReader(memoryview(np.packbits(np.concatenate([unary_bits(np.array([ones]))])).tobytes()))
+        if fine:
+            assert reader.unary(1, limit) == [ones]
+            continue
+        with pytest.raises(PacketError, match="above"):
+            reader.unary(1, limit)
+
+
+def test_elias_delta_by_hand() -> None:
+    # 1 -> width 1; 2 -> width 2, bit 0; 17 -> width 5, bits 0001. Widths 1, 2, 5 as gamma: 0 10 110 | 0 01; then 0 0001
+    assert elias_delta_bits(np.array([1, 2, 17])).tolist() == [0, 1, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("levels", [1, 7])
+def test_qsgd_is_within_its_papers_bound(levels: int) -> None:
+    """Theorem 3.2 of the paper: with m = s (s + sqrt n): (3 + 3/2 log2(2 (s^2 + n) / m)) m + 32 bits on average."""
+    n = 100_000
+    tensors = {"w": np.random.default_rng(0).normal(size=n).astype(np.float32)}
+    bits = 8 * len(payload(WeightsUplink(1, 0, tensors, 1, 0.5).encode(f"qsgd-{levels}")))
+    kept = levels * (levels + np.sqrt(n))
+    assert bits <= (3 + 1.5 * np.log2(2 * (levels**2 + n) / kept)) * kept + 32
+    one = {"w": np.ones(64, np.float32)}  # all levels above 0 at 7 levels of norm 8: the dense form is shorter
+    assert len(payload(WeightsUplink(1, 0, one, 1, 0.5).encode("qsgd-7"))) <= 4 + 1 + 64 * 4 / 8
+
+
+@pytest.mark.parametrize("codec", [info.name for info in codecs("weights")])
+@pytest.mark.parametrize("fill", [0x00, 0xFF, 0x55])
+def test_hostile_weights_take_no_more_memory_than_a_few_plans(codec: str, fill: int) -> None:
+    """The longest packet that the plan lets in, of a plan of 2 MB, under every codec."""
+    size = 500_000
+    tensors = {"w": np.zeros(size, np.float32)}
+    plan = WeightsUplink(1, 0, tensors, 1, 0.5).plan()
+    number = find("weights", codec).number
+    head = Header(number, "weights", "up", 1, 0, plan.shape, plan.content_id, samples=1, accuracy=0.5)
+    for length in (plan.max_packet_bytes - 60, size // 2 + 8, size // 4 + 8, 2 * size, 4 * size):
+        packet = pack(head, bytes([fill]) * length)
+        tracemalloc.start()
+        with contextlib.suppress(PacketError):
+            decode(packet, plan)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4 * 4 * size + 16e6  # four plans, and the pieces that readers work in
+
+
+@pytest.mark.parametrize("codec", WEIGHTS)
+def test_exact_tensors_travel_as_they_are(codec: str) -> None:
+    tensors = {
+        "w": np.linspace(-1, 1, 300, dtype=np.float32),
+        "running_var": np.array([1e-30, 3.0, 7e37], np.float32),
+        "wide": np.array([1e300, -0.1]),
+        "count": np.array(12345678901, np.int64),
+        "flags": np.array([True, False]),
+    }
+    message = WeightsUplink(1, 3, tensors, 10, 0.5, exact={"running_var", "wide"})
+    packet = message.encode(codec)
+    plan = Plan.weights("up", round=1, client=3, tensors=tensor_specs(tensors, exact=["wide", "running_var"]))
+    back = decode(packet, plan)
+    for name in ("running_var", "wide", "count", "flags"):
+        assert np.array_equal(back.content[name], tensors[name]) and back.content[name].dtype == tensors[name].dtype
+    assert back.exact == {"running_var", "wide"}  # type: ignore[attr-defined]
+    with pytest.raises(PacketError) as caught:  # both ends must agree on what is exact
+        decode(packet, Plan.weights("up", round=1, client=3, tensors=tensor_specs(tensors)))
+    assert caught.value.field == "layout"
+    with pytest.raises(PacketError, match="no such tensor"):
+        WeightsUplink(1, 3, tensors, 10, 0.5, exact=["w2"])
+
+
+@pytest.mark.parametrize("codec", WEIGHTS)
+def test_bools_above_one_are_refused(codec: str) -> None:
+    message = WeightsUplink(1, 0, {"w": np.ones(3, np.float32), "flag": np.array([True])}, 1, 0.5)
+    packet = message.encode(codec)
+    at = len(packet) - 1
+    assert packet[at] == 1  # the last tensor's byte in every codec
+    with pytest.raises(PacketError, match="neither 0 nor 1"):
+        decode(repair(packet[:at] + b"\x02"), message.plan())
+
+
+@pytest.mark.parametrize("codec", WEIGHTS)
+def test_large_numbers_are_clipped_or_refused_by_the_sender(codec: str) -> None:
+    """What a sender may encode, its receiver can read: no infinity ever comes out of an honest packet."""
+    for tensors in (
+        {"w": np.full(400, 3e38, np.float32)},
+        {"w": np.full(400, 6e4, np.float16)},
+        {"w": np.full(400, 1e200)},
+    ):
+        message = WeightsUplink(1, 0, tensors, 1, 0.5)
+        try:
+            packet = message.encode(codec)
+        except PacketError as error:
+            assert error.field == "tensors"
+            continue
+        assert np.isfinite(decode(packet, message.plan()).content["w"]).all()
+
+
+def test_halves_of_probabilities_and_means_are_clipped() -> None:
+    large = np.array([[1e6, -1e6, 0.25]], np.float32)
+    for codec in ("fp16", "fp16-zstd"):
+        message = ProbabilityUplink(1, 0, large, 0.5, PSID)
+        assert decode(message.encode(codec), message.plan()).content.tolist() == [[65504.0, -65504.0, 0.25]]
+    means = ClassMeansUplink(1, 0, large, 0.5)
+    assert decode(means.encode("fp16"), means.plan()).content.tolist() == [[65504.0, -65504.0, 0.25]]
+    with pytest.raises(PacketError, match="means"):
+        ClassMeansUplink(1, 0, np.zeros((10, 0), np.float32), 0.5)
+
+
+def test_zstd_takes_exactly_one_frame() -> None:
+    message = ProbabilityUplink(1, 0, np.full((50, 10), 0.1, np.float32), 0.5, PSID)
+    packet = message.encode("fp16-zstd")
+    for extra in (b"\0", packet[-20:], zstandard.ZstdCompressor().compress(b"more")):
+        with pytest.raises(PacketError) as caught:
+            decode(repair(packet + extra), message.plan())
+        assert caught.value.field == "payload"
 
 
 def test_partial_switches_by_hand() -> None:

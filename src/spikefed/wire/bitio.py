@@ -1,7 +1,8 @@
-"""Bit arrays (uint8 of 0/1) for Golomb positions and Elias numbers, all vectorised.
+"""Bits of Golomb positions and Elias numbers: arrays (uint8 of 0/1) to write, a ``BitReader`` to read.
 
 The unary parts of all code words travel first and their fixed or variable parts after them, which costs no bit and lets
-both be read without a loop over the numbers.
+both be read without a loop over the numbers. Reading goes piece by piece: beside its results it needs a fixed amount
+of memory, whatever the payload says.
 """
 
 from __future__ import annotations
@@ -10,33 +11,71 @@ import numpy as np
 
 from spikefed.errors import PacketError
 
+PIECE = 1 << 16  # numbers, or bytes of unary code, looked at together
+
 
 class BitReader:
     """Reads pieces of a payload's bits; running out raises PacketError."""
 
     def __init__(self, payload: memoryview) -> None:
-        self.bits = np.unpackbits(np.frombuffer(payload, dtype=np.uint8))
-        self.at = 0
+        self.data = np.frombuffer(payload, dtype=np.uint8)
+        self.at, self.size = 0, 8 * self.data.size
 
     def take(self, count: int) -> np.ndarray:
-        if count > self.bits.size - self.at:
-            raise PacketError("payload", f"ends after {self.bits.size} bits, {self.at + count} are needed")
+        """The next ``count`` bits, uint8 of 0/1."""
+        if count > self.size - self.at:
+            raise PacketError("payload", f"ends after {self.size} bits, {self.at + count} are needed")
+        start, skip = divmod(self.at, 8)
         self.at += count
-        return self.bits[self.at - count : self.at]
+        return np.unpackbits(self.data[start : (self.at + 7) // 8], count=skip + count)[skip:]
 
-    def unary(self, count: int) -> np.ndarray:
-        """``count`` numbers, each as that many ones and a zero: int64 [count]."""
-        zeros = np.flatnonzero(self.bits[self.at :] == 0)[:count]
-        if zeros.size < count:
-            raise PacketError("payload", f"holds {zeros.size} of {count} unary numbers")
-        self.at += int(zeros[-1]) + 1 if count else 0
-        return np.diff(zeros, prepend=-1) - 1
+    def unary(self, count: int, limit: int) -> np.ndarray:
+        """``count`` numbers in [0, limit], each as that many ones and a zero; of the smallest type that holds limit."""
+        values, found, ones = np.empty(count, dtype=np.min_scalar_type(limit)), 0, 0
+        while found < count:
+            bits = self.take(min(8 * PIECE, self.size - self.at))
+            if not bits.size:
+                raise PacketError("payload", f"holds {found} of {count} unary numbers")
+            zeros = np.flatnonzero(bits == 0)[: count - found]
+            lengths = np.diff(zeros, prepend=-1) - 1
+            if zeros.size:
+                lengths[0] += ones
+                ones = 0
+            if lengths.size and lengths.max() > limit:
+                raise PacketError("payload", f"a unary number above {limit}")
+            values[found : found + zeros.size] = lengths
+            found += zeros.size
+            end = int(zeros[-1]) + 1 if found == count else bits.size
+            ones += end - (int(zeros[-1]) + 1 if zeros.size else 0)
+            if ones > limit:
+                raise PacketError("payload", f"a unary number above {limit}")
+            self.at -= bits.size - end
+        return values
+
+    def fixed(self, count: int, width: int) -> np.ndarray:
+        """``count`` numbers of ``width`` bits each, most significant first."""
+        values = np.empty(count, dtype=np.min_scalar_type((1 << width) - 1))
+        for first in range(0, count, PIECE):
+            size = min(PIECE, count - first)
+            values[first : first + size] = from_fixed(self.take(size * width), width)
+        return values
+
+    def below_leading(self, widths: np.ndarray, limit: int) -> np.ndarray:
+        """Numbers in [1, limit] whose bits below the leading one follow, ``widths[i]`` of them each."""
+        values = np.empty(widths.size, dtype=np.min_scalar_type(max(limit, 1)))
+        for first in range(0, widths.size, PIECE):
+            piece = widths[first : first + PIECE].astype(np.int64)
+            numbers = (np.int64(1) << piece) + from_variable(self.take(int(piece.sum())), piece)
+            if numbers.max() > limit:
+                raise PacketError("payload", f"number {numbers.max()} above {limit}")
+            values[first : first + PIECE] = numbers
+        return values
 
     def finish(self) -> None:
         """Only zero padding of the last byte may remain."""
-        rest = self.bits[self.at :]
-        if rest.size > 7 or rest.any():
-            raise PacketError("payload", f"{rest.size} bits are left over")
+        rest = self.size - self.at
+        if rest > 7 or self.take(rest).any():
+            raise PacketError("payload", f"{rest} bits are left over")
 
 
 def unary_bits(values: np.ndarray) -> np.ndarray:
@@ -52,6 +91,7 @@ def fixed_bits(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def from_fixed(bits: np.ndarray, width: int) -> np.ndarray:
+    """Inverse of ``fixed_bits``: int64."""
     return (bits.reshape(-1, width).astype(np.int64) << np.arange(width - 1, -1, -1)).sum(axis=1)
 
 
@@ -63,6 +103,7 @@ def variable_bits(values: np.ndarray, widths: np.ndarray) -> np.ndarray:
 
 
 def from_variable(bits: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Inverse of ``variable_bits``: int64."""
     owner = np.repeat(np.arange(widths.size), widths)
     place = np.arange(owner.size) - np.repeat(np.cumsum(widths) - widths, widths)
     parts = bits.astype(np.int64) << (widths[owner] - 1 - place)
@@ -83,11 +124,17 @@ def golomb_bits(positions: np.ndarray, parameter: int) -> np.ndarray:
     return np.concatenate([unary_bits(gaps >> parameter), fixed_bits(gaps & (1 << parameter) - 1, parameter)])
 
 
+def golomb_limit_bits(count: int, parameter: int, size: int) -> int:
+    """The most bits that ``golomb_bits`` of ``count`` positions below ``size`` can take."""
+    return count * (1 + parameter) + (size >> parameter)
+
+
 def read_golomb(reader: BitReader, count: int, parameter: int, size: int) -> np.ndarray:
     """Inverse of ``golomb_bits``: int64 [count] positions, all below ``size``."""
-    quotients = reader.unary(count)
-    remainders = from_fixed(reader.take(count * parameter), parameter) if parameter else 0
-    positions = np.cumsum((quotients << parameter) + remainders + 1) - 1
+    gaps = reader.unary(count, size >> parameter).astype(np.int64) << parameter
+    if parameter:
+        gaps += reader.fixed(count, parameter)
+    positions = np.cumsum(gaps + 1) - 1
     if count and positions[-1] >= size:
         raise PacketError("payload", f"position {positions[-1]} of {size} weights")
     return positions
@@ -100,14 +147,8 @@ def elias_bits(values: np.ndarray) -> np.ndarray:
 
 
 def read_elias(reader: BitReader, count: int, limit: int) -> np.ndarray:
-    """Inverse of ``elias_bits``; numbers above ``limit`` are refused."""
-    widths = reader.unary(count)
-    if count and widths.max() >= limit.bit_length():
-        raise PacketError("payload", f"a number above {limit}")
-    values = (np.int64(1) << widths) + from_variable(reader.take(int(widths.sum())), widths)
-    if count and values.max() > limit:
-        raise PacketError("payload", f"number {values.max()} above {limit}")
-    return values
+    """Inverse of ``elias_bits``; numbers above ``limit`` are refused. Of the smallest type that holds ``limit``."""
+    return reader.below_leading(reader.unary(count, limit.bit_length() - 1), limit)
 
 
 def elias_delta_bits(values: np.ndarray) -> np.ndarray:
@@ -118,8 +159,4 @@ def elias_delta_bits(values: np.ndarray) -> np.ndarray:
 
 def read_elias_delta(reader: BitReader, count: int, limit: int) -> np.ndarray:
     """Inverse of ``elias_delta_bits``; numbers above ``limit`` are refused."""
-    widths = read_elias(reader, count, limit.bit_length()) - 1
-    values = (np.int64(1) << widths) + from_variable(reader.take(int(widths.sum())), widths)
-    if count and values.max() > limit:
-        raise PacketError("payload", f"number {values.max()} above {limit}")
-    return values
+    return reader.below_leading(read_elias(reader, count, limit.bit_length()) - 1, limit)

@@ -102,6 +102,14 @@ class Codec(ABC):
     ) -> tuple[Any, Memory | None]:
         """Return the content and what to remember. Raises PacketError when the payload cannot be of this plan."""
 
+    def before(self, memory: Memory) -> Memory | None:
+        """The sender's own state before the message that left ``memory`` behind (error feedback)."""
+        return None
+
+    def unsent(self, memory: Memory) -> Memory | None:
+        """The sender's own state if the message that left ``memory`` behind was lost (error feedback)."""
+        return None
+
 
 @dataclass(frozen=True)
 class CodecInfo:

@@ -8,6 +8,8 @@ from spikefed.errors import PacketError
 from spikefed.wire.plan import Plan, TensorSpec
 from spikefed.wire.rawweights import check_finite, own_bytes, read_own
 
+HALF_MAX = 65504.0  # largest IEEE half: what lossy codecs make of a half tensor is clipped to it
+
 
 def float_specs(plan: Plan) -> list[TensorSpec]:
     """The tensors that a lossy codec may change."""
@@ -36,7 +38,9 @@ def split(vector: np.ndarray, others: memoryview | bytes, plan: Plan) -> dict[st
     tensors, at, byte = {}, 0, 0
     for spec in plan.tensors:
         if spec.lossy:
-            array = vector[at : at + spec.elements].astype(spec.dtype).reshape(spec.shape)
+            part = vector[at : at + spec.elements]
+            part = np.clip(part, -HALF_MAX, HALF_MAX) if spec.dtype == "float16" else part
+            array = part.astype(spec.dtype).reshape(spec.shape)
             at += spec.elements
             if plan.finite:
                 check_finite(array, spec)

@@ -35,10 +35,18 @@ class Sender:
         self.base: Memory | None = None  # what the receiver is known to hold
         self.heard = False  # whether the receiver has said so since the last message
 
-    @property
-    def latest(self) -> Memory | None:
-        """The memory of the last message that was, as far as is known, accepted (for error feedback)."""
-        return self.base if self.heard or not self.memories else self.memories[-1]
+    def own_state(self, codec: Codec, round: int) -> Memory | None:
+        """What error feedback starts from: the last message's state, or what it was before if that message was lost.
+
+        It was lost if the receiver has since said that it holds something else, and it is replaced if this is the same
+        round again. Of two messages with no word from the receiver between them, the first counts as accepted.
+        """
+        if not self.memories:
+            return None
+        last = self.memories[-1]
+        if int(last.shared["round"][0]) == round:
+            return codec.before(last)
+        return codec.unsent(last) if self.heard and self.base is not last else last
 
     def acknowledge(self, holds: bytes) -> None:
         """The receiver says it holds the state whose id starts with these 4 bytes."""
@@ -120,7 +128,7 @@ class ClientLink:
         plan = message.plan()
         memory, side, reference = self._sender.base, _side(codec, self._bits, self.near, plan), NO_REFERENCE
         if codec.self_contained:
-            memory, side = self._sender.latest, None
+            memory, side = self._sender.own_state(codec, message.round), None
         elif intra:
             memory = side = None
         else:
@@ -235,7 +243,8 @@ class ServerLink:
     def _broadcast_payload(self, codec: Codec, message: Message) -> bytes:
         sender = self._senders.setdefault(BROADCAST, Sender())
         if self._coded[0] is not message:
-            self._coded = (message, {b"": codec.encode(message.content, message.plan(), sender.latest, None)})
+            state = sender.own_state(codec, message.round)
+            self._coded = (message, {b"": codec.encode(message.content, message.plan(), state, None)})
             sender.sent(self._coded[1][b""][1])
         return self._coded[1][b""][0]
 

@@ -12,12 +12,11 @@ from spikefed.wire.bitio import (
     elias_bits,
     elias_delta_bits,
     fixed_bits,
-    from_fixed,
     read_elias,
     read_elias_delta,
 )
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
-from spikefed.wire.floats import cut_others, finite_float, finite_norm, float_specs, join, sizes, split
+from spikefed.wire.floats import HALF_MAX, cut_others, finite_float, finite_norm, float_specs, join, sizes, split
 from spikefed.wire.plan import Plan
 from spikefed.wire.varint import Cursor, varint
 
@@ -31,7 +30,7 @@ class Half(Codec):
 
     def encode(self, content: _Tensors, plan: Plan, memory: Memory | None, side: SideInfo | None) -> tuple[bytes, None]:
         vector, others = join(content, plan)
-        return np.clip(vector, -65504, 65504).astype("<f2").tobytes() + others, None
+        return np.clip(vector, -HALF_MAX, HALF_MAX).astype("<f2").tobytes() + others, None
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
@@ -93,23 +92,22 @@ class Qsgd(Codec):
             if norm < 0 or count > spec.elements + 1:
                 raise PacketError("payload", f"norm {norm} and {count - 1} of {spec.elements} weights of '{spec.name}'")
             heads.append((norm, count))
-        reader, parts = BitReader(coded[cursor.at :]), []
+        reader, vector, at = BitReader(coded[cursor.at :]), np.zeros(sizes(plan)[0], dtype=np.float32), 0
         for spec, (norm, count) in zip(specs, heads, strict=True):
             if count:
-                places = np.cumsum(read_elias_delta(reader, count - 1, spec.elements)) - 1
+                places = np.cumsum(read_elias_delta(reader, count - 1, spec.elements), dtype=np.int64) - 1
                 if count > 1 and places[-1] >= spec.elements:
                     raise PacketError("payload", f"position {places[-1]} of {spec.elements} weights of '{spec.name}'")
-                level = read_elias(reader, count - 1, self.levels) if self.levels > 1 else np.ones(count - 1)
+                level = read_elias(reader, count - 1, self.levels) if self.levels > 1 else np.ones(count - 1, np.uint8)
             else:
                 every = read_elias(reader, spec.elements, self.levels + 1) - 1
                 places = np.flatnonzero(every)
                 level = every[places]
-            part = np.zeros(spec.elements, dtype=np.float32)
-            sign = np.where(reader.take(places.size) == 1, -1, 1)
-            part[places] = (sign * level).astype(np.float32) * np.float32(norm / self.levels)
-            parts.append(part)
+            values = level.astype(np.float32) * np.float32(norm / self.levels)
+            vector[at + places] = np.where(reader.take(places.size) == 1, -values, values)
+            at += spec.elements
         reader.finish()
-        return split(np.concatenate(parts) if parts else np.zeros(0, np.float32), others, plan), None
+        return split(vector, others, plan), None
 
 
 class Cosine(Codec):
@@ -145,19 +143,20 @@ class Cosine(Codec):
         specs, steps = float_specs(plan), (1 << self.bits) - 1
         if len(coded) < 8 * len(specs):
             raise PacketError("payload", f"too short for the side values of {len(specs)} tensors")
+        if len(coded) != 8 * len(specs) + (sizes(plan)[0] * self.bits + 7) // 8:
+            raise PacketError("payload", f"{len(coded)} bytes do not hold {sizes(plan)[0]} codes of {self.bits} bits")
         head = struct.unpack_from(f"<{2 * len(specs)}f", coded)
-        reader = BitReader(coded[8 * len(specs) :])
-        parts = []
+        reader, vector, at = BitReader(coded[8 * len(specs) :]), np.zeros(sizes(plan)[0], dtype=np.float32), 0
         for index, spec in enumerate(specs):
             norm, bound = (finite_float(value, "a norm or bound") for value in head[2 * index : 2 * index + 2])
-            if not 0 <= bound <= 1.58:
-                raise PacketError("payload", f"angle bound {bound} is not in [0, pi/2]")
-            code = from_fixed(reader.take(spec.elements * self.bits), self.bits)
-            angle = bound + code * ((np.pi - 2 * bound) / steps)
-            with np.errstate(over="ignore"):
-                parts.append((norm * np.cos(angle)).astype(np.float32) if norm else np.zeros(spec.elements, np.float32))
+            if norm < 0 or not 0 <= bound <= 1.58:
+                raise PacketError("payload", f"norm {norm} or angle bound {bound}, which is not in [0, pi/2]")
+            angles = bound + np.arange(steps + 1) * ((np.pi - 2 * bound) / steps)
+            values = (norm * np.cos(angles)).astype(np.float32) if norm else np.zeros(steps + 1, np.float32)
+            vector[at : at + spec.elements] = values[reader.fixed(spec.elements, self.bits)]
+            at += spec.elements
         reader.finish()
-        return split(np.concatenate(parts) if parts else np.zeros(0, np.float32), others, plan), None
+        return split(vector, others, plan), None
 
 
 for _codec in (

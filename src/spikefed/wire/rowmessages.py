@@ -94,7 +94,11 @@ class _ClassMeans(_RowMessage):
 
     def _check(self, content: np.ndarray) -> np.ndarray:
         content = np.asarray(content, dtype=np.float32)
-        if content.ndim != 2 or not (np.isfinite(content).all(axis=1) | np.isnan(content).all(axis=1)).all():
+        if (
+            content.ndim != 2
+            or content.shape[1] == 0
+            or not (np.isfinite(content).all(axis=1) | np.isnan(content).all(axis=1)).all()
+        ):
             raise PacketError(
                 "means", "need [C, D] with rows of finite numbers, or all NaN for a class without samples"
             )

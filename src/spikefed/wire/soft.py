@@ -7,6 +7,7 @@ import zstandard
 
 from spikefed.errors import PacketError
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
+from spikefed.wire.floats import HALF_MAX
 from spikefed.wire.plan import Plan
 
 
@@ -18,6 +19,11 @@ def _floats(payload: memoryview | bytes, dtype: str, count: int) -> np.ndarray:
     if not np.isfinite(values).all():
         raise PacketError("payload", "a NaN or an infinity among the probabilities or means")
     return values
+
+
+def _narrow(values: np.ndarray, dtype: str) -> np.ndarray:
+    """The numbers in the format that travels; halves are clipped to +-65504."""
+    return np.clip(values, -HALF_MAX, HALF_MAX).astype(dtype) if dtype == "<f2" else values.astype(dtype)
 
 
 class RawProbabilities(Codec):
@@ -32,7 +38,7 @@ class RawProbabilities(Codec):
     def encode(
         self, content: np.ndarray, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, None]:
-        return content.astype(self.dtype).tobytes(), None
+        return _narrow(content, self.dtype).tobytes(), None
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
@@ -51,7 +57,7 @@ class ZstdProbabilities(Codec):
     def encode(
         self, content: np.ndarray, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, None]:
-        planes = np.ascontiguousarray(content.astype("<f2").reshape(-1).view(np.uint8).reshape(-1, 2).T)
+        planes = np.ascontiguousarray(_narrow(content, "<f2").reshape(-1).view(np.uint8).reshape(-1, 2).T)
         return zstandard.ZstdCompressor(level=19, write_content_size=True).compress(planes.tobytes()), None
 
     def decode(
@@ -63,7 +69,9 @@ class ZstdProbabilities(Codec):
             # Read the promised size before decompressing: it must be the plan's, so nothing larger is ever allocated.
             if zstandard.frame_content_size(payload) != size:
                 raise PacketError("payload", f"compressed content is not of the {size} bytes due")
-            planes = zstandard.ZstdDecompressor(max_window_size=1 << 23).decompress(payload, max_output_size=size)
+            planes = zstandard.ZstdDecompressor(max_window_size=1 << 23).decompress(
+                payload, max_output_size=size, allow_extra_data=False
+            )
         except zstandard.ZstdError as error:
             raise PacketError("payload", f"zstd cannot read it ({error})") from None
         if len(planes) != size:
@@ -85,7 +93,7 @@ class ClassMeans(Codec):
         self, content: np.ndarray, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, None]:
         present = ~np.isnan(content).all(axis=1)
-        return np.packbits(present).tobytes() + content[present].astype(self.dtype).tobytes(), None
+        return np.packbits(present).tobytes() + _narrow(content[present], self.dtype).tobytes(), None
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None

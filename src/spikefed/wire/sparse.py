@@ -1,6 +1,7 @@
 """Sparse weight codecs with error feedback: STC (Sattler et al., TNNLS 2020) and plain top-k.
 
 What is dropped is remembered by the sender and added to its next message, so these codecs are for *changes* of weights.
+A message that turns out lost is given back as a whole: nothing that was to be sent ever disappears.
 Positions are Golomb-coded gaps; STC adds one sign bit an entry and one magnitude for all, top-k an fp16 value an entry.
 """
 
@@ -12,9 +13,9 @@ import struct
 import numpy as np
 
 from spikefed.errors import PacketError
-from spikefed.wire.bitio import BitReader, golomb_bits, golomb_parameter, read_golomb
+from spikefed.wire.bitio import BitReader, golomb_bits, golomb_limit_bits, golomb_parameter, read_golomb
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
-from spikefed.wire.floats import cut_others, finite_float, join, sizes, split
+from spikefed.wire.floats import HALF_MAX, cut_others, finite_float, join, sizes, split
 from spikefed.wire.plan import Plan
 
 _HEAD = struct.Struct("<f")
@@ -40,8 +41,14 @@ class Sparse(Codec):
         self, content: dict[str, np.ndarray], plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, Memory | None]:
         vector, others = join(content, plan)
-        if memory is not None and "residual" in memory.private and memory.private["residual"].size == vector.size:
-            vector = vector + memory.private["residual"]
+        before = memory.private.get("residual") if memory is not None else None
+        if before is None or before.size != vector.size:
+            before = np.zeros_like(vector)
+        else:
+            with np.errstate(over="ignore"):
+                vector = vector + before
+            if not np.isfinite(vector).all():
+                raise PacketError("tensors", "the change and what was left of earlier ones add up beyond float32")
         count = self.kept(vector.size)
         # Ties at the threshold go to the smaller position: stable, so the same on every machine.
         order = np.argsort(-np.abs(vector), kind="stable")[:count]
@@ -53,34 +60,42 @@ class Sparse(Codec):
             sent = np.where(kept < 0, -magnitude, magnitude).astype(np.float32)
             payload = _HEAD.pack(magnitude) + np.packbits(np.concatenate([bits, (kept < 0).astype(np.uint8)])).tobytes()
         else:
-            half = np.clip(kept, -65504, 65504).astype("<f2")
+            half = np.clip(kept, -HALF_MAX, HALF_MAX).astype("<f2")
             sent = half.astype(np.float32)
             payload = np.packbits(bits).tobytes() + half.tobytes()
         residual = vector.copy()
         residual[positions] -= sent
         # The round tells packets apart, so that an acknowledgement says which one was accepted.
         shared = {"round": np.array([plan.round], dtype=np.int64)}
-        return payload + others, Memory(shared, {"residual": residual})
+        return payload + others, Memory(
+            shared, {"residual": residual, "before": before, "places": positions, "kept": kept}
+        )
+
+    def before(self, memory: Memory) -> Memory:
+        return Memory({}, {"residual": memory.private["before"]})
+
+    def unsent(self, memory: Memory) -> Memory:
+        residual = memory.private["residual"].copy()
+        residual[memory.private["places"]] = memory.private["kept"]
+        return Memory({}, {"residual": residual})
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[dict[str, np.ndarray], Memory | None]:
         coded, others = cut_others(payload, plan)
         size, _ = sizes(plan)
-        count = self.kept(size)
+        count, parameter = self.kept(size), self._parameter(size)
+        head, tail = (_HEAD.size, 0) if self.ternary else (0, 2 * count)
+        most = head + tail + (golomb_limit_bits(count, parameter, size) + count * self.ternary + 7) // 8
+        if not head + tail <= len(coded) <= most:
+            raise PacketError("payload", f"{len(coded)} bytes where {count} of {size} weights take up to {most}")
+        reader = BitReader(coded[head : len(coded) - tail])
+        positions = read_golomb(reader, count, parameter, size)
         if self.ternary:
-            if len(coded) < _HEAD.size:
-                raise PacketError("payload", "too short for STC's magnitude")
             magnitude = finite_float(_HEAD.unpack_from(coded)[0], "STC's magnitude")
-            reader = BitReader(coded[_HEAD.size :])
-            positions = read_golomb(reader, count, self._parameter(size), size)
             values = np.where(reader.take(count) == 1, -magnitude, magnitude)
         else:
-            if len(coded) < 2 * count:
-                raise PacketError("payload", f"too short for {count} values")
-            reader = BitReader(coded[: len(coded) - 2 * count])
-            positions = read_golomb(reader, count, self._parameter(size), size)
-            values = np.frombuffer(coded[len(coded) - 2 * count :], dtype="<f2").astype(np.float32)
+            values = np.frombuffer(coded[len(coded) - tail :], dtype="<f2").astype(np.float32)
             if not np.isfinite(values).all():
                 raise PacketError("payload", "a NaN or an infinity among the kept values")
         reader.finish()

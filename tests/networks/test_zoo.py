@@ -11,7 +11,7 @@ from spikefed.networks.layout import parse_layout
 from spikefed.neurons import LIFParameters
 
 CIFAR, GREY = (3, 32, 32), (1, 28, 28)
-NAMES = [info.name for info in networks()]
+NAMES = [info.name for info in networks() if not info.ann]
 
 
 def count(net: torch.nn.Module, role: str) -> int:
@@ -55,6 +55,37 @@ def test_the_ann_twin_has_the_same_weights_under_the_same_names():
                 assert torch.equal(net.state_dict()[tensor], other[tensor])
         assert count(net, "weight") == count(twin, "weight") - (0 if name == "vgg9-bntt" else twin_readout_bias(net))
         assert twin(torch.rand(2, *GREY)).shape == (1, 2, 10)
+
+
+def test_the_labs_ann_has_the_parameters_of_the_public_code():
+    net = ann_twin("vgg9-lab-ann", input_shape=CIFAR, classes=10)
+    assert count(net, "weight") + count(net, "bn_affine") == 22_749_120
+    assert [layer.plan.out_shape for layer in net.layers[:7]] == [
+        (64, 16, 16), (64, 16, 16), (128, 8, 8), (128, 8, 8), (256, 4, 4), (256, 2, 2), (256, 2, 2),
+    ]  # fmt: skip
+    # Dropout stands where no pool follows: the public code lets a pool take its place.
+    assert [layer.dropout for layer in net.layers] == [0, 0.3, 0, 0.3, 0, 0, 0.3, 0.5, 0.5, 0]
+    deviations = [layer.weight.std().item() for layer in net.layers]
+    assert deviations[1] == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.03)
+    assert deviations[7:9] == pytest.approx([0.01, 0.01], rel=0.01)
+    with pytest.raises(ConfigError, match="network.twin = 'ann'"):
+        build("vgg9-lab-ann", input_shape=CIFAR, classes=10, steps=4)
+
+
+def test_dropout_draws_from_the_generator_keeps_the_mean_and_rests_in_eval_mode():
+    net = ann_twin("vgg9-lab-ann", input_shape=(1, 16, 16), classes=4)
+    hidden = net.layers[7]  # 256 to 4096, dropout 0.5
+    x = torch.rand(8, 256, 1, 1)
+    hidden.eval()
+    clean = hidden(x)
+    hidden.train()
+    one, two, other = (hidden(x, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+    kept = one != 0
+    assert torch.allclose(one[kept], 2 * clean[kept])
+    fraction = kept.sum() / (clean != 0).sum()
+    assert abs(fraction.item() - 0.5) < 4 * 0.5 / int((clean != 0).sum()) ** 0.5
+    assert torch.equal(net.eval()(x := torch.rand(2, 1, 16, 16)), net(x))
 
 
 def twin_readout_bias(net: torch.nn.Module) -> int:

@@ -71,6 +71,7 @@ def describe(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Time steps T.")] = 8,
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
     norm: Annotated[str | None, typer.Option("--norm", help="none, bn, tdbn or bntt (default: the network's).")] = None,
+    ann: Annotated[bool, typer.Option("--ann", help="The network's ANN twin.")] = False,
     json_: Json = False,
 ) -> None:
     """Layers, shapes, weights, state bytes and multiply-accumulates of a network."""
@@ -84,6 +85,8 @@ def describe(
         raise ConfigError(f"--input '{input}' is not channels x height x width; write --input 3x32x32")
     if is_own(network):
         net = networks.build_own(network, input_shape=shape, classes=classes, steps=steps, readout="current")
+    elif ann:
+        net = networks.ann_twin(network, input_shape=shape, classes=classes, norm=norm)
     else:
         net = networks.build(network, input_shape=shape, classes=classes, steps=steps, norm=norm)
     description = networks.describe(net)

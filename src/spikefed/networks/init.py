@@ -25,3 +25,19 @@ def initialise(net: LayeredNetwork, generator: torch.Generator, xavier_gain: flo
         weight.uniform_(-bound, bound, generator=generator)
         if bias is not None:
             bias.uniform_(-bound, bound, generator=generator) if xavier_gain is None else bias.zero_()
+
+
+@torch.no_grad()
+def initialise_relu(net: LayeredNetwork, generator: torch.Generator) -> None:
+    """Draw all weights in layer order, in place, as V-SNN's public ANN does: normal, biases 0.
+
+    Deviation sqrt(2 / (k^2 C_out)) for convolutions (He et al. 2015, by outputs), 0.01 for linear layers.
+    """
+    for layer in net.layers:
+        weight, bias = layer.weight, layer.bias
+        conv = layer.plan.kind == "conv"
+        weight.normal_(
+            0, math.sqrt(2 / (weight[0, 0].numel() * weight.shape[0])) if conv else 0.01, generator=generator
+        )
+        if bias is not None:
+            bias.zero_()

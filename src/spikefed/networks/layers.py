@@ -105,14 +105,15 @@ class ReLULayer(WeightedLayer):
 
     Args:
         rectify: False for the readout (logits).
+        dropout: probability that an activation is set to 0 in training, the rest growing by 1 / (1 - dropout).
     """
 
-    def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None, rectify: bool) -> None:
+    def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None, rectify: bool, dropout: float = 0.0) -> None:
         super().__init__(plan, bias=bias, norm=norm)
-        self.rectify = rectify
+        self.rectify, self.dropout = rectify, dropout
 
-    def forward(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
-        """Activations after pooling, or logits."""
+    def forward(self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None) -> Float[Tensor, "B ..."]:
+        """Activations after pooling, or logits; ``generator`` draws what dropout drops (torch's global one if None)."""
         y, norm = self.currents(x), self.norm
         if norm is not None:
             momentum = norm.next_momentum()
@@ -120,4 +121,8 @@ class ReLULayer(WeightedLayer):
                 y, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, momentum, norm.eps
             )
         y = F.relu(y) if self.rectify else y
-        return F.avg_pool2d(y, 2) if self.plan.pool else y
+        y = F.avg_pool2d(y, 2) if self.plan.pool else y
+        if self.dropout and self.training:
+            kept = torch.empty_like(y).bernoulli_(1 - self.dropout, generator=generator)
+            y = y * kept / (1 - self.dropout)
+        return y

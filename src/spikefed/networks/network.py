@@ -144,12 +144,12 @@ class ANNNetwork(LayeredNetwork):
     def forward(
         self, x: Float[Tensor, "B C H W"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "1 B classes"]:
-        """Logits; ``generator`` is ignored (nothing here is random).
+        """Logits; ``generator`` is the source of dropout, where a layer has one.
 
         Raises:
             ConfigError: the batch has another image shape.
         """
         self.check_input(x)
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, generator)
         return x.unsqueeze(0)

@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 
 from spikefed.errors import ConfigError
-from spikefed.networks.init import initialise
+from spikefed.networks.init import initialise, initialise_relu
 from spikefed.networks.layers import ReLULayer, SpikingLayer
 from spikefed.networks.layout import parse_layout
 from spikefed.networks.network import ANNNetwork, Readout, SpikingNetwork
-from spikefed.networks.norms import NORMS, make_norm
+from spikefed.networks.norms import NORMS, Norm, make_norm
 from spikefed.neurons import Encoder, LIFParameters, Rectangle, Triangle, encoder
 
 
@@ -34,6 +34,8 @@ class NetworkInfo:
         readout_norm: a spiking readout is normalised like the hidden layers.
         xavier_gain: gain of the Xavier uniform initial weights; None for +-1 / sqrt(fan_in).
         pixels: range of input pixels that the paper's coding expects: ``unit`` [0, 1] or ``signed`` [-1, 1].
+        ann: `ann_twin` builds it; there is no spiking form.
+        dropout: of that ANN, after convolutions without a pool and after hidden linear layers.
     """
 
     name: str
@@ -47,6 +49,8 @@ class NetworkInfo:
     readout_norm: bool
     xavier_gain: float | None
     pixels: str
+    ann: bool = False
+    dropout: tuple[float, float] = (0.0, 0.0)
 
 
 def small_layout(input_shape: tuple[int, ...]) -> str:
@@ -96,6 +100,21 @@ _ZOO = (
         readout_norm=False,
         xavier_gain=2.0,
         pixels="signed",
+    ),
+    NetworkInfo(
+        name="vgg9-lab-ann",
+        summary="the larger ANN that V-SNN compares with: 4 pools, 2 hidden linear layers, dropout (22.7 M weights)",
+        source="Venkatesha et al., IEEE TSP 2021, public code",
+        layout=lambda _: "64C3-AP2-64C3-128C3-AP2-128C3-256C3-AP2-256C3-AP2-256C3-4096FC-4096FC",
+        neuron=LIFParameters(decay=0.95, v_threshold=1.0),
+        norm="bn",
+        coding="direct",
+        bias="none",
+        readout_norm=False,
+        xavier_gain=None,
+        pixels="signed",
+        ann=True,
+        dropout=(0.3, 0.5),
     ),
     NetworkInfo(
         name="small",
@@ -153,6 +172,8 @@ def build(
         ConfigError: unknown name, norm, coding or readout, T below 1, or an input too small for the network.
     """
     info = _lookup(name)
+    if info.ann:
+        raise ConfigError(f"network '{name}' has no spiking form; set network.twin = 'ann', or call ann_twin")
     norm = info.norm if norm is None else norm
     if norm not in NORMS:
         raise ConfigError(f"network.norm '{norm}' is not known; use one of {', '.join(NORMS)}")
@@ -199,9 +220,17 @@ def ann_twin(
         last = plan is plans[-1]
         layer_norm = None if last or norm == "none" else make_norm("bn", plan.map_shape[0], steps=1)
         bias = info.bias == "all" or (info.bias == "auto" and layer_norm is None)
-        layers.append(ReLULayer(plan, bias=bias, norm=layer_norm, rectify=not last))
+        dropout = 0.0
+        if info.ann:  # as the public code has it: no norm on linear layers, usual statistics, no dropout beside a pool
+            conv = plan.kind == "conv"
+            layer_norm = layer_norm and (Norm("bn", plan.map_shape[0]) if conv else None)
+            dropout = 0.0 if last or plan.pool else info.dropout[0 if conv else 1]
+        layers.append(ReLULayer(plan, bias=bias, norm=layer_norm, rectify=not last, dropout=dropout))
     net = ANNNetwork(name, input_shape, layers)
-    initialise(net, _generator(seed, generator), info.xavier_gain)
+    if info.ann:
+        initialise_relu(net, _generator(seed, generator))
+    else:
+        initialise(net, _generator(seed, generator), info.xavier_gain)
     return net
 
 

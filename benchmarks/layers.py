@@ -48,10 +48,10 @@ def layer(inputs: int, outputs: int, side: int, maps: int, repeats: int) -> list
     for density in DENSITIES:
         x = (full < density).float().contiguous(memory_format=last)
         window = (full < density).to(torch.uint8).contiguous(memory_format=last)
-        made, inside = events.listed(x), events.listed(window)
+        made, inside = events.listed(x, 3), events.listed(window, 3)
         row = {
             "forward": forward / fastest(lambda m=made: events.convolve(m, weight, None, torch.float32), repeats),
-            "weight": weights / fastest(lambda m=made: events.weight_gradient(m, up, 3), repeats),
+            "weight": weights / fastest(lambda m=made: events.weight_gradient(m, up), repeats),
             "input": inputs_ / fastest(lambda m=inside: events.input_gradient_at(m, up, weight), repeats),
         }
         rows.append({"density": density, **{key: round(value, 2) for key, value in row.items()}})

@@ -125,12 +125,15 @@ def _dense(step: Step) -> Step:
     """The same without event lists."""
 
     def run() -> float:
-        limits = paths.FLOAT32_LIMIT, paths.BF16_LIMIT, paths.AMX_WEIGHT_LIMIT
-        paths.FLOAT32_LIMIT = paths.BF16_LIMIT = paths.AMX_WEIGHT_LIMIT = -1.0
+        names = ("FLOAT32_LIMIT", "BF16_LIMIT", "BF16_WEIGHT_LIMIT", "AMX_WEIGHT_LIMIT")
+        limits = {name: getattr(paths, name) for name in names}
+        for name in names:
+            setattr(paths, name, -1.0)
         try:
             return step()
         finally:
-            paths.FLOAT32_LIMIT, paths.BF16_LIMIT, paths.AMX_WEIGHT_LIMIT = limits
+            for name, limit in limits.items():
+                setattr(paths, name, limit)
 
     return run
 

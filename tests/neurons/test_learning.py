@@ -81,7 +81,7 @@ def test_bf16_and_event_lists_learn_like_the_reference(monkeypatch: pytest.Monke
     reference = np.array([train("reference", False, seed) for seed in range(SEEDS)])
     for bf16 in (False, True):
         monkeypatch.setattr(paths, "LEAST_WORK", 0)
-        for limit in ("FLOAT32_LIMIT", "BF16_LIMIT", "AMX_WEIGHT_LIMIT"):
+        for limit in ("FLOAT32_LIMIT", "BF16_LIMIT", "BF16_WEIGHT_LIMIT", "AMX_WEIGHT_LIMIT"):
             monkeypatch.setattr(paths, limit, 1.1)  # event lists wherever they are possible
         monkeypatch.setattr(fused, "has_amx", lambda: False)
         with paths.record_paths() as choices:

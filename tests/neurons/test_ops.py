@@ -90,7 +90,7 @@ def test_event_lists_equal_the_dense_convolution(kernel, channels, out, side, ra
     wanted = torch.ops.aten.convolution_backward(
         upstream, x, weight, None, [1, 1], [kernel // 2] * 2, [1, 1], False, [0, 0], 1, [True, True, False]
     )
-    close(events.weight_gradient(listed, upstream, kernel), wanted[1])
+    close(events.weight_gradient(events.banded(listed, kernel), upstream), wanted[1])
     close(events.input_gradient(upstream, weight, x.shape), wanted[0])
 
 
@@ -158,7 +158,7 @@ def test_event_convolution_repeats_bit_for_bit_on_any_number_of_threads() -> Non
             torch.set_num_threads(threads)
             listed = events.listed(x)
             results.append(
-                (events.convolve(listed, weight, None, torch.float32), events.weight_gradient(listed, upstream, 3))
+                (events.convolve(listed, weight, None, torch.float32), events.weight_gradient(events.banded(listed, 3), upstream))
             )
     finally:
         torch.set_num_threads(before)
@@ -215,7 +215,7 @@ def test_input_gradient_inside_a_window(kernel, channels, out, side) -> None:
     mask = spikes(7, channels, *side, rate=0.2).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(out, channels, kernel, kernel)
     upstream = torch.randn(7, out, *side).contiguous(memory_format=torch.channels_last)
-    got = events.input_gradient_at(events.listed(mask.to(torch.uint8)), upstream, weight)
+    got = events.input_gradient_at(events.banded(events.listed(mask.to(torch.uint8)), kernel), upstream, weight)
     close(got, events.input_gradient(upstream, weight, mask.shape) * mask)
     assert (got[mask == 0] == 0).all()
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from spikefed import native
 from spikefed.neurons import fused
 
-_POINTERS = ("x", "go", "out", "weight", "bias", "offsets", "index", "value", "mask", "binary")
+_POINTERS = ("x", "go", "out", "weight", "bias", "offsets", "index", "value", "start", "position", "banded", "mask", "binary")
 _SIZES = ("images", "height", "width", "in_channels", "out_channels", "kernel", "events")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2}
 _LANES = 16
@@ -41,9 +41,10 @@ def _prepared() -> ctypes.CDLL | None:
     lib = fused.library()
     if lib is None:
         return None
-    for name in ("count", "list", "forward", "weight_grad", "input_grad"):
+    for name in ("count", "list", "band", "forward", "weight_grad", "input_grad"):
         function = getattr(lib, f"spikefed_events_{name}")
         function.argtypes, function.restype = [ctypes.POINTER(Arguments)], None
+    lib.spikefed_events_bands.argtypes, lib.spikefed_events_bands.restype = [ctypes.POINTER(Arguments)], c_int64
     lib.spikefed_events_size.restype = c_int64
     return lib if lib.spikefed_events_size() == ctypes.sizeof(Arguments) else None
 
@@ -62,7 +63,7 @@ def suits(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
         and stride == 1
         and padding == kernel // 2
         and x.dim() == 4
-        and x.shape[3] * x.shape[1] <= 65536  # entries are 16 bits wide
+        and x.shape[3] <= 20000  # positions are 16 bits wide
         and x.numel() < 2**31
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
@@ -79,20 +80,31 @@ class EventList:
     index: Tensor  # int16 (read as unsigned) [events]: column * C + channel
     value: Tensor  # float32 [events], or empty: every event is 1
 
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What has to be saved; ``EventList(shape, *tensors)`` restores it."""
-        return self.offsets, self.index, self.value
-
     @property
     def density(self) -> float:
         """Part of the map that is not zero."""
         return len(self.index) / max(self.shape.numel(), 1)
 
 
-def _arguments(shape: torch.Size, dtype: torch.dtype) -> Arguments:
+@dataclass(frozen=True)
+class BandedList:
+    """The same events in bands of some images or some rows, by channel inside a band: what backward reads."""
+
+    shape: torch.Size
+    kernel: int  # K of the convolution it is made for: 1 or 3
+    start: Tensor  # int32 [bands * C + 1]: where the events of each band and channel begin
+    position: Tensor  # int16 (read as unsigned) [events]: in the band's padded buffer
+    value: Tensor  # float32 [events], or empty: every event is 1
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What has to be saved; ``BandedList(shape, kernel, *tensors)`` restores it."""
+        return self.start, self.position, self.value
+
+
+def _arguments(shape: torch.Size, kernel: int, dtype: torch.dtype) -> Arguments:
     a = Arguments()
     a.images, a.in_channels, a.height, a.width = shape
-    a.dtype, a.threads = _DTYPES[dtype], torch.get_num_threads()
+    a.kernel, a.dtype, a.threads = kernel, _DTYPES[dtype], torch.get_num_threads()
     return a
 
 
@@ -100,7 +112,7 @@ def listed(x: Tensor) -> EventList:
     """The events of ``x`` (channels-last float32 or bfloat16, or uint8 with 0 and 1 only)."""
     lib = library()
     assert lib is not None
-    a = _arguments(x.shape, x.dtype)
+    a = _arguments(x.shape, 1, x.dtype)
     offsets = torch.empty(x.numel() // x.shape[1] + 1, dtype=torch.int32)
     mask = torch.empty((len(offsets) - 1) * -(-x.shape[1] // 16), dtype=torch.int16)
     binary = c_int32(0)
@@ -113,11 +125,35 @@ def listed(x: Tensor) -> EventList:
     return EventList(x.shape, offsets, index, value)
 
 
+def banded(events: EventList, kernel: int) -> BandedList:
+    """``events`` regrouped for the backward of a K x K convolution."""
+    lib = library()
+    assert lib is not None
+    a = _with_list(events, torch.float32, 0, kernel)
+    start = torch.empty(lib.spikefed_events_bands(a) * events.shape[1] + 1, dtype=torch.int32)
+    made = BandedList(events.shape, kernel, start, torch.empty_like(events.index), torch.empty_like(events.value))
+    _point_at(a, made)
+    lib.spikefed_events_band(a)
+    return made
+
+
 def _with_list(events: EventList, dtype: torch.dtype, out_channels: int, kernel: int) -> Arguments:
-    a = _arguments(events.shape, dtype)
+    a = _arguments(events.shape, kernel, dtype)
     a.offsets, a.index, a.value = events.offsets.data_ptr(), events.index.data_ptr(), events.value.data_ptr() or None
-    a.events, a.out_channels, a.kernel = len(events.index), out_channels, kernel
+    a.events, a.out_channels = len(events.index), out_channels
     return a
+
+
+def _with_bands(events: BandedList, dtype: torch.dtype, out_channels: int) -> Arguments:
+    a = _arguments(events.shape, events.kernel, dtype)
+    a.events, a.out_channels = len(events.position), out_channels
+    _point_at(a, events)
+    return a
+
+
+def _point_at(a: Arguments, events: BandedList) -> None:
+    a.start, a.position = events.start.data_ptr(), events.position.data_ptr()
+    a.banded = events.value.data_ptr() or None
 
 
 def _padded(channels: int) -> int:
@@ -128,60 +164,52 @@ def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torc
     """Convolution of the listed map with ``weight`` [Cout, Cin, K, K] (float32), padding K // 2, out in ``dtype``."""
     lib = library()
     assert lib is not None
-    co, ci, k, _ = weight.shape
-    n, _, h, w = events.shape
+    co, (n, _, h, w) = len(weight), events.shape
     table = _table(weight)
     out = torch.empty((n, co, h, w), dtype=dtype, memory_format=torch.channels_last)
-    a = _with_list(events, dtype, co, k)
+    a = _with_list(events, dtype, co, weight.shape[2])
     bias = None if bias is None else bias.float().contiguous()
     a.weight, a.out, a.bias = table.data_ptr(), out.data_ptr(), None if bias is None else bias.data_ptr()
     lib.spikefed_events_forward(a)
     return out
 
 
-def weight_gradient(events: EventList, upstream: Tensor, kernel: int) -> Tensor:
+def weight_gradient(events: BandedList, upstream: Tensor) -> Tensor:
     """Gradient of the weight [Cout, Cin, K, K] (float32); ``upstream`` [N, Cout, H, W] channels-last."""
     lib = library()
     assert lib is not None
-    co, ci = upstream.shape[1], events.shape[1]
-    table = torch.empty(ci * kernel * kernel, _padded(co))
-    a = _with_list(events, upstream.dtype, co, kernel)
+    co, ci, k = upstream.shape[1], events.shape[1], events.kernel
+    table = torch.empty(_padded(co) // _LANES, ci * k * k, _LANES)
+    a = _with_bands(events, upstream.dtype, co)
     a.go, a.weight = upstream.data_ptr(), table.data_ptr()
     lib.spikefed_events_weight_grad(a)
-    return _turned(table).unflatten(1, (ci, kernel, kernel))[:co]
+    flat = fused.transpose(table, table.new_empty(_padded(co), ci * k * k), len(table), ci * k * k, _LANES)
+    return flat.unflatten(1, (ci, k, k))[:co]
 
 
-def input_gradient_at(window: EventList, upstream: Tensor, weight: Tensor) -> Tensor:
-    """Gradient of the input (float32) at the elements of ``window``, 0 elsewhere.
+def input_gradient_at(window: BandedList, upstream: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of the input, in the precision of ``upstream``, at the elements of ``window``, 0 elsewhere.
 
-    ``upstream`` [N, Cout, H, W] channels-last.
+    ``upstream`` [N, Cout, H, W] channels-last. Sums are float32.
     """
     lib = library()
     assert lib is not None
-    table, out = _table(weight), torch.empty(window.shape, memory_format=torch.channels_last)
-    a = _with_list(window, upstream.dtype, len(weight), weight.shape[2])
+    out = torch.empty(window.shape, dtype=upstream.dtype, memory_format=torch.channels_last)
+    table = _table(weight)
+    a = _with_bands(window, upstream.dtype, len(weight))
     a.go, a.weight, a.out = upstream.data_ptr(), table.data_ptr(), out.data_ptr()
     lib.spikefed_events_input_grad(a)
     return out
 
 
 def _table(weight: Tensor) -> Tensor:
-    """``weight`` [Cout, Cin, K, K] as the kernels read it: [Cin * K * K, Cout rounded up]."""
-    rows = _padded(len(weight))
-    return _turned(_filled(weight.detach().contiguous(), rows).reshape(rows, -1))
-
-
-def _filled(weight: Tensor, rows: int) -> Tensor:
-    """``weight`` with rows of zeros up to ``rows``."""
-    return (
-        weight if len(weight) == rows else torch.cat([weight, weight.new_zeros(rows - len(weight), *weight.shape[1:])])
-    )
-
-
-def _turned(matrix: Tensor) -> Tensor:
-    """Transposed copy."""
-    rows, columns = matrix.shape
-    return fused.transpose(matrix, matrix.new_empty(columns, rows), 1, rows, columns)
+    """``weight`` [Cout, Cin, K, K] as the kernels read it: [Cout / 16 (rounded up), Cin * K * K, 16]."""
+    rows, columns = _padded(len(weight)), weight[0].numel()
+    flat = weight.detach().reshape(len(weight), columns)
+    if rows > len(weight):
+        flat = torch.cat([flat, flat.new_zeros(rows - len(weight), columns)])
+    blocks = rows // _LANES
+    return fused.transpose(flat.contiguous(), flat.new_empty(blocks, columns, _LANES), blocks, _LANES, columns)
 
 
 def input_gradient(upstream: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:

@@ -162,7 +162,7 @@ def _window_pays(x: Tensor, p: LIFParameters) -> bool:
     )  # distance of potential 0 from the threshold, as the surrogate sees it
     return (
         x.dim() == 4
-        and x.dtype == torch.float32
+        and (x.dtype == torch.float32 or not has_amx())  # matrix tiles are faster than any window
         and torch.is_grad_enabled()
         and x.requires_grad
         and p.surrogate.support < rest

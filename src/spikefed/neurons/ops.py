@@ -37,10 +37,11 @@ def spike_conv2d(
     path, reason = paths.convolution(x, weight, stride, padding, dtype)
     learning = torch.is_grad_enabled() and weight.requires_grad
     plan = _Plan(path == "events", path != "dense" and learning, None)
-    if learning and x.requires_grad and dtype == torch.float32 and paths.could_list(x, weight, stride, padding):
-        plan = plan._replace(window=_narrow(paths.window_of(x)))
-        if plan.window is not None:
-            reason += f"; input gradient for the {plan.window.density:.3f} of neurons inside the surrogate's window"
+    if learning and x.requires_grad and paths.could_list(x, weight, stride, padding):
+        inside = _narrow(paths.window_of(x), paths.window_limit(dtype))
+        if inside is not None:
+            plan = plan._replace(window=events.banded(inside, weight.shape[2]))
+            reason += f"; input gradient for the {inside.density:.3f} of neurons inside the surrogate's window"
     paths.note("spike_conv2d", path, reason, x, paths.density_of(x) or float("nan"))
     if x.shape[1] > 1:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -49,12 +50,12 @@ def spike_conv2d(
     return _EventConv.apply(x, weight, bias, dtype, plan)  # type: ignore[return-value]
 
 
-def _narrow(window: Tensor | None) -> events.EventList | None:
+def _narrow(window: Tensor | None, limit: float) -> events.EventList | None:
     """The window's list if it is narrow enough to pay."""
-    if window is None:
+    if window is None or limit <= 0:
         return None
     listed = events.listed(window)
-    return listed if listed.density < paths.WINDOW_LIMIT else None
+    return listed if listed.density < limit else None
 
 
 def spike_linear(
@@ -88,7 +89,7 @@ class _Plan(NamedTuple):
 
     forward: bool
     weight: bool
-    window: events.EventList | None
+    window: events.BandedList | None
 
 
 class _EventConv(torch.autograd.Function):
@@ -108,9 +109,10 @@ class _EventConv(torch.autograd.Function):
                 out = F.conv2d(
                     x.to(dtype), cast, None if bias is None else bias.to(dtype), padding=weight.shape[2] // 2
                 )
-        ctx.save_for_backward(
-            weight, *([x] if listed is None else listed.tensors()), *(plan.window.tensors() if plan.window else ())
-        )
+        saved: tuple[Tensor, ...] = (x,) if listed is None else ()
+        if listed is not None and plan.weight:
+            saved = events.banded(listed, weight.shape[2]).tensors()
+        ctx.save_for_backward(weight, *saved, *(plan.window.tensors() if plan.window else ()))
         ctx.shape, ctx.dtype, ctx.x_dtype, ctx.plan = x.shape, dtype, x.dtype, plan._replace(window=None)
         ctx.listed, ctx.windowed = listed is not None, plan.window is not None
         ctx.bias_dtype = None if bias is None else bias.dtype
@@ -125,14 +127,14 @@ class _EventConv(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0]:
                 if ctx.windowed:
-                    grad_x = events.input_gradient_at(events.EventList(ctx.shape, *rest[-3:]), upstream, weight)
+                    grad_x = events.input_gradient_at(events.BandedList(ctx.shape, weight.shape[2], *rest[-3:]), upstream, weight)
                 else:
                     grad_x = events.input_gradient(upstream, weight, ctx.shape)
                 grad_x = grad_x.to(ctx.x_dtype)
             if ctx.needs_input_grad[1]:
                 if ctx.listed:
                     grad_weight = events.weight_gradient(
-                        events.EventList(ctx.shape, *rest[:3]), upstream, weight.shape[2]
+                        events.BandedList(ctx.shape, weight.shape[2], *rest[:3]), upstream
                     )
                 else:
                     grad_weight = events.dense_weight_gradient(upstream, rest[0].to(ctx.dtype), weight)

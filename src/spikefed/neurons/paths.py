@@ -18,12 +18,15 @@ from spikefed.neurons import events, fused
 
 Path = Literal["dense", "events", "events for the weight gradient"]
 
-# Part of non-zeros below which event lists beat oneDNN's dense kernels, by the speed of the dense arithmetic.
+# Part of non-zeros below which event lists beat oneDNN's dense kernels, by the speed of the dense arithmetic. The weight
+# gradient gains more than the forward product, because its sums stay in registers.
 FLOAT32_LIMIT = 0.30
-BF16_LIMIT = 0.10  # AVX-512 with bf16 instructions
+BF16_LIMIT = 0.16  # AVX-512 with bf16 instructions: forward
+BF16_WEIGHT_LIMIT = 0.28  # the same: weight gradient
 AMX_WEIGHT_LIMIT = 0.10  # matrix tiles: only the weight gradient of deep, small maps
-# Part of neurons inside the surrogate's window below which their input gradient is computed one by one (float32).
-WINDOW_LIMIT = 0.22
+# Part of neurons inside the surrogate's window below which their input gradient is computed one by one.
+WINDOW_LIMIT = 0.30
+BF16_WINDOW_LIMIT = 0.22
 # Multiply-adds of the dense convolution below which lists are not worth their calls.
 LEAST_WORK = 64 * 1024 * 1024
 
@@ -75,10 +78,19 @@ def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: tor
     if dtype == torch.float32:
         return _by(density, FLOAT32_LIMIT, "float32", "events")
     if not fused.has_amx():
-        return _by(density, BF16_LIMIT, "bf16", "events")
+        if density < BF16_LIMIT:
+            return _by(density, BF16_LIMIT, "bf16", "events")
+        return _by(density, BF16_WEIGHT_LIMIT, "bf16", "events for the weight gradient")
     if x.shape[2] * x.shape[3] > 64 or x.shape[1] < 128:
         return "dense", "bf16 matrix tiles are faster here"
     return _by(density, AMX_WEIGHT_LIMIT, "bf16 matrix tiles", "events for the weight gradient")
+
+
+def window_limit(dtype: torch.dtype) -> float:
+    """Part of neurons inside a surrogate's window below which their gradient is computed one by one; 0 = never."""
+    if dtype == torch.float32:
+        return WINDOW_LIMIT
+    return 0.0 if fused.has_amx() else BF16_WINDOW_LIMIT
 
 
 def could_list(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:

@@ -68,8 +68,10 @@ SPIKEFED_API void spikefed_norm_lif_forward(const spikefed::NormLif *a) { spikef
 SPIKEFED_API void spikefed_norm_lif_backward(const spikefed::NormLif *a) { spikefed::kernels().backward(*a); }
 SPIKEFED_API int64_t spikefed_norm_lif_size() { return sizeof(spikefed::NormLif); }
 
+SPIKEFED_API int64_t spikefed_events_bands(const spikefed::Events *a) { return spikefed::events().bands(*a); }
 SPIKEFED_API void spikefed_events_count(const spikefed::Events *a) { spikefed::events().count(*a); }
 SPIKEFED_API void spikefed_events_list(const spikefed::Events *a) { spikefed::events().list(*a); }
+SPIKEFED_API void spikefed_events_band(const spikefed::Events *a) { spikefed::events().band(*a); }
 SPIKEFED_API void spikefed_events_forward(const spikefed::Events *a) { spikefed::events().forward(*a); }
 SPIKEFED_API void spikefed_events_weight_grad(const spikefed::Events *a) { spikefed::events().weight_grad(*a); }
 SPIKEFED_API void spikefed_events_input_grad(const spikefed::Events *a) { spikefed::events().input_grad(*a); }

@@ -1,7 +1,9 @@
 // Argument record of the event-list kernels; mirrored in neurons/events.py.
 //
-// An event is a non-zero of a channels-last map x [N, H, W, Ci]. By-row list: for each pixel in order, entry (column * Ci + channel)
-// and value; `offsets` [N*H*W + 1] says where each pixel's events begin. Linear layers are maps of 1x1.
+// An event is a non-zero of a channels-last map x [N, H, W, Ci]. Two lists of them:
+//   by pixel (forward)   `offsets` says where each pixel's events begin; entry = column * Ci + channel
+//   by band (backward)   `start` says where the events of each band and channel begin; entry = position in the band's padded buffer
+// Bands (some images, or some rows of one image) are explained in events.inl.
 #pragma once
 #include <cstdint>
 
@@ -10,12 +12,15 @@ namespace spikefed {
 struct Events {
     const void *x;      // [N, H, W, Ci]
     const void *go;     // [N, H, W, Co] gradient of the output (backward)
-    void *out;          // [N, H, W, Co] forward result
-    float *weight;      // [Ci, K, K, Cp] forward in / weight gradient out, Cp = Co rounded up to kEventLanes
+    void *out;          // [N, H, W, Co] forward result, or [N, H, W, Ci] input gradient
+    float *weight;      // [Cp / 16, Ci, K, K, 16] forward in / weight gradient out, Cp = Co rounded up to kEventLanes = 16
     const float *bias;  // [Co] or null
     int32_t *offsets;   // [N*H*W + 1]
-    uint16_t *index;    // [events]
-    float *value;       // [events], or null: every event is 1
+    uint16_t *index;    // [events], by pixel
+    float *value;       // [events], by pixel, or null: every event is 1
+    int32_t *start;     // [bands * Ci + 1]
+    uint16_t *position; // [events], by band
+    float *banded;      // [events] values by band, or null: every event is 1
     uint16_t *mask;     // [N*H*W, (Ci + 15) / 16] scratch between count and list: one bit per element, 1 = not zero
     int32_t *binary;    // count out: 1 if every non-zero is 1
     int64_t images, height, width, in_channels, out_channels, kernel, events;
@@ -24,11 +29,13 @@ struct Events {
 };
 
 struct EventKernels {
+    int64_t (*bands)(const Events &);     // number of bands
     void (*count)(const Events &);        // fills offsets, mask, binary
     void (*list)(const Events &);         // fills index, value (after count)
+    void (*band)(const Events &);         // fills start, position, banded (from the list by pixel)
     void (*forward)(const Events &);      // out = conv(x, weight) + bias, padding (K - 1) / 2
     void (*weight_grad)(const Events &);  // weight = gradient
-    void (*input_grad)(const Events &);   // out (float32 [N, H, W, Ci]) = gradient at the listed elements, 0 elsewhere
+    void (*input_grad)(const Events &);   // out [N, H, W, Ci] = gradient at the listed elements, 0 elsewhere
 };
 
 constexpr int64_t kEventLanes = 16;

@@ -5,9 +5,11 @@
 // the list (pixels of an image row follow each other), so a pixel needs K loops, not K * K. Weights are cut into blocks of output
 // channels that stay in the second-level cache.
 //
-// Weight gradient: events are regrouped by input channel over a few images, so that all K * K taps of one input channel and a
-// block of output channels stay in registers while its events stream by; the gradient of the output lies in a padded copy, so
-// that there are no edges.
+// Backward: the batch is cut into bands (some images, or some rows of one image) and a band's events are grouped by input channel, so
+// that the K * K taps of one input channel and 16 output channels stay in registers while the channel's events stream by, and
+// the output gradient they meet lies in a zero-padded copy that fits the first-level cache: no edges.
+//   weight gradient  each event adds the gradient around it to the sums
+//   input gradient   each element of a window takes the dot product of the weights with the gradient around it
 
 // One image row: `out` has NV * 16 channels every `pitch` floats. BINARY: every event is 1.
 template <int NV, bool BINARY>
@@ -46,7 +48,7 @@ template <class E> static void write_row(const float *from, E *to, int64_t W, in
     }
 }
 
-// Weights [Ci][K*K][Cp] are packed into blocks [K*K][Ci][block]; the last block may be narrower.
+// Weights [Cp / 16][Ci][K*K][16] are packed into blocks [K*K][Ci][block]; the last block may be narrower.
 static int64_t block_width(int64_t rows, int64_t Cp) {
     int64_t block = kMaxBlock;
     while (block > kEventLanes && (block > Cp || rows * block * 4 > (1 << 20) + (1 << 18))) block /= 2;
@@ -77,8 +79,9 @@ static void events_forward(const Events &a) {
             parallel(rows, a.threads, [&](int64_t begin, int64_t end) {
                 for (int64_t r = begin; r < end; ++r) { // row (tap, channel) of the packed block
                     const int64_t tap = r / a.in_channels, c = r % a.in_channels;
-                    const float *from = a.weight + (c * a.kernel * a.kernel + tap) * Cp + b0;
-                    memcpy(packed + r * width, from, sizeof(float) * static_cast<size_t>(width));
+                    for (int64_t j = 0; j < width; j += kEventLanes)
+                        memcpy(packed + r * width + j, a.weight + (b0 + j) * rows + (c * a.kernel * a.kernel + tap) * kEventLanes,
+                               sizeof(float) * kEventLanes);
                 }
             });
             parallel(a.images * a.height, a.threads, [&](int64_t begin, int64_t end) {
@@ -150,16 +153,22 @@ template <class E> static void list_typed(const Events &a) {
     const int64_t pixels = a.images * a.height * a.width, Ci = a.in_channels, words = (Ci + 15) / 16;
     const E *x = static_cast<const E *>(a.x);
     parallel(pixels, a.threads, [&](int64_t begin, int64_t end) {
+        const int64_t last = a.offsets[end]; // another thread's events begin there
         for (int64_t p = begin; p < end; ++p) {
             int32_t e = a.offsets[p];
             if (e == a.offsets[p + 1]) continue;
             const E *row = x + p * Ci;
             const int64_t column = p % a.width * Ci;
             for (int64_t w = 0; w < words; ++w) {
-                uint32_t bits = a.mask[p * words + w];
-                while (bits) {
-                    const int64_t c = 16 * w + __builtin_ctz(bits);
-                    bits &= bits - 1;
+                const uint32_t bits = a.mask[p * words + w];
+                if (16 * w + 16 <= Ci && e + 16 <= last) { // may write past this pixel's events: the next ones overwrite
+                    list16(bits, static_cast<uint16_t>(column + 16 * w), a.index + e);
+                    if (a.value) values16(bits, row + 16 * w, a.value + e);
+                    e += __builtin_popcount(bits);
+                    continue;
+                }
+                for (uint32_t left = bits; left; left &= left - 1) {
+                    const int64_t c = 16 * w + lowest_bit(left);
                     if (a.value) a.value[e] = load(row[c]);
                     a.index[e++] = static_cast<uint16_t>(column + c);
                 }
@@ -181,231 +190,246 @@ static void events_list(const Events &a) {
         a.dtype == 0 ? list_typed<F32>(a) : list_typed<BF16>(a);
 }
 
-// ---- weight gradient ----------------------------------------------------------------------------------------------------------
+// ---- bands ----------------------------------------------------------------------------------------------------------------------
 
-// Sums of one input channel over a group's events: K * K taps x NV vectors, in registers.
-template <int K, int NV, bool BINARY>
-static void weight_row(const int32_t *position, const float *value, int64_t n, const float *go, int64_t pitch, float *dw, int64_t tap_stride) {
-    Vec acc[K * K * NV];
-    for (int i = 0; i < K * K; ++i)
-        for (int v = 0; v < NV; ++v) acc[i * NV + v] = load_vec(dw + i * tap_stride + v * kVec);
-    for (int64_t e = 0; e < n; ++e) {
-        const float *g = go + position[e];
-        const Vec x = broadcast(BINARY ? 1.0f : value[e]);
-        for (int kh = 0; kh < K; ++kh)
-            for (int kw = 0; kw < K; ++kw)
-                for (int v = 0; v < NV; ++v) {
-                    Vec &sum = acc[(kh * K + kw) * NV + v];
-                    const Vec up = load_vec(g - kh * pitch - kw * NV * kVec + v * kVec);
-                    sum = BINARY ? SPIKEFED_ADD(up, sum) : SPIKEFED_FMA(x, up, sum);
-                }
+// K * K taps of one vector, held in registers: one struct member each, because compilers leave arrays in memory. In memory a pixel
+// is kEventLanes floats; tap (kh, kw) lies kh lines and kw pixels before the address `at`.
+template <int K, int N = K * K> struct Taps {
+    static constexpr int kLine = (N - 1) / K, kBack = (N - 1) % K * kEventLanes;
+    Taps<K, N - 1> before;
+    Vec own;
+    SPIKEFED_INLINE void read(const float *from) { // [K * K][kEventLanes]
+        before.read(from);
+        own = load_vec(from + (N - 1) * kEventLanes);
     }
-    for (int i = 0; i < K * K; ++i)
-        for (int v = 0; v < NV; ++v) store_vec(dw + i * tap_stride + v * kVec, acc[i * NV + v]);
-}
+    SPIKEFED_INLINE void write(float *to) const {
+        before.write(to);
+        store_vec(to + (N - 1) * kEventLanes, own);
+    }
+    SPIKEFED_INLINE void gather(const float *at, int64_t line) { // own += [at]
+        before.gather(at, line);
+        own = SPIKEFED_ADD(load_vec(at - kLine * line - kBack), own);
+    }
+    SPIKEFED_INLINE void gather(Vec x, const float *at, int64_t line) { // own += x * [at]
+        before.gather(x, at, line);
+        own = SPIKEFED_FMA(x, load_vec(at - kLine * line - kBack), own);
+    }
+    SPIKEFED_INLINE Vec dot(const float *at, int64_t line) const { // sum over taps of own * [at]
+        return SPIKEFED_FMA(own, load_vec(at - kLine * line - kBack), before.dot(at, line));
+    }
+};
+template <int K> struct Taps<K, 0> {
+    SPIKEFED_INLINE void read(const float *) {}
+    SPIKEFED_INLINE void write(float *) const {}
+    SPIKEFED_INLINE void gather(const float *, int64_t) {}
+    SPIKEFED_INLINE void gather(Vec, const float *, int64_t) {}
+    SPIKEFED_INLINE Vec dot(const float *, int64_t) const { return broadcast(0.0f); }
+};
 
-// A piece of the batch small enough that the padded gradient of one block stays in the first-level cache: some images, or some
-// rows of one image.
 struct Band {
     int64_t image, images, row, rows;
 };
 
-// Copies a block of output channels of a band into a zero-padded buffer [images][rows + 2 pad][W + 2 pad][block].
-template <class E> static void pad_block(const Events &a, const Band &band, int64_t c0, int64_t block, int64_t pad, float *to) {
-    const int64_t H = a.height, W = a.width, Co = a.out_channels, n = smaller(block, Co - c0), pitch = (W + 2 * pad) * block;
-    for (int64_t i = 0; i < band.images; ++i)
-        for (int64_t j = 0; j < band.rows + 2 * pad; ++j) {
-            const int64_t h = band.row - pad + j;
-            float *line = to + (i * (band.rows + 2 * pad) + j) * pitch + pad * block;
-            if (h < 0 || h >= H) {
-                memset(line, 0, sizeof(float) * static_cast<size_t>(W * block));
-                continue;
-            }
-            const E *from = static_cast<const E *>(a.go) + ((band.image + i) * H + h) * W * Co + c0;
-            for (int64_t w = 0; w < W; ++w) {
-                const E *__restrict f = from + w * Co;
-                float *__restrict t = line + w * block;
-                if (n == block)
-                    for (int64_t c = 0; c < block; ++c) t[c] = load(f[c]);
-                else
-                    for (int64_t c = 0; c < n; ++c) t[c] = load(f[c]);
-            }
-        }
-}
-
-// How the batch is cut into bands.
+// How the batch is cut. It depends on sizes only: not on threads, not on the instruction set.
 struct Bands {
-    int64_t rows, cuts, group, count;
-    explicit Bands(const Events &a) {
-        rows = smaller(a.height, larger(1, kBandPixels / a.width));
-        cuts = (a.height + rows - 1) / rows; // of an image
-        group = cuts > 1 ? 1 : larger(1, kBandPixels / (a.height * a.width));
+    int64_t pad, line, rows, cuts, group, count; // line: pixels of a padded row; cuts: bands of an image; group: images of a band
+    explicit Bands(const Events &a) : pad(a.kernel / 2), line(a.width + 2 * pad) {
+        const int64_t room = kBandPixels / line;
+        rows = a.height + 2 * pad <= room ? a.height : smaller(a.height, larger(1, room - 2 * pad));
+        cuts = (a.height + rows - 1) / rows;
+        rows = (a.height + cuts - 1) / cuts;
+        cuts = (a.height + rows - 1) / rows;
+        group = cuts > 1 ? 1 : larger(1, room / (a.height + 2 * pad));
         count = (a.images + group - 1) / group * cuts;
     }
     Band at(const Events &a, int64_t k) const {
         const int64_t image = k / cuts * group, row = k % cuts * rows;
         return Band{image, smaller(group, a.images - image), row, smaller(rows, a.height - row)};
     }
+    int64_t pixels() const { return group * (rows + 2 * pad) * line; } // of the padded buffer
+    // Where the event of image i, row h of the band, column w stands: tap (0, 0) meets this pixel, tap (kh, kw) lies before it.
+    int64_t position(int64_t i, int64_t h, int64_t w) const { return (i * (rows + 2 * pad) + h + 2 * pad) * line + w + 2 * pad; }
 };
 
-// A band's events grouped by input channel: events of channel c are [start[c], start[c + 1]).
-struct Grouped {
-    int32_t *start, *next, *position, *target; // position: float offset into the padded buffer; target: element of the map
-    float *value;
-    int64_t room;
-    explicit Grouped(int64_t Ci)
-        : start(scratch<int32_t>(Ci + 1)), next(scratch<int32_t>(Ci + 1)), position(nullptr), target(nullptr), value(nullptr), room(0) {}
-    ~Grouped() { release(start), release(next), release(position), release(target), release(value); }
-};
-
-// Stable, so that the order of sums is fixed. Tap (kh, kw) of an event meets output pixel (h - kh + pad, w - kw + pad); the buffer
-// begins pad before the band. Returns the number of events.
-static int64_t regroup(const Events &a, const Band &band, int64_t pad, int64_t block, Grouped &g) {
-    const int64_t H = a.height, W = a.width, Ci = a.in_channels, pitch = (W + 2 * pad) * block, padded = (band.rows + 2 * pad) * pitch;
-    memset(g.start, 0, sizeof(int32_t) * static_cast<size_t>(Ci + 1));
-    int64_t total = 0;
-    for (int64_t i = 0; i < band.images; ++i)
-        for (int64_t h = 0; h < band.rows; ++h) {
-            const int32_t *at = a.offsets + ((band.image + i) * H + band.row + h) * W;
-            total += at[W] - at[0];
-            for (int64_t w = 0; w < W; ++w)
-                for (int32_t e = at[w]; e < at[w + 1]; ++e) ++g.start[a.index[e] - w * Ci + 1];
+// Regroups the list: bands in order, channels in order inside, pixels in order inside (so the order of sums is fixed).
+static void events_band(const Events &a) {
+    const int64_t W = a.width, Ci = a.in_channels;
+    const Bands bands(a);
+    parallel(bands.count, a.threads, [&](int64_t begin, int64_t end) {
+        int32_t *next = scratch<int32_t>(Ci + 1);
+        for (int64_t k = begin; k < end; ++k) {
+            const Band band = bands.at(a, k);
+            const int64_t first = (band.image * a.height + band.row) * W; // the band's pixels are contiguous
+            const int32_t *at = a.offsets + first;
+            memset(next, 0, sizeof(int32_t) * static_cast<size_t>(Ci + 1));
+            for (int64_t row = 0; row < band.images * band.rows; ++row)
+                for (int64_t w = 0; w < W; ++w)
+                    for (int32_t e = at[row * W + w]; e < at[row * W + w + 1]; ++e) ++next[a.index[e] - w * Ci + 1];
+            int32_t *start = a.start + k * Ci;
+            next[0] = at[0];
+            for (int64_t c = 0; c < Ci; ++c) start[c] = next[c], next[c + 1] += next[c];
+            for (int64_t row = 0; row < band.images * band.rows; ++row)
+                for (int64_t w = 0; w < W; ++w) {
+                    const uint16_t where = static_cast<uint16_t>(bands.position(row / band.rows, row % band.rows, w));
+                    for (int32_t e = at[row * W + w]; e < at[row * W + w + 1]; ++e) {
+                        const int32_t to = next[a.index[e] - w * Ci]++;
+                        a.position[to] = where;
+                        if (a.value) a.banded[to] = a.value[e];
+                    }
+                }
         }
-    if (total > g.room) {
-        release(g.position), release(g.target), release(g.value);
-        g.room = total + total / 4;
-        g.position = scratch<int32_t>(g.room), g.target = scratch<int32_t>(g.room), g.value = scratch<float>(g.room);
-    }
-    for (int64_t c = 0; c < Ci; ++c) g.start[c + 1] += g.start[c];
-    memcpy(g.next, g.start, sizeof(int32_t) * static_cast<size_t>(Ci));
+        release(next);
+    });
+    a.start[bands.count * Ci] = static_cast<int32_t>(a.events);
+}
+static int64_t events_bands(const Events &a) { return Bands(a).count; }
+
+// ---- weight gradient ----------------------------------------------------------------------------------------------------------
+
+// Blocks [first, first + blocks) of the band's output gradient, each as a padded buffer of its own.
+template <class E> static void pad_blocks(const Events &a, const Bands &bands, const Band &band, int64_t first, int64_t blocks, float *to) {
+    const int64_t W = a.width, H = a.height, Co = a.out_channels, pad = bands.pad, size = bands.pixels() * kEventLanes;
     for (int64_t i = 0; i < band.images; ++i)
-        for (int64_t h = 0; h < band.rows; ++h) {
-            const int64_t row = (band.image + i) * H + band.row + h;
-            const int32_t *at = a.offsets + row * W;
+        for (int64_t j = 0; j < bands.rows + 2 * pad; ++j) {
+            const int64_t h = band.row - pad + j, at = ((i * (bands.rows + 2 * pad) + j) * bands.line + pad) * kEventLanes;
+            if (h < 0 || h >= H) {
+                for (int64_t b = 0; b < blocks; ++b) memset(to + b * size + at, 0, sizeof(float) * static_cast<size_t>(W * kEventLanes));
+                continue;
+            }
             for (int64_t w = 0; w < W; ++w) {
-                const int32_t where = static_cast<int32_t>(i * padded + (h + 2 * pad) * pitch + (w + 2 * pad) * block);
-                for (int32_t e = at[w]; e < at[w + 1]; ++e) {
-                    const int32_t to = g.next[a.index[e] - w * Ci]++;
-                    g.position[to] = where;
-                    g.target[to] = static_cast<int32_t>(row * W * Ci + a.index[e]);
-                    if (a.value) g.value[to] = a.value[e];
+                const E *from = static_cast<const E *>(a.go) + (((band.image + i) * H + h) * W + w) * Co;
+                for (int64_t b = 0; b < blocks; ++b) {
+                    const int64_t c0 = (first + b) * kEventLanes, n = smaller(kEventLanes, Co - c0);
+                    const E *__restrict f = from + c0;
+                    float *__restrict t = to + b * size + at + w * kEventLanes;
+                    if (n == kEventLanes)
+                        for (int64_t c = 0; c < kEventLanes; ++c) t[c] = load(f[c]);
+                    else
+                        for (int64_t c = 0; c < n; ++c) t[c] = load(f[c]);
                 }
             }
         }
-    return total;
 }
 
-template <int K, int NV> static void weight_grad_sized(const Events &a) {
-    const int64_t W = a.width, Ci = a.in_channels, pad = K / 2, block = NV * kVec, pitch = (W + 2 * pad) * block;
-    const int64_t Cp = (a.out_channels + kEventLanes - 1) / kEventLanes * kEventLanes, table = K * K * Ci * Cp;
+// The output gradient of a band, kFewBlocks blocks at a time (they stay in the second-level cache); edges and unused lanes are 0.
+struct Padded {
+    const Events &a;
+    const Bands &bands;
+    int64_t blocks, size;
+    float *memory;
+    Padded(const Events &events, const Bands &cut)
+        : a(events), bands(cut), blocks((a.out_channels + kEventLanes - 1) / kEventLanes), size(cut.pixels() * kEventLanes),
+          memory(scratch<float>(smaller(blocks, kFewBlocks) * size)) {}
+    ~Padded() { release(memory); }
+    // Calls body(block, buffer) for every block of output channels, in order.
+    template <class F> void each(const Band &band, const F &body) {
+        for (int64_t first = 0; first < blocks; first += kFewBlocks) {
+            const int64_t n = smaller(kFewBlocks, blocks - first);
+            const bool ragged = first + n == blocks && a.out_channels % kEventLanes != 0 && first > 0;
+            if (ragged) memset(memory + (n - 1) * size, 0, sizeof(float) * static_cast<size_t>(size)); // lanes of another block
+            a.dtype == 0 ? pad_blocks<F32>(a, bands, band, first, n, memory) : pad_blocks<BF16>(a, bands, band, first, n, memory);
+            for (int64_t b = 0; b < n; ++b) body(first + b, memory + b * size);
+        }
+    }
+};
+
+template <int K>
+static void weight_channel(const uint16_t *index, const float *value, int64_t n, const float *go, int64_t line, float *sums) {
+    for (int v = 0; v < kEventLanes; v += kVec) {
+        Taps<K> taps;
+        taps.read(sums + v);
+        if (value)
+            for (int64_t e = 0; e < n; ++e) taps.gather(broadcast(value[e]), go + v + index[e] * kEventLanes, line);
+        else
+            for (int64_t e = 0; e < n; ++e) taps.gather(go + v + index[e] * kEventLanes, line);
+        taps.write(sums + v);
+    }
+}
+
+template <int K> static void weight_grad_sized(const Events &a) {
+    const int64_t Ci = a.in_channels, blocks = (a.out_channels + kEventLanes - 1) / kEventLanes, table = blocks * Ci * K * K * kEventLanes;
     const Bands bands(a);
     const int64_t parts = smaller(bands.count, kParts);
     float *sums = parts > 1 ? scratch<float>(parts * table) : a.weight;
     if (parts == 1) memset(sums, 0, sizeof(float) * static_cast<size_t>(table));
     parallel(parts, a.threads, [&](int64_t begin, int64_t end) {
-        float *go = scratch<float>(bands.group * (bands.rows + 2 * pad) * pitch);
-        Grouped g(Ci);
+        Padded go(a, bands);
         for (int64_t part = begin; part < end; ++part)
             for (int64_t k = bands.count * part / parts; k < bands.count * (part + 1) / parts; ++k) {
-                const Band band = bands.at(a, k);
-                if (regroup(a, band, pad, block, g) == 0) continue;
-                for (int64_t c0 = 0; c0 < Cp; c0 += block) {
-                    a.dtype == 0 ? pad_block<F32>(a, band, c0, block, pad, go) : pad_block<BF16>(a, band, c0, block, pad, go);
-                    for (int64_t c = 0; c < Ci; ++c) {
-                        const int64_t first = g.start[c], n = g.start[c + 1] - first;
-                        float *dw = sums + part * table + c * K * K * Cp + c0;
-                        if (n == 0) continue;
-                        a.value ? weight_row<K, NV, false>(g.position + first, g.value + first, n, go, pitch, dw, Cp)
-                                : weight_row<K, NV, true>(g.position + first, nullptr, n, go, pitch, dw, Cp);
-                    }
-                }
+                const int32_t *start = a.start + k * Ci;
+                if (start[0] == start[Ci]) continue;
+                go.each(bands.at(a, k), [&](int64_t b, const float *buffer) {
+                    float *to = sums + part * table + b * Ci * K * K * kEventLanes;
+                    for (int64_t c = 0; c < Ci; ++c)
+                        if (start[c] != start[c + 1])
+                            weight_channel<K>(a.position + start[c], a.banded ? a.banded + start[c] : nullptr, start[c + 1] - start[c], buffer,
+                                              bands.line * kEventLanes, to + c * K * K * kEventLanes);
+                });
             }
-        release(go);
     });
-    if (parts > 1) {
-        parallel(table / kEventLanes, a.threads, [&](int64_t begin, int64_t end) {
-            for (int64_t i = begin * kEventLanes; i < end * kEventLanes; ++i) {
-                float s = 0;
-                for (int64_t part = 0; part < parts; ++part) s += sums[part * table + i];
-                a.weight[i] = s;
-            }
-        });
-        release(sums);
-    }
+    if (parts == 1) return;
+    parallel(table / kEventLanes, a.threads, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin * kEventLanes; i < end * kEventLanes; ++i) {
+            float s = 0;
+            for (int64_t part = 0; part < parts; ++part) s += sums[part * table + i];
+            a.weight[i] = s;
+        }
+    });
+    release(sums);
 }
 
 // ---- input gradient, only where the list says it is needed --------------------------------------------------------------------
 
-// Adds to dx[target] the product of one input channel's weights (all taps, NV vectors, in registers) with the gradient around it.
-template <int K, int NV>
-static void input_row(const int32_t *position, const int32_t *target, int64_t n, const float *go, int64_t pitch, const float *weight,
-                      int64_t tap_stride, float *dx) {
-    Vec w[K * K * NV];
-    for (int i = 0; i < K * K; ++i)
-        for (int v = 0; v < NV; ++v) w[i * NV + v] = load_vec(weight + i * tap_stride + v * kVec);
-    for (int64_t e = 0; e < n; ++e) {
-        const float *g = go + position[e];
-        Vec even = broadcast(0.0f), odd = even;
-        for (int kh = 0; kh < K; ++kh)
-            for (int kw = 0; kw < K; ++kw)
-                for (int v = 0; v < NV; ++v) {
-                    const int i = (kh * K + kw) * NV + v;
-                    Vec &sum = i % 2 ? odd : even;
-                    sum = SPIKEFED_FMA(w[i], load_vec(g - kh * pitch - kw * NV * kVec + v * kVec), sum);
-                }
-        dx[target[e]] += sum_lanes(SPIKEFED_ADD(even, odd));
+// Adds to sums[e] the product of one input channel's weights with the gradient around event e. Four at a time: their lanes are
+// summed together.
+template <int K> static void input_channel(const uint16_t *index, int64_t n, const float *go, int64_t line, const float *weight, float *sums) {
+    for (int v = 0; v < kEventLanes; v += kVec) {
+        Taps<K> taps;
+        taps.read(weight + v);
+        int64_t e = 0;
+        for (; e + 4 <= n; e += 4)
+            add_lanes4(taps.dot(go + v + index[e] * kEventLanes, line), taps.dot(go + v + index[e + 1] * kEventLanes, line),
+                       taps.dot(go + v + index[e + 2] * kEventLanes, line), taps.dot(go + v + index[e + 3] * kEventLanes, line), sums + e);
+        for (; e < n; ++e) sums[e] += sum_lanes(taps.dot(go + v + index[e] * kEventLanes, line));
     }
 }
 
-template <int K, int NV> static void input_grad_sized(const Events &a) {
-    const int64_t W = a.width, Ci = a.in_channels, pad = K / 2, block = NV * kVec, pitch = (W + 2 * pad) * block;
-    const int64_t Cp = (a.out_channels + kEventLanes - 1) / kEventLanes * kEventLanes;
+template <int K, class E> static void input_grad_sized(const Events &a) {
+    const int64_t Ci = a.in_channels, H = a.height, W = a.width;
     const Bands bands(a);
-    memset(a.out, 0, sizeof(float) * static_cast<size_t>(a.images * a.height * W * Ci));
+    E *out = static_cast<E *>(a.out);
     parallel(bands.count, a.threads, [&](int64_t begin, int64_t end) {
-        float *go = scratch<float>(bands.group * (bands.rows + 2 * pad) * pitch);
-        Grouped g(Ci);
+        Padded go(a, bands);
+        int32_t *pixel = scratch<int32_t>(bands.pixels()); // of the map, by position
+        float *sums = scratch<float>(bands.group * bands.rows * W * Ci);
         for (int64_t k = begin; k < end; ++k) {
             const Band band = bands.at(a, k);
-            if (regroup(a, band, pad, block, g) == 0) continue;
-            for (int64_t c0 = 0; c0 < Cp; c0 += block) {
-                a.dtype == 0 ? pad_block<F32>(a, band, c0, block, pad, go) : pad_block<BF16>(a, band, c0, block, pad, go);
-                for (int64_t c = 0; c < Ci; ++c)
-                    input_row<K, NV>(g.position + g.start[c], g.target + g.start[c], g.start[c + 1] - g.start[c], go, pitch,
-                                     a.weight + c * K * K * Cp + c0, Cp, static_cast<float *>(a.out));
+            const int32_t *start = a.start + k * Ci;
+            for (int64_t i = 0; i < band.images; ++i) {
+                const int64_t first = ((band.image + i) * H + band.row) * W;
+                memset(out + first * Ci, 0, sizeof(E) * static_cast<size_t>(band.rows * W * Ci));
+                for (int64_t p = 0; p < band.rows * W; ++p) pixel[bands.position(i, p / W, p % W)] = static_cast<int32_t>(first + p);
             }
+            if (start[0] == start[Ci]) continue;
+            memset(sums, 0, sizeof(float) * static_cast<size_t>(start[Ci] - start[0]));
+            go.each(band, [&](int64_t b, const float *buffer) {
+                for (int64_t c = 0; c < Ci; ++c)
+                    input_channel<K>(a.position + start[c], start[c + 1] - start[c], buffer, bands.line * kEventLanes,
+                                     a.weight + (b * Ci + c) * K * K * kEventLanes, sums + start[c] - start[0]);
+            });
+            for (int64_t c = 0; c < Ci; ++c)
+                for (int32_t e = start[c]; e < start[c + 1]; ++e)
+                    store(out + static_cast<int64_t>(pixel[a.position[e]]) * Ci + c, sums[e - start[0]]);
         }
-        release(go);
+        release(sums);
+        release(pixel);
     });
 }
 
-// Cp is a multiple of 16 floats; a block must divide it.
-static void events_weight_grad(const Events &a) {
-    const int64_t Cp = (a.out_channels + kEventLanes - 1) / kEventLanes * kEventLanes;
-    if (a.kernel == 3) {
-        if (Cp % (2 * kVec) == 0 && kVec == 16)
-            weight_grad_sized<3, 2>(a);
-        else
-            weight_grad_sized<3, 1>(a);
-    } else {
-        if (Cp % (4 * kVec) == 0)
-            weight_grad_sized<1, 4>(a);
-        else
-            weight_grad_sized<1, 1>(a);
-    }
-}
-
+static void events_weight_grad(const Events &a) { a.kernel == 3 ? weight_grad_sized<3>(a) : weight_grad_sized<1>(a); }
 static void events_input_grad(const Events &a) {
-    const int64_t Cp = (a.out_channels + kEventLanes - 1) / kEventLanes * kEventLanes;
-    if (a.kernel == 3) {
-        if (Cp % (2 * kVec) == 0 && kVec == 16)
-            input_grad_sized<3, 2>(a);
-        else
-            input_grad_sized<3, 1>(a);
-    } else {
-        if (Cp % (4 * kVec) == 0)
-            input_grad_sized<1, 4>(a);
-        else
-            input_grad_sized<1, 1>(a);
-    }
+    if (a.dtype == 0)
+        a.kernel == 3 ? input_grad_sized<3, F32>(a) : input_grad_sized<1, F32>(a);
+    else
+        a.kernel == 3 ? input_grad_sized<3, BF16>(a) : input_grad_sized<1, BF16>(a);
 }

@@ -9,7 +9,7 @@ namespace {
 extern const NormLifKernels norm_lif_kernels;
 const NormLifKernels norm_lif_kernels = {forward, backward};
 extern const EventKernels event_kernels;
-const EventKernels event_kernels = {events_count, events_list, events_forward, events_weight_grad,
+const EventKernels event_kernels = {events_bands, events_count, events_list, events_band, events_forward, events_weight_grad,
                                     events_input_grad};
 } // namespace SPIKEFED_VARIANT
 } // namespace spikefed

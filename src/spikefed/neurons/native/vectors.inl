@@ -1,4 +1,10 @@
 // The float vector of a variant: Vec, kVec lanes, unaligned load and store, broadcast, fused multiply-add, mask of non-zeros.
+#undef SPIKEFED_INLINE
+#if defined(__GNUC__)
+#define SPIKEFED_INLINE inline __attribute__((always_inline))
+#else
+#define SPIKEFED_INLINE inline
+#endif
 #if defined(SPIKEFED_AVX512)
 using Vec = __m512;
 static constexpr int kVec = 16;
@@ -89,6 +95,55 @@ template <class E> static inline uint32_t ones16(const E *p) {
 }
 static inline float sum_lanes(const Vec &v) { return (v.lane[0] + v.lane[2]) + (v.lane[1] + v.lane[3]); }
 #endif
+#if defined(SPIKEFED_AVX512)
+static inline void list16(uint32_t bits, uint16_t first, uint16_t *to) { // first + i for each bit i; writes 16 entries
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i chosen = _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), lanes);
+    const __m256i entries = _mm256_add_epi16(_mm512_cvtepi32_epi16(chosen), _mm256_set1_epi16(static_cast<int16_t>(first)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), entries);
+}
+static inline void values16(uint32_t bits, const float *from, float *to) {
+    _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), _mm512_loadu_ps(from)));
+}
+static inline void values16(uint32_t bits, const uint16_t *from, float *to) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)));
+    _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))));
+}
+static inline void values16(uint32_t, const uint8_t *, float *) {} // bytes have no values
+static inline __m512 sum_pairs(__m512 a, __m512 b) { return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); }
+static inline void add_lanes4(__m512 a, __m512 b, __m512 c, __m512 d, float *to) { // to[i] += sum of the lanes of the i-th
+    const __m512 ac = sum_pairs(a, c), bd = sum_pairs(b, d), all = sum_pairs(ac, bd); // each 128 bits: parts of a, b, c, d
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), four));
+}
+#else
+static inline void list16(uint32_t bits, uint16_t first, uint16_t *to) {
+    for (int i = 0; i < 16; ++i) {
+        *to = static_cast<uint16_t>(first + i);
+        to += bits >> i & 1u;
+    }
+}
+template <class E> static inline void values16(uint32_t bits, const E *from, float *to) {
+    for (int i = 0; i < 16; ++i) {
+        *to = load(from[i]);
+        to += bits >> i & 1u;
+    }
+}
+static inline void add_lanes4(const Vec &a, const Vec &b, const Vec &c, const Vec &d, float *to) {
+    to[0] += sum_lanes(a), to[1] += sum_lanes(b), to[2] += sum_lanes(c), to[3] += sum_lanes(d);
+}
+#endif
+static inline int64_t lowest_bit(uint32_t bits) { // bits is not 0
+#if defined(__GNUC__)
+    return __builtin_ctz(bits);
+#else
+    int64_t i = 0;
+    while (!(bits >> i & 1u)) ++i;
+    return i;
+#endif
+}
 static constexpr int64_t kMaxBlock = kVec == 16 ? 256 : kVec == 8 ? 64 : 32; // output channels held in registers
-static constexpr int64_t kBandPixels = 512; // pixels of a band of the weight gradient
+static constexpr int64_t kBandPixels = 512; // of a band's padded buffer: 32 KB at 16 channels
+static constexpr int64_t kFewBlocks = 16;   // blocks of output channels padded at a time
 static constexpr int64_t kParts = 8; // independent partial weight gradients (fixed: results do not depend on threads)

@@ -158,7 +158,10 @@ def test_event_convolution_repeats_bit_for_bit_on_any_number_of_threads() -> Non
             torch.set_num_threads(threads)
             listed = events.listed(x)
             results.append(
-                (events.convolve(listed, weight, None, torch.float32), events.weight_gradient(events.banded(listed, 3), upstream))
+                (
+                    events.convolve(listed, weight, None, torch.float32),
+                    events.weight_gradient(events.banded(listed, 3), upstream),
+                )
             )
     finally:
         torch.set_num_threads(before)

@@ -19,7 +19,21 @@ from torch import Tensor
 from spikefed import native
 from spikefed.neurons import fused
 
-_POINTERS = ("x", "go", "out", "weight", "bias", "offsets", "index", "value", "start", "position", "banded", "mask", "binary")
+_POINTERS = (
+    "x",
+    "go",
+    "out",
+    "weight",
+    "bias",
+    "offsets",
+    "index",
+    "value",
+    "start",
+    "position",
+    "banded",
+    "mask",
+    "binary",
+)
 _SIZES = ("images", "height", "width", "in_channels", "out_channels", "kernel", "events")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2}
 _LANES = 16

@@ -6,6 +6,8 @@ exact than the dense kernel, because they keep weights and sums in float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -67,13 +69,29 @@ def spike_linear(
 
     Give the map ``[N, C, H, W]`` as it is: the reordering of a channels-last map is then done by a fast kernel.
     """
-    if _fast(x) and x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        paths.note(
-            "spike_linear", "dense", "matrix product after a native flatten", x, paths.density_of(x) or float("nan")
-        )
-        return F.linear(_Flatten.apply(x), weight, bias)  # type: ignore[arg-type]
-    paths.note("spike_linear", "dense", "matrix product", x, paths.density_of(x) or float("nan"))
-    return F.linear(x.flatten(1), weight, bias)
+    density = paths.density_of(x) or float("nan")
+    if not _fast(x):
+        paths.note("spike_linear", "dense", "matrix product", x, density)
+        return F.linear(x.flatten(1), weight, bias)
+    mixed = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    reason = "matrix product after a native flatten" if mixed else "matrix product"
+    flat: Tensor = _Flatten.apply(x) if mixed else x.flatten(1)  # type: ignore[assignment]
+    if _product() is None or {_compute_dtype(x), weight.dtype} != {torch.float32}:
+        paths.note("spike_linear", "dense", reason, x, density)
+        return F.linear(flat, weight, bias)
+    paths.note("spike_linear", "dense", f"{reason}, by oneDNN", x, density)
+    return _Linear.apply(flat, weight, bias)  # type: ignore[return-value]
+
+
+@cache
+def _product() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
+    """oneDNN's float32 ``F.linear``, ``None`` if this torch has none.
+
+    Torch's own product is MKL's, which reaches 0.4 of oneDNN's speed on AMD processors (measured) and the same on
+    Intel's.
+    """
+    call = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+    return None if call is None else lambda x, w, b: call(x, w, b, "none", [], "")
 
 
 def _fast(x: Tensor) -> bool:
@@ -127,7 +145,9 @@ class _EventConv(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0]:
                 if ctx.windowed:
-                    grad_x = events.input_gradient_at(events.BandedList(ctx.shape, weight.shape[2], *rest[-3:]), upstream, weight)
+                    grad_x = events.input_gradient_at(
+                        events.BandedList(ctx.shape, weight.shape[2], *rest[-3:]), upstream, weight
+                    )
                 else:
                     grad_x = events.input_gradient(upstream, weight, ctx.shape)
                 grad_x = grad_x.to(ctx.x_dtype)
@@ -141,6 +161,28 @@ class _EventConv(torch.autograd.Function):
             if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
                 grad_bias = upstream.sum((0, 2, 3), dtype=torch.float32).to(ctx.bias_dtype)
         return grad_x, grad_weight, grad_bias, None, None
+
+
+class _Linear(torch.autograd.Function):
+    """Linear layer in float32, its three products by oneDNN."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        product = _product()
+        assert product is not None
+        ctx.save_for_backward(x, weight)
+        ctx.biased = bias is not None
+        return product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), product = ctx.saved_tensors, _product()
+        assert product is not None
+        upstream = grads[0].contiguous()
+        grad_x = product(upstream, weight.t(), None) if ctx.needs_input_grad[0] else None
+        grad_weight = product(upstream.t(), x.t(), None) if ctx.needs_input_grad[1] else None
+        return grad_x, grad_weight, upstream.sum(0) if ctx.biased and ctx.needs_input_grad[2] else None
 
 
 class _Flatten(torch.autograd.Function):

@@ -18,8 +18,8 @@ from spikefed.neurons import events, fused
 
 Path = Literal["dense", "events", "events for the weight gradient"]
 
-# Part of non-zeros below which event lists beat oneDNN's dense kernels, by the speed of the dense arithmetic. The weight
-# gradient gains more than the forward product, because its sums stay in registers.
+# Part of non-zeros below which event lists beat oneDNN's dense kernels, by the speed of the dense arithmetic. The
+# weight gradient gains more than the forward product, because its sums stay in registers.
 FLOAT32_LIMIT = 0.30
 BF16_LIMIT = 0.16  # AVX-512 with bf16 instructions: forward
 BF16_WEIGHT_LIMIT = 0.28  # the same: weight gradient

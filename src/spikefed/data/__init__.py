@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spikefed.data.catalogue import DatasetInfo, OfficialFile, dataset_info, datasets
 from spikefed.data.check import CheckRow, FileRow, check
-from spikefed.data.federation import ClientIndices, FederatedSplit, label_counts, split_federation
+from spikefed.data.federation import ClientIndices, FederatedSplit, label_counts, pooled, split_federation
 from spikefed.data.fetch import fetch
 from spikefed.data.images import ImageSet, public_set_id, resize, to_channels
 from spikefed.data.load import load, load_both
@@ -29,6 +29,7 @@ __all__ = [
     "image_sets",
     "load",
     "load_both",
+    "pooled",
     "public_set_id",
     "resize",
     "shard_partition",

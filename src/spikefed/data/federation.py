@@ -53,6 +53,15 @@ class FederatedSplit:
         return public_set_id(self.public_images)
 
 
+def pooled(split: FederatedSplit) -> FederatedSplit:
+    """The same split with the items of all clients in the hands of one (the ceiling of a federation)."""
+    everything = ClientIndices(
+        torch.cat([client.train for client in split.clients]),
+        torch.cat([client.validation for client in split.clients]),
+    )
+    return FederatedSplit(split.public_images, split.public_indices, [everything])
+
+
 def _generator(seed: int, stream: _Stream) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, int(stream)]))
 

@@ -131,8 +131,8 @@ class Federation:
             self.expectations,
             transport,
             Participation(
-                self.config.data.clients,
-                p.schedule,
+                len(self.split.clients),
+                "all" if len(self.split.clients) == 1 else p.schedule,  # pooled: one client, always there
                 tuple(tuple(chosen) for chosen in p.rounds),
                 p.fraction,
                 p.straggle,
@@ -147,7 +147,7 @@ class Federation:
 
     def local_transport(self) -> LocalTransport:
         """All clients in this process."""
-        return LocalTransport({client: self.worker(client) for client in range(self.config.data.clients)})
+        return LocalTransport({client: self.worker(client) for client in range(len(self.split.clients))})
 
     def codecs(self) -> tuple[str, str]:
         """Codec names of the two directions."""
@@ -237,6 +237,7 @@ def check(config: Experiment) -> None:
     Raises:
         ConfigError: a codec of another kind, a quorum nobody can reach, spikes from a network that has none.
     """
+    hyper = config.hyper()
     for key, name in config.wire.model_dump().items():
         kind = key.removesuffix("_up").removesuffix("_down").replace("_", "-")
         known = sorted(codec.name for codec in codecs() if codec.kind == kind)
@@ -244,11 +245,18 @@ def check(config: Experiment) -> None:
             raise ConfigError(
                 f"'wire.{key}' names codec '{name}', which is none for {kind}; use one of {', '.join(known)}"
             )
-        if name.startswith(CHANGE_CODECS):
+        payload = "payload" if key.endswith("_up") else "payload_down"
+        if name.startswith(CHANGE_CODECS) and getattr(hyper, payload, "weights") != "change":
             raise ConfigError(
-                f"'wire.{key}' = '{name}' codes changes of weights, and no method here sends changes yet; "
-                "use float32 or fp16"
+                f"'wire.{key}' = '{name}' codes changes of weights; set method.{payload} = 'change' with it, or use "
+                "float32 or fp16"
             )
+    taking_part = config.participation
+    if getattr(hyper, "payload_down", "") == "change" and (taking_part.schedule != "all" or taking_part.straggle):
+        raise ConfigError(
+            "method.payload_down = 'change' needs every client in every round (a missed change cannot be made up); use "
+            "'weights', or participation.schedule = 'all' without straggle"
+        )
     if config.participation.quorum > config.data.clients:
         raise ConfigError(
             f"'participation.quorum' = {config.participation.quorum} can never be reached by {config.data.clients} "
@@ -307,6 +315,8 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
         seed=derive_seed(config.seed, SPLIT),
         public_source=public_source,
     )
+    if getattr(method(config.method["name"]), "pooled", False):
+        split = data.pooled(split)
     if d.evaluate_on == "validation":
         test = train.subset(torch.cat([client.validation for client in split.clients]))
     if d.test_limit:

@@ -151,9 +151,11 @@ class Diagnostics:
 class Method(Protocol):
     """The four steps. ``uplink_kind`` and ``downlink_kind`` tell the wire what to expect (None: nothing travels).
 
-    Two optional members: ``exchanges(hyper, shape, networks)`` when kinds or shapes depend on the hyperparameters (see
-    `spikefed.federated.plans.exchanges`), and ``client_network(state, ctx)`` for a method without a server model: the
-    run then reports the mean over its clients' own networks, which only works where all of them are in one process.
+    Optional members: ``exchanges(hyper, shape, networks)`` when kinds or shapes depend on the hyperparameters (see
+    `spikefed.federated.plans.exchanges`); ``client_network(state, ctx)`` for a method without a server model: the run
+    then reports the mean over its clients' own networks, which only works where all of them are in one process;
+    ``repeated(downlink, round, ctx)`` when the downlink of a round that found no quorum cannot be sent again as it is;
+    ``pooled = True`` for one client that holds everybody's data.
     """
 
     name: ClassVar[str]

@@ -126,7 +126,12 @@ class Server:
         if self._downlink is not None and self._downlink.round != round:
             # Older than this round when the rounds since had no quorum. One message object for all clients: the link
             # codes it once, so that everybody gets the same bytes.
-            self._downlink = dataclasses.replace(self._downlink, round=round)
+            again = getattr(self._method, "repeated", None)
+            self._downlink = (
+                again(self._downlink, round, self._context(round))
+                if again
+                else dataclasses.replace(self._downlink, round=round)
+            )
         asked = self._trusted(record)
         requests = [self._request(client, round) for client in asked]
         times.append(clock())

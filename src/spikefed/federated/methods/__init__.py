@@ -7,10 +7,21 @@ from collections.abc import Callable
 
 from spikefed.errors import ConfigError
 from spikefed.federated.contract import Method
+from spikefed.federated.methods.alone import Central, Local
+from spikefed.federated.methods.cfd import Cfd
+from spikefed.federated.methods.dsfl import Dsfl
+from spikefed.federated.methods.fd import Fd
 from spikefed.federated.methods.fedavg import FedAvg
+from spikefed.federated.methods.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
+from spikefed.federated.methods.fedprox import FedProx
 from spikefed.federated.methods.fsd import Fsd
 
-METHODS: dict[str, Callable[[], Method]] = {Fsd.name: Fsd, FedAvg.name: FedAvg}
+METHODS: dict[str, Callable[[], Method]] = {
+    made.name: made
+    for made in (
+        Fsd, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Local, Central,
+    )
+}  # fmt: skip
 
 
 def method(name: str) -> Method:

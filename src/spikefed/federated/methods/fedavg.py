@@ -1,17 +1,21 @@
 """FedAvg: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
 
-The baseline of FSD: same network, data, optimiser and ledger; what travels is every state tensor of the network.
+The baseline of FSD: same network, data, optimiser and ledger; what travels is every state tensor of the network, or its
+change over the round, which codecs for changes (STC, QSGD, cosine, top-k) make small.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from spikefed.errors import ConfigError
 from spikefed.federated.contract import (
     ClientContext,
     ClientReport,
@@ -19,12 +23,15 @@ from spikefed.federated.contract import (
     Diagnostics,
     Hyperparameters,
     MessageKind,
+    NetworkFactory,
     State,
 )
 from spikefed.federated.local import LocalTraining, train_locally, validate
 from spikefed.federated.messages import from_wire, to_wire
+from spikefed.federated.plans import Exchange
 from spikefed.federated.robust import Merge, merge_tensors
 from spikefed.federated.updates import add_update_noise, model_deviation
+from spikefed.networks.roles import BN_STATS
 from spikefed.wire import WeightsDownlink, WeightsUplink
 
 
@@ -43,6 +50,12 @@ class FedAvgHyperparameters(LocalTraining):
     )
     update_noise_statistics: bool = Field(
         default=True, description="noise on running statistics of normalisations too [V-SNN code: true]"
+    )
+    payload: Literal["weights", "change"] = Field(
+        default="weights", description="clients send their weights, or the change since they got them (lossy codecs)"
+    )
+    payload_down: Literal["weights", "change"] = Field(
+        default="weights", description="the server sends the global weights, or their change [STC: both ways]"
     )
     merge: Merge = Field(default="mean", description="how weights are merged [FedAvg: mean]; see docs/privacy.md")
     liars: int = Field(default=1, ge=0, description="clients assumed to lie, merge 'trimmed' and 'krum'")
@@ -63,6 +76,16 @@ def weighted_mean(tensors: Mapping[int, Mapping[str, Tensor]], weights: Mapping[
     return merged
 
 
+def change(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """after - before; integer tensors (batch counters) travel as they are."""
+    return {n: t - before[n] if t.is_floating_point() else t for n, t in after.items()}
+
+
+def apply_change(before: Mapping[str, Tensor], delta: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inverse of `change`."""
+    return {n: before[n] + t if t.is_floating_point() else t for n, t in delta.items()}
+
+
 class FedAvg:
     """Clients train the global weights on their own data; the server averages what they send."""
 
@@ -72,21 +95,45 @@ class FedAvg:
     uplink_kind: ClassVar[MessageKind | None] = "weights"
     downlink_kind: ClassVar[MessageKind | None] = "weights"
 
+    # What the variants change.
+
+    def train(self, net: nn.Module, ctx: ClientContext) -> float:
+        """Local training from the global weights, in place; returns the last epoch's mean loss."""
+        return train_locally(net, ctx)
+
+    def step(self, state: State, merged: dict[str, Tensor], ctx: Context) -> tuple[dict[str, Tensor], State]:
+        """The server's step from its weights to the clients' mean: new weights, and what to keep. Here: the mean."""
+        return merged, {}
+
+    # The four steps.
+
+    def exchanges(
+        self, hyper: FedAvgHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory
+    ) -> tuple[Exchange, Exchange]:
+        # A lossy codec would ruin running statistics, whose change is not small against them.
+        exact = frozenset(name for name, role in networks.roles.items() if role == BN_STATS)
+        return (
+            Exchange("weights", exact=exact if hyper.payload == "change" else frozenset()),
+            Exchange("weights", exact=exact if hyper.payload_down == "change" else frozenset()),
+        )
+
     def init_client(self, ctx: ClientContext) -> State:
         return {}
 
-    def init_server(self, ctx: Context) -> tuple[State, WeightsDownlink]:
+    def init_server(self, ctx: Context) -> tuple[State, WeightsDownlink | None]:
         weights = ctx.networks.initial()
+        if ctx.hyper.payload_down == "change":  # everybody holds the common initial weights
+            return {"weights": weights}, None
         return {"weights": weights}, WeightsDownlink(round=1, tensors=to_wire(weights))
 
     def client_round(
         self, state: State, downlink: WeightsDownlink | None, ctx: ClientContext
     ) -> tuple[State, WeightsUplink, ClientReport]:
-        start = from_wire(downlink.tensors) if downlink else ctx.networks.initial()
-        net = ctx.networks.load(start)
-        train_loss = train_locally(net, ctx)
-        accuracy = validate(net, ctx)
         hyper: FedAvgHyperparameters = ctx.hyper
+        start = self._global_weights(state, downlink, ctx)
+        net = ctx.networks.load(start)
+        train_loss = self.train(net, ctx)
+        accuracy = validate(net, ctx)
         weights = ctx.networks.weights(net)
         if hyper.update_noise:
             weights = add_update_noise(
@@ -100,30 +147,56 @@ class FedAvg:
         uplink = WeightsUplink(
             round=ctx.round,
             client=ctx.client,
-            tensors=to_wire(weights),
+            tensors=to_wire(change(weights, start) if hyper.payload == "change" else weights),
             samples=len(ctx.train),
             accuracy=accuracy,
         )
-        return {}, uplink, ClientReport({"train_loss": train_loss})
+        kept: State = {"global": start, "round": ctx.round} if hyper.payload_down == "change" else {}
+        return kept, uplink, ClientReport({"train_loss": train_loss})
+
+    @staticmethod
+    def _global_weights(state: State, downlink: WeightsDownlink | None, ctx: ClientContext) -> dict[str, Tensor]:
+        if downlink is None:
+            return ctx.networks.initial()
+        received = from_wire(downlink.tensors)
+        if ctx.hyper.payload_down == "weights":
+            return received
+        if state.get("round", 1 if downlink.round == 2 else 0) != downlink.round - 1:
+            raise ConfigError(
+                f"client {ctx.client} missed rounds before {downlink.round}, so the change of the global weights does "
+                "not fit what it holds; use method.payload_down = 'weights' where clients may miss rounds"
+            )
+        return apply_change(state.get("global") or ctx.networks.initial(), received)
 
     def server_round(
         self, state: State, uplinks: Mapping[int, WeightsUplink], ctx: Context
     ) -> tuple[State, WeightsDownlink, Diagnostics]:
-        counts = {c: float(u.samples if ctx.hyper.weighting == "samples" else 1) for c, u in uplinks.items()}
+        hyper: FedAvgHyperparameters = ctx.hyper
+        counts = {c: float(u.samples if hyper.weighting == "samples" else 1) for c, u in uplinks.items()}
         total = sum(counts.values())
         weights = {c: n / total for c, n in counts.items()}
         tensors = {c: from_wire(u.tensors) for c, u in uplinks.items()}
-        if ctx.hyper.merge == "mean":
+        if hyper.payload == "change":
+            tensors = {c: apply_change(state["weights"], delta) for c, delta in tensors.items()}
+        if hyper.merge == "mean":
             merged = weighted_mean(tensors, weights)
         else:
-            robust, weights = merge_tensors(
-                {c: u.tensors for c, u in uplinks.items()}, weights, ctx.hyper.merge, ctx.hyper.liars
-            )
+            arrays = {c: to_wire(own) for c, own in tensors.items()}
+            robust, weights = merge_tensors(arrays, weights, hyper.merge, hyper.liars)
             merged = from_wire(robust)
         deviations = model_deviation(tensors, merged, ctx.networks.roles)
-        downlink = WeightsDownlink(round=ctx.round + 1, tensors=to_wire(merged))
         values = {"model_deviation": sum(deviations.values()) / len(deviations)}
-        return {"weights": merged}, downlink, Diagnostics(values, weights)
+        new, kept = self.step(state, merged, ctx)
+        sent = change(new, state["weights"]) if hyper.payload_down == "change" else new
+        downlink = WeightsDownlink(round=ctx.round + 1, tensors=to_wire(sent))
+        return {"weights": new} | kept, downlink, Diagnostics(values, weights)
+
+    def repeated(self, downlink: WeightsDownlink, round: int, ctx: Context) -> WeightsDownlink:
+        """The downlink of a round after one that changed nothing: a change must not be applied twice."""
+        if ctx.hyper.payload_down == "weights":
+            return dataclasses.replace(downlink, round=round)
+        still = {n: np.zeros_like(a) if a.dtype.kind == "f" else a for n, a in downlink.tensors.items()}
+        return WeightsDownlink(round=round, tensors=still)
 
     def server_network(self, state: State, ctx: Context) -> nn.Module:
         return ctx.networks.load(state["weights"])

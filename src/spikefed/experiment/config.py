@@ -118,6 +118,7 @@ class WireConfig(Section):
     spikes_down: str = Field(default="context", description="codec of the voted spikes [FSD: bitpack]")
     weights_up: str = Field(default="float32", description="codec of uploaded weights")
     weights_down: str = Field(default="float32", description="codec of the global weights")
+    hint_spikes: str = Field(default="context", description="codec of uploaded spikes with hints [HDSFL]")
     partial_spikes: str = Field(default="context", description="codec of uploaded spikes of some rows")
     labels: str = Field(default="context", description="codec of hard labels, both directions [CFD: delta coding]")
     counts: str = Field(default="context", description="codec of counts and quantised distributions, both directions")

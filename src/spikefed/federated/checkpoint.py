@@ -37,8 +37,9 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {"@": "tensor" if isinstance(value, Tensor) else "array", "key": key}
     if isinstance(value, dict):
         return {"@": "dict", "items": [[str(k), _pack(v, tensors)] for k, v in value.items()]}
-    if isinstance(value, list | tuple):
-        return {"@": "list", "items": [_pack(v, tensors) for v in value]}
+    if isinstance(value, list | tuple | frozenset):
+        items = sorted(value) if isinstance(value, frozenset) else value
+        return {"@": "list", "items": [_pack(v, tensors) for v in items]}
     if isinstance(value, bytes):
         return {"@": "bytes", "base64": base64.b64encode(value).decode()}
     if isinstance(value, np.generic):

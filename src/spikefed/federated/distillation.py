@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -65,11 +66,13 @@ class Goal:
         target: one entry a row, ``[R, ...]``.
         loss: ``(outputs [T, B, C], target of the batch) -> scalar``.
         rows: public rows that the target speaks of, int64 ``[R]``; None: all, in order.
+        scope: held while the network trains (hooks that the loss reads).
     """
 
     target: Tensor
     loss: Callable[[Tensor, Tensor], Tensor]
     rows: Tensor | None = None
+    scope: AbstractContextManager[object] = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -92,18 +95,19 @@ class Merged:
 def fit(net: nn.Module, goal: Goal, epochs: int, ctx: Context, optim: torch.optim.Optimizer) -> float:
     """Distil ``net`` in place on public rows; returns the last epoch's mean loss (nan without rows)."""
     hyper: DistillationHyperparameters = ctx.hyper
-    return train(
-        net,
-        ctx.public if goal.rows is None else ctx.public[goal.rows],
-        goal.target,
-        goal.loss,
-        optim,
-        epochs=epochs,
-        batch_size=hyper.distil_batch,
-        preprocess=ctx.preprocess,
-        generator=ctx.generator,
-        shuffle=hyper.shuffle,
-    )
+    with goal.scope:
+        return train(
+            net,
+            ctx.public if goal.rows is None else ctx.public[goal.rows],
+            goal.target,
+            goal.loss,
+            optim,
+            epochs=epochs,
+            batch_size=hyper.distil_batch,
+            preprocess=ctx.preprocess,
+            generator=ctx.generator,
+            shuffle=hyper.shuffle,
+        )
 
 
 def distil_optimiser(net: nn.Module, hyper: DistillationHyperparameters) -> torch.optim.Optimizer:

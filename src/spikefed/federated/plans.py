@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import Tensor
@@ -64,13 +65,13 @@ class Expectations:
 
     Attributes:
         up, down: the two directions.
-        tensors: names, shapes and types of the network's state.
+        tensors: the network's initial state, for names, shapes and types.
         public_set_id: SHA-256 of the public set.
     """
 
     up: Exchange
     down: Exchange
-    tensors: tuple[TensorSpec, ...]
+    tensors: Mapping[str, Tensor]
     public_set_id: bytes
 
     @classmethod
@@ -85,7 +86,13 @@ class Expectations:
     ) -> Expectations:
         """The expectations of a method on this public set and network."""
         up, down = exchanges(method, hyper, shape, networks)
-        return cls(up, down, specs(networks.initial()), public_set_id)
+        return cls(up, down, networks.initial(), public_set_id)
+
+    @cached_property
+    def tables(self) -> dict[str, tuple[TensorSpec, ...]]:
+        """The tensor table of each direction."""
+        arrays = to_wire(self.tensors)
+        return {"up": tensor_specs(arrays, self.up.exact), "down": tensor_specs(arrays, self.down.exact)}
 
     def plan(self, direction: Literal["up", "down"], round: int, client: int) -> Plan:
         """The plan of one message."""
@@ -93,7 +100,15 @@ class Expectations:
         kind, common = exchange.kind, {"round": round, "client": client}
         assert kind is not None, "a direction without messages has no plan"
         if kind == "weights":
-            return Plan.weights(direction, tensors=self.tensors, **common)  # type: ignore[arg-type]
+            return Plan.weights(direction, tensors=self.tables[direction], **common)  # type: ignore[arg-type]
+        if kind == "hint-spikes":
+            return Plan.hint_spikes(
+                direction,
+                shape=exchange.shape,
+                hint_channels=exchange.hint,
+                public_set_id=self.public_set_id,
+                **common,  # type: ignore[arg-type]
+            )
         if kind in ("spikes", "partial-spikes"):
             return Plan.spikes(
                 direction,
@@ -104,8 +119,3 @@ class Expectations:
             )
         owner = bytes(32) if kind == "class-means" else self.public_set_id
         return Plan.rows(kind, direction, shape=exchange.shape, public_set_id=owner, **common)  # type: ignore[arg-type]
-
-
-def specs(weights: Mapping[str, Tensor]) -> tuple[TensorSpec, ...]:
-    """The tensor table of a network's state."""
-    return tensor_specs(to_wire(weights))

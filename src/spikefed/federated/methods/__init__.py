@@ -15,11 +15,12 @@ from spikefed.federated.methods.fedavg import FedAvg
 from spikefed.federated.methods.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from spikefed.federated.methods.fedprox import FedProx
 from spikefed.federated.methods.fsd import Fsd
+from spikefed.federated.methods.hdsfl import Hdsfl
 
 METHODS: dict[str, Callable[[], Method]] = {
     made.name: made
     for made in (
-        Fsd, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Local, Central,
+        Fsd, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Local, Central,
     )
 }  # fmt: skip
 

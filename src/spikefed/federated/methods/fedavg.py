@@ -86,6 +86,13 @@ def apply_change(before: Mapping[str, Tensor], delta: Mapping[str, Tensor]) -> d
     return {n: before[n] + t if t.is_floating_point() else t for n, t in delta.items()}
 
 
+def exact_tensors(payload: str, networks: NetworkFactory) -> frozenset[str]:
+    """Tensors that lossy codecs must leave alone: running statistics, whose errors no later round makes up."""
+    if payload == "weights":
+        return frozenset()
+    return frozenset(name for name, role in networks.roles.items() if role == BN_STATS)
+
+
 class FedAvg:
     """Clients train the global weights on their own data; the server averages what they send."""
 
@@ -110,11 +117,9 @@ class FedAvg:
     def exchanges(
         self, hyper: FedAvgHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory
     ) -> tuple[Exchange, Exchange]:
-        # A lossy codec would ruin running statistics, whose change is not small against them.
-        exact = frozenset(name for name, role in networks.roles.items() if role == BN_STATS)
         return (
-            Exchange("weights", exact=exact if hyper.payload == "change" else frozenset()),
-            Exchange("weights", exact=exact if hyper.payload_down == "change" else frozenset()),
+            Exchange("weights", exact=exact_tensors(hyper.payload, networks)),
+            Exchange("weights", exact=exact_tensors(hyper.payload_down, networks)),
         )
 
     def init_client(self, ctx: ClientContext) -> State:
@@ -150,6 +155,7 @@ class FedAvg:
             tensors=to_wire(change(weights, start) if hyper.payload == "change" else weights),
             samples=len(ctx.train),
             accuracy=accuracy,
+            exact=exact_tensors(hyper.payload, ctx.networks),
         )
         kept: State = {"global": start, "round": ctx.round} if hyper.payload_down == "change" else {}
         return kept, uplink, ClientReport({"train_loss": train_loss})
@@ -188,7 +194,8 @@ class FedAvg:
         values = {"model_deviation": sum(deviations.values()) / len(deviations)}
         new, kept = self.step(state, merged, ctx)
         sent = change(new, state["weights"]) if hyper.payload_down == "change" else new
-        downlink = WeightsDownlink(round=ctx.round + 1, tensors=to_wire(sent))
+        exact = exact_tensors(hyper.payload_down, ctx.networks)
+        downlink = WeightsDownlink(round=ctx.round + 1, tensors=to_wire(sent), exact=exact)
         return {"weights": new} | kept, downlink, Diagnostics(values, weights)
 
     def repeated(self, downlink: WeightsDownlink, round: int, ctx: Context) -> WeightsDownlink:
@@ -196,7 +203,7 @@ class FedAvg:
         if ctx.hyper.payload_down == "weights":
             return dataclasses.replace(downlink, round=round)
         still = {n: np.zeros_like(a) if a.dtype.kind == "f" else a for n, a in downlink.tensors.items()}
-        return WeightsDownlink(round=round, tensors=still)
+        return WeightsDownlink(round=round, tensors=still, exact=downlink.exact)
 
     def server_network(self, state: State, ctx: Context) -> nn.Module:
         return ctx.networks.load(state["weights"])

@@ -3,14 +3,14 @@
     python -m benchmarks.codec [--rows 8000] [--out results/codec]
 
 Streams are drawn at random so that nobody needs data: a true train for each row and class, with noise from round to
-round. Times are the process's own CPU time on one core, the best of several. Memory is the peak of what numpy and
-Python hold while 1,000,000 x 10 x 8 spikes are coded from blocks, against both references, and decoded (native code
-allocates one row).
+round. Times are the process's own CPU time on one core, the best of several. Memory is the peak while a message of
+1,000,000 x 10 x 8 spikes goes from blocks through a client's and a server's link, both in one process, to blocks again.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import zstandard
 
-from spikefed.wire import context, contextnative
-from spikefed.wire.bitpack import packed_bytes
-from spikefed.wire.codec import Memory, SideInfo
+from spikefed.wire import ClientLink, PackedSpikes, ServerLink, SpikeDownlink, SpikeUplink, context, contextnative
+from spikefed.wire.codec import SideInfo
+from spikefed.wire.packed import packed_bytes
 
 
 def stream(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,21 +80,57 @@ def speeds(rows: int, repeats: int = 7) -> list[dict]:
     return results
 
 
-def peak_megabytes(rows: int = 1_000_000) -> dict[str, float]:
-    """Peak allocation while ``rows`` rows are coded and decoded from blocks, and the payload's size."""
-    parts, shape = stream(4096), (rows, 10, 8)
-    counts = [min(4096, rows - first) for first in range(0, rows, 4096)]
+def peak_megabytes(rows: int = 1_000_000) -> dict[str, float | None]:
+    """Peak memory while a message of ``rows`` rows goes through both links and comes back as blocks.
+
+    ``python_mb``: allocations of numpy and Python (tracemalloc). ``resident_mb``: how far the resident size of a process
+    of its own rises meanwhile, native memory included (None where the system does not tell).
+    """
     tracemalloc.start()
-    side, last, packed = (context.pack_blocks((part[:n] for n in counts), shape) for part in parts)
-    memory = Memory({"previous": last})
-    payload, new = context.encode_packed(packed, shape, memory, SideInfo(side))
-    del packed, new
-    back, _ = context.decode_packed(payload, shape, memory, SideInfo(side))
-    same = all(np.array_equal(part, parts[2][: len(part)]) for part in context.unpack_blocks(back, shape))
-    peak = tracemalloc.get_traced_memory()[1]
+    size = roundtrip(rows)
+    python = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert same
-    return {"rows": rows, "peak_mb": round(peak / 1e6, 1), "payload_bytes": len(payload)}
+    code = f"from benchmarks.codec import resident_growth; print(resident_growth({rows}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {"rows": rows, "packet_bytes": size, "python_mb": round(python / 1e6, 1),
+            "resident_mb": round(int(done.stdout) / 1e6, 1) if done.stdout.strip() != "None" else None}  # fmt: skip
+
+
+def roundtrip(rows: int) -> int:
+    """Send ``rows`` rows from blocks against global spikes that both ends hold; returns the packet's length."""
+    parts, shape, ident = stream(4096), (rows, 10, 8), bytes(32)
+    counts = [min(4096, rows - first) for first in range(0, rows, 4096)]
+    server, client = ServerLink("context", "bitpack"), ClientLink(0, "context", "bitpack")
+
+    def packed(part: np.ndarray) -> PackedSpikes:
+        return PackedSpikes.from_blocks((part[:n] for n in counts), shape)
+
+    down = SpikeDownlink(1, packed(parts[0]), ident)  # type: ignore[arg-type]
+    client.decode(server.encode(down, client=0), down.plan().for_client(0))
+    del down
+    up = SpikeUplink(1, 0, packed(parts[2]), 0.5, ident)  # type: ignore[arg-type]
+    plan, data = up.plan(), client.encode(up)
+    del up
+    back = server.decode(data, plan)
+    assert isinstance(back, SpikeUplink)
+    assert all(np.array_equal(part, parts[2][: len(part)]) for part in back.packed.blocks())
+    return len(data)
+
+
+def resident_growth(rows: int) -> int | None:
+    """Bytes by which this process's resident size rises, at its highest, during ``roundtrip`` (Linux)."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+
+    def kilobytes(name: str) -> int:
+        return int(next(line for line in status.read_text().splitlines() if line.startswith(name)).split()[1])
+
+    roundtrip(4096)  # libraries and tables are in place
+    Path("/proc/self/clear_refs").write_text("5")  # the highest mark falls to what is held now
+    before = kilobytes("VmRSS")
+    roundtrip(rows)
+    return 1024 * (kilobytes("VmHWM") - before)
 
 
 def main() -> None:

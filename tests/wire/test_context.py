@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikefed.wire import PacketError, SpikeUplink, context, contextnative, contexttwin, decode, nearest_rows
-from spikefed.wire.bitpack import packed_bytes
+from spikefed.wire import (
+    ClientLink,
+    Ledger,
+    PackedSpikes,
+    PacketError,
+    ServerLink,
+    SpikeUplink,
+    context,
+    contextnative,
+    contexttwin,
+    decode,
+    nearest_rows,
+)
 from spikefed.wire.codec import Memory, SideInfo
 from spikefed.wire.contextmodel import ModelState, squash_table, stretch_table
+from spikefed.wire.packed import packed_bytes
 
 from .helpers import PSID, fsd_like, payload, random_spikes, up_plan
 
@@ -140,29 +156,45 @@ def test_only_the_encoders_own_bytes_are_accepted() -> None:
 
 
 @native_only
-def test_a_million_rows_in_blocks_within_64_mb() -> None:
-    import tracemalloc
-
+@pytest.mark.parametrize("codec", ["context", "bitpack"])
+def test_a_million_rows_within_64_mb(codec: str) -> None:
+    """Blocks in, packet, blocks out, with the links' memories: a fifth of a million rows; the rest grows with N."""
     shape, block = (200_000, 10, 8), random_spikes(4096, 10, 8, 0.05)
-    tracemalloc.start()
     rows = [min(4096, shape[0] - first) for first in range(0, shape[0], 4096)]
-    packed = context.pack_blocks((block[:count] for count in rows), shape)
-    payload, memory = context.encode_packed(packed, shape)
-    back, _ = context.decode_packed(payload, shape)
+    server, client = ServerLink(codec, codec, ledger=Ledger()), ClientLink(1, codec, codec)
+    tracemalloc.start()
+    message = SpikeUplink(3, 1, PackedSpikes.from_blocks((block[:count] for count in rows), shape), 0.5, PSID)
+    back = server.decode(client.encode(message), up_plan(shape))
+    assert isinstance(back, SpikeUplink)
+    assert all(np.array_equal(b, block[: len(b)]) for b in back.packed.blocks())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert np.array_equal(back, packed)
-    assert all(np.array_equal(b, block[: len(b)]) for b in context.unpack_blocks(back, shape))
-    assert 5 * peak < 64e6 + 4 * 5e6  # memory grows with N: one fifth of a million rows, fixed part counted once
+    assert server.ledger is not None and server.ledger.records[0].paper_bytes == 2_000_000
+    assert 5 * peak < 64e6 + 4 * 5e6  # the fixed part is counted once
+
+
+def test_packed_spikes_are_unpacked_when_asked_for() -> None:
+    spikes = random_spikes(23, 3, 5)
+    message = decode(SpikeUplink(3, 1, PackedSpikes.of(spikes), 0.5, PSID).encode("context"), up_plan((23, 3, 5)))
+    assert isinstance(message, SpikeUplink) and "spikes" not in vars(message)
+    assert np.array_equal(message.spikes, spikes) and message.spikes is message.content
+    changed = dataclasses.replace(message, accuracy=0.25)
+    assert changed.accuracy == 0.25 and np.array_equal(changed.spikes, spikes)
+    assert np.array_equal(pickle.loads(pickle.dumps(message)).spikes, spikes)
+    with pytest.raises(AttributeError, match="nothing"):
+        message.nothing  # noqa: B018
+    for bad in (np.zeros(3, np.uint8), np.full(44, 255, np.uint8)):
+        with pytest.raises(PacketError):
+            PackedSpikes(bad, (23, 3, 5))
 
 
 def test_blocks_of_odd_sizes_and_wrong_totals() -> None:
     spikes = random_spikes(23, 3, 5)
-    packed = context.pack_blocks((spikes[:7], spikes[7:8], spikes[8:]), spikes.shape)
-    assert np.array_equal(packed, bits(spikes))
-    assert np.array_equal(np.concatenate(list(context.unpack_blocks(packed, spikes.shape, rows=4))), spikes)
+    packed = PackedSpikes.from_blocks((spikes[:7], spikes[7:8], spikes[8:]), spikes.shape)
+    assert np.array_equal(packed.bits, bits(spikes))
+    assert np.array_equal(np.concatenate(list(packed.blocks(rows=4))), spikes)
     with pytest.raises(PacketError, match="shape"):
-        context.pack_blocks((spikes[:7],), spikes.shape)
+        PackedSpikes.from_blocks((spikes[:7],), spikes.shape)
 
 
 def test_tables_are_monotone_and_inverse() -> None:

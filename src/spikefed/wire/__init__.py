@@ -15,6 +15,7 @@ from spikefed.wire.ledger import Ledger, Record, Totals
 from spikefed.wire.links import ClientLink, ServerLink
 from spikefed.wire.messages import Message, SpikeDownlink, SpikeUplink, WeightsDownlink, WeightsUplink, decode
 from spikefed.wire.neighbours import nearest_rows
+from spikefed.wire.packed import PackedSpikes
 from spikefed.wire.partial import (
     PartialSpikes,
     changed_rows,
@@ -43,7 +44,7 @@ from spikefed.wire.sizes import pickle_equivalent_bytes, text_equivalent_bytes
 __all__ = [
     "MAX_HEADER_BYTES", "MISSING", "ClassMeansDownlink", "ClassMeansUplink", "ClientLink", "CodecInfo",
     "CountDownlink", "CountUplink", "HintSpikeUplink", "HintSpikes", "LabelDownlink", "LabelUplink", "Ledger",
-    "Message", "PacketError", "PartialSpikeDownlink", "PartialSpikeUplink", "PartialSpikes", "Plan",
+    "Message", "PackedSpikes", "PacketError", "PartialSpikeDownlink", "PartialSpikeUplink", "PartialSpikes", "Plan",
     "ProbabilityDownlink", "ProbabilityUplink", "Record", "ServerLink", "SpikeDownlink", "SpikeUplink", "TensorSpec",
     "Totals", "WeightsDownlink", "WeightsUplink", "changed_rows", "codec_bench", "codecs", "confident_labels", "decode",
     "first_steps", "nearest_rows", "pickle_equivalent_bytes", "quantise_distribution", "select_rows", "tensor_specs",

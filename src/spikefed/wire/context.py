@@ -6,16 +6,15 @@ round, the stream's last accepted message, the classes already coded in the row,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from spikefed.errors import PacketError
 from spikefed.wire import contextnative, contexttwin
-from spikefed.wire.bitpack import decompress, packed_bytes
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
 from spikefed.wire.contextmodel import NEAR, ModelState
+from spikefed.wire.packed import PackedSpikes, check_bits, packed_bytes
 from spikefed.wire.plan import Plan
 
 MAX_STEPS = 64  # longer trains travel as Algorithm 2 bits
@@ -44,8 +43,8 @@ def decode_packed(
     if code.size > limit:
         raise PacketError("payload", f"{code.size} bytes where spikes {shape} need at most {limit}")
     if code.size == limit:
-        decompress(payload, shape)  # checks the padding
-        return code.copy(), _plain_memory(code.copy(), memory)
+        packed = check_bits(code, shape).copy()
+        return packed, _plain_memory(packed, memory)
     if shape[2] > MAX_STEPS:
         raise PacketError("payload", f"trains of {shape[2]} steps are never coded, yet the payload is short")
     state = ModelState.recall(memory)
@@ -63,33 +62,6 @@ def ideal_bits(
     code = np.empty(packed_bytes(shape) * 2 + 64, dtype=np.uint8)
     _, bits, decisions = _run(packed, shape, memory, side, code, ModelState.recall(memory), decode=False, measure=True)
     return bits, decisions
-
-
-def pack_blocks(blocks: Iterable[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
-    """Algorithm 2 bits of a message that comes as blocks of rows [n, C, T], without holding it unpacked."""
-    n, c, t = shape
-    packed, bit = np.zeros(packed_bytes(shape), dtype=np.uint8), 0
-    for block in blocks:
-        if block.shape[1:] != (c, t) or bit + block.size > n * c * t:
-            raise PacketError("shape", f"a block {block.shape} does not fit into spikes {shape}")
-        start, lead = divmod(bit, 8)
-        bits = np.packbits(np.concatenate([np.zeros(lead, np.uint8), block.reshape(-1)]))
-        packed[start : start + bits.size] |= bits
-        bit += block.size
-    if bit != n * c * t:
-        raise PacketError("shape", f"blocks hold {bit} spikes where {shape} needs {n * c * t}")
-    return packed
-
-
-def unpack_blocks(packed: np.ndarray, shape: tuple[int, int, int], rows: int = 4096) -> Iterator[np.ndarray]:
-    """Blocks of at most ``rows`` rows, uint8 [n, C, T], of Algorithm 2 bits."""
-    n, c, t = shape
-    for first in range(0, n, rows):
-        count = min(rows, n - first)
-        start, lead = divmod(first * c * t, 8)
-        stop = (first * c * t + count * c * t + 7) // 8
-        bits = np.unpackbits(packed[start:stop], count=lead + count * c * t)[lead:]
-        yield bits.reshape(count, c, t)
 
 
 def _run(
@@ -125,14 +97,22 @@ class ContextCodec(Codec):
 
     def to_bits(self, content: Any, plan: Plan) -> np.ndarray:
         """uint8 trains of ``bit_shape``."""
-        return content
+        raise NotImplementedError
 
     def from_bits(self, bits: np.ndarray, plan: Plan) -> Any:
         """Inverse of ``to_bits``. Raises PacketError for trains that no content makes."""
-        return bits
+        raise NotImplementedError
+
+    def pack(self, content: Any, plan: Plan) -> np.ndarray:
+        """Algorithm 2 bits of the trains."""
+        return np.packbits(self.to_bits(content, plan).reshape(-1))
+
+    def unpack(self, packed: np.ndarray, plan: Plan) -> Any:
+        """Inverse of ``pack``."""
+        return self.from_bits(PackedSpikes(packed, self.bit_shape(plan)).unpack(), plan)
 
     def side_bits(self, kind: str, content: Any, plan: Plan) -> np.ndarray | None:
-        return np.packbits(self.to_bits(content, plan).reshape(-1)) if kind == self.kind else None
+        return self.pack(content, plan) if kind == self.kind else None
 
     def side_size(self, plan: Plan) -> int:
         return packed_bytes(self.bit_shape(plan))
@@ -141,15 +121,14 @@ class ContextCodec(Codec):
         self, content: Any, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, Memory | None]:
         shape = self.bit_shape(plan)
-        packed = np.packbits(self.to_bits(content, plan).reshape(-1))
-        return encode_packed(packed, shape, _same_size(memory, shape), side)
+        return encode_packed(self.pack(content, plan), shape, _same_size(memory, shape), side)
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[Any, Memory | None]:
         shape = self.bit_shape(plan)
         packed, new = decode_packed(payload, shape, _same_size(memory, shape), side)
-        return self.from_bits(decompress(packed.data, shape), plan), new
+        return self.unpack(packed, plan), new
 
 
 class Context(ContextCodec):
@@ -159,6 +138,12 @@ class Context(ContextCodec):
     description = (
         "adaptive arithmetic coding against global spikes, last upload and the row itself; never above bitpack"
     )
+
+    def pack(self, content: PackedSpikes, plan: Plan) -> np.ndarray:
+        return content.bits
+
+    def unpack(self, packed: np.ndarray, plan: Plan) -> PackedSpikes:
+        return PackedSpikes(packed, plan.shape)
 
 
 def _same_size(memory: Memory | None, shape: tuple[int, int, int]) -> Memory | None:

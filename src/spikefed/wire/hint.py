@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from spikefed.errors import PacketError
-from spikefed.wire.bitpack import compress, decompress, packed_bytes
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
 from spikefed.wire.context import decode_packed, encode_packed
+from spikefed.wire.packed import PackedSpikes, check_bits, packed_bytes
 from spikefed.wire.plan import Plan
 from spikefed.wire.varint import Cursor, varint
 
@@ -30,6 +31,15 @@ def _shapes(plan: Plan) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     return plan.shape, (n, plan.hint, t)
 
 
+def _bits(spikes: np.ndarray) -> np.ndarray:
+    return PackedSpikes.of(spikes).bits
+
+
+def _content(outputs: np.ndarray, hint: np.ndarray, plan: Plan) -> HintSpikes:
+    shapes = _shapes(plan)
+    return HintSpikes(PackedSpikes(outputs, shapes[0]).unpack(), PackedSpikes(hint, shapes[1]).unpack())
+
+
 class PackedHint(Codec):
     name, number, kind = "bitpack", 37, "hint-spikes"
     description = "output spikes, then hint spikes, each as Algorithm 2 packs them"
@@ -37,7 +47,7 @@ class PackedHint(Codec):
     def encode(
         self, content: HintSpikes, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, None]:
-        return compress(content.spikes) + compress(content.hint), None
+        return _bits(content.spikes).tobytes() + _bits(content.hint).tobytes(), None
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
@@ -46,7 +56,8 @@ class PackedHint(Codec):
         cut = packed_bytes(outputs)
         if len(payload) != cut + packed_bytes(hint):
             raise PacketError("payload", f"{len(payload)} bytes where {outputs} and {hint} need other")
-        return HintSpikes(decompress(payload[:cut], outputs), decompress(payload[cut:], hint)), None
+        outputs_bits, hint_bits = check_bits(payload[:cut], outputs), check_bits(payload[cut:], hint)
+        return _content(outputs_bits, hint_bits, plan), None
 
 
 class ContextHint(Codec):
@@ -57,8 +68,8 @@ class ContextHint(Codec):
     description = "output and hint spikes, both entropy-coded against the last upload"
     uses_side = True
 
-    def side_bits(self, kind: str, content: np.ndarray, plan: Plan) -> np.ndarray | None:
-        return np.packbits(content.reshape(-1)) if kind == "spikes" else None
+    def side_bits(self, kind: str, content: Any, plan: Plan) -> np.ndarray | None:
+        return content.bits if kind == "spikes" else None
 
     def side_size(self, plan: Plan) -> int:
         return packed_bytes(_shapes(plan)[0])
@@ -67,8 +78,8 @@ class ContextHint(Codec):
         self, content: HintSpikes, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, Memory]:
         (outputs, hint), (known, known_hint) = _shapes(plan), _parts(memory, plan)
-        first, new = encode_packed(np.packbits(content.spikes.reshape(-1)), outputs, known, side)
-        second, new_hint = encode_packed(np.packbits(content.hint.reshape(-1)), hint, known_hint, _near_only(side))
+        first, new = encode_packed(_bits(content.spikes), outputs, known, side)
+        second, new_hint = encode_packed(_bits(content.hint), hint, known_hint, _near_only(side))
         return varint(len(first), "payload") + first + second, _joined(new, new_hint)
 
     def decode(
@@ -82,8 +93,7 @@ class ContextHint(Codec):
         end = cursor.at + size
         packed, new = decode_packed(payload[cursor.at : end], outputs, known, side)
         packed_hint, new_hint = decode_packed(payload[end:], hint, known_hint, _near_only(side))
-        content = HintSpikes(decompress(packed.data, outputs), decompress(packed_hint.data, hint))
-        return content, _joined(new, new_hint)
+        return _content(packed, packed_hint, plan), _joined(new, new_hint)
 
 
 def _near_only(side: SideInfo | None) -> SideInfo | None:

@@ -90,7 +90,7 @@ def _bits_of(name: str, message: Message) -> dict[str, np.ndarray]:
     for info in codecs():
         codec = find(info.kind, info.name)
         if info.name == name and codec.uses_side:
-            bits = codec.side_bits(message.kind, message.content, plan)
+            bits = codec.side_bits(message.kind, message.source, plan)
             if bits is not None:
                 found[info.kind] = bits
     return found
@@ -133,7 +133,7 @@ class ClientLink:
             memory = side = None
         else:
             reference = reference_id(memory, side)
-        payload, new = codec.encode(message.content, plan, memory, side)
+        payload, new = codec.encode(message.source, plan, memory, side)
         self._sender.sent(new)
         header = header_of(message, codec.number, reference=reference, client=self.client,
                            holds=self._receiver.holds)  # fmt: skip
@@ -237,14 +237,14 @@ class ServerLink:
             self._coded = (message, {})
         coded, key = self._coded[1], reference_id(base, side)
         if key not in coded:
-            coded[key] = codec.encode(message.content, message.plan(), base, side)
+            coded[key] = codec.encode(message.source, message.plan(), base, side)
         return coded[key]
 
     def _broadcast_payload(self, codec: Codec, message: Message) -> bytes:
         sender = self._senders.setdefault(BROADCAST, Sender())
         if self._coded[0] is not message:
             state = sender.own_state(codec, message.round)
-            self._coded = (message, {b"": codec.encode(message.content, message.plan(), state, None)})
+            self._coded = (message, {b"": codec.encode(message.source, message.plan(), state, None)})
             sender.sent(self._coded[1][b""][1])
         return self._coded[1][b""][0]
 

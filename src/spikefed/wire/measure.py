@@ -6,17 +6,18 @@ import json
 
 import numpy as np
 
-from spikefed.wire.bitpack import packed_bytes
 from spikefed.wire.messages import Message
+from spikefed.wire.packed import packed_bytes
 from spikefed.wire.rows import digits_bytes
 from spikefed.wire.sizes import pickle_equivalent_bytes, text_equivalent_bytes
 
 
 def paper_bytes(message: Message) -> int:
     """Algorithm 2's payload for spikes; every tensor's own bytes for weights; plain packing for other kinds."""
-    content, shape = message.content, message.plan().shape
+    shape = message.plan().shape
     if message.kind == "spikes":
-        return packed_bytes(content.shape)
+        return packed_bytes(shape)
+    content = message.content
     if message.kind == "hint-spikes":
         return packed_bytes(content.spikes.shape) + packed_bytes(content.hint.shape)
     if message.kind == "weights":
@@ -32,9 +33,9 @@ def paper_bytes(message: Message) -> int:
 
 def text_bytes(message: Message) -> int:
     """The authors' JSON text for spikes; their pickle (estimated) for weights; JSON text of the values elsewhere."""
-    content = message.content
     if message.kind == "spikes":
-        return text_equivalent_bytes(content)
+        return text_equivalent_bytes(message.source)
+    content = message.content
     if message.kind == "hint-spikes":
         return text_equivalent_bytes(content.spikes) + text_equivalent_bytes(content.hint)
     if message.kind == "weights":

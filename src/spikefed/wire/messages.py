@@ -1,49 +1,125 @@
-"""What travels: frozen messages, checked when made, turned into packets by ``encode`` and back by ``decode``."""
+"""What travels: frozen messages, checked when made, turned into packets by ``encode`` and back by ``decode``.
+
+A message class says its kind, its direction and which field is its content, how that is checked and what shape it has;
+all else is common. Spikes and weights are here, the rivals' kinds in rowmessages.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
 
 from spikefed.errors import PacketError
 from spikefed.wire.codec import by_number, find
 from spikefed.wire.header import EVERYONE, NO_REFERENCE, Header, pack, unpack
+from spikefed.wire.packed import PackedSpikes
 from spikefed.wire.plan import Plan, tensor_specs
+
+type_of: dict[tuple[str, str], type[Message]] = {}  # by kind and direction
+_BUILDERS: dict[tuple[str, str], Callable[[Header, Any, Plan], Message]] = {}  # of messages that do it themselves
 
 
 class Message:
-    """Common part of all messages; ``content`` is what a codec turns into a payload."""
+    """Common part of all messages.
+
+    Class attributes:
+        kind, direction: as in the header.
+        default_codec: what ``encode`` takes when nothing is said.
+        field: name of the field that is the content.
+    """
 
     kind: ClassVar[str]
     direction: ClassVar[str]
     default_codec: ClassVar[str]
+    field: ClassVar[str]
     round: int
 
     @property
     def content(self) -> Any:
+        """What the message says, for its reader."""
+        return getattr(self, self.field)
+
+    @property
+    def source(self) -> Any:
+        """The content as codecs read it."""
+        return self.content
+
+    @classmethod
+    def parts(cls, source: Any) -> dict[str, Any]:
+        """Inverse of ``source``: the fields that a decoded payload fills."""
+        return {cls.field: source}
+
+    def check(self, content: Any) -> Any:
+        """The content in the form in which it is kept. Raises PacketError when it is none of this kind."""
+        raise NotImplementedError
+
+    def sizes(self) -> tuple[int, int, int]:
+        """The header's (N, C, T)."""
         raise NotImplementedError
 
     def plan(self) -> Plan:
         """The plan that this very message fits."""
-        raise NotImplementedError
+        return Plan.rows(self.kind, **self._plan_fields())
+
+    def _plan_fields(self) -> dict[str, Any]:
+        return {"direction": self.direction, "round": self.round, "client": getattr(self, "client", None),
+                "shape": self.sizes(), "public_set_id": getattr(self, "public_set_id", b"")}  # fmt: skip
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, self.field, self.check(getattr(self, self.field)))
+        if hasattr(self, "public_set_id"):
+            object.__setattr__(self, "public_set_id", check_id(self.public_set_id))  # type: ignore[attr-defined]
+        check_common(self)
 
     def encode(self, codec: str | None = None) -> bytes:
         """An intra packet of this message: readable without any state. Links add references (links.py)."""
         chosen = find(self.kind, codec or self.default_codec)
-        payload, _ = chosen.encode(self.content, self.plan(), None, None)
+        payload, _ = chosen.encode(self.source, self.plan(), None, None)
         return pack(header_of(self, chosen.number), payload)
 
 
-def header_of(message: Message, codec: int, **fields: Any) -> Header:
+@dataclass_transform(frozen_default=True, eq_default=False)
+def message(cls: type[Any]) -> type[Any]:
+    """Make a frozen dataclass of a message class and let packets of its kind and direction decode to it."""
+    made = dataclass(frozen=True, eq=False)(cls)
+    type_of[made.kind, made.direction] = made
+    return made
+
+
+def register_builder(kind: str, up: Any, down: Any = None) -> None:
+    """For messages that are not all fields: how to make those of a kind from a header, decoded content and plan."""
+    _BUILDERS[kind, "up"] = up
+    if down is not None:
+        _BUILDERS[kind, "down"] = down
+
+
+def build_message(header: Header, source: Any, plan: Plan) -> Message:
+    """The message a header and its decoded content make; the plan knows what the header only names."""
+    key = header.kind, header.direction
+    if key in _BUILDERS:
+        return _BUILDERS[key](header, source, plan)
+    cls = type_of.get(key)
+    if cls is None:
+        raise PacketError("kind", f"no message of kind {header.kind} goes {header.direction}")
+    known = {
+        "round": header.round, "client": header.client, "accuracy": header.accuracy, "samples": header.samples,
+        "public_set_id": plan.content_id, "exact": plan.exact, "classes": plan.shape[1], "levels": plan.shape[2],
+        **cls.parts(source),
+    }  # fmt: skip
+    return cls(**{entry.name: known[entry.name] for entry in fields(cls)})  # type: ignore[arg-type]
+
+
+def header_of(message: Message, codec: int, **given: Any) -> Header:
     """The header of a message, reference and ack fields given by the link."""
     plan = message.plan()
-    fields.setdefault("client", getattr(message, "client", EVERYONE))
+    given.setdefault("client", getattr(message, "client", EVERYONE))
     return Header(
         codec, message.kind, message.direction, message.round, shape=plan.header_shape, content_id=plan.content_id,
-        samples=getattr(message, "samples", 0), accuracy=getattr(message, "accuracy", 0.0), **fields,
+        samples=getattr(message, "samples", 0), accuracy=getattr(message, "accuracy", 0.0), **given,
     )  # fmt: skip
 
 
@@ -83,38 +159,49 @@ def check_id(value: bytes) -> bytes:
     return value
 
 
-def _tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    for name, array in tensors.items():
-        if not isinstance(array, np.ndarray):
-            raise PacketError("tensors", f"'{name}' is a {type(array).__name__}; give numpy arrays")
-    tensor_specs(tensors)  # refuses dtypes that cannot travel
-    return dict(tensors)
+class _Spikes(Message):
+    """Spikes given as an array or packed; a packed message, such as a decoded one, is unpacked when first asked for
+    ``spikes``, and never by who reads ``packed``."""
 
+    kind, default_codec, field = "spikes", "bitpack", "spikes"
 
-@dataclass(frozen=True, eq=False)
-class _SpikeMessage(Message):
-    kind = "spikes"
-    default_codec = "bitpack"
+    @cached_property
+    def packed(self) -> PackedSpikes:
+        """Algorithm 2's bits of the spikes, and blocks of rows of them."""
+        return PackedSpikes.of(self.spikes)
 
     @property
-    def content(self) -> np.ndarray:
-        return self.spikes  # type: ignore[attr-defined]
-
-    def plan(self) -> Plan:
-        return Plan.spikes(self.direction, round=self.round, client=getattr(self, "client", None),
-                           shape=self.content.shape, public_set_id=self.public_set_id)  # type: ignore  # fmt: skip
+    def source(self) -> PackedSpikes:
+        return self.packed
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spikes", check_spikes(self.content))
-        object.__setattr__(self, "public_set_id", check_id(self.public_set_id))  # type: ignore[attr-defined]
+        given = self.__dict__["spikes"]
+        if isinstance(given, PackedSpikes):
+            self.__dict__["packed"] = given
+            del self.__dict__["spikes"]
+        else:
+            self.__dict__["spikes"] = check_spikes(given)
+        object.__setattr__(self, "public_set_id", check_id(self.public_set_id))
         check_common(self)
 
+    def __getattr__(self, name: str) -> Any:  # only for what is not there yet
+        if name != "spikes" or "packed" not in self.__dict__:
+            raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
+        self.__dict__["spikes"] = self.packed.unpack()
+        return self.__dict__["spikes"]
 
-@dataclass(frozen=True, eq=False)
-class SpikeUplink(_SpikeMessage):
+    def sizes(self) -> tuple[int, int, int]:
+        return self.packed.shape if "packed" in self.__dict__ else self.spikes.shape
+
+    def plan(self) -> Plan:
+        return Plan.spikes(**self._plan_fields())
+
+
+@message
+class SpikeUplink(_Spikes):
     """Output spikes S_i of client i on the public set (FSD, Algorithm 1, line 7) and its validation accuracy.
 
-    Attributes: spikes uint8 or bool [N, C, T] of 0/1; accuracy in [0, 1]; public_set_id 32 bytes.
+    Attributes: spikes uint8 or bool [N, C, T] of 0/1, or ``PackedSpikes``; accuracy in [0, 1]; public_set_id 32 bytes.
     """
 
     round: int
@@ -125,8 +212,8 @@ class SpikeUplink(_SpikeMessage):
     direction = "up"
 
 
-@dataclass(frozen=True, eq=False)
-class SpikeDownlink(_SpikeMessage):
+@message
+class SpikeDownlink(_Spikes):
     """Global spikes Round(S_g) (FSD, Algorithm 1, line 12). Attributes as in ``SpikeUplink``."""
 
     round: int
@@ -135,32 +222,30 @@ class SpikeDownlink(_SpikeMessage):
     direction = "down"
 
 
-@dataclass(frozen=True, eq=False)
-class _WeightMessage(Message):
-    kind = "weights"
-    default_codec = "float32"
+class _Weights(Message):
+    kind, default_codec, field = "weights", "float32", "tensors"
+    exact: Collection[str]
 
-    @property
-    def content(self) -> dict[str, np.ndarray]:
-        return self.tensors  # type: ignore[attr-defined]
-
-    def plan(self) -> Plan:
-        return Plan.weights(self.direction, round=self.round, client=getattr(self, "client", None),
-                            tensors=tensor_specs(self.content, self.exact))  # type: ignore  # fmt: skip
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "tensors", _tensors(self.content))
-        object.__setattr__(self, "exact", frozenset(self.exact))  # type: ignore[attr-defined]
-        unknown = self.exact - self.tensors.keys()  # type: ignore[attr-defined]
+    def check(self, content: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        for name, array in content.items():
+            if not isinstance(array, np.ndarray):
+                raise PacketError("tensors", f"'{name}' is a {type(array).__name__}; give numpy arrays")
+        tensor_specs(content)  # refuses dtypes that cannot travel
+        object.__setattr__(self, "exact", frozenset(self.exact))
+        unknown = frozenset(self.exact) - content.keys()
         if unknown:
             raise PacketError("tensors", f"'{min(unknown)}' is to stay exact, but there is no such tensor")
         if self.direction == "up" and not 0 < int(self.samples) <= 0xFFFFFFFF:  # type: ignore[attr-defined]
             raise PacketError("samples", f"{self.samples} is not in [1, 2^32)")  # type: ignore[attr-defined]
-        check_common(self)
+        return dict(content)
+
+    def plan(self) -> Plan:
+        specs = tensor_specs(self.content, self.exact)
+        return Plan.weights(self.direction, round=self.round, client=getattr(self, "client", None), tensors=specs)
 
 
-@dataclass(frozen=True, eq=False)
-class WeightsUplink(_WeightMessage):
+@message
+class WeightsUplink(_Weights):
     """A client's tensors (weights, or their change) in state_dict order, and the samples behind them (FedAvg).
 
     ``exact``: names of tensors that no codec may change; the receiver's plan must mark the same.
@@ -175,37 +260,14 @@ class WeightsUplink(_WeightMessage):
     direction = "up"
 
 
-@dataclass(frozen=True, eq=False)
-class WeightsDownlink(_WeightMessage):
+@message
+class WeightsDownlink(_Weights):
     """The server's tensors for all clients; ``exact`` as in ``WeightsUplink``."""
 
     round: int
     tensors: dict[str, np.ndarray]
     exact: Collection[str] = ()
     direction = "down"
-
-
-def build_message(header: Header, content: Any, plan: Plan) -> Message:
-    """The message a header and its decoded content make; the plan knows what the header only names."""
-    make = _BUILDERS.get((header.kind, header.direction))
-    if make is None:
-        raise PacketError("kind", f"no message of kind {header.kind} goes {header.direction}")
-    return make(header, content, plan)
-
-
-_BUILDERS: dict[tuple[str, str], Any] = {
-    ("spikes", "up"): lambda h, x, plan: SpikeUplink(h.round, h.client, x, h.accuracy, plan.content_id),
-    ("spikes", "down"): lambda h, x, plan: SpikeDownlink(h.round, x, plan.content_id),
-    ("weights", "up"): lambda h, x, plan: WeightsUplink(h.round, h.client, x, h.samples, h.accuracy, plan.exact),
-    ("weights", "down"): lambda h, x, plan: WeightsDownlink(h.round, x, plan.exact),
-}
-
-
-def register_builder(kind: str, up: Any, down: Any = None) -> None:
-    """How to make the messages of a kind from a header, content and plan."""
-    _BUILDERS[kind, "up"] = up
-    if down is not None:
-        _BUILDERS[kind, "down"] = down
 
 
 def check_packet(data: bytes | bytearray | memoryview, plan: Plan) -> tuple[Header, memoryview]:

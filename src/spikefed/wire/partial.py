@@ -6,13 +6,14 @@ Kind ``"partial-spikes"`` sends a row mask and the trains of its rows; the recei
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from spikefed.errors import PacketError
-from spikefed.wire.bitpack import decompress, packed_bytes
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
 from spikefed.wire.context import decode_packed, encode_packed
+from spikefed.wire.packed import PackedSpikes, packed_bytes
 from spikefed.wire.plan import Plan
 from spikefed.wire.rows import MISSING
 from spikefed.wire.varint import Cursor, varint
@@ -69,8 +70,8 @@ class ContextPartial(Codec):
     description = "row mask and the trains of its rows, entropy-coded"
     uses_side = True
 
-    def side_bits(self, kind: str, content: np.ndarray, plan: Plan) -> np.ndarray | None:
-        return np.packbits(content.reshape(-1)) if kind == "spikes" else None
+    def side_bits(self, kind: str, content: Any, plan: Plan) -> np.ndarray | None:
+        return content.bits if kind == "spikes" else None
 
     def side_size(self, plan: Plan) -> int:
         return packed_bytes(plan.shape)
@@ -100,7 +101,7 @@ class ContextPartial(Codec):
         shape = (int(mask.sum()), c, t)
         rows, new = decode_packed(payload[end:], shape, known, near)
         spikes = np.zeros((n, c, t), dtype=np.uint8)
-        spikes[mask] = decompress(rows.data, shape)
+        spikes[mask] = PackedSpikes(rows, shape).unpack()
         content = PartialSpikes(mask, spikes)
         return content, self._merge(content, memory, new, plan)
 

@@ -1,46 +1,16 @@
-"""Messages of the rival methods: labels, counts, probabilities, class means, partial spikes."""
+"""Messages of the rival methods: labels, counts, probabilities, class means, partial spikes, spikes with a hint."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from spikefed.errors import PacketError
 from spikefed.wire.hint import HintSpikes
-from spikefed.wire.messages import Message, check_common, check_id, check_spikes, register_builder
+from spikefed.wire.messages import Message, check_spikes, message
 from spikefed.wire.partial import PartialSpikes
 from spikefed.wire.plan import Plan
-
-
-@dataclass(frozen=True, eq=False)
-class _RowMessage(Message):
-    """Content in the field named by ``_field``; checked by ``_check``."""
-
-    _field: ClassVar[str]
-
-    @property
-    def content(self) -> Any:
-        return getattr(self, self._field)
-
-    def plan(self) -> Plan:
-        plan = Plan.spikes if self.kind == "partial-spikes" else Plan.rows
-        return plan(
-            direction=self.direction, round=self.round, client=getattr(self, "client", None), shape=self._shape(),
-            public_set_id=self.public_set_id, kind=self.kind,  # type: ignore[attr-defined]
-        )  # fmt: skip
-
-    def _shape(self) -> tuple[int, int, int]:
-        raise NotImplementedError
-
-    def _check(self, content: Any) -> Any:
-        raise NotImplementedError
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, self._field, self._check(self.content))
-        object.__setattr__(self, "public_set_id", check_id(self.public_set_id))  # type: ignore[attr-defined]
-        check_common(self)
 
 
 def _integers(array: np.ndarray, axes: int, low: int, high: int, name: str) -> np.ndarray:
@@ -52,76 +22,77 @@ def _integers(array: np.ndarray, axes: int, low: int, high: int, name: str) -> n
     return array
 
 
-class _Labels(_RowMessage):
-    kind, default_codec, _field = "labels", "plain", "labels"
+class _Labels(Message):
+    kind, default_codec, field = "labels", "plain", "labels"
     classes: int
 
-    def _check(self, content: np.ndarray) -> np.ndarray:
+    def check(self, content: np.ndarray) -> np.ndarray:
         return _integers(content, 1, -1, self.classes - 1, "labels").astype(np.int32)
 
-    def _shape(self) -> tuple[int, int, int]:
+    def sizes(self) -> tuple[int, int, int]:
         return len(self.content), self.classes, 1
 
 
-class _Counts(_RowMessage):
-    kind, default_codec, _field = "counts", "plain", "counts"
+class _Counts(Message):
+    kind, default_codec, field = "counts", "plain", "counts"
     levels: int
 
-    def _check(self, content: np.ndarray) -> np.ndarray:
+    def check(self, content: np.ndarray) -> np.ndarray:
         if not 1 <= self.levels <= 65535:
             raise PacketError("levels", f"{self.levels} is not in [1, 65535]")
         return _integers(content, 2, 0, self.levels, "counts").astype(np.uint16)
 
-    def _shape(self) -> tuple[int, int, int]:
+    def sizes(self) -> tuple[int, int, int]:
         return *self.content.shape, self.levels
 
 
-class _Probabilities(_RowMessage):
-    kind, default_codec, _field = "probabilities", "float32", "probabilities"
+class _Numbers(Message):
+    """float32 [rows, columns]."""
 
-    def _check(self, content: np.ndarray) -> np.ndarray:
+    def sizes(self) -> tuple[int, int, int]:
+        return *self.content.shape, 0
+
+
+class _Probabilities(_Numbers):
+    kind, default_codec, field = "probabilities", "float32", "probabilities"
+
+    def check(self, content: np.ndarray) -> np.ndarray:
         content = np.asarray(content, dtype=np.float32)
         if content.ndim != 2 or not np.isfinite(content).all():
             raise PacketError("probabilities", f"need finite numbers [N, C], got shape {content.shape}")
         return content
 
-    def _shape(self) -> tuple[int, int, int]:
-        return *self.content.shape, 0
 
+class _ClassMeans(_Numbers):
+    kind, default_codec, field = "class-means", "float32", "means"
 
-class _ClassMeans(_RowMessage):
-    kind, default_codec, _field = "class-means", "float32", "means"
-
-    def _check(self, content: np.ndarray) -> np.ndarray:
+    def check(self, content: np.ndarray) -> np.ndarray:
         content = np.asarray(content, dtype=np.float32)
-        if (
-            content.ndim != 2
-            or content.shape[1] == 0
-            or not (np.isfinite(content).all(axis=1) | np.isnan(content).all(axis=1)).all()
-        ):
+        whole = np.isfinite(content).all(axis=-1) | np.isnan(content).all(axis=-1)
+        if content.ndim != 2 or content.shape[1] == 0 or not whole.all():
             raise PacketError(
-                "means", "need [C, D] with rows of finite numbers, or all NaN for a class without samples"
+                "means", "need [C, D], D > 0, with rows of finite numbers, or all NaN for a class without samples"
             )
         return content
 
-    def _shape(self) -> tuple[int, int, int]:
-        return *self.content.shape, 0
 
+class _Partial(Message):
+    kind, default_codec, field = "partial-spikes", "context", "partial"
 
-class _Partial(_RowMessage):
-    kind, default_codec, _field = "partial-spikes", "context", "partial"
-
-    def _check(self, content: PartialSpikes) -> PartialSpikes:
+    def check(self, content: PartialSpikes) -> PartialSpikes:
         spikes, rows = check_spikes(content.spikes), np.asarray(content.rows, dtype=bool)
         if rows.shape != spikes.shape[:1] or spikes[~rows].any():
             raise PacketError("rows", f"need one flag a row and silent rows where it is off, got {rows.shape}")
         return PartialSpikes(rows, spikes)
 
-    def _shape(self) -> tuple[int, int, int]:
+    def sizes(self) -> tuple[int, int, int]:
         return self.content.spikes.shape
 
+    def plan(self) -> Plan:
+        return Plan.spikes(kind=self.kind, **self._plan_fields())
 
-@dataclass(frozen=True, eq=False)
+
+@message
 class LabelUplink(_Labels):
     """Hard labels int [N], -1 = not sent; ``classes`` = C (CFD)."""
 
@@ -134,7 +105,7 @@ class LabelUplink(_Labels):
     direction = "up"
 
 
-@dataclass(frozen=True, eq=False)
+@message
 class LabelDownlink(_Labels):
     """Hard labels of the server, as in ``LabelUplink``."""
 
@@ -145,7 +116,7 @@ class LabelDownlink(_Labels):
     direction = "down"
 
 
-@dataclass(frozen=True, eq=False)
+@message
 class CountUplink(_Counts):
     """Counts [N, C] in 0..levels: spikes a class (levels = T), or a quantised distribution (levels = 2^b - 1)."""
 
@@ -158,7 +129,7 @@ class CountUplink(_Counts):
     direction = "up"
 
 
-@dataclass(frozen=True, eq=False)
+@message
 class CountDownlink(_Counts):
     """Counts of the server, as in ``CountUplink``."""
 
@@ -169,7 +140,7 @@ class CountDownlink(_Counts):
     direction = "down"
 
 
-@dataclass(frozen=True, eq=False)
+@message
 class ProbabilityUplink(_Probabilities):
     """Soft labels float [N, C] (DS-FL)."""
 
@@ -181,7 +152,7 @@ class ProbabilityUplink(_Probabilities):
     direction = "up"
 
 
-@dataclass(frozen=True, eq=False)
+@message
 class ProbabilityDownlink(_Probabilities):
     """Soft labels of the server."""
 
@@ -191,7 +162,7 @@ class ProbabilityDownlink(_Probabilities):
     direction = "down"
 
 
-@dataclass(frozen=True, eq=False)
+@message
 class ClassMeansUplink(_ClassMeans):
     """Mean output of each class [C, D]; a row of NaN for a class the client lacks (FD). The public set id is zeros."""
 
@@ -199,21 +170,21 @@ class ClassMeansUplink(_ClassMeans):
     client: int
     means: np.ndarray
     accuracy: float
-    public_set_id: bytes = field(default=bytes(32))
+    public_set_id: bytes = bytes(32)
     direction = "up"
 
 
-@dataclass(frozen=True, eq=False)
+@message
 class ClassMeansDownlink(_ClassMeans):
     """Mean outputs over clients."""
 
     round: int
     means: np.ndarray
-    public_set_id: bytes = field(default=bytes(32))
+    public_set_id: bytes = bytes(32)
     direction = "down"
 
 
-@dataclass(frozen=True, eq=False)
+@message
 class PartialSpikeUplink(_Partial):
     """Some rows of a client's spikes (partial.py)."""
 
@@ -225,7 +196,7 @@ class PartialSpikeUplink(_Partial):
     direction = "up"
 
 
-@dataclass(frozen=True, eq=False)
+@message
 class PartialSpikeDownlink(_Partial):
     """Some rows of the global spikes, as in ``PartialSpikeUplink``."""
 
@@ -235,8 +206,8 @@ class PartialSpikeDownlink(_Partial):
     direction = "down"
 
 
-@dataclass(frozen=True, eq=False)
-class HintSpikeUplink(_RowMessage):
+@message
+class HintSpikeUplink(Message):
     """A client's output spikes [N, C, T] and hint spikes [N, H, T] of an inner layer (HDSFL)."""
 
     round: int
@@ -245,44 +216,25 @@ class HintSpikeUplink(_RowMessage):
     hint: np.ndarray
     accuracy: float
     public_set_id: bytes
-    kind, default_codec, direction = "hint-spikes", "context", "up"
+    kind, default_codec, direction, field = "hint-spikes", "context", "up", "spikes"
 
     @property
     def content(self) -> HintSpikes:
         return HintSpikes(self.spikes, self.hint)
 
+    @classmethod
+    def parts(cls, source: HintSpikes) -> dict[str, Any]:
+        return {"spikes": source.spikes, "hint": source.hint}
+
+    def check(self, content: np.ndarray) -> np.ndarray:
+        spikes, hint = check_spikes(content), check_spikes(self.hint)
+        if hint.shape[::2] != spikes.shape[::2]:
+            raise PacketError("shape", f"hint {hint.shape} and spikes {spikes.shape} differ in rows or steps")
+        object.__setattr__(self, "hint", hint)
+        return spikes
+
+    def sizes(self) -> tuple[int, int, int]:
+        return self.spikes.shape  # type: ignore[return-value]
+
     def plan(self) -> Plan:
-        return Plan.hint_spikes(
-            self.direction, round=self.round, client=self.client, shape=self.spikes.shape,  # type: ignore[arg-type]
-            hint_channels=self.hint.shape[1], public_set_id=self.public_set_id,
-        )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        for name in ("spikes", "hint"):
-            object.__setattr__(self, name, check_spikes(getattr(self, name)))
-        if self.hint.shape[::2] != self.spikes.shape[::2]:
-            raise PacketError("shape", f"hint {self.hint.shape} and spikes {self.spikes.shape} differ in rows or steps")
-        object.__setattr__(self, "public_set_id", check_id(self.public_set_id))
-        check_common(self)
-
-
-def _register(kind: str, up: Any, down: Any, axis: int | None = None) -> None:
-    """Builders of a row kind; ``axis``: of the shape that is the message's last field (classes, levels)."""
-
-    def last(header: Any) -> tuple[int, ...]:
-        return () if axis is None else (header.shape[axis],)
-
-    register_builder(
-        kind,
-        lambda h, x, plan: up(h.round, h.client, x, h.accuracy, plan.content_id, *last(h)),
-        lambda h, x, plan: down(h.round, x, plan.content_id, *last(h)),
-    )
-
-
-_register("labels", LabelUplink, LabelDownlink, axis=1)
-_register("counts", CountUplink, CountDownlink, axis=2)
-_register("probabilities", ProbabilityUplink, ProbabilityDownlink)
-_register("class-means", ClassMeansUplink, ClassMeansDownlink)
-_register("partial-spikes", PartialSpikeUplink, PartialSpikeDownlink)
-register_builder("hint-spikes", lambda h, x, plan: HintSpikeUplink(
-    h.round, h.client, x.spikes, x.hint, h.accuracy, plan.content_id))  # fmt: skip
+        return Plan.hint_spikes(**self._plan_fields(), hint_channels=self.hint.shape[1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from spikefed.wire.packed import PackedSpikes
+
 PICKLE_BYTES_PER_TENSOR = 320  # estimate: the printed FedAvg cells hold 314 to 321 bytes a tensor above its numbers
 
 
@@ -12,7 +14,7 @@ def _list_bytes(items: int, inside: int) -> int:
     return 2 + inside + 2 * max(items - 1, 0)
 
 
-def text_equivalent_bytes(spikes: np.ndarray) -> int:
+def text_equivalent_bytes(spikes: np.ndarray | PackedSpikes) -> int:
     """Length of the JSON text by which the paper's authors sent spikes [N, C, T], without building it.
 
     The text is ``json.dumps`` of a list of N rows of C one-element lists, each holding Algorithm 2's integer: a silent
@@ -22,7 +24,8 @@ def text_equivalent_bytes(spikes: np.ndarray) -> int:
     if n == 0:
         return 2
     row = _list_bytes(c, 2 * c)  # brackets of the one-element lists
-    return _list_bytes(n, n * row + decimal_digits(spikes))
+    blocks = spikes.blocks() if isinstance(spikes, PackedSpikes) else [spikes]
+    return _list_bytes(n, n * row + sum(decimal_digits(block) for block in blocks))
 
 
 def decimal_digits(spikes: np.ndarray) -> int:

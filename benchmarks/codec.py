@@ -83,8 +83,8 @@ def speeds(rows: int, repeats: int = 7) -> list[dict]:
 def peak_megabytes(rows: int = 1_000_000) -> dict[str, float | None]:
     """Peak memory while a message of ``rows`` rows goes through both links and comes back as blocks.
 
-    ``python_mb``: allocations of numpy and Python (tracemalloc). ``resident_mb``: how far the resident size of a process
-    of its own rises meanwhile, native memory included (None where the system does not tell).
+    ``python_mb``: allocations of numpy and Python (tracemalloc). ``resident_mb``: how far the resident size of a
+    process of its own rises meanwhile, native memory included (None where the system does not tell).
     """
     tracemalloc.start()
     size = roundtrip(rows)

@@ -61,6 +61,11 @@ class NetworkFactory:
     def _copy(net: nn.Module) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
+    @property
+    def network(self) -> nn.Module:
+        """The shared network as it stands, for what does not depend on weights (its time steps, say)."""
+        return self._net
+
     def initial(self, own_seed: int | None = None) -> dict[str, Tensor]:
         """The common initial weights, or those of ``own_seed``: copies that nobody else holds."""
         source = self._initial if own_seed is None else self._build(own_seed).state_dict()

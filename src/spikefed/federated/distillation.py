@@ -66,12 +66,14 @@ class Goal:
         target: one entry a row, ``[R, ...]``.
         loss: ``(outputs [T, B, C], target of the batch) -> scalar``.
         rows: public rows that the target speaks of, int64 ``[R]``; None: all, in order.
+        augment: changes the images of a batch, ``(images, generator) -> images``.
         scope: held while the network trains (hooks that the loss reads).
     """
 
     target: Tensor
     loss: Callable[[Tensor, Tensor], Tensor]
     rows: Tensor | None = None
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     scope: AbstractContextManager[object] = nullcontext()
 
 
@@ -107,6 +109,7 @@ def fit(net: nn.Module, goal: Goal, epochs: int, ctx: Context, optim: torch.opti
             preprocess=ctx.preprocess,
             generator=ctx.generator,
             shuffle=hyper.shuffle,
+            augment=goal.augment,
         )
 
 

@@ -15,12 +15,13 @@ from spikefed.federated.methods.fedavg import FedAvg
 from spikefed.federated.methods.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from spikefed.federated.methods.fedprox import FedProx
 from spikefed.federated.methods.fsd import Fsd
+from spikefed.federated.methods.fsdplus import FsdPlus
 from spikefed.federated.methods.hdsfl import Hdsfl
 
 METHODS: dict[str, Callable[[], Method]] = {
     made.name: made
     for made in (
-        Fsd, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Local, Central,
+        Fsd, FsdPlus, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Local, Central,
     )
 }  # fmt: skip
 

@@ -85,10 +85,11 @@ def spike_goal(target: np.ndarray, hyper: FsdHyperparameters, rows: Tensor | Non
     )
 
 
-def public_spikes(net: nn.Module, ctx: Context) -> np.ndarray:
-    """S_i = SNN(X_p) (line 5): uint8 ``[P, C, T]``."""
+def public_spikes(net: nn.Module, ctx: Context, rows: Tensor | None = None) -> np.ndarray:
+    """S_i = SNN(X_p) (line 5), or of some rows: uint8 ``[R, C, T]``."""
     train_bn = ctx.hyper.train_bn_at_eval
-    return output_spikes(net, ctx.public, preprocess=ctx.preprocess, generator=ctx.generator, train_bn=train_bn)
+    images = ctx.public if rows is None else ctx.public[rows]
+    return output_spikes(net, images, preprocess=ctx.preprocess, generator=ctx.generator, train_bn=train_bn)
 
 
 class Fsd(Distillation):

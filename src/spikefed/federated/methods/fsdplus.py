@@ -1,0 +1,229 @@
+"""FSD+: FSD with every lever that was found to pay, each a switch so that it can be taken away again.
+
+Against Algorithm 1 of Liu et al. 2022:
+
+* a train is sent as ``groups`` bits instead of T (a bit says whether the class fired in at least half of the group's
+  steps): what a vote needs of a train, and not when exactly each spike came;
+* a client answers for ``row_share`` of the public rows in a round, others each round; the server remembers what every
+  client last said of every row, and votes over that;
+* a row's vote weighs clients by how sure each is of this row, not only by one accuracy;
+* the merge is sharpened;
+* the server sends back what its own network says (dual distillation, CFD section III) instead of the vote;
+* distillation adds a cross-entropy on the voted class and may augment the public images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from spikefed.errors import ConfigError
+from spikefed.federated.contract import ClientContext, Context, Hyperparameters, MessageKind, NetworkFactory, State
+from spikefed.federated.distillation import Goal, Merged
+from spikefed.federated.methods.fsd import (
+    Fsd,
+    FsdHyperparameters,
+    accuracy_weights,
+    agreement,
+    public_spikes,
+    round_spikes,
+    spike_goal,
+)
+from spikefed.federated.plans import Exchange
+from spikefed.training import AUGMENTATIONS
+from spikefed.wire import SpikeDownlink, SpikeUplink
+
+
+class FsdPlusHyperparameters(FsdHyperparameters):
+    """Hyperparameters of FSD+ beside those of FSD."""
+
+    groups: int = Field(default=1, ge=1, le=64, description="bits sent for a train of T spikes; must divide T")
+    row_share: float = Field(default=1.0, gt=0, le=1, description="share of the public rows that a client answers for")
+    confidence: float = Field(default=4.0, ge=0, description="how much a row's vote follows clients sure of it; 0: FSD")
+    sharpen: float = Field(default=1.0, ge=1, description="exponent that moves merged spikes away from 0.5; 1: FSD")
+    answer: Literal["vote", "server"] = Field(
+        default="server", description="what goes back: the rounded vote [FSD], or the server network's own spikes [CFD]"
+    )
+    label_weight: float = Field(default=0.1, ge=0, description="weight of the cross-entropy on the voted class; 0: FSD")
+    distil_augment: Literal["none", "shift", "crop", "crop-flip"] = Field(
+        default="none", description="augmentation of public images in distillation"
+    )
+
+
+def group_spikes(spikes: np.ndarray, groups: int) -> np.ndarray:
+    """Trains ``[N, C, T]`` as ``[N, C, groups]``: 1 where at least half of a group's steps fired."""
+    n, c, t = spikes.shape
+    counts = spikes.reshape(n, c, groups, t // groups).sum(axis=3, dtype=np.int64)
+    return (2 * counts >= t // groups).astype(np.uint8)
+
+
+def answered_rows(total: int, share: float, client: int, round: int) -> np.ndarray:
+    """The rows that a client answers for in a round, ascending; both ends compute them.
+
+    Clients and rounds take consecutive stretches of one fixed order of the rows, so that few rows are answered twice in
+    a round and each client has answered for all of them after 1 / share rounds.
+    """
+    if share >= 1.0:
+        return np.arange(total)
+    count = max(1, math.floor(share * total + 0.5))
+    start = (client + (round - 1)) * count % total
+    # A stride coprime to the number of rows visits all of them in an order that mixes the set.
+    stride = next(s for s in range(max(1, int(total * 0.618)), 2 * total + 2) if math.gcd(s, total) == 1)
+    return np.sort((np.arange(start, start + count) * stride) % total)
+
+
+def confidences(answers: np.ndarray) -> np.ndarray:
+    """How sure a client is of each row: lead of its most active class over the next, in [0, 1]; float64 ``[N]``."""
+    rates = np.sort(answers.mean(axis=2, dtype=np.float64), axis=1)
+    return rates[:, -1] - (rates[:, -2] if rates.shape[1] > 1 else 0.0)
+
+
+def sharpened(merged: np.ndarray, gamma: float) -> np.ndarray:
+    """s^g / (s^g + (1 - s)^g): 0, 0.5 and 1 stay, all else moves away from 0.5."""
+    if gamma == 1.0:
+        return merged
+    up, down = merged**gamma, (1.0 - merged) ** gamma
+    return up / (up + down)
+
+
+def vote_rows(
+    answers: Mapping[int, np.ndarray], known: Mapping[int, np.ndarray], weights: Mapping[int, float], confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean over the clients that have answered for a row.
+
+    Args:
+        answers: uint8 ``[P, C, G]`` by client, silent where unknown.
+        known: bool ``[P]`` by client.
+        weights: merge weight by client.
+        confidence: exponent scale of a client's confidence in the row.
+
+    Returns:
+        merged float64 ``[P, C, G]``, and bool ``[P]``: rows that anybody answered for.
+    """
+    clients = sorted(answers)
+    total = np.zeros(len(next(iter(known.values()))))
+    merged = np.zeros(next(iter(answers.values())).shape)
+    for client in clients:
+        share = weights[client] * known[client] * np.exp(confidence * (confidences(answers[client]) - 1.0))
+        merged += share[:, None, None] * answers[client]
+        total += share
+    heard = np.any([known[c] for c in clients], axis=0)
+    return merged / np.where(heard, total, 1.0)[:, None, None], heard
+
+
+class FsdPlus(Fsd):
+    """Algorithm 1 with the levers above; all at their FSD values, and groups = T, it is Algorithm 1."""
+
+    name: ClassVar[str] = "fsd+"
+    summary: ClassVar[str] = "FSD at its best: few bits a train, votes by row, the server's own spikes sent back"
+    hyperparameters: ClassVar[type[Hyperparameters]] = FsdPlusHyperparameters
+    uplink_kind: ClassVar[MessageKind | None] = "spikes"
+    downlink_kind: ClassVar[MessageKind | None] = "spikes"
+
+    def exchanges(
+        self, hyper: FsdPlusHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory
+    ) -> tuple[Exchange, Exchange]:
+        rows, classes, steps = shape
+        if steps % hyper.groups:
+            raise ConfigError(f"method.groups = {hyper.groups} does not divide network.steps = {steps}")
+        if hyper.vote not in ("weighted", "clipped"):
+            raise ConfigError(f"method.vote = '{hyper.vote}' is not for fsd+, whose vote goes row by row; use clipped")
+        count = len(answered_rows(rows, hyper.row_share, 0, 1))
+        return Exchange("spikes", (count, classes, hyper.groups)), Exchange("spikes", (rows, classes, hyper.groups))
+
+    def _goal(self, target: np.ndarray, steps: int, hyper: FsdPlusHyperparameters, rows: Tensor | None = None) -> Goal:
+        """Distillation on groups of steps ``[R, C, G]``, spread over the steps again, and on the voted class."""
+        spread = np.repeat(target, steps // target.shape[2], axis=2)
+        base = spike_goal(spread, hyper, rows)
+
+        def loss(outputs: Tensor, goal: Tensor) -> Tensor:
+            rates = goal.mean(dim=2)
+            # A row on which nobody fires says nothing of the class.
+            says = (rates.amax(dim=1) > 0).to(outputs.dtype)
+            entropy = F.cross_entropy(outputs.mean(dim=0), rates.argmax(dim=1), reduction="none")
+            return base.loss(outputs, goal) + hyper.label_weight * (says * entropy).mean()
+
+        augment = AUGMENTATIONS[hyper.distil_augment]
+        return Goal(base.target, loss if hyper.label_weight else base.loss, rows, augment=augment)
+
+    @staticmethod
+    def _steps(net: nn.Module) -> int:
+        return int(getattr(net, "steps", 1))
+
+    def client_goal(self, downlink: SpikeDownlink, ctx: ClientContext) -> Goal:
+        steps = self._steps(ctx.networks.network)
+        heard = torch.from_numpy(downlink.spikes.any(axis=(1, 2))).nonzero().flatten()
+        return self._goal(downlink.spikes[heard.numpy()], steps, ctx.hyper, heard)
+
+    def uplink(
+        self, net: nn.Module, accuracy: float, state: State, ctx: ClientContext
+    ) -> tuple[SpikeUplink, State, dict[str, float]]:
+        hyper: FsdPlusHyperparameters = ctx.hyper
+        rows = answered_rows(len(ctx.public), hyper.row_share, ctx.client, ctx.round)
+        spikes = group_spikes(public_spikes(net, ctx, torch.from_numpy(rows)), hyper.groups)
+        message = SpikeUplink(ctx.round, ctx.client, spikes, accuracy, ctx.public_set_id)
+        return message, {}, {"firing_rate": float(spikes.mean()) if spikes.size else 0.0}
+
+    def merge(self, uplinks: Mapping[int, SpikeUplink], state: State, ctx: Context) -> tuple[Merged, State]:
+        hyper: FsdPlusHyperparameters = ctx.hyper
+        total = len(ctx.public)
+        answers, known, accuracies = self._remember(uplinks, state, total, ctx)
+        claims = {c: _Claim(a) for c, a in accuracies.items()}
+        weights = accuracy_weights(claims, hyper)  # type: ignore[arg-type]
+        merged, heard = vote_rows(answers, known, weights, hyper.confidence)
+        merged = sharpened(merged, hyper.sharpen)
+        rounded = round_spikes(merged, hyper.tie)
+        rows = torch.from_numpy(np.flatnonzero(heard))
+        target = (merged if hyper.server_targets == "soft" else rounded)[heard]
+        goal = self._goal(target, self._steps(ctx.networks.network), hyper, rows)
+        values = {
+            "agreement": agreement(merged[heard]),
+            "global_firing_rate": float(rounded[heard].mean()) if heard.any() else 0.0,
+            "rows_heard": float(heard.mean()),
+        }
+        kept: dict[str, Any] = {
+            "answers": {str(c): np.packbits(a) for c, a in answers.items()},
+            "known": {str(c): np.packbits(k) for c, k in known.items()},
+            "accuracies": {str(c): a for c, a in accuracies.items()},
+        }
+        here = {c: weights[c] for c in uplinks}
+        return Merged(goal, rounded, here, values), kept
+
+    @staticmethod
+    def _remember(
+        uplinks: Mapping[int, SpikeUplink], state: State, total: int, ctx: Context
+    ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray], dict[int, float]]:
+        """What every client last said of every row, this round's uploads included."""
+        _, classes, groups = next(iter(uplinks.values())).spikes.shape
+        answers, known, accuracies = {}, {}, {int(c): a for c, a in state.get("accuracies", {}).items()}
+        for client, packed in state.get("answers", {}).items():
+            bits = np.unpackbits(packed, count=total * classes * groups)
+            answers[int(client)] = bits.reshape(total, classes, groups)
+            known[int(client)] = np.unpackbits(state["known"][client], count=total).astype(bool)
+        for client, uplink in uplinks.items():
+            rows = answered_rows(total, ctx.hyper.row_share, client, ctx.round)
+            answers.setdefault(client, np.zeros((total, classes, groups), dtype=np.uint8))[rows] = uplink.spikes
+            known.setdefault(client, np.zeros(total, dtype=bool))[rows] = True
+            accuracies[client] = uplink.accuracy
+        return answers, known, accuracies
+
+    def downlink(self, merged: Merged, net: nn.Module, ctx: Context) -> SpikeDownlink:
+        assert isinstance(merged.content, np.ndarray)
+        content = merged.content
+        if ctx.hyper.answer == "server":
+            content = group_spikes(public_spikes(net, ctx), ctx.hyper.groups)
+        return SpikeDownlink(ctx.round + 1, content, ctx.public_set_id)
+
+
+class _Claim:
+    """An accuracy that a client claimed in this or an earlier round."""
+
+    def __init__(self, accuracy: float) -> None:
+        self.accuracy = accuracy

@@ -1,7 +1,7 @@
 """Convolution and linear layers whose input is (mostly) spikes; the fastest path is chosen inside.
 
-Every path gives torch's result: in float32 up to the order of sums (1e-5 relative), in bf16 event lists are more
-exact than the dense kernel, because they keep weights and sums in float32.
+Every path gives torch's result: in float32 up to the order of sums (1e-5 relative), in bf16 up to
+the rounding of results (event lists keep their sums in float32).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Path = Literal["dense", "events", "events for the weight gradient"]
 # Part of non-zeros below which event lists beat oneDNN's dense kernels, by the speed of the dense arithmetic. The
 # weight gradient gains more than the forward product, because its sums stay in registers.
 FLOAT32_LIMIT = 0.30
-BF16_LIMIT = 0.16  # AVX-512 with bf16 instructions: forward
+BF16_LIMIT = 0.20  # AVX-512 with bf16 instructions: forward
 BF16_WEIGHT_LIMIT = 0.28  # the same: weight gradient
 AMX_WEIGHT_LIMIT = 0.10  # matrix tiles: only the weight gradient of deep, small maps
 # Part of neurons inside the surrogate's window below which their input gradient is computed one by one.

@@ -11,10 +11,27 @@
 //   weight gradient  each event adds the gradient around it to the sums
 //   input gradient   each element of a window takes the dot product of the weights with the gradient around it
 
-// One image row: `out` has NV * 16 channels every `pitch` floats. BINARY: every event is 1.
-template <int NV, bool BINARY>
-static void forward_row(const Events &a, const float *weight, int64_t image, int64_t row, const float *bias, float *out, int64_t pitch) {
+static constexpr int64_t weight_words(const float *, int64_t channels) { return channels; }
+static constexpr int64_t weight_words(const uint32_t *, int64_t channels) { return channels / 2; }
+
+template <bool BINARY, int N> static SPIKEFED_INLINE void add_weights(const float *w, Vec x, Vec *acc) {
+    for (int v = 0; v < N; ++v) acc[v] = BINARY ? SPIKEFED_ADD(load_vec(w + v * kVec), acc[v]) : SPIKEFED_FMA(x, load_vec(w + v * kVec), acc[v]);
+}
+template <bool BINARY, int N> static SPIKEFED_INLINE void add_weights(const uint32_t *w, Vec x, Vec *acc) {
+    for (int v = 0; v + 1 < N; v += 2) {
+        Vec low, high;
+        load_pair(w + v / 2 * kVec, low, high);
+        acc[v] = BINARY ? SPIKEFED_ADD(low, acc[v]) : SPIKEFED_FMA(x, low, acc[v]);
+        acc[v + 1] = BINARY ? SPIKEFED_ADD(high, acc[v + 1]) : SPIKEFED_FMA(x, high, acc[v + 1]);
+    }
+}
+
+// One image row: `out` has NV * 16 channels every `pitch` floats. BINARY: every event is 1. T: float weights, or pairs of
+// bfloat16 numbers (half the memory traffic, which is what limits this loop).
+template <int NV, bool BINARY, class T>
+static void forward_row(const Events &a, const T *weight, int64_t image, int64_t row, const float *bias, float *out, int64_t pitch) {
     const int64_t H = a.height, W = a.width, Ci = a.in_channels, K = a.kernel, pad = K / 2, block = NV * kEventLanes;
+    const int64_t words = weight_words(weight, block);
     for (int64_t ow = 0; ow < W; ++ow) {
         Vec acc[NV * kEventLanes / kVec];
         for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = load_vec(bias + v * kVec);
@@ -24,15 +41,10 @@ static void forward_row(const Events &a, const float *weight, int64_t image, int
             const int32_t *at = a.offsets + (image * H + ih) * W;
             const int64_t first = larger(ow - pad, 0), last = smaller(ow + K - pad, W);
             // weight row of entry e: tap column (column - ow + pad), channel: e - (ow - pad) * Ci
-            const float *base = weight + (kh * K * Ci - (ow - pad) * Ci) * block;
+            const T *base = weight + (kh * K * Ci - (ow - pad) * Ci) * words;
             for (int32_t e = at[first]; e < at[last]; ++e) {
-                const float *w = base + static_cast<int64_t>(a.index[e]) * block;
-                if (BINARY) {
-                    for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = SPIKEFED_ADD(load_vec(w + v * kVec), acc[v]);
-                } else {
-                    const Vec x = broadcast(a.value[e]);
-                    for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = SPIKEFED_FMA(x, load_vec(w + v * kVec), acc[v]);
-                }
+                const Vec x = broadcast(BINARY ? 1.0f : a.value[e]);
+                add_weights<BINARY, NV * kEventLanes / kVec>(base + static_cast<int64_t>(a.index[e]) * words, x, acc);
             }
         }
         for (int v = 0; v < NV * kEventLanes / kVec; ++v) store_vec(out + ow * pitch + v * kVec, acc[v]);
@@ -55,8 +67,8 @@ static int64_t block_width(int64_t rows, int64_t Cp) {
     return block;
 }
 
-template <bool BINARY>
-static void forward_wide(const Events &a, const float *w, int64_t image, int64_t row, const float *bias, float *out, int64_t pitch, int64_t width) {
+template <bool BINARY, class T>
+static void forward_wide(const Events &a, const T *w, int64_t image, int64_t row, const float *bias, float *out, int64_t pitch, int64_t width) {
     switch (width) {
     case 256: return forward_row<16, BINARY>(a, w, image, row, bias, out, pitch);
     case 128: return forward_row<8, BINARY>(a, w, image, row, bias, out, pitch);
@@ -64,6 +76,17 @@ static void forward_wide(const Events &a, const float *w, int64_t image, int64_t
     case 32: return forward_row<2, BINARY>(a, w, image, row, bias, out, pitch);
     default: return forward_row<1, BINARY>(a, w, image, row, bias, out, pitch);
     }
+}
+
+// Weights of one event row, `width` channels, as the loop reads them.
+static void pack_pairs(const float *from, uint32_t *to, int64_t width) {
+    for (int64_t j = 0; j < width; j += 2 * kVec)
+        for (int i = 0; i < kVec; ++i) {
+            uint16_t low, high;
+            store(&low, from[j + i]);
+            store(&high, from[j + kVec + i]);
+            to[j / 2 + i] = low | static_cast<uint32_t>(high) << 16;
+        }
 }
 
 static void events_forward(const Events &a) {
@@ -76,12 +99,16 @@ static void events_forward(const Events &a) {
         while (c0 + block > Cp) block /= 2; // cut the rest into powers of two
         for (int64_t b0 = c0; b0 < smaller(c0 + wide, Cp);) {
             const int64_t width = block;
+            const bool pairs = a.dtype == 1 && width % (2 * kVec) == 0; // in bf16 weights are rounded, as in every bf16 product
             parallel(rows, a.threads, [&](int64_t begin, int64_t end) {
+                float line[kMaxBlock];
                 for (int64_t r = begin; r < end; ++r) { // row (tap, channel) of the packed block
                     const int64_t tap = r / a.in_channels, c = r % a.in_channels;
+                    float *to = pairs ? line : packed + r * width;
                     for (int64_t j = 0; j < width; j += kEventLanes)
-                        memcpy(packed + r * width + j, a.weight + (b0 + j) * rows + (c * a.kernel * a.kernel + tap) * kEventLanes,
+                        memcpy(to + j, a.weight + (b0 + j) * rows + (c * a.kernel * a.kernel + tap) * kEventLanes,
                                sizeof(float) * kEventLanes);
+                    if (pairs) pack_pairs(line, reinterpret_cast<uint32_t *>(packed) + r * width / 2, width);
                 }
             });
             parallel(a.images * a.height, a.threads, [&](int64_t begin, int64_t end) {
@@ -91,8 +118,13 @@ static void events_forward(const Events &a) {
                     const int64_t image = i / a.height, row = i % a.height;
                     float *out = direct ? static_cast<float *>(a.out) + i * a.width * Co + b0 : line;
                     const int64_t pitch = direct ? Co : width;
-                    a.value ? forward_wide<false>(a, packed, image, row, bias + b0, out, pitch, width)
-                            : forward_wide<true>(a, packed, image, row, bias + b0, out, pitch, width);
+                    const uint32_t *two = reinterpret_cast<const uint32_t *>(packed);
+                    if (pairs)
+                        a.value ? forward_wide<false>(a, two, image, row, bias + b0, out, pitch, width)
+                                : forward_wide<true>(a, two, image, row, bias + b0, out, pitch, width);
+                    else
+                        a.value ? forward_wide<false>(a, packed, image, row, bias + b0, out, pitch, width)
+                                : forward_wide<true>(a, packed, image, row, bias + b0, out, pitch, width);
                     if (direct) continue;
                     if (a.dtype == 0)
                         write_row(line, static_cast<float *>(a.out) + i * a.width * Co, a.width, Co, b0, width);
@@ -321,11 +353,11 @@ struct Padded {
         : a(events), bands(cut), blocks((a.out_channels + kEventLanes - 1) / kEventLanes), size(cut.pixels() * kEventLanes),
           memory(scratch<float>(smaller(blocks, kFewBlocks) * size)) {}
     ~Padded() { release(memory); }
-    // Calls body(block, buffer) for every block of output channels, in order.
-    template <class F> void each(const Band &band, const F &body) {
-        for (int64_t first = 0; first < blocks; first += kFewBlocks) {
-            const int64_t n = smaller(kFewBlocks, blocks - first);
-            const bool ragged = first + n == blocks && a.out_channels % kEventLanes != 0 && first > 0;
+    // Calls body(block, buffer) for the blocks [from, to) of output channels, in order.
+    template <class F> void each(const Band &band, int64_t from, int64_t to, const F &body) {
+        for (int64_t first = from; first < to; first += kFewBlocks) {
+            const int64_t n = smaller(kFewBlocks, to - first);
+            const bool ragged = first + n == blocks && a.out_channels % kEventLanes != 0 && blocks > 1;
             if (ragged) memset(memory + (n - 1) * size, 0, sizeof(float) * static_cast<size_t>(size)); // lanes of another block
             a.dtype == 0 ? pad_blocks<F32>(a, bands, band, first, n, memory) : pad_blocks<BF16>(a, bands, band, first, n, memory);
             for (int64_t b = 0; b < n; ++b) body(first + b, memory + b * size);
@@ -346,26 +378,29 @@ static void weight_channel(const uint16_t *index, const float *value, int64_t n,
     }
 }
 
+// Shared out by blocks of output channels, and in few parts of the batch where there are few blocks.
 template <int K> static void weight_grad_sized(const Events &a) {
     const int64_t Ci = a.in_channels, blocks = (a.out_channels + kEventLanes - 1) / kEventLanes, table = blocks * Ci * K * K * kEventLanes;
     const Bands bands(a);
-    const int64_t parts = smaller(bands.count, kParts);
+    const int64_t parts = larger(1, smaller(bands.count, kPieces / blocks));
     float *sums = parts > 1 ? scratch<float>(parts * table) : a.weight;
     if (parts == 1) memset(sums, 0, sizeof(float) * static_cast<size_t>(table));
-    parallel(parts, a.threads, [&](int64_t begin, int64_t end) {
+    parallel(parts * blocks, a.threads, [&](int64_t begin, int64_t end) {
         Padded go(a, bands);
-        for (int64_t part = begin; part < end; ++part)
+        for (int64_t part = begin / blocks; part * blocks < end; ++part) {
+            const int64_t from = larger(begin - part * blocks, 0), to = smaller(end - part * blocks, blocks);
             for (int64_t k = bands.count * part / parts; k < bands.count * (part + 1) / parts; ++k) {
                 const int32_t *start = a.start + k * Ci;
                 if (start[0] == start[Ci]) continue;
-                go.each(bands.at(a, k), [&](int64_t b, const float *buffer) {
-                    float *to = sums + part * table + b * Ci * K * K * kEventLanes;
+                go.each(bands.at(a, k), from, to, [&](int64_t b, const float *buffer) {
+                    float *rows = sums + part * table + b * Ci * K * K * kEventLanes;
                     for (int64_t c = 0; c < Ci; ++c)
                         if (start[c] != start[c + 1])
                             weight_channel<K>(a.position + start[c], a.banded ? a.banded + start[c] : nullptr, start[c + 1] - start[c], buffer,
-                                              bands.line * kEventLanes, to + c * K * K * kEventLanes);
+                                              bands.line * kEventLanes, rows + c * K * K * kEventLanes);
                 });
             }
+        }
     });
     if (parts == 1) return;
     parallel(table / kEventLanes, a.threads, [&](int64_t begin, int64_t end) {
@@ -412,7 +447,7 @@ template <int K, class E> static void input_grad_sized(const Events &a) {
             }
             if (start[0] == start[Ci]) continue;
             memset(sums, 0, sizeof(float) * static_cast<size_t>(start[Ci] - start[0]));
-            go.each(band, [&](int64_t b, const float *buffer) {
+            go.each(band, 0, go.blocks, [&](int64_t b, const float *buffer) {
                 for (int64_t c = 0; c < Ci; ++c)
                     input_channel<K>(a.position + start[c], start[c + 1] - start[c], buffer, bands.line * kEventLanes,
                                      a.weight + (b * Ci + c) * K * K * kEventLanes, sums + start[c] - start[0]);

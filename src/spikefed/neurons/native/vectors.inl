@@ -95,6 +95,29 @@ template <class E> static inline uint32_t ones16(const E *p) {
 }
 static inline float sum_lanes(const Vec &v) { return (v.lane[0] + v.lane[2]) + (v.lane[1] + v.lane[3]); }
 #endif
+// Two vectors of bfloat16 numbers interleaved in one: number i of the first in the low, of the second in the high half of word i.
+#if defined(SPIKEFED_AVX512)
+static inline void load_pair(const uint32_t *p, Vec &low, Vec &high) {
+    const __m512i words = _mm512_loadu_si512(p);
+    low = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+    high = _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u))));
+}
+#elif defined(SPIKEFED_AVX2)
+static inline void load_pair(const uint32_t *p, Vec &low, Vec &high) {
+    const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p));
+    low = _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
+    high = _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(static_cast<int32_t>(0xffff0000u))));
+}
+#else
+static inline void load_pair(const uint32_t *p, Vec &low, Vec &high) {
+    for (int i = 0; i < kVec; ++i) {
+        const uint32_t bits[2] = {p[i] << 16, p[i] & 0xffff0000u};
+        memcpy(&low.lane[i], &bits[0], 4);
+        memcpy(&high.lane[i], &bits[1], 4);
+    }
+}
+#endif
+
 #if defined(SPIKEFED_AVX512)
 static inline void list16(uint32_t bits, uint16_t first, uint16_t *to) { // first + i for each bit i; writes 16 entries
     const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -146,4 +169,4 @@ static inline int64_t lowest_bit(uint32_t bits) { // bits is not 0
 static constexpr int64_t kMaxBlock = kVec == 16 ? 256 : kVec == 8 ? 64 : 32; // output channels held in registers
 static constexpr int64_t kBandPixels = 512; // of a band's padded buffer: 32 KB at 16 channels
 static constexpr int64_t kFewBlocks = 16;   // blocks of output channels padded at a time
-static constexpr int64_t kParts = 8; // independent partial weight gradients (fixed: results do not depend on threads)
+static constexpr int64_t kPieces = 16;      // least pieces of the weight gradient (fixed: results do not depend on threads)

@@ -1,14 +1,30 @@
 """Hooks of the documentation build: the command and configuration references are made from the program itself.
 
 A page holds ``<!-- commands -->`` or ``<!-- configuration -->`` where the generated text goes, so that neither can fall
-behind the code.
+behind the code. Tutorial notebooks are run and become pages.
 """
 
 from __future__ import annotations
 
+import sys
 import types
 import typing
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import notebooks  # noqa: E402
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """A page for every notebook; the notebook itself stays, to be downloaded."""
+    from mkdocs.structure.files import File
+
+    for file in [f for f in files if f.src_uri.endswith(".ipynb")]:
+        path = Path(file.abs_src_path)
+        text = notebooks.to_markdown(notebooks.executed(path), path.stem)
+        files.append(File.generated(config, file.src_uri.removesuffix(".ipynb") + ".md", content=text))
+    return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -1,6 +1,7 @@
 """Federated learning of spiking neural networks that sends spikes instead of weights.
 
-``spikefed.run(config)`` does what ``spikefed run FILE`` does; ``spikefed.load_run(folder)`` reads a run folder.
+``spikefed.run(config)`` does what ``spikefed run FILE`` does; ``spikefed.load_run(folder)`` reads a run folder,
+``spikefed.plot`` and ``spikefed.write_report`` show one or many.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "describe", "explain", "load_experiment", "load_run", "run"]
+__all__ = ["Experiment", "describe", "explain", "load_experiment", "load_run", "plot", "run", "write_report"]
 
 if TYPE_CHECKING:
     from spikefed.experiment import Experiment, run
     from spikefed.experiment import load as load_experiment
     from spikefed.networks import describe, explain
-    from spikefed.report import load_run
+    from spikefed.report import load_run, plot, write_report
 
 _PUBLIC = {
     "Experiment": ("spikefed.experiment", "Experiment"),
@@ -22,7 +23,9 @@ _PUBLIC = {
     "explain": ("spikefed.networks", "explain"),
     "load_experiment": ("spikefed.experiment", "load"),
     "load_run": ("spikefed.report", "load_run"),
+    "plot": ("spikefed.report", "plot"),
     "run": ("spikefed.experiment", "run"),
+    "write_report": ("spikefed.report", "write_report"),
 }
 
 

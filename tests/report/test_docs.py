@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -72,15 +74,34 @@ def test_no_page_asks_another_server(site: Path) -> None:
         assert re.findall(loaded, page.read_text(encoding="utf-8")) == [], page
 
 
-def test_the_tutorial_runs_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tensorboard")
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tutorials/first-run.md").read_text(), re.S)
-    assert len(blocks) >= 4
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "first-run.md", "exec"), names)
-    assert (tmp_path / "tutorial-report.html").is_file()
+NOTEBOOKS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
+
+
+def test_notebooks_are_small_and_hold_no_outputs() -> None:
+    assert len(NOTEBOOKS) >= 4
+    for path in NOTEBOOKS:
+        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        assert [c for c in cells if c["outputs"] or c["execution_count"]] == [], path.name
+        assert path.stat().st_size < 20_000
+
+
+def test_every_notebook_runs_in_under_two_minutes_of_work_in_all() -> None:
+    pytest.importorskip("nbclient", reason="the docs extra is not installed")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "scripts/notebooks.py", *map(str, NOTEBOOKS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time: what the notebooks cost, not what else the machine is doing.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 120
+    assert sorted(json.loads(done.stdout.splitlines()[-1])) == [path.stem for path in NOTEBOOKS]
+
+
+def test_notebooks_are_pages_with_their_figures(site: Path) -> None:
+    for path in NOTEBOOKS:
+        page = (site / "tutorials" / path.stem / "index.html").read_text(encoding="utf-8")
+        assert page.count('class="output"') >= 2 and 'role="img"' in page, path.name
+        assert (site / "tutorials" / path.name).is_file()
 
 
 def test_every_command_of_the_quick_start_works(tmp_path: Path) -> None:

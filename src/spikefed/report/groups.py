@@ -104,8 +104,8 @@ def setting_of(run: Run) -> Setting:
 
 
 def method_name(method: str) -> str:
-    """How a reader writes the method."""
-    return METHOD_NAMES.get(method, method)
+    """How a reader writes the method; a user's own goes by the name of its class."""
+    return METHOD_NAMES.get(method, method.rpartition(":")[2])
 
 
 def _traits(config: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -40,7 +40,7 @@ def plot(runs: Run | Path | str | Sequence[Run | Path | str], against: str = "ro
 
     Args:
         runs: run folders, or what `load_run` gave; one or several.
-        against: ``rounds``, or the cumulative bytes of all clients, on a logarithmic axis: ``upstream``, ``downstream``,
+        against: ``rounds``, or the cumulative bytes of all clients, logarithmic: ``upstream``, ``downstream``,
             ``paper`` (Algorithm 2 payload) or ``text`` (the paper's measure).
 
     Raises:

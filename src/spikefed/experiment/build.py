@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from spikefed.federated import (
 )
 from spikefed.federated.attackers import Attacker
 from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator
+from spikefed.federated.secure import SecureClient, SecureServer
 from spikefed.federated.trust import Trust
 from spikefed.neurons import LIFParameters, surrogate
 from spikefed.objects import is_own
@@ -118,7 +120,24 @@ class Federation:
             self.client_context,
             ClientLink(client=client, up=up, down=down, near=self.near),
             self.expectations,
+            self._secure_client(client) if self.secure else None,
         )
+
+    @property
+    def secure(self) -> bool:
+        """Whether the server sees sums only."""
+        return self.expectations.up.kind == "masked-votes"
+
+    def _secure_client(self, client: int) -> SecureClient:
+        from spikefed.privacy.secure import SecureVotes  # needs the optional package cryptography
+
+        return SecureVotes(client, self.expectations.public_set_id, self.config.hyper().vote_levels)  # type: ignore
+
+    def _secure_server(self) -> SecureServer:
+        from spikefed.privacy.secure import SecureSum
+
+        levels, deadline_s = self.config.hyper().vote_levels, self.config.participation.deadline_s  # type: ignore
+        return SecureSum(self.expectations.public_set_id, levels, deadline_s)
 
     def server(self, transport: Transport, ledger: Ledger) -> Server:
         """The server of this experiment."""
@@ -143,6 +162,7 @@ class Federation:
             p.quorum,
             self.config.deploy.repeats,
             Trust(self.config.deploy.strikes, self.config.deploy.set_aside_rounds),
+            self._secure_server() if self.secure else None,
         )
 
     def local_transport(self) -> LocalTransport:
@@ -160,6 +180,8 @@ def codec_of(config: Experiment, kind: str | None, direction: str) -> str:
     """The config's codec for a kind of message; a direction without messages takes any name."""
     if kind is None:
         return "none"
+    if kind == "masked-votes":
+        return "ring"
     key = kind.replace("-", "_")
     return getattr(config.wire, f"{key}_{direction}" if key in ("spikes", "weights") else key)
 
@@ -268,6 +290,7 @@ def check(config: Experiment) -> None:
             f"'attack.clients' names client {strangers[0]}, but there are clients 0 to {config.data.clients - 1}"
         )
     steps, net = method(config.method["name"]), config.network
+    check_privacy(config, steps)
     if config.attack.clients:
         Attacker(steps, config.attack.kind, classes=1)  # refuses what it cannot change
     if any("spikes" in (kind or "") for kind in (steps.uplink_kind, steps.downlink_kind)) and (
@@ -284,6 +307,32 @@ def check(config: Experiment) -> None:
                 raise ConfigError(
                     f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"
                 )
+
+
+def check_privacy(config: Experiment, steps: Method) -> None:
+    """Refuse privacy switches where they would do nothing, or cannot work.
+
+    Raises:
+        ConfigError: a method that does not know them, a robust vote on votes that nobody sees, one client.
+    """
+    hyper = config.hyper()
+    secure = getattr(hyper, "secure", False)
+    for key, on in (("secure", secure), ("response_epsilon", getattr(hyper, "response_epsilon", None) is not None)):
+        if on and steps.name != "fsd":
+            raise ConfigError(
+                f"'method.{key}' is a switch of method fsd and does nothing in {steps.name}; leave it out"
+            )
+    if not secure:
+        return
+    if hyper.vote != "weighted":  # type: ignore[attr-defined]
+        raise ConfigError(
+            f"'method.vote' = '{hyper.vote}' needs every client's spikes, which "  # type: ignore[attr-defined]
+            "'method.secure' hides from the server; choose one of the two"
+        )
+    if config.data.clients < 2:
+        raise ConfigError("'method.secure' sums the votes of at least two clients; raise data.clients")
+    if importlib.util.find_spec("cryptography") is None:
+        raise ConfigError("'method.secure' needs the package cryptography; install spikefed[privacy]")
 
 
 def build(config: Experiment, dataset: Any = None, network: networks.Own | None = None) -> Federation:

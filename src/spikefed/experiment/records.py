@@ -20,6 +20,11 @@ def _number(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
 
 
+def _accuracy(uplink: Any) -> float | None:
+    """What the client says of itself; masked votes say nothing."""
+    return None if uplink is None or uplink.kind == "masked-votes" else _number(uplink.accuracy)
+
+
 def metrics_line(
     record: RoundRecord,
     messages: Sequence[Record],
@@ -42,7 +47,7 @@ def metrics_line(
     for client in record.participants:
         reply, uplink = record.replies.get(client), record.uplinks.get(client)
         report = {k: _number(v) for k, v in (reply.report if reply else {}).items() if not k.endswith("seconds")}
-        entry: dict[str, Any] = {"client": client, "accuracy": _number(uplink.accuracy) if uplink else None, **report}
+        entry: dict[str, Any] = {"client": client, "accuracy": _accuracy(uplink), **report}
         if record.diagnostics and client in record.diagnostics.weights:
             entry["weight"] = record.diagnostics.weights[client]
         clients.append(entry)

@@ -14,6 +14,7 @@ import numpy as np
 
 from spikefed.errors import ConfigError
 from spikefed.federated.contract import ClientContext, ClientReport, Labelled, Message, Method, State
+from spikefed.federated.secure import Votes
 from spikefed.wire import PartialSpikes
 
 Attack = Literal["flip-labels", "invert-spikes", "random", "scale"]
@@ -76,7 +77,7 @@ class Attacker:
             # After the honest part, so that its draws are those of an honest client.
             rng = np.random.default_rng(int(ctx.generator.initial_seed()))
             uplink = self._tampered(uplink, getattr(downlink, "tensors", {}), rng)
-        if self._claim is not None:
+        if self._claim is not None and not isinstance(uplink, Votes):
             uplink = dataclasses.replace(uplink, accuracy=self._claim)
         return state, uplink, report
 
@@ -84,6 +85,9 @@ class Attacker:
         return Labelled(data.images, self._classes - 1 - data.labels)
 
     def _tampered(self, uplink: Message, known: Mapping[str, np.ndarray], rng: np.random.Generator) -> Message:
+        if isinstance(uplink, Votes):
+            spikes = self._spikes(np.minimum(uplink.votes, 1).astype(np.uint8), rng)
+            return dataclasses.replace(uplink, votes=spikes * np.uint16(uplink.weight))
         field = FIELDS[uplink.kind]
         content = getattr(uplink, field)
         if uplink.kind == "weights":

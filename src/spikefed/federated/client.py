@@ -10,6 +10,7 @@ from spikefed.errors import PacketError
 from spikefed.federated.contract import ClientContext, Message, Method, State
 from spikefed.federated.exchange import Reply, Request
 from spikefed.federated.plans import Expectations
+from spikefed.federated.secure import SECURE_ACTIONS, SecureClient, Votes
 from spikefed.wire import ClientLink
 
 
@@ -22,6 +23,7 @@ class ClientWorker:
         context: makes the context of a round (0 before the first).
         link: the client's end of the wire.
         expectations: shapes of the exchanged messages.
+        secure: masks the votes of a method that has them summed; None for the others.
     """
 
     def __init__(
@@ -31,12 +33,14 @@ class ClientWorker:
         context: Callable[[int, int], ClientContext],
         link: ClientLink,
         expectations: Expectations,
+        secure: SecureClient | None = None,
     ) -> None:
         self.client = client
         self._method = method
         self._context = context
         self._link = link
         self._expectations = expectations
+        self._secure = secure
         self._state: State | None = None
         self._last: Message | None = None
 
@@ -48,8 +52,17 @@ class ClientWorker:
                     self.client, request.round, error=f"client {self.client} has no upload of that round to resend"
                 )
             return Reply(self.client, request.round, self._link.encode(self._last, intra=True))
+        if request.action in SECURE_ACTIONS:
+            if self._secure is None:
+                return Reply(self.client, request.round, error="this experiment has no secure aggregation")
+            return self._secure.handle(request)
         started = time.perf_counter()
         downlink = None
+        if self._secure is not None:
+            try:
+                request = self._secure.split(request)
+            except PacketError as error:
+                return Reply(self.client, request.round, error=str(error))
         if request.downlink is not None:
             plan = self._expectations.plan("down", request.round, self.client)
             try:
@@ -64,6 +77,12 @@ class ClientWorker:
             self._state = self._method.init_client(self._context(self.client, 0))
         self._state, uplink, report = self._method.client_round(self._state, downlink, context)
         trained = time.perf_counter()
+        if isinstance(uplink, Votes):
+            assert self._secure is not None, "votes leave a client masked or not at all"
+            try:
+                uplink = self._secure.mask(uplink)
+            except PacketError as error:
+                return Reply(self.client, request.round, error=str(error))
         self._last = uplink
         data = b"" if uplink is None else self._link.encode(uplink)
         seconds = {"seconds": trained - decoded, "wire_seconds": time.perf_counter() - trained + decoded - started}

@@ -26,7 +26,15 @@ Message = Any
 """A decoded wire message (`spikefed.wire`): a frozen dataclass with ``kind``."""
 
 MessageKind = Literal[
-    "spikes", "hint-spikes", "partial-spikes", "labels", "counts", "probabilities", "class-means", "weights"
+    "spikes",
+    "hint-spikes",
+    "partial-spikes",
+    "labels",
+    "counts",
+    "probabilities",
+    "class-means",
+    "weights",
+    "masked-votes",
 ]
 """What a message carries; a method that sends nothing in a direction says None."""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+Action = Literal["round", "resend", "keys", "shares", "unmask"]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -15,13 +17,14 @@ class Request:
         client: client number.
         round: 1-based round.
         downlink: the encoded downlink, or None when the round has none.
-        action: ``round`` trains and uploads; ``resend`` encodes the last upload again without references.
+        action: ``round`` trains and uploads; ``resend`` encodes the last upload again without references;
+            ``keys``, ``shares`` and ``unmask`` carry a message of secure aggregation as ``downlink``.
     """
 
     client: int
     round: int
     downlink: bytes | None
-    action: Literal["round", "resend"] = "round"
+    action: Action = "round"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from spikefed.federated.contract import MessageKind, Method, NetworkFactory
 from spikefed.federated.messages import to_wire
 from spikefed.wire import Plan, TensorSpec, tensor_specs
+from spikefed.wire.masked import masked_plan
 
 
 @dataclass(frozen=True)
@@ -117,5 +118,7 @@ class Expectations:
                 kind=kind,
                 **common,  # type: ignore[arg-type]
             )
+        if kind == "masked-votes":
+            return masked_plan(shape=exchange.shape, public_set_id=self.public_set_id, **common)  # type: ignore[arg-type]
         owner = bytes(32) if kind == "class-means" else self.public_set_id
         return Plan.rows(kind, direction, shape=exchange.shape, public_set_id=owner, **common)  # type: ignore[arg-type]

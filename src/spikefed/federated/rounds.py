@@ -18,6 +18,7 @@ from spikefed.federated.contract import Context, Diagnostics, Message, Method, S
 from spikefed.federated.exchange import Reply, Request, Transport
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
+from spikefed.federated.secure import SecureServer
 from spikefed.federated.trust import Trust
 from spikefed.training import Evaluation, mean_evaluation
 from spikefed.wire import (
@@ -29,6 +30,7 @@ from spikefed.wire import (
     SpikeDownlink,
     WeightsDownlink,
 )
+from spikefed.wire.header import EVERYONE
 
 DOWNLINKS: dict[str, type] = {
     made.kind: made
@@ -87,6 +89,7 @@ class Server:
         quorum: accepted uploads without which a round changes nothing.
         repeats: how often those missing are asked again while the quorum is.
         trust: who is set aside.
+        secure: lets the server see the sum of the votes only; None for methods without.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Server:
         quorum: int = 1,
         repeats: int = 0,
         trust: Trust | None = None,
+        secure: SecureServer | None = None,
     ) -> None:
         self._method = method
         self._context = context
@@ -114,6 +118,7 @@ class Server:
         self._quorum = quorum
         self._repeats = repeats
         self._trust = trust or Trust(strikes=0)
+        self._secure = secure
         self.round = 0
         self._state, self._downlink = method.init_server(context(0))
 
@@ -133,6 +138,8 @@ class Server:
                 else dataclasses.replace(self._downlink, round=round)
             )
         asked = self._trusted(record)
+        if self._secure is not None:
+            asked = self._prepared(self._secure, asked, record)
         requests = [self._request(client, round) for client in asked]
         times.append(clock())
         replies: dict[int, Reply] = {}
@@ -157,10 +164,16 @@ class Server:
         if len(record.uplinks) >= max(1, self._quorum):
             # Sorted: a sum of floats must not depend on who answered first.
             uplinks = dict(sorted(record.uplinks.items()))
-            self._state, self._downlink, record.diagnostics = self._method.server_round(
-                self._state, uplinks, self._context(round)
-            )
+            if self._secure is not None:
+                uplinks = self._opened(self._secure, uplinks, record)
+            if uplinks:
+                self._state, self._downlink, record.diagnostics = self._method.server_round(
+                    self._state, uplinks, self._context(round)
+                )
         times.append(clock())
+        if self._secure is not None and self._link.ledger is not None:
+            for entry in self._secure.records():
+                self._link.ledger.add(entry)
         record.evaluation = self._measure(record)
         times.append(clock())
         record.downlink = self._downlink
@@ -199,9 +212,24 @@ class Server:
         return mean_evaluation([self._evaluate(net, record.round) for net in networks])
 
     def _request(self, client: int, round: int, *, intra: bool = False) -> Request:
-        if self._downlink is None:
-            return Request(client, round, None)
-        return Request(client, round, self._link.encode(self._downlink, client=client, intra=intra))
+        data = None
+        if self._downlink is not None:
+            data = self._link.encode(self._downlink, client=client, intra=intra)
+        return Request(client, round, data if self._secure is None else self._secure.attach(client, data))
+
+    def _prepared(self, secure: SecureServer, asked: list[int], record: RoundRecord) -> list[int]:
+        """Those of the clients with whom keys and shares could be exchanged."""
+        failed = secure.prepare(record.round, asked, self._transport)
+        for client, reason in failed.items():
+            record.drop(client, "secure", reason)
+        return [client for client in asked if client not in failed]
+
+    def _opened(self, secure: SecureServer, uplinks: dict[int, Message], record: RoundRecord) -> dict[int, Message]:
+        """The sum of the masked votes, from nobody in particular; empty when it cannot be opened."""
+        opened = secure.open(uplinks, self._transport)
+        for client, reason in opened.dropped.items():
+            record.drop(client, "secure", reason)
+        return {} if opened.total is None else {EVERYONE: opened.total}
 
     def _trusted(self, record: RoundRecord) -> list[int]:
         """The clients to ask."""

@@ -3,6 +3,7 @@
 from spikefed.errors import PacketError
 from spikefed.wire import bitpack as _bitpack  # noqa: F401  (these register their codecs)
 from spikefed.wire import context as _context  # noqa: F401
+from spikefed.wire import masked as _masked  # noqa: F401
 from spikefed.wire import quantised as _quantised  # noqa: F401
 from spikefed.wire import rawweights as _rawweights  # noqa: F401
 from spikefed.wire import soft as _soft  # noqa: F401

@@ -19,6 +19,7 @@ HOLDS_NOTHING = bytes(4)
 DIRECTIONS = ("up", "down")
 KINDS = (
     "", "spikes", "weights", "labels", "counts", "probabilities", "class-means", "partial-spikes", "hint-spikes",
+    "masked-votes",
 )  # fmt: skip
 # Sizes at the end of a shape that are the same in every message of the kind, and so never travel.
 FIXED_AXES = {"weights": (0, 0), "labels": (1,), "probabilities": (0,), "class-means": (0,)}

@@ -15,9 +15,19 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from spikefed.federated.contract import ClientContext, Context, Hyperparameters, MessageKind, State
+from spikefed.federated.contract import (
+    ClientContext,
+    Context,
+    Hyperparameters,
+    MessageKind,
+    NetworkFactory,
+    State,
+)
 from spikefed.federated.distillation import Distillation, DistillationHyperparameters, Goal, Merged
+from spikefed.federated.plans import Exchange, standard
+from spikefed.federated.response import Source, account, noise_source, respond, unbiased
 from spikefed.federated.robust import clipped_accuracies, vote, weighted_mean
+from spikefed.federated.secure import Votes, VoteSum
 from spikefed.training import CrossTerm, distillation_loss, output_spikes
 from spikefed.wire import SpikeDownlink, SpikeUplink
 
@@ -43,6 +53,17 @@ class FsdHyperparameters(DistillationHyperparameters):
     server_targets: Literal["soft", "rounded"] = Field(
         default="soft", description="what the server distils on [paper: soft]"
     )
+    secure: bool = Field(default=False, description="the server learns the sum of the votes only; see docs/privacy.md")
+    vote_levels: int = Field(
+        default=1, ge=1, le=255, description="'secure': levels w of a client's weight; 1 gives all the same"
+    )
+    response_epsilon: float | None = Field(
+        default=None, gt=0, le=20, description="randomised response on every uploaded spike; eps of one spike a round"
+    )
+    response_delta: float = Field(default=1e-5, gt=0, lt=1, description="delta of its composition over spikes, rounds")
+    response_source: Source = Field(
+        default="system", description="its randomness; 'seeded' repeats a run and protects nothing"
+    )
     model_config = {**DistillationHyperparameters.model_config, "populate_by_name": True}
 
 
@@ -58,6 +79,15 @@ def accuracy_weights(uplinks: Mapping[int, SpikeUplink], hyper: FsdHyperparamete
     """Merge weights from the accuracies that clients claim, cut to their median where the vote says so."""
     accuracies = {client: uplink.accuracy for client, uplink in uplinks.items()}
     return merge_weights(clipped_accuracies(accuracies) if hyper.vote == "clipped" else accuracies, hyper.tau_w)
+
+
+def vote_level(accuracy: float, hyper: FsdHyperparameters) -> int:
+    """The weight exp(acc / tau_w) of eq. 3 before its normalisation, as a level 1..w; w where the accuracy is 1.
+
+    Normalised by the sum over clients, which the server learns, it is the softmax up to rounding.
+    """
+    level = hyper.vote_levels * np.exp((accuracy - 1.0) / hyper.tau_w)
+    return max(1, int(np.floor(level + 0.5)))
 
 
 def merge_spikes(spikes: Mapping[int, np.ndarray], weights: Mapping[int, float]) -> np.ndarray:
@@ -101,23 +131,47 @@ class Fsd(Distillation):
     uplink_kind: ClassVar[MessageKind | None] = "spikes"
     downlink_kind: ClassVar[MessageKind | None] = "spikes"
 
+    def exchanges(
+        self, hyper: FsdHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory
+    ) -> tuple[Exchange, Exchange]:
+        up = "masked-votes" if hyper.secure else self.uplink_kind
+        return standard(up, shape), standard(self.downlink_kind, shape)
+
     def client_goal(self, downlink: SpikeDownlink, ctx: ClientContext) -> Goal:
         return spike_goal(downlink.spikes, ctx.hyper)
 
     def uplink(
         self, net: nn.Module, accuracy: float, state: State, ctx: ClientContext
-    ) -> tuple[SpikeUplink, State, dict[str, float]]:
-        spikes = public_spikes(net, ctx)
-        message = SpikeUplink(ctx.round, ctx.client, spikes, accuracy, ctx.public_set_id)
-        return message, {}, {"firing_rate": float(spikes.mean()) if spikes.size else 0.0}
-
-    def merge(self, uplinks: Mapping[int, SpikeUplink], state: State, ctx: Context) -> tuple[Merged, State]:
+    ) -> tuple[SpikeUplink | Votes, State, dict[str, float]]:
         hyper: FsdHyperparameters = ctx.hyper
-        weights = accuracy_weights(uplinks, hyper)
-        merged, weights = vote({c: u.spikes for c, u in uplinks.items()}, weights, hyper.vote, hyper.liars)
+        spikes = public_spikes(net, ctx)
+        values = {"firing_rate": float(spikes.mean()) if spikes.size else 0.0}
+        if hyper.response_epsilon is not None:
+            noise = noise_source(hyper.response_source, ctx.generator)
+            spikes = respond(spikes, hyper.response_epsilon, noise)
+        if hyper.secure:
+            weight = vote_level(accuracy, hyper)
+            return Votes(ctx.round, ctx.client, spikes * np.uint16(weight), weight, ctx.public_set_id), {}, values
+        return SpikeUplink(ctx.round, ctx.client, spikes, accuracy, ctx.public_set_id), {}, values
+
+    def merge(self, uplinks: Mapping[int, SpikeUplink | VoteSum], state: State, ctx: Context) -> tuple[Merged, State]:
+        hyper: FsdHyperparameters = ctx.hyper
+        values: dict[str, float] = {}
+        total = next(iter(uplinks.values()))
+        if isinstance(total, VoteSum):
+            merged, weights = total.votes / total.weight, {}
+            values["votes_summed"], values["votes_out_of_range"] = len(total.clients), total.outside
+        else:
+            weights = accuracy_weights(uplinks, hyper)  # type: ignore[arg-type]
+            spikes = {c: u.spikes for c, u in uplinks.items()}  # type: ignore[union-attr]
+            merged, weights = vote(spikes, weights, hyper.vote, hyper.liars)
+        if hyper.response_epsilon is not None:
+            merged = unbiased(merged, hyper.response_epsilon)
+            row = int(np.prod(merged.shape[1:]))
+            values |= account(hyper.response_epsilon, hyper.response_delta, row, ctx.round)
         rounded = round_spikes(merged, hyper.tie)
         goal = spike_goal(merged if hyper.server_targets == "soft" else rounded, hyper)
-        values = {"agreement": agreement(merged), "global_firing_rate": float(rounded.mean())}
+        values |= {"agreement": agreement(merged), "global_firing_rate": float(rounded.mean())}
         return Merged(goal, rounded, weights, values), {}
 
     def downlink(self, merged: Merged, net: nn.Module, ctx: Context) -> SpikeDownlink:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 from flwr.app import ConfigRecord, RecordDict
 
 from spikefed.errors import PacketError
-from spikefed.federated.exchange import Reply, Request
+from spikefed.federated.exchange import Action, Reply, Request
 
 SCHEMA = 1
 RECORD = "spikefed"
@@ -39,7 +39,7 @@ def unpack_request(content: RecordDict) -> tuple[Request, str]:
     fields = _fields(content)
     packet = _typed(fields, "packet", bytes)
     action = _typed(fields, "action", str)
-    if action not in ("round", "resend"):
+    if action not in get_args(Action):
         raise PacketError("action", f"{action[:40]!r} is not known; server and client need the same spikefed")
     request = Request(
         _typed(fields, "client", int),

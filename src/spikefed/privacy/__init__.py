@@ -1,0 +1,1 @@
+"""Privacy on the wire: secure aggregation of votes and randomised response."""

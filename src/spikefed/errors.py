@@ -39,6 +39,14 @@ class UnfinishedError(SpikefedError):
     """Some jobs of a comparison failed, or run in another process; the command line exits with code 3."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint file is torn, altered, or unreadable; the one before may still be whole."""
+
+
+class WorkerError(SpikefedError):
+    """A worker process ended; everything up to the last finished round is saved."""
+
+
 class ReportError(SpikefedError):
     """A run folder holds nothing that a report can be made from."""
 

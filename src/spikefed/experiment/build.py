@@ -37,7 +37,7 @@ from spikefed.federated.trust import Trust
 from spikefed.neurons import LIFParameters, surrogate
 from spikefed.objects import is_own
 from spikefed.training import Evaluation, Preprocess, evaluate
-from spikefed.transports import LocalTransport
+from spikefed.transports import LocalTransport, PoolTransport
 from spikefed.wire import ClientLink, Ledger, ServerLink, codecs
 from spikefed.wire.neighbours import nearest_rows
 
@@ -165,9 +165,10 @@ class Federation:
             self._secure_server() if self.secure else None,
         )
 
-    def local_transport(self) -> LocalTransport:
-        """All clients in this process."""
-        return LocalTransport({client: self.worker(client) for client in range(len(self.split.clients))})
+    def local_transport(self) -> LocalTransport | PoolTransport:
+        """All clients on this machine: in this process, or spread over ``run.workers`` others."""
+        workers = min(self.config.run.workers, len(self.split.clients))
+        return LocalTransport(self.worker) if workers <= 1 else PoolTransport(self.worker, workers)
 
     def codecs(self) -> tuple[str, str]:
         """Codec names of the two directions."""

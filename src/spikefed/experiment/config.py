@@ -148,7 +148,15 @@ class DeployConfig(Section):
 class RunConfig(Section):
     """What does not change results (threads may, in the last bits)."""
 
-    threads: int = Field(default=0, ge=0, le=1024, description="torch threads; 0 takes the cores of this machine")
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="torch threads; 0 takes the cores of this machine, 1 with 'workers'"
+    )
+    workers: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="processes that share the clients of a round; 0 or 1: none beside this one",
+    )
     record_streams: bool = Field(
         default=False, description="keep all spikes in RUN/streams, for 'spikefed codec bench'"
     )

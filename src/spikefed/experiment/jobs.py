@@ -132,7 +132,8 @@ def _beside(jobs: Sequence[Job], parallel: int, overrides: Sequence[str], say: S
 
 def _start(job: Job, parallel: int, overrides: Sequence[str]) -> _Child:
     """The command line with this one job: what the run folder then records is the command that repeats it."""
-    threads = [] if job.config.run.threads else [f"run.threads={max(1, cores() // parallel)}"]
+    machine = job.config.run
+    threads = [] if machine.threads or machine.workers > 1 else [f"run.threads={max(1, cores() // parallel)}"]
     settings = [word for text in [*overrides, *threads] for word in ("--set", text)]
     out = job.folder.path.parent
     command = [sys.executable, "-m", "spikefed", "compare", str(job.file), "--out", str(out), "--only", job.name,

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 
 from spikefed import networks
-from spikefed.errors import CheckpointError
+from spikefed.errors import CheckpointError, ConfigError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.config import Experiment
@@ -22,12 +22,15 @@ from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.progress import Progress, default
 from spikefed.experiment.provenance import now, provenance
 from spikefed.experiment.records import metrics_line, result
-from spikefed.federated import Server, checkpoint
+from spikefed.federated import Server
+from spikefed.federated.history import History
 from spikefed.federated.randomness import EVALUATE, generator
 from spikefed.files import write_atomic
 from spikefed.objects import is_own, name_of
-from spikefed.transports import LocalTransport
+from spikefed.transports import LocalTransport, PoolTransport
 from spikefed.wire import Ledger
+
+Local = LocalTransport | PoolTransport
 
 
 def run(
@@ -78,7 +81,12 @@ def run(
         recorded = folder.check_same(config)
         threads = recorded.run.threads
     else:
-        threads = config.run.threads or cores()
+        threads = config.run.threads or (1 if config.run.workers > 1 else cores())
+    if config.run.workers > 1 and threads != 1:
+        raise ConfigError(
+            f"'run.workers' = {config.run.workers} runs one thread in each process, but 'run.threads' is {threads}, "
+            "which changes the last bits of results; set run.threads = 1, or run.workers = 1"
+        )
     config = config.model_copy(update={"run": config.run.model_copy(update={"threads": threads})})
     try:
         with torch_threads(config.run.threads), writable(folder):
@@ -100,8 +108,9 @@ def _run(
     # Everything is built before the folder: a config that cannot run leaves none behind.
     federation = build(config, dataset, network)
     ledger = Ledger()
-    with folder.held():
+    with folder.held(), contextlib.ExitStack() as stack:
         transport = make(federation, folder) if make else federation.local_transport()
+        stack.callback(getattr(transport, "close", lambda: None))
         transport.on_reply = getattr(progress, "client", None)
         server = federation.server(transport, ledger)
         _rounds(federation, folder, server, transport, ledger, resume and folder.exists(), progress)
@@ -111,12 +120,13 @@ def _rounds(
     federation: Federation,
     folder: RunFolder,
     server: Server,
-    transport: LocalTransport,
+    transport: Local,
     ledger: Ledger,
     resuming: bool,
     progress: Progress,
 ) -> None:
     config = federation.config
+    history = History(folder.checkpoints, config.hash())
     if not resuming:
         folder.create(config)
     facts = provenance(config) | _fingerprint(federation)
@@ -128,13 +138,13 @@ def _rounds(
                 "with; "
                 "bring them back or start in another folder with --out"
             )
-        _restore(config, folder, server, transport, progress)
+        _restore(config, folder, server, transport, history, progress)
         facts = {**facts, **before, "resumed": [*before.get("resumed", []), {"round": server.round, "at": now()}]}
     write_atomic(folder.provenance, json.dumps(facts, indent=1))
     lines = folder.read_lines(folder.metrics)
     progress.begin(config, server.round, folder.path)
     while server.round < config.rounds:
-        lines.append(_one_round(federation, folder, server, transport, ledger, lines))
+        lines.append(_one_round(federation, folder, server, transport, history, ledger, lines))
         progress.round(lines[-1])
     write_atomic(folder.model, model_bytes(federation, server))
     write_atomic(folder.result, json.dumps(result(config, lines, federation), indent=1))
@@ -154,7 +164,8 @@ def _one_round(
     federation: Federation,
     folder: RunFolder,
     server: Server,
-    transport: LocalTransport,
+    transport: Local,
+    history: History,
     ledger: Ledger,
     lines: list[dict[str, Any]],
 ) -> dict[str, Any]:
@@ -172,8 +183,7 @@ def _one_round(
     line["seconds"]["round"] = round(time.perf_counter() - started, 4)
     folder.append(folder.ledger, [vars(message) for message in messages])
     folder.append(folder.metrics, [line])
-    tree = {"server": server.state_dict(), "clients": transport.state_dict()}
-    checkpoint.save_round(folder.checkpoints, server.round, tree, federation.config.hash())
+    history.save(server.round, record.participants, server.state_dict, transport.state_dict)
     return line
 
 
@@ -185,9 +195,9 @@ def _record_streams(federation: Federation, folder: RunFolder, record: Any) -> N
 
 
 def _restore(
-    config: Experiment, folder: RunFolder, server: Server, transport: LocalTransport, progress: Progress
+    config: Experiment, folder: RunFolder, server: Server, transport: Local, history: History, progress: Progress
 ) -> None:
-    tree = checkpoint.latest(folder.checkpoints, config.hash(), progress.warn)
+    tree = history.latest(progress.warn)
     if tree is not None:
         if tree["server"]["round"] > config.rounds:
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file a round, self-verifying, written atomically, the newest two kept.
+"""The checkpoint file: one safetensors file, self-verifying, written atomically. Which are kept: `history`.
 
 A checkpoint is a nested dict. Tensors and arrays go into the safetensors body, everything else into its JSON metadata
 together
@@ -21,11 +21,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from spikefed.errors import CheckpointError
+from spikefed.errors import CheckpointError, DamagedCheckpointError
 from spikefed.files import write_atomic
 
-VERSION = 1
-KEEP = 2
+VERSION = 2
+READS = (1, 2)
+"""Version 1 differs only in that every file held every client, see `history`."""
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -97,69 +98,27 @@ def read(path: Path, config_hash: str | None = None) -> dict[str, Any]:
     """Read and verify one checkpoint file.
 
     Raises:
-        CheckpointError: unreadable, torn, of another version, or of another config.
+        DamagedCheckpointError: unreadable or torn.
+        CheckpointError: of another version, or of another config.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("spikefed-checkpoint", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f"checkpoint {path} cannot be read ({error}); delete it to fall back on the one before"
         ) from error
     version = metadata.get("version")
-    if version != VERSION:
+    if version not in READS:
         raise CheckpointError(
-            f"checkpoint {path} has format version {version}, this spikefed reads version {VERSION}; "
+            f"checkpoint {path} has format version {version}, this spikefed reads versions up to {VERSION}; "
             "resume with the spikefed that wrote it, or start again in another folder"
         )
     if metadata["sha256"] != _digest(metadata["tree"], tensors):
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f"checkpoint {path} is damaged (SHA-256 differs); delete it to fall back on the one before"
         )
     if config_hash is not None and metadata["config_hash"] != config_hash:
         raise CheckpointError(f"checkpoint {path} belongs to another config; resume with the config of its run folder")
     return _unpack(json.loads(metadata["tree"]), tensors.__getitem__)
-
-
-def path_of(folder: Path, round: int) -> Path:
-    """File of one round's checkpoint."""
-    return folder / f"round-{round:05d}.safetensors"
-
-
-def save_round(folder: Path, round: int, tree: dict[str, Any], config_hash: str) -> Path:
-    """Write the checkpoint of a round, then delete all but the newest two."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"checkpoint folder {folder} cannot be made ({error.strerror}); choose another --out"
-        ) from error
-    path = path_of(folder, round)
-    write(path, tree, config_hash)
-    for old in sorted(folder.glob("round-*.safetensors"))[:-KEEP]:
-        old.unlink(missing_ok=True)
-    return path
-
-
-def latest(folder: Path, config_hash: str, warn: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest checkpoint that can be used, or None when there is none at all.
-
-    A damaged one is reported through ``warn`` and the one before is taken.
-
-    Raises:
-        CheckpointError: checkpoints exist but none can be used, or the newest is of another version or config.
-    """
-    paths = sorted(folder.glob("round-*.safetensors"), reverse=True)
-    problem: CheckpointError | None = None
-    for path in paths:
-        try:
-            return read(path, config_hash)
-        except CheckpointError as error:
-            if "damaged" not in str(error) and "cannot be read" not in str(error):
-                raise
-            problem = error
-            warn(str(error))
-    if problem is not None:
-        raise problem
-    return None

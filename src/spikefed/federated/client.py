@@ -88,6 +88,10 @@ class ClientWorker:
         seconds = {"seconds": trained - decoded, "wire_seconds": time.perf_counter() - trained + decoded - started}
         return Reply(self.client, request.round, data, report.values | seconds)
 
+    def forget_upload(self) -> None:
+        """The round is over: nobody will ask for its upload again."""
+        self._last = None
+
     @property
     def state(self) -> State | None:
         """The method's state of this client; None before its first round."""

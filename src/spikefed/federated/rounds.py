@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -296,13 +296,17 @@ class Server:
             if error.field != "reference":
                 self._trust.refused(client, record.round)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs of the server; `rounds` of a local transport come beside it."""
+    def state_dict(self, clients: Collection[int] | None = None) -> dict[str, Any]:
+        """What a checkpoint needs of the server; what a local transport knows of its clients comes beside it.
+
+        Args:
+            clients: keep only these clients' links; default all.
+        """
         return {
             "round": self.round,
             "state": self._state,
             "downlink": None if self._downlink is None else _plain(self._downlink),
-            "link": self._link.state_dict(),
+            "link": self._link.state_dict(clients),
             "trust": self._trust.state_dict(),
         }
 

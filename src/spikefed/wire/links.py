@@ -9,7 +9,7 @@ is a packet whose reference is missing, which is refused by name (field ``"refer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from spikefed.errors import PacketError
 from spikefed.wire.codec import Codec, Memory, SideInfo, by_number, codecs, find, reference_id
 from spikefed.wire.header import HOLDS_NOTHING, NO_REFERENCE, pack
 from spikefed.wire.ledger import Ledger, Record
-from spikefed.wire.linkstate import pack_memories, unpack_memories
+from spikefed.wire.linkstate import by_client, pack_memories, unpack_memories
 from spikefed.wire.measure import paper_bytes, text_bytes
 from spikefed.wire.messages import Message, build_message, check_packet, decode_payload, header_of
 from spikefed.wire.neighbours import check_near
@@ -264,9 +264,14 @@ class ServerLink:
         for table in (self._senders, self._receivers, self._bits):
             table.pop(client, None)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that the server remembers of its clients, as a flat dict of arrays, ints and texts."""
+    def state_dict(self, only: Collection[int] | None = None) -> dict[str, Any]:
+        """All that the server remembers of its clients, as a flat dict of arrays, ints and texts.
+
+        Args:
+            only: leave out every other client (never what is sent to all alike); see ``merge_states``.
+        """
         clients = sorted(self._senders.keys() | self._receivers.keys())
+        clients = clients if only is None else [c for c in clients if c in only or c == BROADCAST]
         state: dict[str, Any] = {"up": self.up, "down": self.down, "clients": np.array(clients, dtype=np.int64)}
         for client in clients:
             sender, receiver = self._senders.get(client, Sender()), self._receivers.get(client, Receiver())
@@ -279,12 +284,12 @@ class ServerLink:
         _check_state(state, {"up": self.up, "down": self.down})
         self._senders, self._receivers, self._bits = {}, {}, {}
         self._coded, self._bits_made = (None, {}), (None, {})
-        for client in (int(index) for index in state["clients"]):
+        for client, own in by_client(state).items():
             sender, receiver = Sender(), Receiver()
-            sender.memories, sender.base, sender.heard = unpack_memories(state, f"{client}.sender")
-            receiver.memories, _, _ = unpack_memories(state, f"{client}.receiver")
+            sender.memories, sender.base, sender.heard = unpack_memories(own, "sender")
+            receiver.memories, _, _ = unpack_memories(own, "receiver")
             self._senders[client], self._receivers[client] = sender, receiver
-            self._bits[client] = _stored_bits(state, f"{client}.bits.")
+            self._bits[client] = _stored_bits(own, "bits.")
 
 
 def _stored_bits(state: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:

@@ -1,7 +1,8 @@
-"""Memories of a stream as entries of a flat dict (checkpoints) and back."""
+"""Memories of a stream as entries of a flat dict (checkpoints) and back; a server's link client by client."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,3 +36,21 @@ def unpack_memories(state: dict[str, Any], prefix: str) -> tuple[list[Memory], M
         memories.append(Memory(parts["shared"], parts["private"]))
     base = int(state[f"{prefix}.base"])
     return memories, memories[base] if base >= 0 else None, bool(state[f"{prefix}.heard"])
+
+
+def by_client(state: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The entries of ``ServerLink.state_dict`` by client, without the client's number in their names."""
+    own: dict[int, dict[str, Any]] = {int(client): {} for client in state["clients"]}
+    for key, value in state.items():
+        client, dot, name = key.partition(".")
+        if dot:
+            own[int(client)][name] = value
+    return own
+
+
+def merge_states(state: dict[str, Any], other: Mapping[str, Any], clients: Collection[int]) -> None:
+    """Add what ``other`` (an older state of the same link) says of these clients to ``state``, in place."""
+    wanted = sorted(set(clients) & {int(client) for client in other["clients"]})
+    mine = {str(client) for client in wanted}
+    state |= {key: value for key, value in other.items() if "." in key and key.partition(".")[0] in mine}
+    state["clients"] = np.array(sorted({*map(int, state["clients"]), *wanted}), dtype=np.int64)

@@ -77,7 +77,7 @@ class FlowerTransport:
         content = pack_request(request, self.run)
         return Message(content, self._nodes[request.client], kind, ttl=ttl, group_id=str(request.round))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, clients: Sequence[int] | None = None) -> dict[str, Any]:
         """Clients keep their own state; a checkpoint of the server holds none of it."""
         return {"run": self.run}
 

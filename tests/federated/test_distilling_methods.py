@@ -1,0 +1,215 @@
+"""CFD, DS-FL, FD, HDSFL, FSD+, local and central: each method's own law, on a world small enough to check."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from federated.tiny import CLASSES, PUBLIC, STEPS, World
+from spikefed.federated.local import LocalTraining
+from spikefed.federated.methods.alone import Local
+from spikefed.federated.methods.cfd import Cfd, CfdHyperparameters, shares
+from spikefed.federated.methods.dsfl import Dsfl, DsflHyperparameters, drawn_rows, reduce_entropy
+from spikefed.federated.methods.fd import Fd, FdHyperparameters, class_means, without_own
+from spikefed.federated.methods.fsd import Fsd, FsdHyperparameters
+from spikefed.federated.methods.fsdplus import (
+    FsdPlus,
+    FsdPlusHyperparameters,
+    answered_rows,
+    confidences,
+    group_spikes,
+    sharpened,
+    vote_rows,
+)
+from spikefed.wire import LabelUplink, ProbabilityUplink, SpikeUplink
+
+ID = bytes(32)
+
+
+def test_cfd_merges_labels_to_their_shares_and_answers_with_the_servers_labels() -> None:
+    world = World(CfdHyperparameters(server_epochs=0))
+    state, _ = Cfd().init_server(world.server(0))
+    votes = {c: np.full(PUBLIC, label) for c, label in enumerate((0, 1, 1, 2))}
+    uplinks = {c: LabelUplink(1, c, labels, 0.5, ID, CLASSES) for c, labels in votes.items()}
+    merged, _ = Cfd().merge(uplinks, state, world.server())
+    assert torch.allclose(merged.goal.target, torch.tensor([0.25, 0.5, 0.25]).expand(PUBLIC, 3))
+    _, downlink, _ = Cfd().server_round(state, uplinks, world.server())
+    # Dual distillation: what comes back is what the server's network says, here still the initial one.
+    net = world.networks.load()
+    net.eval()
+    with torch.no_grad():
+        scores = net(world.server().preprocess(world.public)).mean(0)
+    assert np.array_equal(downlink.labels, scores.argmax(1).numpy())
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_cfd_quantises_as_asked_in_both_directions(bits: int) -> None:
+    hyper = CfdHyperparameters(bits_up=bits, bits_down=bits, local_epochs=1)
+    world = World(hyper)
+    up, down = Cfd().exchanges(hyper, (PUBLIC, CLASSES, STEPS), world.networks)
+    assert up == down and up.kind == ("labels" if bits == 1 else "counts")
+    state, downlink = Cfd().init_server(world.server(0))
+    _, uplink, _ = Cfd().client_round({}, downlink, world.client(0))
+    assert np.allclose(shares(uplink).sum(axis=1), 1.0)
+    if bits > 1:
+        assert uplink.levels == 2**bits - 1 and (uplink.counts.sum(axis=1) == uplink.levels).all()
+    _, answer, _ = Cfd().server_round(state, {0: uplink}, world.server())
+    assert answer.kind == down.kind
+
+
+def test_entropy_reduction_by_hand() -> None:
+    mean = np.array([[0.5, 0.3, 0.2]])
+    era = reduce_entropy(mean, DsflHyperparameters(temperature=0.1))
+    powers = np.exp(np.array([5.0, 3.0, 2.0]))
+    assert np.allclose(era, powers / powers.sum())
+    squares = np.array([0.25, 0.09, 0.04])
+    assert np.allclose(reduce_entropy(mean, DsflHyperparameters(sharpen="power", beta=2.0)), squares / squares.sum())
+    assert reduce_entropy(mean, DsflHyperparameters(sharpen="none")) is mean
+
+
+def test_dsfl_draws_rows_that_both_sides_know() -> None:
+    hyper = DsflHyperparameters(public_per_round=5, local_epochs=1, distil_epochs=1, server_epochs=1)
+    world, method = World(hyper), Dsfl()
+    state, downlink = method.init_server(world.server(0))
+    rows = drawn_rows(1, world.server())
+    assert rows is not None and len(rows) == 5 and torch.equal(rows, drawn_rows(1, world.client(1)))
+    assert not torch.equal(rows, drawn_rows(2, world.server()))
+    _, uplink, _ = method.client_round({}, downlink, world.client(0))
+    assert uplink.probabilities.shape == (5, CLASSES)
+    state, downlink, _ = method.server_round(state, {0: uplink}, world.server())
+    goal = method.client_goal(downlink, world.client(0, 2))
+    assert torch.equal(goal.rows, rows) and torch.allclose(goal.target.sum(1), torch.ones(5), atol=1e-5)
+
+
+def test_dsfl_of_identical_clients_sharpens_their_own_prediction() -> None:
+    world = World(DsflHyperparameters())
+    p = np.random.default_rng(0).dirichlet(np.ones(CLASSES), PUBLIC)
+    uplinks = {c: ProbabilityUplink(1, c, p, 0.5, ID) for c in range(3)}
+    merged, _ = Dsfl().merge(uplinks, {}, world.server())
+    # Uploads travel as float32, and a temperature of 0.1 magnifies what that rounds.
+    assert np.allclose(merged.goal.target, reduce_entropy(p, world.hyper), atol=1e-5)
+
+
+def test_fd_leaves_the_clients_own_part_out() -> None:
+    a = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [np.nan] * 3])
+    b = np.array([[0.0, 0.0, 1.0], [np.nan] * 3, [np.nan] * 3])
+    counts = np.array([2, 1, 0])
+    means = np.array([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0], [np.nan] * 3])
+    others = without_own(means, counts, a)
+    assert np.array_equal(others[0], b[0])
+    assert np.isnan(others[1:]).all()  # nobody else has class 1, nobody at all class 2
+    assert np.array_equal(without_own(means, counts, None), means, equal_nan=True)
+
+
+def test_fd_round_trip_of_two_clients() -> None:
+    world, method = World(FdHyperparameters(local_epochs=1, lr=0.01)), Fd()
+    server, downlink = method.init_server(world.server(0))
+    uplinks = {}
+    for c in range(2):
+        state = method.init_client(world.client(c, 0))
+        _, uplinks[c], _ = method.client_round(state, downlink, world.client(c))
+    _, downlink, _ = method.server_round(server, uplinks, world.server())
+    both = [uplinks[c].means for c in range(2)]
+    assert np.allclose(downlink.means[:, :CLASSES], np.mean(both, axis=0), atol=1e-6)
+    assert (downlink.means[:, -1] == 2).all()
+
+
+def test_class_means_by_hand() -> None:
+    rates = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+    found = class_means(rates, torch.tensor([0, 0, 0]), 2)
+    assert np.allclose(found[0], [0.5, 0.5]) and np.isnan(found[1]).all()
+
+
+def test_fsd_of_one_client_merges_to_its_spikes() -> None:
+    world = World(FsdHyperparameters(local_epochs=1, server_epochs=0))
+    state, downlink = Fsd().init_server(world.server(0))
+    _, uplink, _ = Fsd().client_round({}, downlink, world.client(0))
+    _, downlink, _ = Fsd().server_round(state, {0: uplink}, world.server())
+    assert np.array_equal(downlink.spikes, uplink.spikes)
+
+
+def test_fsd_plus_without_its_levers_is_fsd() -> None:
+    plain = {"local_epochs": 1, "distil_epochs": 1, "server_epochs": 1}
+    off = {"groups": STEPS, "confidence": 0.0, "answer": "vote", "label_weight": 0.0}
+    ends = []
+    for method, hyper in ((Fsd(), FsdHyperparameters(**plain)), (FsdPlus(), FsdPlusHyperparameters(**plain, **off))):
+        world = World(hyper)
+        world.networks.network.steps = STEPS  # type: ignore[assignment]
+        server, downlink = method.init_server(world.server(0))
+        states = {c: {} for c in range(3)}
+        for round in (1, 2):
+            uplinks = {}
+            for c in states:
+                states[c], uplinks[c], _ = method.client_round(states[c], downlink, world.client(c, round))
+            server, downlink, _ = method.server_round(server, uplinks, world.server(round))
+        ends.append((downlink.spikes, server["weights"]["fc.weight"]))
+    assert np.array_equal(ends[0][0], ends[1][0])
+    assert torch.allclose(ends[0][1], ends[1][1], atol=1e-6)
+
+
+def test_groups_of_a_train() -> None:
+    train = np.array([[[1, 0, 0, 1, 0, 0, 0, 0]]], dtype=np.uint8)
+    assert group_spikes(train, 8).tolist() == train.tolist()
+    assert group_spikes(train, 4).tolist() == [[[1, 1, 0, 0]]]  # one of two steps is half
+    assert group_spikes(train, 2).tolist() == [[[1, 0]]]
+    assert group_spikes(train, 1).tolist() == [[[0]]]
+
+
+@pytest.mark.parametrize("total, share", [(12, 0.25), (2000, 0.25), (400, 0.1), (7, 0.5)])
+def test_answered_rows_are_disjoint_in_a_round_and_all_in_the_end(total: int, share: float) -> None:
+    clients = int(1 / share)
+    rows = [answered_rows(total, share, c, 1) for c in range(clients)]
+    count = max(1, int(share * total + 0.5))
+    assert all(len(r) == count and (np.diff(r) > 0).all() for r in rows)
+    if clients * count <= total:
+        assert len(np.unique(np.concatenate(rows))) == clients * count
+    rounds = -(-total // count)
+    assert len(np.unique(np.concatenate([answered_rows(total, share, 0, e) for e in range(1, rounds + 1)]))) == total
+    assert np.array_equal(answered_rows(5, 1.0, 3, 9), np.arange(5))
+
+
+def test_votes_by_row() -> None:
+    sure = np.array([[[1], [0]], [[1], [0]]], dtype=np.uint8)
+    unsure = np.array([[[1], [1]], [[0], [0]]], dtype=np.uint8)
+    assert confidences(sure).tolist() == [1.0, 1.0] and confidences(unsure).tolist() == [0.0, 0.0]
+    answers, weights = {0: sure, 1: unsure}, {0: 0.5, 1: 0.5}
+    known = {0: np.array([True, True]), 1: np.array([True, False])}
+    merged, heard = vote_rows(answers, known, weights, confidence=0.0)
+    assert merged[:, :, 0].tolist() == [[1.0, 0.5], [1.0, 0.0]] and heard.all()
+    trusting, _ = vote_rows(answers, known, weights, confidence=np.log(3.0))
+    assert trusting[0, 1, 0] == pytest.approx(0.25)  # the sure client counts three times
+    _, heard = vote_rows({0: sure}, {0: np.array([False, True])}, {0: 1.0}, 0.0)
+    assert heard.tolist() == [False, True]
+
+
+def test_sharpening_keeps_certainty_and_the_middle() -> None:
+    s = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+    assert np.allclose(sharpened(s, 2.0), [0.0, 0.1, 0.5, 0.9, 1.0])
+    assert sharpened(s, 1.0) is s
+
+
+def test_fsd_plus_remembers_rows_of_earlier_rounds() -> None:
+    hyper = FsdPlusHyperparameters(row_share=0.5, server_epochs=0, groups=1, confidence=0.0, label_weight=0.0)
+    world, method = World(hyper), FsdPlus()
+    world.networks.network.steps = STEPS  # type: ignore[assignment]
+    state, _ = method.init_server(world.server(0))
+    state, _, first = method.server_round(state, {0: upload(world, 0, 1, 1)}, world.server(1))
+    assert first.values["rows_heard"] == 0.5
+    state, _, second = method.server_round(state, {0: upload(world, 0, 2, 0)}, world.server(2))
+    assert second.values["rows_heard"] == 1.0
+    fired = np.unpackbits(state["answers"]["0"], count=PUBLIC * CLASSES).reshape(PUBLIC, CLASSES)
+    assert fired[answered_rows(PUBLIC, 0.5, 0, 1)].all() and not fired[answered_rows(PUBLIC, 0.5, 0, 2)].any()
+
+
+def upload(world: World, client: int, round: int, value: int) -> SpikeUplink:
+    count = len(answered_rows(PUBLIC, world.hyper.row_share, client, round))  # type: ignore[attr-defined]
+    return SpikeUplink(round, client, np.full((count, CLASSES, 1), value, dtype=np.uint8), 0.5, ID)
+
+
+def test_local_sends_nothing_and_trains() -> None:
+    world, method = World(LocalTraining(local_epochs=3, lr=0.05)), Local()
+    state = method.init_client(world.client(0, 0))
+    after, message, report = method.client_round(state, None, world.client(0))
+    assert message is None and np.isfinite(report.values["train_loss"])
+    assert not torch.equal(after["weights"]["fc.weight"], state["weights"]["fc.weight"])

@@ -43,6 +43,17 @@ def test_sums_and_ideal(tmp_path: Path) -> None:
     # Every payload ends in whole bytes: within 3 % and 2 bytes a message of the sum of -log2 p.
     assert bench["ideal"]["upstream_bits"] <= bench["ideal"]["coded_bits"]
     assert bench["ideal"]["coded_bits"] <= 1.03 * bench["ideal"]["upstream_bits"] + 6 * 16
+    assert bench["ideal"]["downstream_bits"] <= bench["ideal"]["downstream_coded_bits"]
+    rounds = bench["ideal"]["by_round"]
+    assert [row["round"] for row in rounds] == [1, 2, 3] and rounds[0]["down_bits"] == 0 < rounds[1]["down_bits"]
+    for direction, name in (("up", "coded_bits"), ("down", "downstream_coded_bits")):
+        assert sum(row[f"{direction}_coded_bits"] for row in rounds) == bench["ideal"][name]
+    assert bench["ideal"]["coded_bits"] == 8 * by_name["context"]["upstream_payload_bytes"]
+    assert (
+        bench["ideal"]["downstream_coded_bits"] * 2 == 8 * by_name["context"]["downstream_payload_bytes"]
+    )  # 2 clients
+    assert bench["ideal_near"]["coded_bits"] == 8 * by_name["context+near"]["upstream_payload_bytes"]
+    assert by_name["json-text-zstd-19"]["upstream_bytes"] < by_name["json-text"]["upstream_bytes"]
     assert len(list(table(bench))) == len(bench["codecs"])
 
 

@@ -29,7 +29,7 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the generated parts."""
-    for mark, make in (("<!-- commands -->", commands), ("<!-- configuration -->", configuration)):
+    for mark, make in MARKS:
         if mark in markdown:
             markdown = markdown.replace(mark, make())
     return markdown
@@ -45,6 +45,24 @@ def commands() -> str:
     return "\n".join(_command(typer.main.get_command(app), "spikefed"))
 
 
+def quickstart_time() -> str:
+    """How long the quick start took when it was last walked, from the record of scripts/quickstart.py."""
+    import json
+
+    path = Path(__file__).parents[1] / "results" / "quickstart.json"
+    if not path.is_file():
+        return ""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    runs = sum(c["seconds"] for c in record["commands"] if c["command"].startswith("spikefed"))
+    machine, busy = record["machine"], sum(record["load_average"]) / 2
+    return (
+        f"All of this page, each command copied from it, took {record['seconds'] / 60:.0f} minutes on "
+        f"{machine['cores']} cores ({machine['cpu']}, {record['measured']}, load average {busy:.0f}): "
+        f"{runs / 60:.0f} in spikefed, the rest in the installation. The first run of own data had ended after "
+        f"{record['seconds_to_own_data'] / 60:.0f} minutes."
+    )
+
+
 def _command(command: Any, path: str) -> list[str]:
     if hasattr(command, "commands"):
         return [line for name, sub in command.commands.items() for line in _command(sub, f"{path} {name}")]
@@ -58,6 +76,13 @@ def _command(command: Any, path: str) -> list[str]:
         lines += [f"| `{_usage(a)}` | {_plain(getattr(a, 'help', '') or '')} | |" for a in arguments]
         lines += [f"| {_opts(o)} | {_plain(o.help or '')} | {_default(o.default)} |" for o in options]
     return [*lines, ""]
+
+
+MARKS = (
+    ("<!-- commands -->", commands),
+    ("<!-- configuration -->", lambda: configuration()),
+    ("<!-- quickstart-time -->", quickstart_time),
+)
 
 
 def _usage(argument: Any) -> str:

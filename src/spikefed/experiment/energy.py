@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from spikefed.errors import CheckpointError
 from spikefed.experiment import config as configs
@@ -127,6 +128,13 @@ def experiment_energy(
         client_round=_round(federation, report, folder, radio_nj_per_byte),
         radio_nj_per_byte=radio_nj_per_byte,
     )
+
+
+def run_energy(federation: Federation, net: nn.Module, images: int = 64) -> dict[str, Any]:
+    """What a finished run says of its network's energy: totals and layers, from the first test images."""
+    shown = federation.preprocess(federation.test.images[:images])
+    draws = generator(federation.config.seed, EVALUATE, 0, 2)
+    return json.loads(energy_report(net, shown, generator=draws).to_json())
 
 
 def _weights(folder: RunFolder) -> dict[str, Any]:

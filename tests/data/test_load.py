@@ -128,7 +128,9 @@ def test_same_named_files_of_another_set_are_not_taken(tmp_path: Path) -> None:
     fashion = catalogue.dataset_info("fashion-mnist")
     for official in fashion.forms[0].files["test"]:
         (tmp_path / official.name).write_bytes(bytes(official.size_bytes or 0))
-    with pytest.raises(DataError, match="was not found"):
+    with pytest.raises(
+        DataError, match="was not found: the files in .* are those of Fashion-MNIST.*put those of MNIST"
+    ):
         load("mnist", "test", tmp_path)
     with pytest.raises(DataError, match="wrong checksum"):  # found, but all zeros
         load("fashion-mnist", "test", tmp_path)

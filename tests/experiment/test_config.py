@@ -89,6 +89,14 @@ def test_preset_lies_under_the_file(tmp_path: Path) -> None:
     assert (hyper.local_epochs, hyper.cross_normalise, config.data.validation_overlap) == (1, "softmax", True)  # type: ignore[attr-defined]
 
 
+def test_a_preset_of_the_command_line_lies_on_top_of_the_file_in_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.toml", "[training]\nlocal_epochs = 1\nlr = 0.5\n[method]\nserver_epochs = 7\n")
+    hyper = configs.load(path, ["training.lr=0.3", "preset=faithful", "method.server_epochs=9"]).hyper()
+    assert (hyper.local_epochs, hyper.lr, hyper.server_epochs) == (5, 1e-5, 9)  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="preset 'best'"):
+        configs.load(path, ["preset=best"])
+
+
 @pytest.mark.parametrize(
     "text, expected",
     [

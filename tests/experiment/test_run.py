@@ -169,6 +169,21 @@ def test_damaged_checkpoint_falls_back_on_the_one_before(tiny: dict[str, Any], t
     assert fingerprint(spikefed.run(tiny, out=path, resume=True)) == whole
 
 
+def test_a_refused_start_leaves_a_foreign_folder_as_it_was(tiny: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="already holds other files"):
+        spikefed.run(tiny, out=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_finished_run_says_what_its_network_would_cost(tiny: dict[str, Any], tmp_path: Path) -> None:
+    path = spikefed.run(tiny, out=tmp_path / "run")
+    found = json.loads((path / "energy.json").read_text())
+    rates = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])["firing_rates"]
+    assert found["totals"]["spike_rate"].keys() == rates.keys()
+    assert found["totals"]["paper_formula_fp32_pj"] > 0 and len(found["layers"]) >= 2
+
+
 def test_folder_of_another_config(tiny: dict[str, Any], tmp_path: Path) -> None:
     path = spikefed.run(tiny, out=tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"training.lr was 0.001 and is now 0.01"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +43,8 @@ def _places(info: DatasetInfo, form: Form, root: Path) -> list[Path]:
     return [*places, root] if form.folder and root.name == form.folder else places
 
 
-def _belongs_to_other(info: DatasetInfo, form: Form, split: str, place: Path) -> bool:
-    """True when same-named files here have exactly the official sizes of another set (MNIST and Fashion-MNIST)."""
+def _owner(info: DatasetInfo, form: Form, split: str, place: Path) -> DatasetInfo | None:
+    """The other set whose official sizes same-named files here have exactly (MNIST and Fashion-MNIST share names)."""
     sizes = [(place / f.name).stat().st_size for f in form.files[split]]
     for other in datasets():
         for rival in other.forms:
@@ -51,19 +52,24 @@ def _belongs_to_other(info: DatasetInfo, form: Form, split: str, place: Path) ->
             if other.name != info.name and mine and rival.files != form.files:
                 official = [f.size_bytes for f in rival.files[split]]
                 if official == sizes and None not in official and official != [f.size_bytes for f in form.files[split]]:
-                    return True
-    return False
+                    return other
+    return None
+
+
+def _complete(info: DatasetInfo, split: str, roots: list[Path]) -> Iterator[tuple[Form, Path]]:
+    """Places that hold every file of a form, whoever's they are."""
+    for root in roots:
+        for form in info.forms:
+            for place in _places(info, form, root):
+                if all((place / f.name).is_file() for f in form.files[split]):
+                    yield form, place
 
 
 def find(info: DatasetInfo, split: str, data_dir: Path | str | None = None) -> Found | None:
     """The first place that holds every file of ``split`` in one of the forms, or None."""
-    for root in search_folders(data_dir):
-        for form in info.forms:
-            for place in _places(info, form, root):
-                if all((place / f.name).is_file() for f in form.files[split]) and not _belongs_to_other(
-                    info, form, split, place
-                ):
-                    return Found(form, place)
+    for form, place in _complete(info, split, search_folders(data_dir)):
+        if _owner(info, form, split, place) is None:
+            return Found(form, place)
     return None
 
 
@@ -82,6 +88,13 @@ def locate(info: DatasetInfo, split: str, data_dir: Path | str | None = None) ->
     archives = [f.name for form in info.forms[1:] if form.kind != "idx-plain" for f in form.files[split]]
     instead = f" (or {' or '.join(archives)})" if archives else ""
     target = roots[0] / info.folders[0] / info.forms[0].folder
+    for form, place in _complete(info, split, roots):
+        other = _owner(info, form, split, place)
+        if other is not None:
+            raise DataError(
+                f"{info.title} ({split}) was not found: the files in {place} are those of {other.title}, which have "
+                f"the same names; put those of {info.title} into {target}, or take data set '{other.name}'."
+            )
     raise DataError(
         f"{info.title} ({split}) was not found in {looked}{_halves(info, split, roots)}: put {wanted}{instead} into "
         f"{target}, or run 'spikefed data fetch {info.name}'."

@@ -350,5 +350,9 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
 def from_tree(tree: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "the config") -> Experiment:
     """`load` for tables that are already in memory."""
     for text in overrides:
-        tree = merge(tree, parse_override(text))
+        given = parse_override(text)
+        if given.get("preset") in presets():
+            # Named in a file, a preset lies under the file; named after it, on top, as every override.
+            tree = merge(tree, read_tree(PRESETS / f"{given['preset']}.toml"))
+        tree = merge(tree, given)
     return validate(tree, source)

@@ -36,6 +36,7 @@ class RunFolder:
         self.ledger = path / "ledger.jsonl"
         self.provenance = path / "provenance.json"
         self.result = path / "result.json"
+        self.energy = path / "energy.json"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model.safetensors"
         self.streams = path / "streams"
@@ -81,7 +82,7 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} is a file; name a folder with --out")
-        made = not self.path.exists()
+        made, had_lock = not self.path.exists(), (self.path / LOCK).exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / LOCK, "a")  # noqa: SIM115 - held open until the end
@@ -103,6 +104,8 @@ class RunFolder:
                 # A run that failed before its first round was saved leaves nothing to go on from.
                 if made and not self.metrics.is_file() and not self.checkpoints.is_dir():
                     shutil.rmtree(self.path, ignore_errors=True)
+                elif not had_lock and not self.exists():
+                    (self.path / LOCK).unlink(missing_ok=True)  # a folder of somebody else's files stays as it was
                 raise
 
     def busy(self) -> bool:

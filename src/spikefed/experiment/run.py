@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import save
 
 from spikefed import networks
-from spikefed.errors import CheckpointError, ConfigError
+from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.config import Experiment
+from spikefed.experiment.energy import run_energy
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.progress import Progress, default
 from spikefed.experiment.provenance import now, provenance
@@ -147,10 +148,21 @@ def _rounds(
         lines.append(_one_round(federation, folder, server, transport, history, ledger, lines))
         progress.round(lines[-1])
     write_atomic(folder.model, model_bytes(federation, server))
+    _write_energy(federation, folder, server, progress)
     write_atomic(folder.result, json.dumps(result(config, lines, federation), indent=1))
     if "finished" not in facts or resuming:
         write_atomic(folder.provenance, json.dumps(facts | {"finished": now()}, indent=1))
     progress.end(lines)
+
+
+def _write_energy(federation: Federation, folder: RunFolder, server: Server, progress: Progress) -> None:
+    """What the network would cost on published models of hardware; a network they do not fit has no such file."""
+    try:
+        found = run_energy(federation, server.network())
+    except SpikefedError as error:
+        progress.warn(f"no energy is estimated: {error}")
+        return
+    write_atomic(folder.energy, json.dumps(found, indent=1))
 
 
 def _fingerprint(federation: Federation) -> dict[str, str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spikefed import native
 from spikefed.errors import ConfigError
-from spikefed.neurons import fused, paths
+from spikefed.neurons import fused, gpu, paths
 from spikefed.neurons.functional import lif
 from spikefed.neurons.kernels import kernels
 from spikefed.neurons.parameters import LIFParameters
@@ -87,10 +87,12 @@ def norm_lif(
         "repeat": repeat,
     }
     check_norm_lif(x, **options)
-    fast = kernels() == "auto" and fused.suits(x, weight, bias, running_mean, running_var)
-    reason = "native kernel" if fast else why_reference(x)
-    paths.note("norm_lif", "fused" if fast else "reference", reason, x)
-    run = fused.norm_lif_native if fast else norm_lif_reference
+    run, path, reason = norm_lif_reference, "reference", ""
+    if kernels() == "auto" and gpu.suits(x, steps, weight, bias, running_mean, running_var):
+        run, path, reason = gpu.norm_lif_gpu, "fused", "Triton kernel"
+    elif kernels() == "auto" and fused.suits(x, weight, bias, running_mean, running_var):
+        run, path, reason = fused.norm_lif_native, "fused", "native kernel"
+    paths.note("norm_lif", path, reason or why_reference(x), x)
     return run(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
 
 

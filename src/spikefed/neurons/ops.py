@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spikefed.neurons import events, fused, paths
+from spikefed.neurons import events, fused, gpu, paths
 from spikefed.neurons.kernels import kernels
 
 
@@ -33,9 +33,14 @@ def spike_conv2d(
     Images work too. Give the tensor that ``norm_lif`` returned as it is: its measured density comes with it and
     decides between the dense kernel and event lists (``paths.convolution``).
     """
-    if not _fast(x):
-        return F.conv2d(x, weight, bias, stride=stride, padding=padding)
     dtype = _compute_dtype(x)
+    if not _fast(x) or gpu.interpreted():
+        learning = kernels() == "auto" and torch.is_grad_enabled() and weight.requires_grad
+        kept = gpu.packed(x) if learning else None
+        if kept is None:
+            return F.conv2d(x, weight, bias, stride=stride, padding=padding)
+        paths.note("spike_conv2d", "dense", "input spikes kept packed for backward", x)
+        return gpu.PackedConv.apply(x, weight, bias, kept, dtype, stride, padding)  # type: ignore[return-value]
     path, reason = paths.convolution(x, weight, stride, padding, dtype)
     learning = torch.is_grad_enabled() and weight.requires_grad
     plan = _Plan(path == "events", path != "dense" and learning, None)
@@ -99,7 +104,8 @@ def _fast(x: Tensor) -> bool:
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 class _Plan(NamedTuple):

@@ -1,4 +1,4 @@
-"""The files of the federated-SNN study: every job is valid, every figure has the paper's axis, sides differ as meant."""
+"""The federated-SNN study: every job is valid, every figure has the paper's axis, sides differ as meant."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv demo test test-fast lint format docs bench clean
+.PHONY: help venv demo deploy-demo test test-fast lint format docs bench clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -20,6 +20,10 @@ $(STAMP): pyproject.toml constraints.txt setup.py $(wildcard src/spikefed/*/nati
 
 demo: $(STAMP) ## FSD beside FedAvg on the embedded digits; prints the path of a report
 	$(BIN)/spikefed compare experiments/fsd-digits.toml experiments/fedavg-digits.toml --out runs/demo --title 'FSD beside FedAvg on digits'
+
+deploy-demo: $(STAMP) ## the same experiment in one process and over a loopback fleet (TLS, node keys), compared bit for bit
+	rm -rf runs/deploy-demo
+	$(BIN)/python -m spikefed.deploy.loopback experiments/fsd-digits-fleet.toml --out runs/deploy-demo
 
 test: $(STAMP) ## all tests
 	$(BIN)/python -m pytest

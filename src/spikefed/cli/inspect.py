@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spikefed.cli.main import Json, app
+from spikefed.cli.main import DataDir, Json, app
 from spikefed.errors import ConfigError
 from spikefed.objects import is_own
 
@@ -19,7 +19,6 @@ data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 codec_app = typer.Typer(help="Wire codecs.", no_args_is_help=True)
 app.add_typer(codec_app, name="codec")
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data files.")]
 
 
 class Kind(enum.StrEnum):

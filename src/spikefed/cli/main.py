@@ -30,6 +30,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as training.lr=1e-4.")
 ]
 Quietly = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -184,7 +185,7 @@ def _summary(path: Path) -> None:
 
 def main() -> None:
     """Run the command line; every `SpikefedError` becomes one sentence and exit code 2 (3: see above)."""
-    from spikefed.cli import energy, inspect  # noqa: F401 - register their commands
+    from spikefed.cli import deploy, energy, inspect  # noqa: F401 - register their commands
 
     try:
         app()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import httpx
 from flwr.cli.build import build_fab_from_files
@@ -49,11 +49,11 @@ class Control:
             address, False, ca, [RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
         )
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, hopeless: Callable[[], bool] = lambda: False) -> None:
         """Return once the SuperLink answers.
 
         Raises:
-            DeployError: it does not within ``seconds``.
+            DeployError: it does not within ``seconds``, or before ``hopeless()``.
         """
         end = time.monotonic() + seconds
         while True:
@@ -61,8 +61,8 @@ class Control:
                 self._client.ListNodes(ListNodesRequest())
                 return
             except (httpx.HTTPError, RuntimeError) as error:
-                if time.monotonic() > end:
-                    raise DeployError(f"the SuperLink does not answer after {seconds:.0f} s ({error})") from error
+                if time.monotonic() > end or hopeless():
+                    raise DeployError(f"the SuperLink does not answer ({error})") from error
                 time.sleep(0.1)
 
     def register(self, keys: Mapping[int, bytes]) -> dict[int, int]:

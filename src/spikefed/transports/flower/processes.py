@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,6 +23,31 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def port_is_free(host: str, port: int, seconds: float = 0.0) -> bool:
+    """Whether one can listen there; waits for it (the program of a killed server needs a moment to end)."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+                return True
+        except OSError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.2)
+
+
+def write_secret(path: Path) -> bytes:
+    """A new secret of 32 bytes in a file that only this user can read; returns it."""
+    secret = secrets.token_bytes(32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secret)
+    return secret
 
 
 class Child:
@@ -45,8 +71,9 @@ class Child:
         on_death: Callable[[int, str], bool] = lambda code, tail: True,
     ) -> None:
         self.program, self.log = program, log
-        module = "spikefed.transports.flower.guard"
-        self._command = [sys.executable, "-m", module, program, str(os.getpid()), str(poll_s), *arguments]
+        # By path and without the folder on the module path: the child loads Flower, but neither spikefed nor torch.
+        guard = str(Path(__file__).with_name("guard.py"))
+        self._command = [sys.executable, "-P", guard, program, str(os.getpid()), str(poll_s), *arguments]
         self._on_death = on_death
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None

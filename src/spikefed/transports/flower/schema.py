@@ -52,6 +52,7 @@ def unpack_request(content: RecordDict) -> tuple[Request, str]:
 
 def pack_reply(reply: Reply, run: str) -> RecordDict:
     """One record: the packet, and what the client says beside it."""
+    report = {name: float(value) for name, value in reply.report.items() if math.isfinite(value)}  # nan says: nothing
     fields: dict[str, Any] = {
         "schema": SCHEMA,
         "run": run,
@@ -60,8 +61,8 @@ def pack_reply(reply: Reply, run: str) -> RecordDict:
         "packet": reply.uplink,
         "needs_intra": reply.needs_intra,
         "error": reply.error or "",
-        "report_names": list(reply.report),
-        "report_values": [float(value) for value in reply.report.values()],
+        "report_names": list(report),
+        "report_values": list(report.values()),
     }
     return RecordDict({RECORD: ConfigRecord(fields)})
 

@@ -1,0 +1,134 @@
+"""Commands of a fleet: keys, server, client, status, and shares of data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spikefed.cli.inspect import data_app
+from spikefed.cli.main import DataDir, Json, Overrides, Quietly, app, errors
+from spikefed.errors import DeployError
+
+FILE = Annotated[Path, typer.Argument(help="Experiment file (TOML), the same on every machine.")]
+
+
+def _need_flower() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("flwr") is None:
+        raise DeployError("Flower is not installed on this machine; run: pip install 'spikefed[deploy]'")
+
+
+@app.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(help="Folder of the keys; what is there already is kept.")],
+    clients: Annotated[int, typer.Option("--clients", min=0, help="Number of client keys.")] = 4,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="Name or address that clients reach the server under.")
+    ] = None,
+) -> None:
+    """Make a fleet's keys: a CA, the server's certificate, one key for each client."""
+    _need_flower()
+    from spikefed.transports.flower.keys import make_keys
+
+    for path in make_keys(folder, host or [], clients):
+        print(path)
+
+
+@app.command()
+def server(
+    file: FILE,
+    certs: Annotated[Path, typer.Option("--certs", help="Folder made by 'spikefed keys'.")],
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where the SuperLink listens.")
+    ] = "127.0.0.1:8000",
+    database: Annotated[
+        Path | None, typer.Option("--database", help="The SuperLink's state (default: RUN.deploy/state.db).")
+    ] = None,
+    set_: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder (default: runs/NAME-seedS).")] = None,
+    data_dir: DataDir = None,
+    quiet: Quietly = False,
+) -> None:
+    """Run one experiment over a fleet: start a SuperLink, wait for clients, run every round."""
+    _need_flower()
+    from spikefed.cli.main import _data_dir, _progress, _summary
+    from spikefed.deploy.server import ServerOptions, serve
+
+    options = ServerOptions(listen, certs.absolute(), database and database.absolute(), note=_note(quiet))
+    overrides = [*(set_ or []), *_data_dir(data_dir)]
+    path = serve(file, options, overrides=overrides, out=out, resume=resume, progress=_progress(quiet))
+    if not quiet:
+        _summary(path)
+
+
+@app.command()
+def client(
+    file: FILE,
+    server: Annotated[str, typer.Option("--server", metavar="HOST:PORT", help="Where the server is.")],
+    cert: Annotated[Path, typer.Option("--cert", help="The fleet's CA certificate, ca.crt.")],
+    key: Annotated[Path, typer.Option("--key", help="This client's private key.")],
+    number: Annotated[int, typer.Option("--client", min=0, help="This client's number.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Folder with private.npz and public.npz (default: this client's share of FILE)."),
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Folder for what is kept over restarts (default: client-N.state).")
+    ] = None,
+    poll: Annotated[float, typer.Option("--poll", min=0.05, help="Seconds between looks for work.")] = 1.0,
+    patience: Annotated[float, typer.Option("--patience", min=0, help="Seconds to retry with a refused key.")] = 60.0,
+    stay: Annotated[bool, typer.Option("--stay", help="Wait for the next run when one is over.")] = False,
+    set_: Overrides = None,
+    data_dir: DataDir = None,
+    quiet: Quietly = False,
+) -> None:
+    """Take part in a fleet's experiment with this machine's data, which never leave it."""
+    _need_flower()
+    from spikefed import native
+    from spikefed.cli.main import _data_dir
+    from spikefed.deploy.client import ClientOptions, run_client
+
+    native.keep_memory()
+    folder = (state or Path(f"client-{number}.state")).absolute()
+    options = ClientOptions(server, cert.absolute(), key.absolute(), folder, poll, patience, stay, _note(quiet))
+    run_client(file, number, options, overrides=[*(set_ or []), *_data_dir(data_dir)], share=data)
+
+
+@app.command()
+def status(
+    run: Annotated[Path, typer.Argument(help="Run folder of a server, at work or done.")], json_: Json = False
+) -> None:
+    """What a server's run has come to: round, accuracy, who answers, who was dropped and why."""
+    from spikefed.deploy.status import status_of, status_text
+
+    found = status_of(run)
+    print(json.dumps(found, indent=1) if json_ else status_text(found))
+
+
+@data_app.command()
+def share(
+    file: FILE,
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets one folder for each client.")],
+    set_: Overrides = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Deal an experiment's data out into one folder for each client, for 'spikefed client --data'."""
+    from spikefed.cli.main import _data_dir
+    from spikefed.deploy.shares import write_shares
+    from spikefed.experiment import load
+
+    for path in write_shares(load(file, [*(set_ or []), *_data_dir(data_dir)]), out):
+        print(path)
+
+
+def _note(quiet: bool):
+    def note(text: str) -> None:
+        if not quiet:
+            errors.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return note

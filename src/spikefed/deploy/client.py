@@ -1,0 +1,176 @@
+"""A client's process: holds the data and the network, keeps a SuperNode running, answers until the run is over."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spikefed.errors import DeployError, PacketError
+
+if TYPE_CHECKING:
+    from flwr.app import RecordDict
+
+    from spikefed.deploy.memory import Memory
+
+REFUSED_KEY = 305
+"""Exit code of a SuperNode that could not begin: mostly a key that the server does not know."""
+
+
+@dataclass
+class ClientOptions:
+    """What a client is started with.
+
+    Attributes:
+        server: ``host:port``.
+        ca: the fleet's CA certificate.
+        key: this client's private key.
+        state: folder for what it keeps over restarts, and for the SuperNode's log.
+        poll_s: how often an idle SuperNode asks for work, seconds.
+        patience_s: how long a refused key is tried again (a server that is just starting may not know it yet).
+        stay: do not end when a run is over, wait for the next.
+    """
+
+    server: str
+    ca: Path
+    key: Path
+    state: Path
+    poll_s: float = 1.0
+    patience_s: float = 60.0
+    stay: bool = False
+    note: Callable[[str], None] = field(default=lambda text: None)
+
+
+class Client:
+    """One client of one experiment.
+
+    Args:
+        memory: the worker.
+        client: client number.
+        options: where the server is, and who we are.
+    """
+
+    def __init__(self, memory: Memory, client: int, options: ClientOptions) -> None:
+        self._memory, self._client, self._options = memory, client, options
+        self._stop = threading.Event()
+        self._problem: DeployError | None = None
+        self._since = time.monotonic()
+
+    def run(self) -> None:
+        """Serve until the server says the run is over, or until SIGTERM or Ctrl-C.
+
+        Raises:
+            DeployError: a file is missing, the server's certificate is another's, or it refuses our key.
+        """
+        from spikefed.transports.flower import go_offline
+        from spikefed.transports.flower.keys import check_server, require
+
+        options = self._options
+        require(options.ca, options.key)
+        go_offline(str(options.state / "flower"))
+        self._announce(check_server(options.server, options.ca))
+        # Imported only now: flwr reads its settings when it is loaded.
+        from spikefed.transports.flower.executor import Runtime, answer_messages
+        from spikefed.transports.flower.processes import Child, free_port, write_secret
+
+        port, path = free_port(), options.state / "runtime.secret"
+        secret = write_secret(path)
+        node = Child(
+            "supernode", self._arguments(port, path), options.state / "supernode.log", options.poll_s, self._died
+        )
+        before = {s: signal.signal(s, lambda *_: self._stop.set()) for s in (signal.SIGTERM, signal.SIGINT)}
+        node.start()
+        try:
+            answer_messages(Runtime(f"127.0.0.1:{port}", secret), self._handle, self._stop)
+        finally:
+            node.stop()
+            for which, handler in before.items():
+                signal.signal(which, handler)
+        if self._problem is not None:
+            raise self._problem
+
+    def _announce(self, there: bool) -> None:
+        where = self._options.server
+        self._options.note(f"client {self._client}: " + (f"server {where} found" if there else f"waiting for {where}"))
+
+    def _arguments(self, port: int, secret: Path) -> list[str]:
+        options = self._options
+        return [
+            "--superlink", options.server, "--root-certificates", str(options.ca),
+            "--auth-supernode-private-key", str(options.key), "--host", "127.0.0.1", "--port", str(port),
+            "--isolation", "process", "--superexec-auth-secret-file", str(secret),
+        ]  # fmt: skip
+
+    def _died(self, code: int, tail: str) -> bool:
+        """The SuperNode ended: start it again, unless that would not help."""
+        from spikefed.transports.flower.keys import check_server
+
+        waited = time.monotonic() - self._since
+        try:
+            check_server(self._options.server, self._options.ca)
+        except DeployError as error:
+            self._problem = error
+        refused = "305" in tail or code % 256 == REFUSED_KEY % 256
+        if self._problem is None and refused and waited > self._options.patience_s:
+            self._problem = DeployError(
+                f"the server at {self._options.server} does not take the key {self._options.key}; register its .pub "
+                "file there (it must lie in the server's key folder under clients/), then start this client again"
+            )
+        if self._problem is not None:
+            self._stop.set()
+            return False
+        self._options.note(f"client {self._client}: SuperNode ended with code {code}; starting it again")
+        return True
+
+    def _handle(self, content: RecordDict, kind: str) -> RecordDict:
+        from spikefed.federated.exchange import Reply
+        from spikefed.transports.flower.schema import pack_reply, unpack_request
+        from spikefed.transports.flower.transport import FAREWELL
+
+        request, run = unpack_request(content)
+        if request.client != self._client:
+            raise PacketError("client", f"the server asks for client {request.client}; this is client {self._client}")
+        if kind == FAREWELL:
+            if not self._options.stay:
+                # Leave only after the SuperNode has had time to hand the reply on.
+                threading.Timer(max(2.0, 3 * self._options.poll_s), self._stop.set).start()
+            self._options.note(f"client {self._client}: the run is over")
+            return pack_reply(Reply(self._client, request.round), run)
+        started = time.monotonic()
+        reply = self._memory.handle(request, run)
+        what = reply.error or ("asks for an intra packet" if reply.needs_intra else f"{len(reply.uplink)} bytes up")
+        self._options.note(f"client {self._client}: round {request.round}: {what} ({time.monotonic() - started:.1f} s)")
+        self._since = time.monotonic()
+        return pack_reply(reply, run)
+
+
+def run_client(
+    file: Path, client: int, options: ClientOptions, *, overrides: Sequence[str] = (), share: Path | None = None
+) -> None:
+    """Take part in an experiment, with the data of a share or with this client's part of the experiment's own data.
+
+    Raises:
+        SpikefedError: config, data, key or certificate cannot be used.
+    """
+    from spikefed.deploy.memory import Memory
+    from spikefed.deploy.shares import read_share
+    from spikefed.experiment import load
+    from spikefed.experiment.build import build
+    from spikefed.experiment.run import cores, torch_threads
+
+    config = load(file, overrides)
+    if client >= config.data.clients:
+        raise DeployError(
+            f"client {client} is not in the experiment, which has clients 0 to {config.data.clients - 1}; "
+            "change --client or data.clients"
+        )
+    federation = build(config) if share is None else read_share(config, client, share)
+    memory = Memory(
+        lambda: federation.worker(client), options.state / "rounds", config.hash(), lambda text: options.note(text)
+    )
+    with torch_threads(config.run.threads or cores()):
+        Client(memory, client, options).run()

@@ -1,0 +1,203 @@
+"""The server's process: runs the rounds, keeps a SuperLink running, writes the run folder."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spikefed.errors import ConfigError, DeployError
+from spikefed.files import write_atomic
+
+if TYPE_CHECKING:
+    from spikefed.experiment import RunFolder
+    from spikefed.experiment.build import Federation
+    from spikefed.experiment.progress import Progress
+    from spikefed.transports.flower.processes import Child
+    from spikefed.transports.flower.session import Session
+
+IDENTITY = "run.id"
+"""File of a run folder: the identity that clients know a run by, however often the server starts again."""
+
+
+@dataclass
+class ServerOptions:
+    """What a server is started with.
+
+    Attributes:
+        listen: ``host:port`` of the SuperLink; port 0 takes a free one.
+        certs: folder made by ``spikefed keys``.
+        database: the SuperLink's state; default ``flower/state.db`` in the run folder.
+        farewell_s: how long to wait at the end for clients to hear that the run is over.
+    """
+
+    listen: str
+    certs: Path
+    database: Path | None = None
+    farewell_s: float = 20.0
+    note: Callable[[str], None] = field(default=lambda text: None)
+
+
+class Fleet:
+    """The SuperLink, our run on it, and the transport; made once the run folder is held.
+
+    Args:
+        options: see `ServerOptions`.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self._child: Child | None = None
+        self._session: Session | None = None
+        self._log: Path | None = None
+        self.transport: Any = None
+
+    def open(self, federation: Federation, folder: RunFolder) -> Any:
+        """Start everything; returns the transport (the ``transport`` argument of `experiment.run`)."""
+        from spikefed.federated import method
+
+        name = federation.config.method["name"]
+        if hasattr(method(name), "client_network"):
+            raise ConfigError(
+                f"method {name} has no server model, so a deployed server could measure nothing; use 'spikefed run'"
+            )
+        options = self._options
+        # Beside the run folder's own files, in a folder whose name RunFolder.create tolerates only on resume.
+        home = folder.path.with_name(folder.path.name + ".deploy")
+        home.mkdir(parents=True, exist_ok=True)
+        self._log = home / "server.log"
+        from spikefed.transports.flower import go_offline
+        from spikefed.transports.flower.keys import public_keys, require
+
+        certs = options.certs
+        require(certs / "ca.crt", certs / "server.crt", certs / "server.key")
+        keys = public_keys(certs)
+        missing = [c for c in range(federation.config.data.clients) if c not in keys]
+        if missing:
+            raise DeployError(
+                f"{certs} has no key of client {missing[0]}; run 'spikefed keys {certs} --clients "
+                f"{federation.config.data.clients}'"
+            )
+        go_offline(str(home / "flower"))
+        from spikefed.transports.flower.control import Control
+        from spikefed.transports.flower.executor import Runtime
+        from spikefed.transports.flower.processes import Child, port_is_free, write_secret
+        from spikefed.transports.flower.session import Session
+        from spikefed.transports.flower.transport import FlowerTransport
+
+        host, port = self._address()
+        if not port_is_free(host, port, 10.0):
+            raise DeployError(f"{host}:{port} is taken or is no address of this machine; choose another --listen")
+        secret = write_secret(home / "runtime.secret")
+        self._child = Child("superlink", self._arguments(host, port, home), home / "superlink.log", on_death=self._died)
+        self._child.start()
+        local = f"{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        ca = (certs / "ca.crt").read_bytes()
+        control = Control(local, ca)
+        try:
+            control.wait(300.0, lambda: self._child is not None and self._child.starts > 3)
+        except DeployError as error:
+            raise DeployError(f"{error}; its last words: {self._child.tail(3)}") from error
+        control.stop_runs()
+        clients = range(federation.config.data.clients)
+        nodes = control.register({client: keys[client] for client in clients})
+        self._session = Session(Runtime(local, secret, ca), control, self.note)
+        self._session.open()
+        self.note(f"listening on {host}:{port}, waiting for {len(clients)} clients")
+        self.transport = FlowerTransport(self._session, nodes, _identity(home, folder), self.note)
+        return self.transport
+
+    def close(self, completed: bool) -> None:
+        """Say goodbye when the run is complete, give the Flower run back, stop the SuperLink."""
+        from spikefed.transports.flower.session import Lost
+
+        try:
+            if completed and self.transport is not None:
+                self.transport.farewell(self._options.farewell_s)
+        except (Lost, DeployError):
+            pass
+        finally:
+            if self._session is not None:
+                self._session.close(completed)
+            if self._child is not None:
+                self._child.stop()
+
+    def note(self, text: str) -> None:
+        """Tell the operator, and write it down."""
+        self._options.note(text)
+        if self._log is not None:
+            try:
+                with open(self._log, "a", encoding="utf-8") as file:
+                    file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+            except OSError:
+                pass  # a full disk must not end the run for want of a log line
+
+    def _died(self, code: int, tail: str) -> bool:
+        self.note(f"the SuperLink ended with code {code}; starting it again")
+        return True
+
+    def _address(self) -> tuple[str, int]:
+        from spikefed.transports.flower.processes import free_port
+
+        host, _, port = self._options.listen.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise DeployError(
+                f"--listen '{self._options.listen}' is not HOST:PORT; write for example --listen 127.0.0.1:8000"
+            )
+        return host.strip("[]"), int(port) or free_port()
+
+    def _arguments(self, host: str, port: int, home: Path) -> list[str]:
+        certs = self._options.certs
+        return [
+            "--host", host, "--port", str(port), "--ssl-ca-certfile", str(certs / "ca.crt"),
+            "--ssl-certfile", str(certs / "server.crt"), "--ssl-keyfile", str(certs / "server.key"),
+            "--enable-supernode-auth", "--database", str(self._options.database or home / "state.db"),
+            "--isolation", "process", "--superexec-auth-secret-file", str(home / "runtime.secret"),
+        ]  # fmt: skip
+
+
+def serve(
+    file: Path,
+    options: ServerOptions,
+    *,
+    overrides: Sequence[str] = (),
+    out: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Run an experiment over a fleet, to its end; returns the run folder.
+
+    Raises:
+        SpikefedError: as `experiment.run`, and when certificates or keys are missing or the port is taken.
+    """
+    from spikefed import experiment
+
+    fleet, completed = Fleet(options), False
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        path = experiment.run(
+            file, overrides=overrides, out=out, resume=resume, progress=progress, transport=fleet.open
+        )
+        completed = True
+        return path
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        fleet.close(completed)
+
+
+def _identity(home: Path, folder: RunFolder) -> str:
+    """The run's identity: kept when the folder is resumed, new for a new run."""
+    path = home / IDENTITY
+    if folder.exists() and path.is_file():
+        return path.read_text(encoding="utf-8").strip()
+    identity = secrets.token_hex(8)
+    write_atomic(path, identity)
+    return identity

@@ -1,0 +1,62 @@
+"""What a server's run folder says of the fleet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from spikefed.errors import ConfigError
+from spikefed.experiment import RunFolder, load
+
+
+def status_of(path: Path) -> dict[str, Any]:
+    """State, round, accuracy, bytes, and for each client its last round and what was dropped, by kind.
+
+    Raises:
+        ConfigError: no run folder.
+    """
+    folder = RunFolder(path)
+    if not folder.exists():
+        raise ConfigError(f"{path} is no run folder; name the folder that 'spikefed server --out' was given")
+    config = load(folder.config)
+    lines = folder.read_lines(folder.metrics)
+    clients: dict[int, dict[str, Any]] = {
+        c: {"client": c, "last_round": 0, "dropped": Counter()} for c in range(config.data.clients)
+    }
+    for line in lines:
+        refused = {drop["client"] for drop in line["dropped"] if drop["kind"] != "late"}
+        for drop in line["dropped"]:
+            clients[drop["client"]]["dropped"][drop["kind"]] += 1
+        for client in line["participants"]:
+            if client not in refused:
+                clients[client]["last_round"] = line["round"]
+    last = lines[-1] if lines else {}
+    log = path.with_name(path.name + ".deploy") / "server.log"
+    return {
+        "run": str(path),
+        "state": "finished" if folder.finished() else "running" if folder.locked() else "stopped",
+        "round": last.get("round", 0),
+        "rounds": config.rounds,
+        "accuracy": last.get("server_accuracy"),
+        "upstream_bytes": last.get("upstream_bytes_total", 0),
+        "downstream_bytes": last.get("downstream_bytes_total", 0),
+        "rounds_without_quorum": [line["round"] for line in lines if not line["merged"]],
+        "clients": [{**c, "dropped": dict(c["dropped"])} for c in clients.values()],
+        "notes": log.read_text(encoding="utf-8").splitlines()[-5:] if log.is_file() else [],
+    }
+
+
+def status_text(found: dict[str, Any]) -> str:
+    """The same for people."""
+    accuracy = "-" if found["accuracy"] is None else f"{found['accuracy']:.4f}"
+    lines = [
+        f"{found['run']}: {found['state']}, round {found['round']} of {found['rounds']}, accuracy {accuracy}, "
+        f"{found['upstream_bytes']:,} bytes up, {found['downstream_bytes']:,} down"
+    ]
+    if found["rounds_without_quorum"]:
+        lines.append(f"rounds without quorum: {', '.join(map(str, found['rounds_without_quorum']))}")
+    for client in found["clients"]:
+        dropped = ", ".join(f"{kind} {count}" for kind, count in client["dropped"].items()) or "nothing dropped"
+        lines.append(f"client {client['client']}: last accepted in round {client['last_round']}; {dropped}")
+    return "\n".join([*lines, *found["notes"]])

@@ -1,0 +1,229 @@
+"""What the round loop and the record schema refuse, without Flower's processes: fast, exact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("flwr")
+
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from spikefed.deploy.memory import Memory  # noqa: E402
+from spikefed.deploy.shares import read_share, write_shares  # noqa: E402
+from spikefed.errors import DataError, DeployError, PacketError  # noqa: E402
+from spikefed.experiment import load  # noqa: E402
+from spikefed.experiment.build import Federation, build  # noqa: E402
+from spikefed.federated import Reply, Request  # noqa: E402
+from spikefed.federated.trust import Trust  # noqa: E402
+from spikefed.transports import LocalTransport  # noqa: E402
+from spikefed.transports.flower import keys, schema  # noqa: E402
+from spikefed.wire import Ledger  # noqa: E402
+
+
+class Twisted:
+    """A local transport whose replies pass through a function ``(round, replies) -> replies``."""
+
+    def __init__(self, federation: Federation, twist: Callable[[int, list[Reply]], list[Reply]]) -> None:
+        self._inner: LocalTransport = federation.local_transport()
+        self._twist = twist
+
+    def round(self, requests: Sequence[Request], deadline_s: float | None = None, quorum: int | None = None) -> Any:
+        return self._twist(requests[0].round if requests else 0, self._inner.round(requests))
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    from deploy.conftest import TINY
+
+    path = tmp_path_factory.mktemp("checks") / "tiny.toml"
+    path.write_text(TINY.format(clients=3, rounds=3, participation=""))
+    return build(load(path, ["training.local_epochs=0", "method.distil_epochs=0", "deploy.set_aside_rounds=2"]))
+
+
+def test_repeated_late_early_and_foreign_replies_are_refused_by_name(federation: Federation) -> None:
+    def twist(round: int, replies: list[Reply]) -> list[Reply]:
+        extra = [replies[0], Reply(2, round - 1, b"old"), Reply(77, round, b"who"), Reply(1, round + 5, b"new")]
+        return [*replies, *extra]
+
+    server = federation.server(Twisted(federation, twist), Ledger())
+    record = server.run_round()
+    assert sorted(record.uplinks) == [0, 1, 2]
+    assert sorted((d["client"], d["kind"]) for d in record.dropped) == [
+        (0, "repeated"), (1, "round"), (2, "late"), (77, "stranger"),
+    ]  # fmt: skip
+
+
+def test_the_missing_are_asked_again_until_the_quorum_and_nobody_twice(federation: Federation) -> None:
+    asked: list[list[int]] = []
+    transport = Twisted(federation, lambda round, replies: [r for r in replies if r.client != 2 or len(asked) >= 3])
+    inner = transport._inner.round
+
+    def counting(requests: Sequence[Request], *rest: Any) -> Any:
+        asked.append([request.client for request in requests])
+        return inner(requests, *rest)
+
+    transport._inner.round = counting  # type: ignore[method-assign]
+    ledger = Ledger()
+    server = federation.server(transport, ledger)
+    server._quorum = 3
+    record = server.run_round()
+    assert asked == [[0, 1, 2], [2], [2]] and record.attempts == 3
+    assert sorted(record.uplinks) == [0, 1, 2] and record.dropped == []
+
+
+def test_a_liar_is_set_aside_comes_back_and_the_state_survives(federation: Federation) -> None:
+    def twist(round: int, replies: list[Reply]) -> list[Reply]:
+        return [Reply(r.client, r.round, b"rubbish") if r.client == 1 else r for r in replies]
+
+    server = federation.server(Twisted(federation, twist), Ledger())
+    kinds = []
+    for _ in range(7):
+        record = server.run_round()
+        kinds.append([d["kind"] for d in record.dropped])
+        other = federation.server(Twisted(federation, twist), Ledger())
+        other.load_state_dict(server.state_dict())
+        server = other
+    # Three strikes, two rounds aside, one more chance, aside again.
+    assert kinds == [["length"]] * 3 + [["set-aside"]] * 2 + [["length"], ["set-aside"]]
+
+
+def test_honest_failures_never_set_a_client_aside() -> None:
+    trust = Trust(strikes=2, rounds=3)
+    trust.refused(0, 1)
+    trust.accepted(0)
+    trust.refused(0, 3)
+    assert trust.away(0, 4) is None
+    trust.refused(0, 4)
+    assert [trust.away(0, round) is not None for round in (5, 6, 7, 8)] == [True, True, True, False]
+    assert Trust(strikes=0).away(0, 1) is None
+
+
+reports = st.dictionaries(st.text(max_size=40), st.floats(allow_nan=False, allow_infinity=False), max_size=32)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 2**31), st.binary(max_size=50), reports, st.booleans())
+def test_requests_and_replies_come_back_as_they_went(
+    client: int, round: int, packet: bytes, report: dict[str, float], flag: bool
+) -> None:
+    request = Request(client, round, packet if flag else None, "round" if flag else "resend")
+    assert schema.unpack_request(schema.pack_request(request, "r")) == (request, "r")
+    reply = Reply(client, round, packet, report, flag, "why" if flag else None)
+    assert schema.unpack_reply(schema.pack_reply(reply, "r"), "r", client) == reply
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"schema": 2}, "schema"),
+        ({"run": "other"}, "run"),
+        ({"client": 4}, "client"),
+        ({"round": "1"}, "round"),
+        ({"packet": "text"}, "packet"),
+        ({"needs_intra": 1}, "needs_intra"),
+        ({"report_names": ["a"], "report_values": [math.nan]}, "report"),
+        ({"report_names": ["a"], "report_values": []}, "report"),
+        ({"report_names": ["a" * 41], "report_values": [1.0]}, "report"),
+        ({"report_names": ["a"] * 33, "report_values": [1.0] * 33}, "report"),
+    ],
+)
+def test_a_reply_that_breaks_the_schema_is_refused_by_field(change: dict[str, Any], field: str) -> None:
+    content = schema.pack_reply(Reply(3, 1, b"x"), "run")
+    fields = dict(content[schema.RECORD])  # type: ignore[arg-type]
+    broken = RecordDict({schema.RECORD: ConfigRecord({**fields, **change})})
+    with pytest.raises(PacketError) as error:
+        schema.unpack_reply(broken, "run", 3)
+    assert error.value.field == field
+
+
+def test_a_reply_without_our_record_or_with_others_is_refused() -> None:
+    good = schema.pack_reply(Reply(3, 1, b"x"), "run")
+    for content in (
+        RecordDict(),
+        RecordDict({schema.RECORD: ArrayRecord()}),
+        RecordDict({**good, "x": ConfigRecord()}),
+    ):
+        with pytest.raises(PacketError, match="schema"):
+            schema.unpack_reply(content, "run", 3)
+
+
+def test_a_share_gives_the_same_client_as_the_whole_data_set(federation: Federation, tmp_path: Path) -> None:
+    paths = write_shares(federation.config, tmp_path)
+    for client in (0, 2):
+        own = read_share(federation.config, client, paths[client])
+        mine, whole = own.client_context(client, 1), federation.client_context(client, 1)
+        for name in ("train", "validation"):
+            assert (getattr(mine, name).images == getattr(whole, name).images).all()
+            assert (getattr(mine, name).labels == getattr(whole, name).labels).all()
+        assert mine.public_set_id == whole.public_set_id and mine.preprocess == whole.preprocess
+        request = Request(client, 1, None)
+        assert own.worker(client).handle(request).uplink == federation.worker(client).handle(request).uplink
+
+
+def test_a_share_that_is_missing_or_wrong_is_named(federation: Federation, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"public\.npz is not there"):
+        read_share(federation.config, 0, tmp_path)
+    (path, *_) = write_shares(federation.config, tmp_path)
+    (path / "private.npz").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(DataError, match=r"private\.npz is no NumPy archive"):
+        read_share(federation.config, 0, path)
+
+
+def test_a_client_asked_again_answers_the_same_bytes_even_after_a_restart(
+    federation: Federation, tmp_path: Path
+) -> None:
+    def make() -> Memory:
+        return Memory(lambda: federation.worker(0), tmp_path, federation.config.hash())
+
+    memory = make()
+    first = memory.handle(Request(0, 1, None), "run")
+    for again in (make(), memory):
+        reply = again.handle(Request(0, 1, None), "run")
+        assert reply.uplink == first.uplink and reply.report["seconds"] == first.report["seconds"]  # not trained twice
+    other = make()
+    assert other.round == 1
+    other.handle(Request(0, 1, None), "another run")  # begins anew
+    assert [p.name for p in tmp_path.glob("round-*")] == ["round-00001.safetensors"]
+
+
+def test_keys_are_made_once_private_and_complete(tmp_path: Path) -> None:
+    made = keys.make_keys(tmp_path, ["fleet.example.org", "192.0.2.1"], 2)
+    assert len(made) == 8 and keys.make_keys(tmp_path, [], 2) == []
+    assert [p.name for p in keys.make_keys(tmp_path, [], 3)] == ["client-2.key", "client-2.pub"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.rglob("*.key"))
+    assert sorted(keys.public_keys(tmp_path)) == [0, 1, 2]
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate((tmp_path / "server.crt").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "fleet.example.org" in names.get_values_for_type(x509.DNSName)
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate((tmp_path / "ca.crt").read_bytes()))
+    (tmp_path / "ca.key").unlink()
+    with pytest.raises(DeployError, match=r"not ca\.key"):
+        keys.make_keys(tmp_path, [], 4)
+
+
+def test_what_a_server_or_client_lacks_is_said_before_anything_starts(
+    tmp_path: Path, tiny: Callable[..., Path]
+) -> None:
+    from spikefed.deploy.client import ClientOptions, run_client
+    from spikefed.deploy.server import ServerOptions, serve
+
+    file = tiny()
+    with pytest.raises(DeployError, match=r"ca\.crt is not there"):
+        serve(file, ServerOptions("127.0.0.1:0", tmp_path / "none"), out=tmp_path / "run")
+    keys.make_keys(tmp_path / "keys", [], 1)
+    with pytest.raises(DeployError, match="no key of client 1"):
+        serve(file, ServerOptions("127.0.0.1:0", tmp_path / "keys"), out=tmp_path / "run")
+    options = ClientOptions("nowhere", tmp_path / "keys/ca.crt", tmp_path / "keys/clients/client-0.key", tmp_path / "s")
+    with pytest.raises(DeployError, match="is not HOST:PORT"):
+        run_client(file, 0, options)
+    with pytest.raises(DeployError, match="clients 0 to 1"):
+        run_client(file, 2, options)

@@ -18,7 +18,7 @@ from report.synthetic import make_comparison, make_run
 from spikefed.report import write_report
 
 FIGURES = ["acc-rounds", "acc-bytes", "bytes-target", "bytes-round", "pareto"]
-FIGURES += ["client-acc", "client-weight", "firing", "class-spikes", "raster", "confusion", "seconds"]
+FIGURES += ["client-acc", "client-weight", "firing", "class-spikes", "raster", "confusion", "energy-layers", "seconds"]
 PHONE = {"viewport": {"width": 375, "height": 740}, "has_touch": True, "is_mobile": True}
 
 
@@ -64,6 +64,11 @@ def test_tables_sort_both_ways_and_filter(watched: Watched, report: Path) -> Non
     assert [float(v.split()[0]) for v in column(page, "runs-1", 6)] == rising[::-1]
     page.get_by_role("searchbox", name="All runs").fill("fedavg")
     assert column(page, "runs-1", 2) == ["FedAvg"] * 3
+
+
+def test_lost_uploads_stand_beside_their_client(watched: Watched, report: Path) -> None:
+    page = watched.open(report.as_uri())
+    assert column(page, "clients-fsd-default-digits", 3) == ["0", "1", "0", "0"]
 
 
 def test_bytes_sort_by_size_not_by_text(watched: Watched, report: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from tests.report.synthetic import make_comparison, make_run
 
 import spikefed
+from report.synthetic import make_comparison, make_run
 from spikefed.errors import ReportError
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -171,3 +171,13 @@ def test_number_formats() -> None:
 
 def test_fill_does_not_read_values_again() -> None:
     assert fill("a {{X}} b {{Y}} {{Z}}", {"X": "{{Y}}", "Y": "1"}) == "a {{Y}} b 1 {{Z}}"
+
+
+def test_energy_is_the_mean_over_seeds_and_says_where_it_is_missing(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / str(seed), seed=seed) for seed in range(3)]
+    rows = read_tables(write_report(runs, tmp_path / "r.html").read_text(encoding="utf-8"))["energy-1"]
+    assert rows[1][2:] == ["303\u00a0nJ", "1.2\u00a0µJ", "3.96\u00a0×", "1.2", "5.11"]
+    for run in runs:
+        (run / "energy.json").unlink()
+    page = write_report(runs, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "energy-1" not in read_tables(page) and "spikefed energy RUN" in page

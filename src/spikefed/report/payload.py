@@ -12,6 +12,7 @@ import numpy as np
 
 from spikefed.report import palette
 from spikefed.report.curves import MEASURES, Curve
+from spikefed.report.energy import energy_layers
 from spikefed.report.groups import Group
 from spikefed.report.runs import Run, number
 from spikefed.report.targets import TargetRow
@@ -91,6 +92,7 @@ def _run(run: Run, curve: Curve, group: int, stride: int, with_confusion: bool) 
         "classSpikes": _last(run, "class_spikes"),
         "confusion": _last(run, "confusion") if with_confusion else None,
         "seconds": _seconds(run),
+        "energy": energy_layers(run),
         "raster": _raster(run.folder),
     }
 
@@ -112,8 +114,10 @@ def _clients(run: Run, stride: int) -> dict[str, Any] | None:
     last = [next((t[i] for t in reversed(tables) if i in t), {}) for i in ids]
     fields = ("train_loss", "distil_loss", "firing_rate")
     joined = [sum(i in (e.get("participants") or []) for e in run.rounds) for i in ids]
+    lost = [sum(d.get("client") == i for e in run.rounds for d in e.get("dropped") or []) for i in ids]
     return {
         "ids": ids,
+        "lost": lost,
         "rounds": [e["round"] for e in kept],
         **pick,
         "last": [{k: number(entry.get(k)) for k in fields} for entry in last],

@@ -104,6 +104,11 @@ class Run:
         """One mapping a message, read on first use (a torn line is left out)."""
         return _json_lines(self.folder / "ledger.jsonl", [])
 
+    @cached_property
+    def energy(self) -> dict[str, Any] | None:
+        """What an image costs the finished network by published models (``energy.json``); None without the file."""
+        return _json(self.folder / "energy.json", [])
+
     def metrics_frame(self) -> pandas.DataFrame:
         """One row a round: every plain number of ``metrics.jsonl``, timings as ``seconds.<what>``. Needs pandas."""
         rows = []

@@ -118,7 +118,7 @@ def targets_table(setting: int, rows: Sequence[TargetRow]) -> str:
     ]
     out = []
     for row in rows:
-        name = Cell(row.group.label, kind=_css(row.group))
+        name = Cell(row.group.label, kind=css_of(row.group))
         target = Cell(target_text(row.target), row.target)
         if not row.reached:
             why = f"best {percent(row.best)}" if row.best is not None else "no round yet"
@@ -153,7 +153,7 @@ def equal_table(setting: int, groups: Sequence[Group]) -> str:
                 continue
             text = percent(accuracy) + (f" ± {100 * deviation:.1f}" if deviation is not None else "")
             cells.append(Cell(text, accuracy, "the whole run sent less than this" if spent else ""))
-        out.append([Cell(row.group.label, kind=_css(row.group)), *cells])
+        out.append([Cell(row.group.label, kind=css_of(row.group)), *cells])
     caption = "Best server accuracy by the time this much was sent upstream (encoded bytes, all clients together)"
     return table(f"equal-{setting + 1}", caption, columns, out)
 
@@ -204,7 +204,7 @@ def runs_table(setting: int, groups: Sequence[Group]) -> str:
             out.append(
                 [
                     run.name,
-                    Cell(group.label, kind=_css(group)),
+                    Cell(group.label, kind=css_of(group)),
                     Cell(ABSENT if run.seed is None else str(run.seed), run.seed),
                     Cell(str(len(curve.rounds)), len(curve.rounds)),
                     Cell(percent(curve.last), curve.last),
@@ -245,7 +245,7 @@ def codec_table(setting: int, groups: Sequence[Group]) -> str:
         for (direction, kind, codec), (count, payload, header, encoded) in sums.items():
             out.append(
                 [
-                    Cell(group.label, kind=_css(group)),
+                    Cell(group.label, kind=css_of(group)),
                     {"up": "upstream", "down": "downstream"}.get(direction, direction),
                     kind,
                     codec,
@@ -285,7 +285,7 @@ def _config(group: Group) -> str:
         parts.append(f'<h4>What could not be read</h4><ul class="problems">{items}</ul>')
     seeds = ", ".join(str(s) for s in group.seeds if s is not None) or ABSENT
     return (
-        f'<details class="fold"><summary><span class="{_css(group)}">{escape(group.label)}</span>'
+        f'<details class="fold"><summary><span class="{css_of(group)}">{escape(group.label)}</span>'
         f"<small>{plural(len(group.runs), 'run')}, seeds {escape(seeds)}</small></summary>"
         f"{''.join(parts) or '<p>The run folder holds neither config nor provenance.</p>'}</details>"
     )
@@ -310,7 +310,8 @@ def swatches(groups: Sequence[Group]) -> str:
     return "\n".join(rules)
 
 
-def _css(group: Group) -> str:
+def css_of(group: Group) -> str:
+    """Style classes that give a group its colour and marker."""
     return f"method {_swatch(group)}" + (" open" if group.variant % 2 else "")
 
 

@@ -28,6 +28,16 @@ def percent(value: float | None, digits: int = 1) -> str:
     return ABSENT if value is None else f"{100 * value:.{digits}f}\u00a0%"
 
 
+def energy_text(pj: float | None) -> str:
+    """Picojoules with a unit, three digits: ``"12.3 nJ"``, ``"1.41 µJ"``."""
+    if pj is None:
+        return ABSENT
+    for factor, unit in ((1e12, "J"), (1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ")):
+        if abs(pj) >= 0.9995 * factor:
+            return f"{pj / factor:.3g}\u00a0{unit}"
+    return f"{pj:.3g}\u00a0pJ"
+
+
 def target_text(value: float) -> str:
     """A target without needless digits: ``"82 %"``, ``"82.5 %"``."""
     return f"{100 * value:.4g}\u00a0%"

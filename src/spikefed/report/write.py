@@ -14,6 +14,7 @@ from pathlib import Path
 
 from spikefed.errors import ReportError
 from spikefed.report import sections
+from spikefed.report.energy import energy_table
 from spikefed.report.groups import Group, group_runs, method_name
 from spikefed.report.payload import payload, to_json
 from spikefed.report.runs import Run, load_run
@@ -60,7 +61,15 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
     """The report as one HTML text."""
     groups = group_runs(runs)
     rows: list[TargetRow] = []
-    parts: dict[str, list[str]] = {"SUMMARY": [], "TARGETS": [], "EQUAL": [], "RUNS": [], "CODECS": [], "CONFIGS": []}
+    parts: dict[str, list[str]] = {
+        "SUMMARY": [],
+        "TARGETS": [],
+        "EQUAL": [],
+        "RUNS": [],
+        "CODECS": [],
+        "ENERGY": [],
+        "CONFIGS": [],
+    }
     settings = list(dict.fromkeys(g.setting for g in groups))
     for place, setting in enumerate(settings):
         mine = [g for g in groups if g.setting == setting]
@@ -76,6 +85,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
             ("EQUAL", sections.equal_table(place, mine)),
             ("RUNS", sections.runs_table(place, mine)),
             ("CODECS", sections.codec_table(place, mine)),
+            ("ENERGY", energy_table(place, mine, sections.css_of)),
             ("CONFIGS", sections.configs(mine)),
         ):
             parts[name].append(_for_setting(place, html))

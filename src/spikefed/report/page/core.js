@@ -24,6 +24,12 @@ function bytesText(count) {
     }
   }
 }
+// Picojoules with a unit, three digits.
+function energyText(pj) {
+  if (pj === null || pj === undefined) return "–";
+  const [factor, unit] = [[1e12, "J"], [1e9, "mJ"], [1e6, "µJ"], [1e3, "nJ"]].find(([f]) => Math.abs(pj) >= 0.9995 * f) ?? [1, "pJ"];
+  return `${Number((pj / factor).toPrecision(3))} ${unit}`;
+}
 const percentText = (value, digits = 1) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`);
 
 function say(text) {

@@ -124,6 +124,33 @@ const insideFigures = [
     },
   },
   {
+    id: "energy-layers", title: "Energy by layer", inside: true,
+    caption: "Operations of one image, all time steps, priced 4.6 pJ a multiply-accumulate and 0.9 pJ an addition; beside an ordinary network of the same layers.",
+    draw() {
+      const energy = chosen()?.energy;
+      if (!energy) return null;
+      const bar = (name, values, colour, pattern) => ({
+        type: "bar", orientation: "h", name, y: energy.layers, x: values, marker: { color: colour, pattern: { shape: pattern, fgcolor: css("--card"), size: 6, solidity: 0.25 } },
+        text: values.map(energyText), textposition: "auto", hovertemplate: `%{y}, ${name}: %{text}<extra></extra>`,
+      });
+      const known = [...energy.snn, ...energy.ann].filter((v) => v > 0);
+      const top = Math.max(...known, 1);
+      const [factor, unit] = [[1e12, "J"], [1e9, "mJ"], [1e6, "µJ"], [1e3, "nJ"], [1, "pJ"]].find(([f]) => top >= 0.9995 * f);
+      const step = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((s) => top / factor / s <= 6) ?? 1000;
+      const ticks = Array.from({ length: Math.floor(top / factor / step) + 1 }, (_, i) => i * step);
+      return {
+        data: [bar("ordinary", energy.ann, css("--soft"), "/"), bar("spiking", energy.snn, css("--accent"), "")],
+        height: Math.max(260, 90 + 46 * energy.layers.length),
+        layout: {
+          barmode: "group", bargap: 0.25, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "reversed" },
+          xaxis: { title: { text: `Energy of one image, ${unit}` }, rangemode: "tozero", tickvals: ticks.map((t) => t * factor), ticktext: ticks.map(String) },
+          yaxis: { type: "category", autorange: "reversed", ticks: "" },
+        },
+        table: { columns: ["Layer", "Spiking, pJ", "Ordinary, pJ"], rows: energy.layers.map((l, i) => [l, energy.snn[i], energy.ann[i]]) },
+      };
+    },
+  },
+  {
     id: "seconds", title: "Where the time goes", inside: true, caption: "Mean seconds of each phase in a round.",
     draw() {
       const phases = Object.entries(chosen()?.seconds ?? {}).filter(([name]) => name !== "round");
@@ -148,8 +175,8 @@ function fillRunTables() {
     const c = run.clients;
     const digits = (v, n) => ({ text: v === null ? "–" : v.toPrecision(n), value: v });
     $("#client-table").append(tableBlock(`clients-${reduced(run.name)}`, "Clients after the last round",
-      ["Client", "Rounds taken part", "Validation accuracy", "Weight", "Training loss", "Distillation loss", "Firing rate"],
-      c.ids.map((id, i) => [`client ${id}`, c.joined[i], { text: percentText(c.acc[i].at(-1)), value: c.acc[i].at(-1) }, digits(c.weight[i].at(-1), 3),
+      ["Client", "Rounds taken part", "Uploads refused or lost", "Validation accuracy", "Weight", "Training loss", "Distillation loss", "Firing rate"],
+      c.ids.map((id, i) => [`client ${id}`, c.joined[i], c.lost[i], { text: percentText(c.acc[i].at(-1)), value: c.acc[i].at(-1) }, digits(c.weight[i].at(-1), 3),
         digits(c.last[i].train_loss, 3), digits(c.last[i].distil_loss, 3), digits(c.last[i].firing_rate, 3)])));
   }
   $("#dropped").append(run.dropped.length

@@ -106,7 +106,9 @@ def experiment_energy(
     Args:
         overrides: ``table.key=value`` texts on top of the file.
         images: the first so many test images are shown.
-        first_layer, weight_bits, chip: as in `spikefed.hardware.energy_report`.
+        first_layer: as in `spikefed.hardware.energy_report`.
+        weight_bits: as in `spikefed.hardware.energy_report`.
+        chip: as in `spikefed.hardware.energy_report`.
         radio_nj_per_byte: energy of sending or receiving one byte.
 
     Raises:

@@ -110,9 +110,8 @@ def wrap(
         input_shape: ``(C, H, W)``, for `describe`.
         coding: pixels to input; under direct coding the module gets the same image at every step.
         readout: ``spike`` when outputs are 0 or 1, ``current`` when their mean over T are logits.
-        mode: ``step``, ``sequence`` or ``images``; when None, ``sequence`` if a neuron in it works on sequences
-        (SpikingJelly's
-            ``step_mode = "m"``, our `LIF`), else ``step``.
+        mode: ``step``, ``sequence`` or ``images``; when None, ``sequence`` if a neuron in it works on sequences, as
+            ours and SpikingJelly's in ``step_mode = "m"`` do, else ``step``.
 
     Raises:
         ConfigError: T below 1, or an unknown mode or coding.

@@ -132,3 +132,13 @@ def test_a_notebook_shows_a_run_without_rounds(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", rounds=1, finished=False)
     (folder / "metrics.jsonl").write_text("")
     assert "<svg" not in load_run(folder)._repr_html_()
+
+
+def test_every_method_has_a_name_and_a_colour_and_marker_of_its_own() -> None:
+    from spikefed.federated import METHODS
+    from spikefed.report.groups import method_name
+    from spikefed.report.palette import colour_of, symbol_of
+
+    looks = {name: (colour_of(name), symbol_of(name)) for name in METHODS}
+    assert len(set(looks.values())) == len(looks), looks
+    assert [name for name in METHODS if method_name(name) == name] == []

@@ -15,6 +15,9 @@ IGNORED = {"seed", "name", "label", "rounds", "preset", "run", "data.dir"}
 
 METHOD_NAMES = {
     "fsd": "FSD",
+    "fsd+": "FSD+",
+    "fd": "FD",
+    "fedadagrad": "FedAdagrad",
     "fedavg": "FedAvg",
     "fedavg-stc": "FedAvg + STC",
     "stc": "FedAvg + STC",

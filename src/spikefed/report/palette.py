@@ -20,18 +20,40 @@ BRICK = ("#8C2D19", "#E07A66")
 
 METHODS = {
     "fsd": BLUE,
+    "fsd+": SKY,
     "fedavg": VERMILION,
     "cfd": GREEN,
-    "dsfl": PURPLE,
     "ds-fl": PURPLE,
+    "hdsfl": OCHRE,
+    "fd": BRICK,
     "fedavg-stc": OCHRE,
-    "stc": OCHRE,
+    "fedprox": BRICK,
+    "fedadam": SLATE,
+    "fedyogi": GREEN,
+    "fedavgm": OCHRE,
+    "fedadagrad": PURPLE,
     "local": SLATE,
     "central": SLATE,
 }
 OTHERS = [SKY, BRICK, SLATE, GREEN, PURPLE, OCHRE]
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]
-SYMBOLS = {"fsd": "circle", "fedavg": "square", "cfd": "diamond", "dsfl": "triangle-up", "fedavg-stc": "triangle-down"}
+SYMBOLS = {
+    "fsd": "circle",
+    "fsd+": "hexagon",
+    "fedavg": "square",
+    "cfd": "diamond",
+    "ds-fl": "triangle-up",
+    "hdsfl": "pentagon",
+    "fd": "star",
+    "fedavg-stc": "triangle-down",
+    "fedprox": "x",
+    "fedadam": "cross",
+    "fedyogi": "x",
+    "fedavgm": "cross",
+    "fedadagrad": "x",
+    "local": "square",
+    "central": "diamond",
+}
 OTHER_SYMBOLS = ["cross", "x", "star", "hexagon", "pentagon"]
 
 

@@ -1,0 +1,46 @@
+"""The benchmark scripts run: the GPU script at toy sizes, its refusal without a GPU, the plan of `make bench`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no checkout")
+
+
+def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(FOLDER / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_gpu_script_runs_at_toy_size(tmp_path: Path) -> None:
+    done = script("gpu.py", "--dry-run", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    content = json.loads(next(tmp_path.glob("gpu-dry-*.json")).read_text())
+    assert content["dry_run"] is True and len(content["check"]) == 48
+    assert all(row["gradient_error"] < 1e-4 and row["spikes_that_differ"] == 0 for row in content["check"])
+    assert content["clients"]["largest_difference_after_a_step"] < 1e-5
+    assert {"spikefed", "spikefed graphed", "convs alone"} <= set(content["steps"][0]["ms"])
+    assert content["paper_round"]["trained_images"] == 400_000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_script_says_when_there_is_no_gpu(tmp_path: Path) -> None:
+    done = script("gpu.py", "--out", str(tmp_path))
+    assert done.returncode == 2 and "no CUDA GPU" in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_plan_of_make_bench_names_scripts_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import run
+
+    for quick in (True, False):
+        lines = run.plan(quick, "data", 2)
+        assert all((FOLDER / line[0]).exists() for line in lines) and lines[-1][0] == "tables.py"
+    assert not any(line[0] in ("parity.py", "fsd_round.py") for line in run.plan(True, None, 1))

@@ -16,6 +16,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import zstandard
@@ -80,6 +81,18 @@ def speeds(rows: int, repeats: int = 7) -> list[dict]:
     return results
 
 
+def twin_seconds(rows: int = 2000) -> dict[str, float]:
+    """CPU seconds of one decode without the native library: a predicted message, and the slowest payload there is."""
+    shape, results = (rows, 10, 8), {"rows": rows}
+    spikes = {"predicted": stream(rows)[2], "slowest": np.zeros(shape, np.uint8)}
+    spikes["slowest"][:, :, ::2] = 1  # no train is silent or full: nine decisions each, though few bytes
+    for name, array in spikes.items():
+        payload, _ = context.encode_packed(np.packbits(array), shape)
+        with mock.patch.object(contextnative, "available", lambda: False):
+            results[f"{name}_s"] = round(best(lambda payload=payload: context.decode_packed(payload, shape), 1), 2)
+    return results
+
+
 def peak_megabytes(rows: int = 1_000_000) -> dict[str, float | None]:
     """Peak memory while a message of ``rows`` rows goes through both links and comes back as blocks.
 
@@ -141,11 +154,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/codec"))
     given = parser.parse_args()
     content = {"native": contextnative.available(), "rows": given.rows, "speed": speeds(given.rows),
-               "memory": peak_megabytes()}  # fmt: skip
+               "memory": peak_megabytes(), "without_native": twin_seconds()}  # fmt: skip
     for entry in content["speed"]:
         print(f"{entry['codec']:28} {entry['bytes_per_row']:8} B/row  {entry['encode_mspikes_per_s']:9} M/s encode "
               f"{entry['decode_mspikes_per_s']:9} M/s decode")  # fmt: skip
-    print(content["memory"])
+    print(content["memory"], content["without_native"])
     print(provenance.write(given.out, "speed", content, sys.argv))
 
 

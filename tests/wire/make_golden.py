@@ -22,6 +22,7 @@ from spikefed.wire import (
     SpikeUplink,
     WeightsUplink,
     codecs,
+    decode,
     nearest_rows,
     select_rows,
 )
@@ -59,6 +60,15 @@ def singles() -> list[tuple[str, Message, str]]:
         found.append((f"weights-{info.name}", message, info.name))
     partial = select_rows(random_spikes(9, 4, 8), np.arange(9) % 3 == 0)
     found.append(("partial-spikes-context", PartialSpikeUplink(3, 2, partial, 0.75, PSID), "context"))
+    # Regular enough to be coded, not sent as plain bits.
+    regular = random_spikes(40, 4, 8, 0.05) | (np.arange(4) == 1).astype(np.uint8)[None, :, None]
+    sent = select_rows(regular, np.arange(40) < 30)
+    found += [
+        ("labels-context-coded", LabelUplink(3, 2, np.repeat(np.arange(5), 60), 0.75, PSID, 10), "context"),
+        ("counts-context-coded", CountUplink(3, 2, regular.sum(axis=2, dtype=int), 0.75, PSID, 8), "context"),
+        ("partial-spikes-context-coded", PartialSpikeUplink(3, 2, sent, 0.75, PSID), "context"),
+        ("hint-spikes-context-coded", HintSpikeUplink(3, 2, regular, regular[:, ::-1], 0.75, PSID), "context"),
+    ]
     for info in codecs("hint-spikes"):
         message = HintSpikeUplink(3, 2, random_spikes(6, 4, 8), random_spikes(6, 7, 8), 0.75, PSID)
         found.append((f"hint-spikes-{info.name}", message, info.name))
@@ -98,12 +108,16 @@ def content_of(message: Message) -> Any:
     return json.loads(json.dumps(content.tolist()).replace("NaN", "null"))
 
 
+def entry_of(message: Message, codec: str) -> dict[str, Any]:
+    packet = message.encode(codec)
+    entry = {"kind": message.kind, "codec": codec, "shape": list(message.plan().header_shape),
+             "content": content_of(message), "packet": packet.hex()}  # fmt: skip
+    decoded = content_of(decode(packet, message.plan()))
+    return entry if decoded == entry["content"] else {**entry, "decoded": decoded}
+
+
 def golden() -> dict[str, Any]:
-    packets = {
-        name: {"kind": message.kind, "codec": codec, "shape": list(message.plan().header_shape),
-               "content": content_of(message), "packet": message.encode(codec).hex()}
-        for name, message, codec in singles()
-    }  # fmt: skip
+    packets = {name: entry_of(message, codec) for name, message, codec in singles()}
     streams = {}
     for near in (False, True):
         story = fsd_like(3, n=24, c=5, clients=1)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from spikefed.wire import PacketError, contextnative, decode
+from spikefed.wire.measure import paper_bytes
 
+from .helpers import payload
 from .make_golden import PATH, content_of, golden, singles
 
 
@@ -21,7 +23,7 @@ def test_golden_packets(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stored["near"] == made["near"]
     assert stored["packets"].keys() == made["packets"].keys()
     for name, entry in stored["packets"].items():
-        assert made["packets"][name] == entry, name
+        assert {**made["packets"][name], "decoded": None} == {**entry, "decoded": None}, name
     assert stored["streams"] == made["streams"]
 
 
@@ -29,8 +31,16 @@ def test_golden_packets(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_golden_packets_decode(name: str, message, codec: str) -> None:
     entry = json.loads(PATH.read_text(encoding="utf-8"))["packets"][name]
     back = decode(bytes.fromhex(entry["packet"]), message.plan())
+    expected, found = entry.get("decoded", entry["content"]), content_of(back)
+    if codec.startswith("cosine"):  # cosines may differ in a last bit between machines
+        for tensor, values in expected.items():
+            assert np.allclose(found[tensor], values, rtol=1e-6)
+    else:
+        assert found == expected
     if codec in ("bitpack", "context", "plain", "float32"):
-        assert content_of(back) == entry["content"]
+        assert "decoded" not in entry
+    if name.endswith("-coded"):
+        assert len(payload(bytes.fromhex(entry["packet"]))) < paper_bytes(message)
     assert back.accuracy == 0.75 and back.client == 2  # type: ignore[attr-defined]
 
 

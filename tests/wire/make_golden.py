@@ -26,6 +26,7 @@ from spikefed.wire import (
     nearest_rows,
     select_rows,
 )
+from spikefed.wire.masked import MaskedVotes, MaskedVoteUplink
 
 from .helpers import PSID, fsd_like, random_spikes
 
@@ -69,6 +70,8 @@ def singles() -> list[tuple[str, Message, str]]:
         ("partial-spikes-context-coded", PartialSpikeUplink(3, 2, sent, 0.75, PSID), "context"),
         ("hint-spikes-context-coded", HintSpikeUplink(3, 2, regular, regular[:, ::-1], 0.75, PSID), "context"),
     ]
+    votes = MaskedVotes(np.arange(49, dtype=np.uint16) * 251 % 1024, 10)
+    found.append(("masked-votes-ring", MaskedVoteUplink(3, 2, votes, (4, 3, 4), PSID), "ring"))
     for info in codecs("hint-spikes"):
         message = HintSpikeUplink(3, 2, random_spikes(6, 4, 8), random_spikes(6, 7, 8), 0.75, PSID)
         found.append((f"hint-spikes-{info.name}", message, info.name))

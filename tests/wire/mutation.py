@@ -25,6 +25,7 @@ from spikefed.wire import (
     codecs,
     select_rows,
 )
+from spikefed.wire.masked import MaskedVotes, MaskedVoteUplink
 
 from .helpers import PSID, header_bytes, random_spikes, repair
 
@@ -44,6 +45,7 @@ def corpus() -> list[tuple[bytes, Plan]]:
         WeightsUplink(2, 1, tensors, 9, 0.5),
         WeightsUplink(2, 1, tensors, 9, 0.5, exact=("b",)),
         WeightsDownlink(2, tensors),
+        MaskedVoteUplink(2, 1, MaskedVotes(rng.integers(0, 1 << 13, 145, dtype=np.uint16), 13), (6, 3, 8), PSID),
         HintSpikeUplink(2, 1, random_spikes(6, 3, 8), random_spikes(6, 5, 8), 0.5, PSID),
         PartialSpikeDownlink(2, select_rows(random_spikes(6, 3, 1), rng.random(6) < 0.5), PSID),
         LabelDownlink(2, rng.integers(-1, 10, 30), PSID, 10),

@@ -45,7 +45,8 @@ def add_update_noise(
             noisy[name] = tensor
             continue
         scale = sigma * (tensor - start[name]).abs().mean()
-        noisy[name] = tensor + scale * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+        drawn = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype, device=generator.device)
+        noisy[name] = tensor + scale * drawn.to(tensor.device)
         if name.endswith("running_var"):
             noisy[name] = noisy[name].clamp_min(0.0)
     return noisy

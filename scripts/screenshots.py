@@ -8,6 +8,7 @@ Needs the distribution's Chromium, and the packages playwright and pyte.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -82,7 +83,7 @@ def live(browser: Any, run: Path, scratch: Path, out: Path) -> None:
 
 
 def terminal(browser: Any, scratch: Path, out: Path) -> None:
-    """A short run on a terminal of 100 columns, as it stands after the second round."""
+    """A short run on a terminal of 100 columns, as it stands within the third round."""
     import pty
 
     import pyte
@@ -96,7 +97,7 @@ def terminal(browser: Any, scratch: Path, out: Path) -> None:
         os.chdir(ROOT)
         os.environ |= {"COLUMNS": "100", "LINES": "12", "TERM": "xterm-256color"}
         os.execv(sys.executable, [sys.executable, "-m", *command, "--out", str(scratch / "runs")])
-    while not any("2/" in line for line in screen.display):
+    while not re.search(r"round +2/.*client +2/", " ".join(screen.display)):
         stream.feed(os.read(handle, 4096).replace(str(scratch).encode() + b"/runs", b"runs/fsd-digits-seed0"))
     os.kill(pid, signal.SIGKILL)  # the child this function started
     os.waitpid(pid, 0)

@@ -129,9 +129,9 @@ const insideFigures = [
     draw() {
       const energy = chosen()?.energy;
       if (!energy) return null;
-      const bar = (name, values, colour, pattern) => ({
-        type: "bar", orientation: "h", name, y: energy.layers, x: values, marker: { color: colour, pattern: { shape: pattern, fgcolor: css("--card"), size: 6, solidity: 0.25 } },
-        text: values.map(energyText), textposition: "auto", hovertemplate: `%{y}, ${name}: %{text}<extra></extra>`,
+      const bar = (name, values, fill, ink) => ({
+        type: "bar", orientation: "h", name, y: energy.layers, x: values, marker: { color: fill, line: { color: css("--accent"), width: 1.5 } },
+        text: values.map(energyText), textposition: "auto", insidetextfont: { color: ink }, hovertemplate: `%{y}, ${name}: %{text}<extra></extra>`,
       });
       const known = [...energy.snn, ...energy.ann].filter((v) => v > 0);
       const top = Math.max(...known, 1);
@@ -139,7 +139,7 @@ const insideFigures = [
       const step = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((s) => top / factor / s <= 6) ?? 1000;
       const ticks = Array.from({ length: Math.floor(top / factor / step) + 1 }, (_, i) => i * step);
       return {
-        data: [bar("ordinary", energy.ann, css("--soft"), "/"), bar("spiking", energy.snn, css("--accent"), "")],
+        data: [bar("ordinary", energy.ann, css("--card"), css("--ink")), bar("spiking", energy.snn, css("--accent"), css("--card"))],
         height: Math.max(260, 90 + 46 * energy.layers.length),
         layout: {
           barmode: "group", bargap: 0.25, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "reversed" },

@@ -50,7 +50,7 @@ def run(
     Args:
         config: an `Experiment`, the path of a TOML file, or its tables as a dict.
         dataset: your own data instead of ``data.dataset``: a torch ``Dataset``, ``(images, labels)``, a pair of either
-            for training and test, or a function or class that gives one of these (`spikefed.data.image_sets` has the rules).
+            for training and test, or a function or class that gives one (`spikefed.data.image_sets` has the rules).
         network: your own network instead of ``network.name``: a module, or the function or class that makes it
             (`spikefed.networks.build_own` has the rules). Where ``module:attribute`` does not lead back to these
             objects,

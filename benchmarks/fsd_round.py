@@ -3,8 +3,8 @@
     python benchmarks/fsd_round.py --data-dir DATA [--experiment FILE] [--set rounds=2 ...]
 
 Processor seconds of the whole process (start and data included) decide the ratio, because other work on the machine
-does not change them; the seconds of the parts come from metrics.jsonl of the run folder. Federated overhead is the time for
-encoding, checkpoints and logs.
+does not change them; the seconds of the parts come from metrics.jsonl of the run folder. Federated overhead is the
+time for encoding, checkpoints and logs.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python scripts/robust.py fashion-mnist-mini --seeds 0 --methods fsd --rounds 3
 
 Every run is written to the file as soon as it ends; a run that the file already holds, of the same settings, is not
-repeated. `scripts/privacy_tables.py` makes the tables of docs/privacy.md from these files.
+repeated. `scripts/privacy.py tables` makes the tables of docs/privacy.md from these files.
 """
 
 from __future__ import annotations

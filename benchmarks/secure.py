@@ -2,8 +2,9 @@
 
     python benchmarks/secure.py [--clients 4,16,64] [--levels 1] [--out results/bench]
 
-Times are of one thread: a client's own work in all four exchanges (median over clients), the server's with everybody
-there, and with one client gone after the shares. The sum is compared with the plain sum in every run.
+Times are processor time of one thread, so that other load on the machine hardly counts: a client's own work in all four
+exchanges (median over clients), and the server's; with everybody there, and with one client gone after the shares. The
+sum is compared with the plain sum in every run.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ def one(clients: int, shape: tuple[int, int, int], levels: int, gone: int) -> di
     server_s = 0.0
 
     def timed(client: int, call: Any, *arguments: Any) -> Any:
-        started = time.perf_counter()
+        started = time.process_time()
         result = call(*arguments)
-        seconds[client] += time.perf_counter() - started
+        seconds[client] += time.process_time() - started
         return result
 
     def on_server(call: Any, *arguments: Any) -> Any:
         nonlocal server_s
-        started = time.perf_counter()
+        started = time.process_time()
         result = call(*arguments)
-        server_s += time.perf_counter() - started
+        server_s += time.process_time() - started
         return result
 
     server = ServerSession(1, CONTEXT, levels)

@@ -208,3 +208,15 @@ def test_masked_packets_survive_the_wire_and_refuse_another_shape() -> None:
     assert back.shape == (2, 3, 2) and back.votes.bits == 3
     with pytest.raises(PacketError, match="votes"):
         MaskedVoteUplink(4, 2, votes, (2, 3, 3), bytes(32))
+
+
+def test_worker_processes_keep_the_keys_of_their_clients(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["rounds"] = 2
+    accuracies = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        folder = RunFolder(spikefed.run(tiny, overrides=[*SECURE, f"run.workers={workers}"], out=out))
+        lines = folder.read_lines(folder.metrics)
+        assert all(line["merged"] and not line["dropped"] for line in lines)
+        accuracies.append([line["server_accuracy"] for line in lines])
+    assert accuracies[0] == accuracies[1]

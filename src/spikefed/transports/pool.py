@@ -85,9 +85,12 @@ class PoolTransport:
         return [replies[request.client] for request in requests]
 
     def _next(self, waiting: deque[Request], worker: Connection) -> Request | None:
-        """The first request that this worker may take: an upload is sent again by whoever made it."""
+        """The first request that this worker may take: in a round, a client stays where its first request went.
+
+        An upload is sent again by whoever made it, and keys of secure aggregation are held by whoever drew them.
+        """
         for request in waiting:
-            if request.action == "round" or self._taken_by.get(request.client, worker) is worker:
+            if self._taken_by.get(request.client, worker) is worker:
                 waiting.remove(request)
                 return request
         return None
@@ -153,7 +156,9 @@ def _serve(pipe: Connection, make: Callable[[int], ClientWorker]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _close_others(pipe.fileno())
     torch.set_num_threads(1)
-    made: dict[int, ClientWorker] = {}  # of the round in progress, in case an upload must be sent again
+    made: dict[
+        int, ClientWorker
+    ] = {}  # of the round in progress, for what a round asks of a client after its first request
     round = 0
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -162,7 +167,7 @@ def _serve(pipe: Connection, make: Callable[[int], ClientWorker]) -> None:
                 round, made = request.round, {}
             answer: tuple[Any, ...]
             try:
-                if request.action == "round" or request.client not in made:
+                if request.client not in made:
                     made[request.client] = make(request.client)
                     if saved is not None:
                         made[request.client].load_state_dict(saved)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from spikefed.experiment import jobs_of
+from spikefed.experiment import jobs_of, run
 
 SWEEPS = Path(__file__).parents[2] / "experiments" / "sweeps"
 
@@ -51,3 +52,20 @@ def test_learning_rates_are_tuned_on_validation_data(scale: str) -> None:
     assert {c.data.evaluate_on for c in found} == {"validation"} and all(c.data.validation > 0 for c in found)
     for twin in ("snn", "ann"):
         assert len({c.hyper().lr for c in found if c.network.twin == twin}) >= 3  # type: ignore[attr-defined]
+
+
+TOY = [
+    'data.dataset="digits"', "data.clients=3", "data.private_per_client=40", "data.test_limit=20", "rounds=1",
+    "network.steps=2", "training.local_epochs=1", "participation.fraction=0.7", "run.threads=1",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("figure", "label"), [("clients", "ann"), ("stragglers", "snn"), ("noise", "snn")])
+def test_paper_scale_files_run_at_toy_size(figure: str, label: str, tmp_path: Path) -> None:
+    config = [c for c in configs(f"{figure}-paper") if c.label == label][-1]
+    folder = run(config, overrides=TOY, out=tmp_path / "run")
+    result = json.loads((folder / "result.json").read_text())
+    line = json.loads((folder / "metrics.jsonl").read_text())
+    assert result["network"] == "vgg9-bntt" and result["rounds"] == 1 and result["upstream_bytes"] > 20_000_000
+    assert line["diagnostics"]["model_deviation"] >= 0 and line["server_loss"] is not None

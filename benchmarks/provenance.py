@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from spikefed import native
-from spikefed.experiment.provenance import cpu_model
+from spikefed.experiment.provenance import commit, cpu_model
 from spikefed.neurons import fused
 
 LEVELS = {0: "portable", 1: "avx2", 2: "avx512"}
@@ -25,7 +24,7 @@ def describe(command: list[str]) -> dict[str, Any]:
     lib = fused.library()
     return {
         "command": " ".join([Path(command[0]).name, *_without_paths(command[1:])]),
-        "commit": _commit(),
+        "commit": commit(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
@@ -59,13 +58,4 @@ def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    try:
-        return subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
         return None

@@ -41,9 +41,9 @@ def fuzz(count: int, seed: int) -> tuple[int, float]:
         packet, plan = PACKETS[rng.integers(len(PACKETS))]
         other, other_plan = PACKETS[rng.integers(len(PACKETS))]
         data = mutate(packet, other, rng)
-        start = time.perf_counter()
+        start = time.process_time()
         accepted += check(data, plan if rng.random() < 0.9 else other_plan)
-        slowest = max(slowest, time.perf_counter() - start)
+        slowest = max(slowest, time.process_time() - start)
     return accepted, slowest
 
 
@@ -112,9 +112,9 @@ def test_a_hostile_payload_of_a_large_plan_is_quick() -> None:
     rng = np.random.default_rng(0)
     header = Header(2, "spikes", "up", 2, 1, shape, PSID, accuracy=0.5)
     for size in (0, 1, 1000, 79_998):
-        start = time.perf_counter()
+        start = time.process_time()
         check(pack(header, rng.bytes(size) + b"\x01"), plan)
-        assert time.perf_counter() - start < 5.0  # on a busy machine; a quiet one takes a tenth of a second
+        assert time.process_time() - start < 1.0  # a tenth of a second of processor time
 
 
 def test_a_link_survives_the_same_treatment() -> None:

@@ -227,3 +227,44 @@ def test_what_a_server_or_client_lacks_is_said_before_anything_starts(
         run_client(file, 0, options)
     with pytest.raises(DeployError, match="clients 0 to 1"):
         run_client(file, 2, options)
+
+
+ROWS = {
+    "client killed, started again": "test_a_client_killed_and_started_again_costs_no_round",
+    "client killed, its state lost": "test_a_client_that_lost_its_memory_rejoins_through_an_intra_packet",
+    "client hangs past the deadline": "test_a_client_that_hangs_is_left_behind_at_the_deadline",
+    "client's step raises": "raise",
+    "random bytes": "random-bytes",
+    "packet of another round": "other-round",
+    "another public set": "other-public-set",
+    "accuracy NaN": "nan-accuracy",
+    "accuracy 7": "accuracy-7",
+    "shape that claims 2 GB": "2-gb-claim",
+    "NaN in the report beside the packet": "nan-report",
+    "server `kill -9`": "test_a_server_killed_at_any_point_goes_on_where_it_was",
+    "SuperLink `kill -9`": "test_a_superlink_killed_and_started_again_costs_no_round",
+    "network cut": "test_a_network_that_is_cut_for_a_while_costs_no_round",
+    "quorum missing": "test_quorum_missing_repeats_the_round_then_gives_it_up",
+    "client trusts another CA": "test_another_ca_is_refused_in_one_sentence",
+    "key not registered": "test_an_unregistered_key_is_refused_in_one_sentence",
+    "key of one client, number of another": "test_a_key_speaks_for_its_own_client_only",
+}
+
+
+def test_every_row_of_the_fault_table_is_a_test() -> None:
+    from deploy import test_faults
+
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+    table = page.split("## Fault table")[1].split("## ")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")][1:]
+    named = [next((name for name in ROWS if row.startswith(name)), row) for row in rows]
+    assert named == list(ROWS)
+    assert all(where in test_faults.LIARS or hasattr(test_faults, where) for where in ROWS.values())
+
+
+def test_the_guide_names_every_setting_and_command() -> None:
+    from spikefed.experiment.config import DeployConfig
+
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+    for word in [*DeployConfig.model_fields, "spikefed keys", "spikefed server", "spikefed client", "spikefed status"]:
+        assert word in page

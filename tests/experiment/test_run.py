@@ -246,17 +246,6 @@ def test_bad_input_is_one_sentence_and_leaves_no_folder(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("schedule", [{"schedule": "late"}, {"schedule": "sample", "fraction": 0.5},
-                                      {"schedule": "list", "rounds": [[1], [0, 1]]}, {"straggle": 0.9}])  # fmt: skip
-@pytest.mark.parametrize("method", ["fsd", "fedavg"])
-def test_every_method_runs_under_every_schedule(
-    tiny: dict[str, Any], tmp_path: Path, schedule: dict[str, Any], method: str
-) -> None:
-    tiny |= {"participation": schedule, "method": {"name": method}}
-    folder = RunFolder(spikefed.run(tiny, out=tmp_path / "run"))
-    assert all(0 < len(line["participants"]) <= 2 and not line["dropped"] for line in folder.read_lines(folder.metrics))
-
-
 def test_run_missing_runs_once_and_takes_up_the_rest(tiny: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "tiny.toml"
     file.write_text(toml.dump(tiny))

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from front import front_figure
+
 from spikefed.experiment import Experiment, Job, jobs_of
 from spikefed.experiment import config as configs
 from spikefed.experiment.folder import flatten
@@ -24,6 +26,7 @@ from spikefed.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
+FIGURES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- tables: made by scripts/results.py -->", "<!-- end of tables -->"
 SETS = {
     "digits": "Digits (4 clients x 250, 400 public)",
@@ -132,27 +135,91 @@ def accuracy_table(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def target_table(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> list[str]:
-    """Rounds and upstream bytes to each target, and FedAvg's bytes over this run's at the same target."""
-    lines = [
-        "| target | run | reached by | rounds | upstream bytes | FedAvg's bytes / these |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    twin = next((records for name, records in groups.items() if records[0]["method"] == "fedavg"), [])
-    for target in targets:
-        base = [p["upstream_bytes"] for r in twin if (p := reached(r, target))]
-        for name, records in groups.items():
+    """Upstream bytes to each target, rounds in brackets; bold where no other run of all its seeds needs fewer."""
+    lines = ["| upstream bytes to | " + " | ".join(f"{target:.0%}" for target in targets) + " |"]
+    lines.append("| --- |" + " --- |" * len(targets))
+    cost = {(name, target): to_target(rs, target) for name, rs in groups.items() for target in targets}
+    for name, records in groups.items():
+        cells = []
+        for target in targets:
             points = [p for r in records if (p := reached(r, target))]
             if not points:
-                lines.append(f"| {target:.0%} | `{name}` | 0 of {len(records)} seeds | | not reached | |")
+                cells.append("")
                 continue
-            cost = statistics.mean(p["upstream_bytes"] for p in points)
-            whole = len(base) == len(twin) > 0 and len(points) == len(records)
-            ratio = f"{statistics.mean(base) / cost:.3g}" if whole and records is not twin else ""
-            rounds = spread([float(p["round"]) for p in points], ".3g")
-            lines.append(
-                f"| {target:.0%} | `{name}` | {len(points)} of {len(records)} seeds | {rounds} | {size(cost)} | {ratio} |"
-            )
+            mean = statistics.mean(p["upstream_bytes"] for p in points)
+            rounds = format(statistics.mean(p["round"] for p in points), ".3g")
+            seeds = "" if len(points) == len(records) else f", {len(points)} of {len(records)} seeds"
+            best = min((c for n in groups if (c := cost[n, target]) is not None), default=None)
+            mark = "**" if cost[name, target] == best and best is not None else ""
+            cells.append(f"{mark}{size(mean)}{mark} ({rounds}{seeds})")
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return lines
+
+
+def to_target(records: list[dict[str, Any]], target: float) -> float | None:
+    """Mean upstream bytes to a target, if every seed reaches it and anything was sent."""
+    points = [p for r in records if (p := reached(r, target))]
+    if len(points) < len(records):
+        return None
+    return statistics.mean(p["upstream_bytes"] for p in points) or None
+
+
+def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> list[str]:
+    """Who wins where, in words, from the numbers."""
+    lines = []
+    means = {n: statistics.mean(r["accuracy"] for r in rs) for n, rs in groups.items()}
+    talkers = {n: m for n, m in means.items() if groups[n][0]["upstream_bytes"]}
+    top = max(talkers, key=lambda n: talkers[n])
+    lines.append(f"* Highest accuracy after the last round: `{top}`, {means[top]:.2%}.")
+    front = [name for name, *_ in front_of(groups)]
+    lines.append(
+        "* Front (nobody has more accuracy for fewer upstream bytes), from the least bytes on: "
+        + ", ".join(f"`{name}`" for name in front)
+        + "."
+    )
+    for target in targets:
+        costs = {n: c for n, rs in groups.items() if (c := to_target(rs, target)) is not None}
+        if not costs:
+            continue
+        first = min(costs, key=lambda n: costs[n])
+        rest = [
+            f"`{n}` {costs[n] / costs[first]:.3g} times"
+            for n in ("fsd+", "cfd", "fsd", "fedavg")
+            if n in costs and n != first
+        ]
+        also = f"; {', '.join(rest)} that" if rest else ""
+        lines.append(f"* Fewest bytes to {target:.0%} with every seed: `{first}`, {size(costs[first])}{also}.")
+    return lines
+
+
+def front_of(groups: dict[str, list[dict[str, Any]]]) -> list[tuple[str, float, float]]:
+    """Name, mean upstream bytes and mean accuracy at the end, of what nothing else beats in both."""
+    points = [
+        (name, statistics.mean(r["upstream_bytes"] for r in rs), statistics.mean(r["accuracy"] for r in rs))
+        for name, rs in groups.items()
+        if rs[0]["upstream_bytes"]
+    ]
+    points.sort(key=lambda p: (p[1], -p[2]))
+    best, front = -1.0, []
+    for point in points:
+        if point[2] > best:
+            front.append(point)
+            best = point[2]
+    return front
+
+
+def partition_of(record: dict[str, Any]) -> str:
+    """How the data was dealt out, in words."""
+    data = record["config"]["data"]
+    if record["partition"] != "dirichlet":
+        return {"iid": "IID"}.get(record["partition"], record["partition"])
+    return f"Dirichlet {data['alpha']:g}"
+
+
+def label_of(record: dict[str, Any], partition: str) -> str:
+    """A run's name without what its section says: a sweep appends the partition's label."""
+    ending = "-" + partition.lower().replace(" ", "-")
+    return str(record["name"]).removesuffix(ending)
 
 
 def tables() -> str:
@@ -162,19 +229,37 @@ def tables() -> str:
         records = [json.loads(path.read_text()) for path in sorted((ROOT / "results" / folder).glob("*.json"))]
         if not records:
             continue
-        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for record in sorted(records, key=lambda r: (r["method"] != "fsd", r["preset"] or "", r["name"], r["seed"])):
-            groups[record["name"]].append(record)
+        text += [f"## {title}", ""]
+        parts = sorted({partition_of(r) for r in records}, key=lambda p: (p != "IID", p))
         targets = sorted({float(t) for r in records for t in r["targets"]})
-        machine = records[0]["provenance"]
-        minutes = {name: statistics.mean(r["seconds"] for r in rs) / 60 for name, rs in groups.items()}
-        text += [f"## {title}", "", *accuracy_table(groups), "", *target_table(groups, targets), ""]
-        text += [
-            f"{machine['cpu']}, {machine['threads']} thread a run beside other load; spikefed {machine['spikefed']}, torch "
-            f"{machine['torch']}. Minutes a run: " + ", ".join(f"`{n}` {m:.1f}" for n, m in minutes.items()) + ".",
-            "",
-        ]
+        for partition in parts:
+            groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+            for record in sorted(records, key=_rank):
+                if partition_of(record) == partition:
+                    groups[label_of(record, partition)].append(record)
+            figure = front_figure(groups, FIGURES / f"front-{folder}-{partition.lower().replace(' ', '-')}.svg")
+            text += [f"### {partition}", ""] if len(parts) > 1 else []
+            text += [f"![{figure[1]}]({figure[0]})", "", *verdict(groups, targets), ""]
+            text += [*accuracy_table(groups), "", *target_table(groups, targets), ""]
+        text += [conditions(records), ""]
     return "\n".join(text)
+
+
+def _rank(record: dict[str, Any]) -> tuple[bool, ...] | tuple[Any, ...]:
+    order = ("fsd", "fsd+", "cfd", "ds-fl", "hdsfl", "fd", "fedavg")
+    place = order.index(record["method"]) if record["method"] in order else len(order)
+    return place, record["preset"] or "", record["name"], record["seed"]
+
+
+def conditions(records: list[dict[str, Any]]) -> str:
+    """Where and how fast the runs were made."""
+    machines = sorted({r["provenance"]["cpu"] for r in records})
+    facts = records[0]["provenance"]
+    minutes = sorted(r["seconds"] / 60 for r in records)
+    return (
+        f"{len(records)} runs on {', '.join(machines)}, {facts['threads']} thread a run beside other load, {minutes[0]:.1f} to "
+        f"{minutes[-1]:.1f} minutes each; spikefed {facts['spikefed']}, torch {facts['torch']}."
+    )
 
 
 def main() -> None:

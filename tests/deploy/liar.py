@@ -27,7 +27,7 @@ def two_gigabytes(data: bytes) -> bytes:
 SPOIL: dict[str, Callable[[bytes], bytes]] = {
     "random-bytes": lambda data: os.urandom(len(data)),
     "other-round": lambda data: header(data, round=77),
-    "other-public-set": lambda data: header(data, content_id=bytes(8)),
+    "other-public-set": lambda data: header(data, content_id=bytes(8), reference=bytes(8)),
     "nan-accuracy": lambda data: header(data, accuracy=math.nan),
     "accuracy-7": lambda data: header(data, accuracy=7.0),
     "2-gb-claim": two_gigabytes,

@@ -26,7 +26,7 @@ from spikefed.wire import (
 from spikefed.wire.codec import find
 from spikefed.wire.header import NO_REFERENCE, unpack
 
-from .helpers import PSID, fsd_like, payload, up_plan
+from .helpers import PSID, fsd_like, header_bytes, payload, up_plan
 
 SHAPE = (120, 10, 8)
 
@@ -76,6 +76,25 @@ def test_lost_upload_is_not_used_as_a_reference() -> None:
     client.encode(SpikeUplink(3, 0, story[2]["up"][0], 0.5, PSID))  # lost on the way
     _, up = exchange(server, client, 4, story[3])
     assert reference(up) != NO_REFERENCE  # still predicted, from what the server does hold
+
+
+def test_another_public_set_is_found_out_with_and_without_a_reference() -> None:
+    """A packet with a reference leaves the public set's id to it; the intra packet asked for then names the set."""
+    story, other = fsd_like(2, clients=1), bytes(32)
+    server, client = ServerLink("context", "context"), ClientLink(0, "context", "context")
+    exchange(server, client, 1, story[0])
+    down = server.encode(SpikeDownlink(2, story[1]["down"], PSID), client=0)
+    client.decode(down, down_plan(2, 0))
+    strange = SpikeUplink(2, 0, story[1]["up"][0], 0.5, other)
+    data, plan = client.encode(strange), up_plan(SHAPE, 2, 0)
+    assert reference(data) != NO_REFERENCE and unpack(data)[0].content_id == b""
+    for packet, field in ((data, "reference"), (client.encode(strange, intra=True), "public_set_id")):
+        with pytest.raises(PacketError) as caught:
+            server.decode(packet, plan)
+        assert caught.value.field == field
+    honest = SpikeUplink(2, 0, story[1]["up"][0], 0.5, PSID)
+    assert np.array_equal(server.decode(client.encode(honest), plan).content, honest.spikes)
+    assert header_bytes(client.encode(honest)) == 30  # of 120 rows; 31 from 128 rows on
 
 
 def test_restarted_client_asks_for_intra() -> None:

@@ -130,6 +130,8 @@ def test_every_truncation_is_refused() -> None:
 
 
 def test_spikes_that_are_no_spikes() -> None:
+    with pytest.raises(PacketError, match="neither 0 nor 1"):
+        SpikeDownlink(1, np.frombuffer(b"\0\1\2\0\1\1\0\1", dtype=bool).reshape(1, 1, 8), PSID)
     for bad in (np.full((1, 1, 8), 2, np.uint8), np.zeros((1, 1, 8), np.float32), np.zeros((1, 8), np.uint8)):
         with pytest.raises(PacketError):
             SpikeDownlink(1, bad, PSID)

@@ -189,7 +189,10 @@ def test_golomb_and_elias_by_hand() -> None:
     assert golomb_bits(np.array([0, 5, 6]), 1).tolist() == [0, 1, 1, 0, 0, 0, 0, 0]
     # 1, 2, 5 -> lengths 0, 1, 2 -> 0 10 110; bits below the leading one: -, 0, 01
     assert elias_bits(np.array([1, 2, 5])).tolist() == [0, 1, 0, 1, 1, 0, 0, 0, 1]
-    assert golomb_parameter(0.01) == 6 and golomb_parameter(1.0) == 0
+    assert golomb_parameter(1, 100) == 6 and golomb_parameter(5, 5) == golomb_parameter(0, 0) == 0
+    assert (
+        golomb_parameter(1, 2) == golomb_parameter(382, 1000) == 0 and golomb_parameter(381, 1000) == 1
+    )  # phi - 1 = 0.618..
 
 
 @settings(max_examples=50, deadline=None)

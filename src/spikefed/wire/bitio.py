@@ -110,12 +110,16 @@ def from_variable(bits: np.ndarray, widths: np.ndarray) -> np.ndarray:
     return np.bincount(owner, weights=parts, minlength=widths.size).astype(np.int64)
 
 
-def golomb_parameter(density: float) -> int:
-    """b* of STC: Golomb-Rice parameter for gaps of positions that are kept with this density (Sattler et al. 2020)."""
-    if density >= 1.0:
-        return 0
-    golden = (np.sqrt(5.0) + 1.0) / 2.0
-    return max(0, 1 + int(np.floor(np.log2(np.log(golden - 1.0) / np.log(1.0 - density)))))
+def golomb_parameter(count: int, size: int) -> int:
+    """b* of STC: Golomb-Rice parameter for gaps of ``count`` positions out of ``size`` (Sattler et al. 2020).
+
+    The paper's max(0, 1 + floor(log2(ln(phi - 1) / ln(1 - q)))), q = count / size, is the number of j = 0, 1, .. with
+    (1 - q)^(2^j) >= phi - 1 = (sqrt 5 - 1) / 2. Counted in integers, so that no logarithm's last bit decides it.
+    """
+    parameter, dropped, every = 0, size - count, size
+    while 0 < dropped < every and (2 * dropped + every) ** 2 >= 5 * every**2:
+        parameter, dropped, every = parameter + 1, dropped**2, every**2
+    return parameter
 
 
 def golomb_bits(positions: np.ndarray, parameter: int) -> np.ndarray:

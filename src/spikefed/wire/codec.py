@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from spikefed.errors import PacketError
-from spikefed.wire.header import NO_REFERENCE
+from spikefed.wire.header import ID_BYTES, NO_REFERENCE
 from spikefed.wire.plan import Plan
 
 
@@ -160,9 +160,10 @@ def by_number(number: int, plan: Plan) -> Codec:
     return codec
 
 
-def reference_id(memory: Memory | None, side: SideInfo | None) -> bytes:
-    """The 8 bytes that name what a payload was coded against: the stream's memory and the side information."""
+def reference_id(memory: Memory | None, side: SideInfo | None, content_id: bytes) -> bytes:
+    """The 8 bytes that name what a payload was coded against: the stream's memory, the side information and the public
+    set, whose id the header then leaves out."""
     if memory is None and side is None:
         return NO_REFERENCE
     joined = (memory.id if memory is not None else NO_REFERENCE) + (side.id if side is not None else NO_REFERENCE)
-    return hashlib.sha256(joined).digest()[:8]
+    return hashlib.sha256(joined + content_id[:ID_BYTES]).digest()[:8]

@@ -1,4 +1,4 @@
-"""The one binary header of every packet (docs/wire-format.md, section 2): 27 to 39 bytes for a spike uplink."""
+"""The one binary header of every packet (docs/wire-format.md, section 2): 27 to 31 bytes for a spike uplink."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CRC = struct.Struct("<I")
 _ACCURACY = struct.Struct("<f")
 _START = len(MAGIC) + 1 + _CRC.size  # what follows is what the CRC covers
 _HAS_REFERENCE, _HAS_HOLDS, _KIND_SHIFT = 2, 4, 3  # flags beside the direction in bit 0
-MAX_HEADER_BYTES = _START + 2 + 5 + 5 + 4 * 5 + ID_BYTES + len(NO_REFERENCE) + len(HOLDS_NOTHING) + 5
+MAX_HEADER_BYTES = _START + 2 + 5 + 5 + 4 * 5 + ID_BYTES + len(HOLDS_NOTHING) + 5 + _ACCURACY.size
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Header:
         round: global round, from 1.
         client: index of the sender (up) or of the receiver (down); ``EVERYONE`` for a broadcast.
         shape: (N, C, T); N rows, C classes, T time steps; 0 where a kind has no such axis. (N, C, T, H) with a hint.
-        content_id: first 8 bytes of the SHA-256 of the public set, or of the tensor table for weights.
+        content_id: first 8 bytes of the SHA-256 of the public set, or of the tensor table for weights; empty when read
+            from a packet with a reference, which is made of it.
         reference: 8 bytes naming what the payload was coded against; zeros = nothing (an intra packet).
         holds: first 4 bytes of the id of the newest state the sender holds of the other direction; zeros = none.
         samples: training samples behind weights that go up; 0 elsewhere.
@@ -77,8 +78,7 @@ def pack(header: Header, payload: bytes) -> bytes:
         varint(header.round, "round"),
         varint(0 if header.client == EVERYONE else header.client + 1, "client"),
         *(varint(size, "shape") for size in header.shape[:axes]),
-        header.content_id[:ID_BYTES],
-        header.reference if has_reference else b"",
+        header.reference if has_reference else header.content_id[:ID_BYTES],  # a reference names the content too
         header.holds if has_holds else b"",
         varint(header.samples, "samples") if up and header.kind == "weights" else b"",
         _ACCURACY.pack(header.accuracy) if up else b"",
@@ -109,8 +109,11 @@ def unpack(data: bytes | bytearray | memoryview) -> tuple[Header, memoryview]:
     cursor = Cursor(body, 2)
     round_, client = cursor.varint("round"), cursor.varint("client")
     shape = tuple(cursor.varint("shape") for _ in range(_AXES[kind]))
-    content_id = cursor.take(ID_BYTES, "content id")
-    reference = cursor.take(len(NO_REFERENCE), "reference") if flags & _HAS_REFERENCE else NO_REFERENCE
+    content_id, reference = b"", NO_REFERENCE
+    if flags & _HAS_REFERENCE:
+        reference = cursor.take(len(NO_REFERENCE), "reference")
+    else:
+        content_id = cursor.take(ID_BYTES, "content id")
     holds = cursor.take(len(HOLDS_NOTHING), "holds") if flags & _HAS_HOLDS else HOLDS_NOTHING
     for name, value, flag in (("reference", reference, _HAS_REFERENCE), ("holds", holds, _HAS_HOLDS)):
         if flags & flag and not any(value):

@@ -69,13 +69,13 @@ class Receiver:
     def holds(self) -> bytes:
         return self.memories[-1].id[:4] if self.memories else HOLDS_NOTHING
 
-    def find(self, reference: bytes, side: SideInfo | None) -> tuple[Memory | None, SideInfo | None]:
-        """The memory and the side information that this reference names."""
+    def find(self, reference: bytes, side: SideInfo | None, content_id: bytes) -> tuple[Memory | None, SideInfo | None]:
+        """The memory and the side information that this reference names, of this public set."""
         if reference == NO_REFERENCE:
             return None, None
         for memory in (*reversed(self.memories), None):
             for used in side.variants() if side is not None else [None]:
-                if reference == reference_id(memory, used):
+                if reference == reference_id(memory, used, content_id):
                     return memory, used
         raise PacketError("reference", f"coded against {reference.hex()}, which is not here: ask for an intra packet")
 
@@ -132,7 +132,7 @@ class ClientLink:
         elif intra:
             memory = side = None
         else:
-            reference = reference_id(memory, side)
+            reference = reference_id(memory, side, plan.content_id)
         payload, new = codec.encode(message.source, plan, memory, side)
         self._sender.sent(new)
         header = header_of(message, codec.number, reference=reference, client=self.client,
@@ -143,7 +143,7 @@ class ClientLink:
         """Decode a downlink. PacketError("reference"): ask the server for the same message as intra."""
         header, payload = check_packet(data, plan)
         codec = by_number(header.codec, plan)
-        memory, side = self._receiver.find(header.reference, _side(codec, None, self.near, plan))
+        memory, side = self._receiver.find(header.reference, _side(codec, None, self.near, plan), plan.content_id)
         content, new = decode_payload(codec, payload, plan, memory, side)
         message = build_message(header, content, plan)
         self._receiver.accepted(memory, new)
@@ -195,7 +195,7 @@ class ServerLink:
             sender = self._senders.setdefault(client, Sender())
             base = None if intra else sender.base
             side = None if intra else _side(codec, None, self.near, message.plan())
-            reference = reference_id(base, side)
+            reference = reference_id(base, side, message.plan().content_id)
             payload, new = self._payload(codec, message, base, side)
             sender.sent(new)
         self._bits[client] = self._bits_once(message)
@@ -223,7 +223,7 @@ class ServerLink:
         codec = by_number(header.codec, plan)
         receiver = self._receivers.setdefault(client, Receiver())
         known = _side(codec, self._bits.get(client), self.near, plan)
-        memory, side = receiver.find(header.reference, known)
+        memory, side = receiver.find(header.reference, known, plan.content_id)
         content, new = decode_payload(codec, payload, plan, memory, side)
         message = build_message(header, content, plan)
         receiver.accepted(memory, new)
@@ -235,7 +235,7 @@ class ServerLink:
     ) -> tuple[bytes, Memory | None]:
         if self._coded[0] is not message:
             self._coded = (message, {})
-        coded, key = self._coded[1], reference_id(base, side)
+        coded, key = self._coded[1], reference_id(base, side, b"")
         if key not in coded:
             coded[key] = codec.encode(message.source, message.plan(), base, side)
         return coded[key]

@@ -143,7 +143,7 @@ def check_spikes(array: np.ndarray) -> np.ndarray:
     if array.ndim != 3:
         raise PacketError("shape", f"spikes need the axes [N, C, T], got {array.shape}")
     if array.dtype == np.bool_:
-        return np.ascontiguousarray(array).view(np.uint8)
+        array = np.ascontiguousarray(array).view(np.uint8)  # whose bytes foreign memory may have made neither 0 nor 1
     if array.dtype != np.uint8:
         raise PacketError("spikes", f"dtype must be uint8 or bool, got {array.dtype}")
     if array.size and array.max() > 1:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spikefed.errors import PacketError
-from spikefed.wire.header import EVERYONE, ID_BYTES, MAX_HEADER_BYTES, Header
+from spikefed.wire.header import EVERYONE, ID_BYTES, MAX_HEADER_BYTES, NO_REFERENCE, Header
 
 TENSOR_DTYPES = ("float32", "float64", "float16", "int64", "int32", "uint8", "bool")
 SLACK_BYTES = 64  # above the plain payload: what a codec that fell back to it may add
@@ -70,7 +70,8 @@ class Plan:
 
     Attributes:
         kind, direction, round, shape: must equal the header's fields.
-        content_id: SHA-256 of the public set or tensor table; the header carries its first 8 bytes.
+        content_id: SHA-256 of the public set or tensor table; the header carries its first 8 bytes, or a reference that
+            is made of them too.
         client: sender (up) or receiver (down); None takes any.
         hint: for spikes with a hint, the hint layer's channels H.
         tensors: for weights, the table both ends know.
@@ -159,7 +160,7 @@ class Plan:
             raise PacketError("client", f"expected {self.client}, got {header.client}")
         if header.direction == "up" and header.client == EVERYONE:
             raise PacketError("client", "an uplink must name its sender")
-        if header.content_id != self.content_id[:ID_BYTES]:
+        if header.reference == NO_REFERENCE and header.content_id != self.content_id[:ID_BYTES]:
             name = "layout" if self.kind == "weights" else "public_set_id"
             raise PacketError(name, f"{header.content_id.hex()} is not {self.content_id[:ID_BYTES].hex()}; "
                               "both ends need the same public set and network")  # fmt: skip

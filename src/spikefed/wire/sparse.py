@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from fractions import Fraction
 
 import numpy as np
 
@@ -104,12 +105,12 @@ class Sparse(Codec):
         return split(vector, others, plan), Memory({"round": np.array([plan.round], dtype=np.int64)})
 
     def _parameter(self, size: int) -> int:
-        return golomb_parameter(self.kept(size) / size) if size else 0
+        return golomb_parameter(self.kept(size), size)
 
 
 def stc_bits_per_entry(density: float) -> float:
     """Expected bits of one kept entry of STC: sign, remainder, and unary quotient (specification 5)."""
-    b = golomb_parameter(density)
+    b = golomb_parameter(*Fraction(density).limit_denominator(1_000_000).as_integer_ratio())
     return 1 + b + 1 / (1 - math.pow(1 - density, 2**b))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from spikefed.errors import ReportError
 from spikefed.wire import PacketError, ServerLink, codec_bench, nearest_rows, text_equivalent_bytes
-from spikefed.wire.bench import table
+from spikefed.wire.bench import round_lines, table
 from spikefed.wire.neighbours import check_near
 
 from .helpers import fsd_like
@@ -55,6 +55,12 @@ def test_sums_and_ideal(tmp_path: Path) -> None:
     assert bench["ideal_near"]["coded_bits"] == 8 * by_name["context+near"]["upstream_payload_bytes"]
     assert by_name["json-text-zstd-19"]["upstream_bytes"] < by_name["json-text"]["upstream_bytes"]
     assert len(list(table(bench))) == len(bench["codecs"])
+    lines = list(round_lines(bench))
+    assert len(lines) == 1 + 2 * len(bench["codecs"]) + 4 + 4  # a line a direction; entropies; what is above them
+    for entry in bench["codecs"]:
+        for way in ("up", "down"):
+            line = next(line for line in lines if line.split()[:2] == [entry["codec"], way])
+            assert [int(cell.replace(",", "")) for cell in line.split()[2:]] == entry[f"{way}_by_round"]
 
 
 def test_a_run_without_streams_and_a_torn_file(tmp_path: Path) -> None:

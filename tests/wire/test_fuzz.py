@@ -84,7 +84,7 @@ def test_random_bytes(data: bytes, index: int, with_header: bool) -> None:
     check(repair(packet[: header_bytes(packet)] + data) if with_header else data, plan)
 
 
-@pytest.mark.parametrize("data", [None, 7, "text", [1, 2], np.zeros(100, np.uint8)])
+@pytest.mark.parametrize("data", [None, 7, "text", [1, 2], np.zeros(100, np.uint8), memoryview(bytes(99))[::3]])
 def test_what_is_not_bytes(data: object) -> None:
     with pytest.raises(PacketError) as caught:
         decode(data, PACKETS[0][1])  # type: ignore[arg-type]

@@ -159,9 +159,9 @@ def bench(
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
-    """Send a recorded run's spikes through every codec: bytes by round and direction, code length, speed."""
+    """Send a recorded run's spikes through every codec: bytes by round and direction, entropy, speed."""
     from spikefed import experiment
-    from spikefed.wire.bench import codec_bench, table
+    from spikefed.wire.bench import codec_bench, round_lines, table
 
     found = codec_bench(run, experiment.alike_rows(run, data_dir))
     if json_:
@@ -171,8 +171,4 @@ def bench(
     for row in table(found):
         shown.add_row(*row)
     Console().print(shown)
-    ideal = found["ideal"]
-    print(
-        f"context: {ideal['coded_bits'] / 8:,.0f} bytes coded, {ideal['upstream_bits'] / 8:,.0f} by its own model "
-        f"(sum of -log2 p), {ideal['excess']:.2%} above"
-    )
+    print("\n".join(round_lines(found)))

@@ -267,6 +267,26 @@ def table(bench: dict[str, Any]) -> Iterable[tuple[str, ...]]:
         )  # fmt: skip
 
 
+def round_lines(bench: dict[str, Any]) -> Iterable[str]:
+    """Lines for a terminal: bytes of each codec by round, up and down, all clients together, headers included; below
+    them the entropy of the spikes under the contexts of codec "context" (sum of -log2 p; no headers, and a downlink,
+    which all clients read alike, counted once)."""
+    rounds = range(1, bench["rounds"] + 1)
+    yield f"{'bytes by round':24}" + "".join(f"{number:>9}" for number in rounds)
+    for entry in bench["codecs"]:
+        for way in ("up", "down"):
+            yield f"{entry['codec']:19}{way:5}" + "".join(f"{size:>9,}" for size in entry[f"{way}_by_round"])
+    for name, label in (("ideal", "entropy"), ("ideal_near", "entropy+near")):
+        for way in ("up", "down") if name in bench else ():
+            cells = "".join(f"{row[f'{way}_bits'] / 8:>9,.0f}" for row in bench[name]["by_round"])
+            yield f"{label:19}{way:5}{cells}"
+    for name, label in (("ideal", "context"), ("ideal_near", "context+near")):
+        for way, start in (("up", ""), ("down", "downstream_")) if name in bench else ():
+            coded, ideal = (bench[name][key] / 8 for key in (f"{start}coded_bits", f"{way}stream_bits"))
+            excess = bench[name][f"{start}excess"]
+            yield f"{label} {way}: payloads of {coded:,.0f} bytes, entropy {ideal:,.0f} bytes, {excess:.2%} above"
+
+
 def _header_bytes(packet: bytes) -> int:
     return len(packet) - _payload_bytes(packet)
 

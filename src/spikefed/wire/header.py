@@ -92,6 +92,8 @@ def unpack(data: bytes | bytearray | memoryview) -> tuple[Header, memoryview]:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise PacketError("packet", f"expected bytes, got {type(data).__name__}")
     view = memoryview(data)
+    if not view.c_contiguous:
+        raise PacketError("packet", "a view with gaps; give the bytes themselves")
     if view.nbytes < _START + 2:
         raise PacketError("length", f"{view.nbytes} bytes cannot hold a header")
     view = view.cast("B")

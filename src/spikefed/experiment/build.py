@@ -410,7 +410,10 @@ def alike_rows(run: Path | str, data_dir: Path | None = None) -> np.ndarray | No
     Raises:
         ConfigError: no run folder.
     """
-    config = load(Path(run) / "config.toml", [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"])
+    path = Path(run) / "config.toml"
+    if not path.exists():
+        raise ConfigError(f"{run} is no run folder (it holds no config.toml); give one that `spikefed run` made")
+    config = load(path, [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"])
     try:
         return nearest_rows(build(config).split.public_images.numpy())
     except DataError:

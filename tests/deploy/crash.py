@@ -15,8 +15,8 @@ def die() -> None:
 def main() -> None:
     point, round = sys.argv[1], int(sys.argv[2])
     sys.argv = ["spikefed", *sys.argv[3:]]
-    from spikefed.experiment import folder as folders
-    from spikefed.federated import checkpoint, rounds
+    from spikefed.federated import rounds
+    from spikefed.federated.history import History
     from spikefed.transports.flower.transport import FlowerTransport
 
     def before(owner: Any, name: str, when: Any) -> None:
@@ -60,10 +60,9 @@ def main() -> None:
     elif point == "evaluating":  # the server step is done
         before(rounds.Server, "_measure", due)
     elif point == "writing":  # metrics are written, the checkpoint is not
-        before(checkpoint, "save_round", due)
+        before(History, "save", due)
     elif point == "saved":  # the checkpoint is there, the next round has not begun
-        after(folders.RunFolder, "append", lambda *_: False)
-        after(checkpoint, "save_round", due)
+        after(History, "save", due)
     else:
         raise SystemExit(f"unknown point {point}")
     from spikefed.cli import main as spikefed

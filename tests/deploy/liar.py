@@ -1,4 +1,8 @@
-"""A client program whose replies are spoiled in one named way: ``python liar.py KIND client FILE ...``."""
+"""A client program that does harm: ``python liar.py story|hang client FILE ...``.
+
+``story`` tells another lie in every round, `STORY` in order; once set aside for them it comes back and fails.
+``hang`` takes part in the first round and never answers again.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 from spikefed.federated import Reply, Request
 from spikefed.wire.header import pack, unpack
@@ -34,29 +39,32 @@ SPOIL: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+STORY = [*SPOIL, "nan-report"]
+
+
 def main() -> None:
-    kind = sys.argv[1]
+    program = sys.argv[1]
     sys.argv = ["spikefed", *sys.argv[2:]]
     from spikefed.deploy.memory import Memory
     from spikefed.transports.flower import schema
 
-    if kind == "nan-report":
-        schema.math.isfinite = lambda value: True  # type: ignore[assignment]
     honest = Memory.handle
 
-    def handle(self: Memory, request: Request, run: str) -> Reply:
-        if kind == "hang":
-            if request.round >= 2:
-                time.sleep(3600)
-            return honest(self, request, run)
-        if kind == "raise":
-            raise RuntimeError("broken on purpose")
-        reply = honest(self, request, run)
-        if kind == "nan-report":
-            return dataclasses.replace(reply, report={"loss": math.nan})
-        return dataclasses.replace(reply, uplink=SPOIL[kind](reply.uplink)) if reply.uplink else reply
+    def hang(self: Memory, request: Request, run: str) -> Reply:
+        if request.round >= 2:
+            time.sleep(3600)
+        return honest(self, request, run)
 
-    Memory.handle = handle  # type: ignore[method-assign]
+    def story(self: Memory, request: Request, run: str) -> Reply:
+        if request.round > len(STORY):
+            raise RuntimeError("broken on purpose")
+        reply, kind = honest(self, request, run), STORY[request.round - 1]
+        if kind in SPOIL:
+            return dataclasses.replace(reply, uplink=SPOIL[kind](reply.uplink))
+        schema.math = SimpleNamespace(isfinite=lambda value: True)  # type: ignore[attr-defined]
+        return dataclasses.replace(reply, report={"loss": math.nan})
+
+    Memory.handle = {"hang": hang, "story": story}[program]  # type: ignore[method-assign]
     from spikefed.cli import main as spikefed
 
     spikefed()

@@ -142,7 +142,11 @@ class Client:
             return pack_reply(Reply(self._client, request.round), run)
         started = time.monotonic()
         reply = self._memory.handle(request, run)
-        what = reply.error or ("asks for an intra packet" if reply.needs_intra else f"{len(reply.uplink)} bytes up")
+        what = reply.error or (
+            "asks for an intra packet"
+            if reply.needs_intra
+            else f"{len(request.downlink or b'')} bytes down, {len(reply.uplink)} bytes up"
+        )
         self._options.note(f"client {self._client}: round {request.round}: {what} ({time.monotonic() - started:.1f} s)")
         self._since = time.monotonic()
         return pack_reply(reply, run)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import typer
 
 from spikefed.deploy.shares import write_shares
 from spikefed.errors import DeployError
-from spikefed.experiment import load
+from spikefed.experiment import RunFolder, load
 from spikefed.transports.flower.keys import make_keys
 from spikefed.transports.flower.processes import free_port
 
@@ -159,6 +160,30 @@ def differing(one: Path, other: Path) -> list[str]:
     return [name for name in names if not filecmp.cmp(one / name, other / name, shallow=False)]
 
 
+def miscounted(fleet: Loopback) -> list[str]:
+    """Where the server's ledger differs from the bytes that each client says it took and gave, in an undisturbed run.
+
+    Clients count what Flower hands them and takes from them, and know nothing of the ledger.
+    """
+    said: dict[tuple[int, int, str], int] = {}
+    for client in range(fleet.config.data.clients):
+        for round, down, up in re.findall(
+            r"round (\d+): (\d+) bytes down, (\d+) bytes up", fleet.said(f"client-{client}")
+        ):
+            for way, size in (("down", down), ("up", up)):
+                said[client, int(round), way] = said.get((client, int(round), way), 0) + int(size)
+    folder = RunFolder(fleet.run)
+    counted = dict.fromkeys(said, 0)
+    for entry in folder.read_lines(folder.ledger):
+        key = entry["client"], entry["round"], entry["direction"]
+        counted[key] = counted.get(key, 0) + entry["encoded_bytes"]
+    return [
+        f"client {key[0]}, round {key[1]}, {key[2]}: {counted[key]} bytes in the ledger, {said.get(key, 0)} at client"
+        for key in sorted(counted)
+        if counted[key] != said.get(key, 0)
+    ]
+
+
 def main(
     file: Annotated[Path, typer.Argument(help="Experiment file.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for both runs; must not exist.")],
@@ -189,11 +214,14 @@ def main(
     if left:
         failed.append(f"processes left over: {left}")
     if not failed:
-        failed = [f"{name} differs" for name in differing(local, fleet.run)]
+        failed = [f"{name} differs" for name in differing(local, fleet.run)] + miscounted(fleet)
     if failed:
         print(f"FAILED: {'; '.join(failed)}; see {out}", file=sys.stderr)
         raise typer.Exit(1)
-    print(f"final model and ledger bit-identical to 'spikefed run'; every process gone  [{fleet.run}]")
+    print(
+        "final model and ledger bit-identical to 'spikefed run'; the clients counted the same bytes; "
+        f"every process gone  [{fleet.run}]"
+    )
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import httpx
 from flwr.app import Message, RecordDict
 from flwr.app.error import Error
 from flwr.common.constant import ErrorCode, SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -57,6 +57,23 @@ def acquire(client: RuntimeHttpClient, kind: TaskType) -> tuple[int, str] | None
     return response.task.run_id, response.token
 
 
+def heartbeats(client: RuntimeHttpClient) -> Callable[[], bool]:
+    """What says, again and again, that a task is still worked on; False asks to be called again soon.
+
+    A task that is no longer known (this machine slept, its clock jumped, the other program was started again) shows at
+    the next real call and is then taken up anew. Flower's own function would interrupt the whole process.
+    """
+
+    def beat() -> bool:
+        try:
+            client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+        except (httpx.HTTPError, RuntimeError):
+            return False
+        return True
+
+    return beat
+
+
 def answer_messages(
     runtime: Runtime,
     handle: Callable[[RecordDict, str], RecordDict],
@@ -89,7 +106,7 @@ def answer_messages(
 
 def _answer(runtime: Runtime, token: str, handle: Callable[[RecordDict, str], RecordDict]) -> None:
     client = runtime.client(token)
-    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+    heartbeat = HeartbeatSender(heartbeats(client))
     heartbeat.start()
     try:
         message, context, _, _ = pull_task_input(client)

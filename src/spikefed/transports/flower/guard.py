@@ -15,6 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 RETRY_S = 3.0
+HEARTBEAT_S = 12.0
+"""What a SuperNode promises; after twice that without one the SuperLink takes it for gone and lets another begin."""
 
 
 def follow(parent: int, every_s: float = 0.3) -> None:
@@ -47,6 +49,43 @@ def retry_faster(seconds: float) -> None:
     http_retry.MAX_RETRY_DELAY = seconds  # type: ignore[attr-defined]
 
 
+def retry_broken_handshakes() -> None:
+    """Let a connection that breaks while TLS is being agreed on be tried again, like one that breaks later.
+
+    Flower takes every TLS error for a certificate that will never fit and gives up, so that a server killed, or a
+    network cut, at the wrong moment would lose the client for good. Only a certificate that is refused is final.
+    """
+    from flwr.supercore.retry import http_retry
+
+    module: Any = http_retry
+    original = module.RetryInvoker
+
+    def make(*arguments: Any, should_giveup: Any, **more: Any) -> Any:
+        def final(error: Exception) -> bool:
+            text = str(error).lower()
+            broken = ("ssl" in text or "tls" in text) and "certificate" not in text
+            return not broken and should_giveup(error)
+
+        return original(*arguments, should_giveup=final, **more)
+
+    module.RetryInvoker = make
+
+
+def beat_faster(seconds: float) -> None:
+    """Let a SuperNode that vanished be missed after ``2 * seconds``, not after Flower's fixed 60.
+
+    Until then the SuperLink neither hands its message back nor lets a new process with the same key begin.
+    """
+    from flwr.supercore import heartbeat
+    from flwr.supernode import fleet_http_connection
+
+    beats: Any = heartbeat
+    connection: Any = fleet_http_connection
+    exponential = beats.exponential
+    beats.exponential = lambda **_: exponential(max_delay=RETRY_S)
+    beats.HEARTBEAT_DEFAULT_INTERVAL = connection.HEARTBEAT_DEFAULT_INTERVAL = seconds
+
+
 def log_less() -> None:
     """Keep a SuperLink from writing a line for every request: polling alone makes a hundred thousand a day."""
     from flwr.superlink.cli import flower_superlink as program
@@ -77,7 +116,11 @@ def main() -> None:
 
         poll_faster(float(poll))
         retry_faster(RETRY_S)
+        beat_faster(HEARTBEAT_S)
+        retry_broken_handshakes()
         flower_supernode()
+        # Its loop ended by itself, on an error that it has logged; its server thread would keep it alive for nothing.
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ from flwr.app import Message
 from flwr.common.constant import SubStatus
 from flwr.common.serde import context_from_proto, run_from_proto
 from flwr.proto.runtime_pb2 import PullTaskInputRequest, PushTaskOutputRequest
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.retry import RetryInvoker, constant
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from spikefed.errors import DeployError
 from spikefed.transports.flower.control import Control
-from spikefed.transports.flower.executor import Runtime, wait_for_run
+from spikefed.transports.flower.executor import Runtime, heartbeats, wait_for_run
 
 T = TypeVar("T")
 LOST_AFTER_S = 120.0
@@ -55,7 +55,7 @@ class Session:
         TaskIdentity.task_id, TaskIdentity.run_id = task.task_id, task.run.run_id
         TaskIdentity.node_id = context_from_proto(task.context).node_id
         grid.set_run(run_from_proto(task.run))
-        self._heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(grid._runtime_client))
+        self._heartbeat = HeartbeatSender(heartbeats(grid._runtime_client))
         self._heartbeat.start()
         self._grid, self.generation = grid, self.generation + 1
 

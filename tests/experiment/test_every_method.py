@@ -20,6 +20,7 @@ CHANGE = {"payload": "change"}
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {} for name in METHODS},
     "fsd+ by rows": {"method": {"name": "fsd+", "row_share": 0.4, "groups": 2}},
+    "fsd+ labels": {"method": {"name": "fsd+", "send": "labels", "row_share": 0.5}},
     "ds-fl power": {"method": {"name": "ds-fl", "sharpen": "power"}},
     "cfd 4 bits": {"method": {"name": "cfd", "bits_up": 4, "bits_down": 4}},
     "fedavg stc": {"method": {"name": "fedavg", **CHANGE}, "wire": {"weights_up": "stc-100"}},

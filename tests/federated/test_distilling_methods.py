@@ -19,7 +19,9 @@ from spikefed.federated.methods.fsdplus import (
     answered_rows,
     confidences,
     group_spikes,
+    most_active,
     sharpened,
+    trains,
     vote_rows,
 )
 from spikefed.wire import LabelUplink, ProbabilityUplink, SpikeUplink
@@ -181,6 +183,29 @@ def test_votes_by_row() -> None:
     assert trusting[0, 1, 0] == pytest.approx(0.25)  # the sure client counts three times
     _, heard = vote_rows({0: sure}, {0: np.array([False, True])}, {0: 1.0}, 0.0)
     assert heard.tolist() == [False, True]
+
+
+def test_a_label_is_one_bit_for_the_most_active_class() -> None:
+    spikes = np.array([[[0, 0, 1], [1, 1, 0], [0, 0, 0]], [[1, 0, 0], [0, 1, 0], [0, 0, 0]]], dtype=np.uint8)
+    labels = most_active(spikes)
+    assert labels.tolist() == [1, 0]  # equal counts: the smaller class
+    assert trains(LabelUplink(1, 0, labels, 0.5, ID, 3))[:, :, 0].tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+def test_fsd_plus_with_labels_votes_and_answers_with_the_most_active_class() -> None:
+    hyper = FsdPlusHyperparameters(send="labels", answer="vote", server_epochs=0, confidence=0.0)
+    world, method = World(hyper), FsdPlus()
+    world.networks.network.steps = STEPS  # type: ignore[assignment]
+    state, _ = method.init_server(world.server(0))
+    uplinks = {c: LabelUplink(1, c, np.full(PUBLIC, label), 0.5, ID, CLASSES) for c, label in enumerate((2, 0, 2))}
+    merged, _ = method.merge(uplinks, state, world.server())
+    assert torch.allclose(
+        merged.goal.target, torch.tensor([1 / 3, 0.0, 2 / 3]).expand(PUBLIC, STEPS, 3).transpose(1, 2)
+    )
+    _, downlink, _ = method.server_round(state, uplinks, world.server())
+    assert downlink.kind == "labels" and (downlink.labels == 2).all()
+    goal = method.client_goal(downlink, world.client(0, 2))
+    assert len(goal.target) == PUBLIC and (goal.target[:, 2] == 1).all()
 
 
 def test_sharpening_keeps_certainty_and_the_middle() -> None:

@@ -3,7 +3,7 @@
 Against Algorithm 1 of Liu et al. 2022:
 
 * a train is sent as ``groups`` bits instead of T (a bit says whether the class fired in at least half of the group's
-  steps): what a vote needs of a train, and not when exactly each spike came;
+  steps): what a vote needs of a train, and not when exactly each spike came; or only the most active class is named;
 * a client answers for ``row_share`` of the public rows in a round, others each round; the server remembers what every
   client last said of every row, and votes over that;
 * a row's vote weighs clients by how sure each is of this row, not only by one accuracy;
@@ -38,12 +38,15 @@ from spikefed.federated.methods.fsd import (
 )
 from spikefed.federated.plans import Exchange
 from spikefed.training import AUGMENTATIONS
-from spikefed.wire import SpikeDownlink, SpikeUplink
+from spikefed.wire import LabelDownlink, LabelUplink, SpikeDownlink, SpikeUplink
 
 
 class FsdPlusHyperparameters(FsdHyperparameters):
     """Hyperparameters of FSD+ beside those of FSD."""
 
+    send: Literal["spikes", "labels"] = Field(
+        default="spikes", description="what travels: grouped trains, or only the class that fired most [CFD]"
+    )
     groups: int = Field(default=1, ge=1, le=64, description="bits sent for a train of T spikes; must divide T")
     row_share: float = Field(default=1.0, gt=0, le=1, description="share of the public rows that a client answers for")
     confidence: float = Field(default=4.0, ge=0, description="how much a row's vote follows clients sure of it; 0: FSD")
@@ -62,6 +65,18 @@ def group_spikes(spikes: np.ndarray, groups: int) -> np.ndarray:
     n, c, t = spikes.shape
     counts = spikes.reshape(n, c, groups, t // groups).sum(axis=3, dtype=np.int64)
     return (2 * counts >= t // groups).astype(np.uint8)
+
+
+def most_active(spikes: np.ndarray) -> np.ndarray:
+    """The class of ``[N, C, T]`` that fires most, the smaller number among equals; int64 ``[N]``."""
+    return spikes.sum(axis=2, dtype=np.float64).argmax(axis=1)
+
+
+def trains(message: SpikeUplink | SpikeDownlink | LabelUplink | LabelDownlink) -> np.ndarray:
+    """What a message says as uint8 ``[N, C, G]``; a label is one bit for its class."""
+    if isinstance(message, LabelUplink | LabelDownlink):
+        return np.eye(message.classes, dtype=np.uint8)[message.labels][:, :, None]
+    return message.spikes
 
 
 def answered_rows(total: int, share: float, client: int, round: int) -> np.ndarray:
@@ -135,7 +150,13 @@ class FsdPlus(Fsd):
             raise ConfigError(f"method.groups = {hyper.groups} does not divide network.steps = {steps}")
         if hyper.vote not in ("weighted", "clipped"):
             raise ConfigError(f"method.vote = '{hyper.vote}' is not for fsd+, whose vote goes row by row; use clipped")
+        if hyper.send == "labels" and hyper.answer == "vote" and hyper.row_share < 1.0:
+            raise ConfigError(
+                "method.answer = 'vote' with labels needs row_share = 1: no label says that nobody answered"
+            )
         count = len(answered_rows(rows, hyper.row_share, 0, 1))
+        if hyper.send == "labels":
+            return Exchange("labels", (count, classes, 1)), Exchange("labels", (rows, classes, 1))
         return Exchange("spikes", (count, classes, hyper.groups)), Exchange("spikes", (rows, classes, hyper.groups))
 
     def _goal(self, target: np.ndarray, steps: int, hyper: FsdPlusHyperparameters, rows: Tensor | None = None) -> Goal:
@@ -157,21 +178,26 @@ class FsdPlus(Fsd):
     def _steps(net: nn.Module) -> int:
         return int(getattr(net, "steps", 1))
 
-    def client_goal(self, downlink: SpikeDownlink, ctx: ClientContext) -> Goal:
-        steps = self._steps(ctx.networks.network)
-        heard = torch.from_numpy(downlink.spikes.any(axis=(1, 2))).nonzero().flatten()
-        return self._goal(downlink.spikes[heard.numpy()], steps, ctx.hyper, heard)
+    def client_goal(self, downlink: SpikeDownlink | LabelDownlink, ctx: ClientContext) -> Goal:
+        steps, spikes = self._steps(ctx.networks.network), trains(downlink)
+        heard = torch.from_numpy(spikes.any(axis=(1, 2))).nonzero().flatten()
+        return self._goal(spikes[heard.numpy()], steps, ctx.hyper, heard)
 
     def uplink(
         self, net: nn.Module, accuracy: float, state: State, ctx: ClientContext
-    ) -> tuple[SpikeUplink, State, dict[str, float]]:
+    ) -> tuple[SpikeUplink | LabelUplink, State, dict[str, float]]:
         hyper: FsdPlusHyperparameters = ctx.hyper
         rows = answered_rows(len(ctx.public), hyper.row_share, ctx.client, ctx.round)
-        spikes = group_spikes(public_spikes(net, ctx, torch.from_numpy(rows)), hyper.groups)
-        message = SpikeUplink(ctx.round, ctx.client, spikes, accuracy, ctx.public_set_id)
-        return message, {}, {"firing_rate": float(spikes.mean()) if spikes.size else 0.0}
+        spikes = public_spikes(net, ctx, torch.from_numpy(rows))
+        values = {"firing_rate": float(spikes.mean()) if spikes.size else 0.0}
+        common = {"round": ctx.round, "client": ctx.client, "accuracy": accuracy, "public_set_id": ctx.public_set_id}
+        if hyper.send == "labels":
+            return LabelUplink(labels=most_active(spikes), classes=spikes.shape[1], **common), {}, values
+        return SpikeUplink(spikes=group_spikes(spikes, hyper.groups), **common), {}, values
 
-    def merge(self, uplinks: Mapping[int, SpikeUplink], state: State, ctx: Context) -> tuple[Merged, State]:
+    def merge(
+        self, uplinks: Mapping[int, SpikeUplink | LabelUplink], state: State, ctx: Context
+    ) -> tuple[Merged, State]:
         hyper: FsdPlusHyperparameters = ctx.hyper
         total = len(ctx.public)
         answers, known, accuracies = self._remember(uplinks, state, total, ctx)
@@ -194,14 +220,15 @@ class FsdPlus(Fsd):
             "accuracies": {str(c): a for c, a in accuracies.items()},
         }
         here = {c: weights[c] for c in uplinks}
-        return Merged(goal, rounded, here, values), kept
+        return Merged(goal, merged if hyper.send == "labels" else rounded, here, values), kept
 
     @staticmethod
     def _remember(
-        uplinks: Mapping[int, SpikeUplink], state: State, total: int, ctx: Context
+        uplinks: Mapping[int, SpikeUplink | LabelUplink], state: State, total: int, ctx: Context
     ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray], dict[int, float]]:
         """What every client last said of every row, this round's uploads included."""
-        _, classes, groups = next(iter(uplinks.values())).spikes.shape
+        said = {client: trains(uplink) for client, uplink in uplinks.items()}
+        _, classes, groups = next(iter(said.values())).shape
         answers, known, accuracies = {}, {}, {int(c): a for c, a in state.get("accuracies", {}).items()}
         for client, packed in state.get("answers", {}).items():
             bits = np.unpackbits(packed, count=total * classes * groups)
@@ -209,17 +236,18 @@ class FsdPlus(Fsd):
             known[int(client)] = np.unpackbits(state["known"][client], count=total).astype(bool)
         for client, uplink in uplinks.items():
             rows = answered_rows(total, ctx.hyper.row_share, client, ctx.round)
-            answers.setdefault(client, np.zeros((total, classes, groups), dtype=np.uint8))[rows] = uplink.spikes
+            answers.setdefault(client, np.zeros((total, classes, groups), dtype=np.uint8))[rows] = said[client]
             known.setdefault(client, np.zeros(total, dtype=bool))[rows] = True
             accuracies[client] = uplink.accuracy
         return answers, known, accuracies
 
-    def downlink(self, merged: Merged, net: nn.Module, ctx: Context) -> SpikeDownlink:
+    def downlink(self, merged: Merged, net: nn.Module, ctx: Context) -> SpikeDownlink | LabelDownlink:
         assert isinstance(merged.content, np.ndarray)
-        content = merged.content
-        if ctx.hyper.answer == "server":
-            content = group_spikes(public_spikes(net, ctx), ctx.hyper.groups)
-        return SpikeDownlink(ctx.round + 1, content, ctx.public_set_id)
+        content = public_spikes(net, ctx) if ctx.hyper.answer == "server" else merged.content
+        common = {"round": ctx.round + 1, "public_set_id": ctx.public_set_id}
+        if ctx.hyper.send == "labels":
+            return LabelDownlink(labels=most_active(content), classes=content.shape[1], **common)
+        return SpikeDownlink(spikes=group_spikes(content, ctx.hyper.groups), **common)
 
 
 class _Claim:

@@ -166,7 +166,7 @@ template <class E> static void count_typed(const Events &a) {
                         }
                     odd |= bits ^ ones;
                     a.mask[p * words + w] = static_cast<uint16_t>(bits);
-                    n += __builtin_popcount(bits);
+                    n += count_bits(bits);
                 }
                 a.offsets[p + 1] = n;
             }
@@ -196,7 +196,7 @@ template <class E> static void list_typed(const Events &a) {
                 if (16 * w + 16 <= Ci && e + 16 <= last) { // may write past this pixel's events: the next ones overwrite
                     list16(bits, static_cast<uint16_t>(column + 16 * w), a.index + e);
                     if (a.value) values16(bits, row + 16 * w, a.value + e);
-                    e += __builtin_popcount(bits);
+                    e += count_bits(bits);
                     continue;
                 }
                 for (uint32_t left = bits; left; left &= left - 1) {

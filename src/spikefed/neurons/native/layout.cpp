@@ -1,20 +1,60 @@
 // [N, S, C] -> [N, C, S]: the flatten of a channels-last map in C, H, W order, and its inverse (swap S and C).
 #include "common.h"
+#if defined(__SSE2__) || defined(_M_X64)
+#define SPIKEFED_SSE2 1
+#include <emmintrin.h>
+#endif
 
 namespace {
+// A square of kSide x kSide elements, transposed: 16 bytes a row.
+template <class E> constexpr int64_t kSide = 16 / sizeof(E);
+
+#ifdef SPIKEFED_SSE2
+inline __m128i row_at(const void *p) { return _mm_loadu_si128(static_cast<const __m128i *>(p)); }
+
+void square(const uint32_t *from, int64_t columns, uint32_t *to, int64_t rows) {
+    const __m128i a = row_at(from), b = row_at(from + columns), c = row_at(from + 2 * columns), d = row_at(from + 3 * columns);
+    const __m128i ab = _mm_unpacklo_epi32(a, b), AB = _mm_unpackhi_epi32(a, b), cd = _mm_unpacklo_epi32(c, d), CD = _mm_unpackhi_epi32(c, d);
+    const __m128i out[4] = {_mm_unpacklo_epi64(ab, cd), _mm_unpackhi_epi64(ab, cd), _mm_unpacklo_epi64(AB, CD), _mm_unpackhi_epi64(AB, CD)};
+    for (int i = 0; i < 4; ++i) _mm_storeu_si128(reinterpret_cast<__m128i *>(to + i * rows), out[i]);
+}
+
+void square(const uint16_t *from, int64_t columns, uint16_t *to, int64_t rows) {
+    __m128i x[8], y[8]; // pairs of rows, then fours, then all eight side by side
+    for (int i = 0; i < 8; ++i) x[i] = row_at(from + i * columns);
+    for (int i = 0; i < 4; ++i) {
+        y[i] = _mm_unpacklo_epi16(x[2 * i], x[2 * i + 1]);
+        y[i + 4] = _mm_unpackhi_epi16(x[2 * i], x[2 * i + 1]);
+    }
+    for (int h = 0; h < 2; ++h) // h: columns 0 to 3, 4 to 7
+        for (int i = 0; i < 2; ++i) {
+            x[4 * h + i] = _mm_unpacklo_epi32(y[4 * h + 2 * i], y[4 * h + 2 * i + 1]);
+            x[4 * h + 2 + i] = _mm_unpackhi_epi32(y[4 * h + 2 * i], y[4 * h + 2 * i + 1]);
+        }
+    for (int i = 0; i < 4; ++i) {
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(to + 2 * i * rows), _mm_unpacklo_epi64(x[2 * i], x[2 * i + 1]));
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(to + (2 * i + 1) * rows), _mm_unpackhi_epi64(x[2 * i], x[2 * i + 1]));
+    }
+}
+#else
+template <class E> void square(const E *from, int64_t columns, E *to, int64_t rows) {
+    for (int64_t c = 0; c < kSide<E>; ++c)
+        for (int64_t r = 0; r < kSide<E>; ++r) to[c * rows + r] = from[r * columns + c];
+}
+#endif
+
 template <class E> void transpose(const E *from, E *to, int64_t n, int64_t rows, int64_t columns, int threads) {
-    constexpr int64_t kBlock = 32;
-    const int64_t strips = (columns + kBlock - 1) / kBlock;
+    constexpr int64_t side = kSide<E>;
+    const int64_t strips = (columns + side - 1) / side;
     spikefed::parallel(n * strips, threads, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-            const E *__restrict a = from + i / strips * rows * columns;
-            E *__restrict b = to + i / strips * rows * columns;
-            const int64_t c0 = i % strips * kBlock, c1 = c0 + kBlock < columns ? c0 + kBlock : columns;
-            for (int64_t r0 = 0; r0 < rows; r0 += kBlock) {
-                const int64_t r1 = r0 + kBlock < rows ? r0 + kBlock : rows;
-                for (int64_t c = c0; c < c1; ++c)
-                    for (int64_t r = r0; r < r1; ++r) b[c * rows + r] = a[r * columns + c];
-            }
+            const int64_t c0 = i % strips * side, c1 = c0 + side < columns ? c0 + side : columns;
+            const E *a = from + i / strips * rows * columns;
+            E *b = to + i / strips * rows * columns;
+            int64_t r = 0;
+            for (; c1 - c0 == side && r + side <= rows; r += side) square(a + r * columns + c0, columns, b + c0 * rows + r, rows);
+            for (; r < rows; ++r)
+                for (int64_t c = c0; c < c1; ++c) b[c * rows + r] = a[r * columns + c];
         }
     });
 }

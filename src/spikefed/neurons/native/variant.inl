@@ -2,8 +2,10 @@
 namespace spikefed {
 namespace SPIKEFED_VARIANT {
 namespace {
-#include "norm_lif.inl"
+#include "scalars.inl"
 #include "vectors.inl"
+#include "statistics.inl"
+#include "norm_lif.inl"
 #include "events.inl"
 } // namespace
 extern const NormLifKernels norm_lif_kernels;

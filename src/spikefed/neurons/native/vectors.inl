@@ -1,9 +1,16 @@
-// The float vector of a variant: Vec, kVec lanes, unaligned load and store, broadcast, fused multiply-add, mask of non-zeros.
+// The float vector of a variant: Vec, kVec lanes, + - * / by lane, unaligned load and store (also of bfloat16 numbers), broadcast,
+// fused multiply-add, Mask (comparisons, choose), masks of non-zeros as bits.
 #undef SPIKEFED_INLINE
+#undef SPIKEFED_UNROLL
+#undef SPIKEFED_PREFETCH
 #if defined(__GNUC__)
 #define SPIKEFED_INLINE inline __attribute__((always_inline))
+#define SPIKEFED_UNROLL _Pragma("GCC unroll 8")
+#define SPIKEFED_PREFETCH(p, write) __builtin_prefetch(p, write)
 #else
 #define SPIKEFED_INLINE inline
+#define SPIKEFED_UNROLL
+#define SPIKEFED_PREFETCH(p, write) static_cast<void>(p)
 #endif
 #if defined(SPIKEFED_AVX512)
 using Vec = __m512;
@@ -28,6 +35,13 @@ static inline uint32_t nonzero16(const uint8_t *p) {
 }
 static inline uint32_t ones16(const uint8_t *p) { return nonzero16(p); }
 static inline float sum_lanes(Vec v) { return _mm512_reduce_add_ps(v); }
+using Mask = __mmask16;
+static inline Mask at_least(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+static inline Mask below(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+static inline Mask either(Mask a, Mask b) { return static_cast<Mask>(a | b); }
+static inline Vec choose(Mask m, Vec yes, Vec no) { return _mm512_mask_blend_ps(m, no, yes); }
+static inline uint32_t bits_of(Mask m) { return m; }
+static inline Vec absolute(Vec v) { return _mm512_abs_ps(v); }
 #elif defined(SPIKEFED_AVX2)
 using Vec = __m256;
 static constexpr int kVec = 8;
@@ -65,6 +79,22 @@ static inline float sum_lanes(Vec v) {
     const __m128 pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
     return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
 }
+static inline Vec load_vec(const uint16_t *p) {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+static inline void store_vec(uint16_t *p, Vec v) { // round to nearest even
+    const __m256i bits = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i high = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(p), _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
+}
+using Mask = __m256;
+static inline Mask at_least(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
+static inline Mask below(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+static inline Mask either(Mask a, Mask b) { return _mm256_or_ps(a, b); }
+static inline Vec choose(Mask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, m); }
+static inline uint32_t bits_of(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }
+static inline Vec absolute(Vec v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
 #else
 struct Vec {
     float lane[4];
@@ -94,7 +124,85 @@ template <class E> static inline uint32_t ones16(const E *p) {
     return bits;
 }
 static inline float sum_lanes(const Vec &v) { return (v.lane[0] + v.lane[2]) + (v.lane[1] + v.lane[3]); }
+static inline Vec load_vec(const uint16_t *p) { return Vec{{load(p[0]), load(p[1]), load(p[2]), load(p[3])}}; }
+static inline void store_vec(uint16_t *p, const Vec &v) {
+    for (int i = 0; i < 4; ++i) store(p + i, v.lane[i]);
+}
+#define SPIKEFED_LANES(expression) \
+    Vec r; \
+    for (int i = 0; i < 4; ++i) r.lane[i] = expression; \
+    return r
+static inline Vec operator+(const Vec &a, const Vec &b) { SPIKEFED_LANES(a.lane[i] + b.lane[i]); }
+static inline Vec operator-(const Vec &a, const Vec &b) { SPIKEFED_LANES(a.lane[i] - b.lane[i]); }
+static inline Vec operator*(const Vec &a, const Vec &b) { SPIKEFED_LANES(a.lane[i] * b.lane[i]); }
+static inline Vec operator/(const Vec &a, const Vec &b) { SPIKEFED_LANES(a.lane[i] / b.lane[i]); }
+struct Mask {
+    bool lane[4];
+};
+static inline Vec choose(const Mask &m, const Vec &yes, const Vec &no) { SPIKEFED_LANES(m.lane[i] ? yes.lane[i] : no.lane[i]); }
+static inline Vec absolute(const Vec &v) { SPIKEFED_LANES(fabsf(v.lane[i])); }
+#undef SPIKEFED_LANES
+static inline Mask at_least(const Vec &a, const Vec &b) {
+    return Mask{{a.lane[0] >= b.lane[0], a.lane[1] >= b.lane[1], a.lane[2] >= b.lane[2], a.lane[3] >= b.lane[3]}};
+}
+static inline Mask below(const Vec &a, const Vec &b) {
+    return Mask{{a.lane[0] < b.lane[0], a.lane[1] < b.lane[1], a.lane[2] < b.lane[2], a.lane[3] < b.lane[3]}};
+}
+static inline uint32_t bits_of(const Mask &m) {
+    return static_cast<uint32_t>(m.lane[0] | m.lane[1] << 1 | m.lane[2] << 2 | m.lane[3] << 3);
+}
+static inline Mask either(Mask a, const Mask &b) {
+    for (int i = 0; i < 4; ++i) a.lane[i] = a.lane[i] || b.lane[i];
+    return a;
+}
 #endif
+
+// The first n <= kVec numbers at p, zeros after them; and back. `exact`: no rounding, for numbers that E has.
+#if defined(SPIKEFED_AVX512)
+static inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+static inline Vec load_some(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+static inline Vec load_some(const uint16_t *p, int64_t n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p)), 16));
+}
+static inline void store_some(float *p, Vec v, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+static inline void store_some_exact(float *p, Vec v, int64_t n) { store_some(p, v, n); }
+static inline void store_some_exact(uint16_t *p, Vec v, int64_t n) {
+    const __m256i bits = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(v), 16));
+    if (n == kVec)
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(p), bits);
+    else
+        _mm256_mask_storeu_epi16(p, first_lanes(n), bits);
+}
+static inline void store_some(uint16_t *p, Vec v, int64_t n) { // round to nearest even
+    const __m512i bits = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    store_some_exact(p, _mm512_castsi512_ps(rounded), n);
+}
+#else
+template <class E> static inline Vec load_some(const E *p, int64_t n) {
+    if (n == kVec) return load_vec(p);
+    E all[kVec] = {};
+    for (int i = 0; i < kVec; ++i) all[i] = i < n ? p[i] : E{}; // no call, which would spill every vector register
+    return load_vec(all);
+}
+template <class E> static inline void store_some(E *p, const Vec &v, int64_t n) {
+    if (n == kVec) return store_vec(p, v);
+    E all[kVec];
+    store_vec(all, v);
+    for (int i = 0; i < kVec; ++i)
+        if (i < n) p[i] = all[i];
+}
+template <class E> static inline void store_some_exact(E *p, const Vec &v, int64_t n) { store_some(p, v, n); }
+#endif
+static inline int count_bits(uint32_t bits) {
+#if defined(__GNUC__)
+    return __builtin_popcount(bits);
+#else
+    int n = 0;
+    for (; bits; bits &= bits - 1) ++n;
+    return n;
+#endif
+}
 // Two vectors of bfloat16 numbers interleaved in one: number i of the first in the low, of the second in the high half of word i.
 #if defined(SPIKEFED_AVX512)
 static inline void load_pair(const uint32_t *p, Vec &low, Vec &high) {

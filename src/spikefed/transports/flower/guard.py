@@ -71,6 +71,27 @@ def retry_broken_handshakes() -> None:
     module.RetryInvoker = make
 
 
+def end_on_half_messages() -> None:
+    """Let a SuperNode that cannot fetch the rest of a message end, and be started again, instead of going on.
+
+    When the server is killed while it sends, Flower drops such a message after its task was handed out; whoever took
+    the task would wait for the rest for up to two hours.
+    """
+    from flwr.supernode import start_client_internal
+
+    loop: Any = start_client_internal
+    original = loop.pull_objects
+
+    def pull(*arguments: Any, **more: Any) -> Any:
+        try:
+            return original(*arguments, **more)
+        except Exception:
+            os.kill(os.getpid(), signal.SIGTERM)  # in order, so that the SuperLink knows that this node is gone
+            raise
+
+    loop.pull_objects = pull
+
+
 def beat_faster(seconds: float) -> None:
     """Let a SuperNode that vanished be missed after ``2 * seconds``, not after Flower's fixed 60.
 
@@ -118,6 +139,7 @@ def main() -> None:
         retry_faster(RETRY_S)
         beat_faster(HEARTBEAT_S)
         retry_broken_handshakes()
+        end_on_half_messages()
         flower_supernode()
         # Its loop ended by itself, on an error that it has logged; its server thread would keep it alive for nothing.
         os._exit(1)

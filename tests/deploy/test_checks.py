@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 
 pytest.importorskip("flwr")
 
+import httpx  # noqa: E402
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
@@ -25,7 +27,7 @@ from spikefed.experiment import load  # noqa: E402
 from spikefed.experiment.build import Federation, build  # noqa: E402
 from spikefed.federated import Reply, Request, checkpoint  # noqa: E402
 from spikefed.federated.trust import Trust  # noqa: E402
-from spikefed.transports.flower import keys, schema, transport  # noqa: E402
+from spikefed.transports.flower import executor, guard, keys, schema, transport  # noqa: E402
 from spikefed.wire import Ledger  # noqa: E402
 
 
@@ -239,6 +241,54 @@ def test_deadlines_run_on_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -
     carrier = transport.FlowerTransport(SilentGrid(), {0: 7}, "run")
     assert carrier.round([Request(0, 1, None)], deadline_s=10.0) == []
     assert 110.0 <= clock[0] <= 110.0 + 2 * transport.LOOK_EVERY_S
+
+
+@pytest.mark.parametrize(
+    ("text", "final"),
+    [
+        ("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol", False),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer certificate", True),
+        ("[Errno 111] Connection refused", False),
+    ],
+)
+def test_only_a_refused_certificate_ends_the_tries(text: str, final: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flwr.supercore.retry import http_retry
+
+    module: Any = http_retry
+    monkeypatch.setattr(module, "RetryInvoker", module.RetryInvoker)  # put back at the end
+    guard.retry_broken_handshakes()
+    decide = module.make_simple_http_retry_invoker().should_giveup
+    assert decide is not None and decide(httpx.ConnectError(text)) is final
+
+
+def test_a_supernode_without_the_rest_of_a_message_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flwr.supernode import start_client_internal
+
+    def lost(*_: object) -> None:
+        raise RuntimeError("the run is finished")
+
+    loop: Any = start_client_internal
+    signals: list[int] = []
+    monkeypatch.setattr(loop, "pull_objects", lost)
+    monkeypatch.setattr(guard.os, "kill", lambda pid, number: signals.append(number))
+    guard.end_on_half_messages()
+    with pytest.raises(RuntimeError):
+        loop.pull_objects([], lambda _: b"")
+    assert signals == [signal.SIGTERM]
+
+
+def test_a_task_that_is_no_longer_known_does_not_interrupt_the_process() -> None:
+    class Client:
+        def SendTaskHeartbeat(self, request: object) -> Any:  # noqa: N802 - Flower's name
+            return SimpleNamespace(success=False)
+
+    class Unreachable:
+        def SendTaskHeartbeat(self, request: object) -> Any:  # noqa: N802 - Flower's name
+            raise httpx.ConnectError("refused")
+
+    # Flower's own would raise SIGINT here, and pytest would end.
+    assert executor.heartbeats(Client())() is True  # type: ignore[arg-type]
+    assert executor.heartbeats(Unreachable())() is False  # type: ignore[arg-type]
 
 
 def test_keys_are_made_once_private_and_complete(tmp_path: Path) -> None:

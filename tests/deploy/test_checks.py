@@ -261,20 +261,23 @@ def test_only_a_refused_certificate_ends_the_tries(text: str, final: bool, monke
     assert decide is not None and decide(httpx.ConnectError(text)) is final
 
 
-def test_a_supernode_without_the_rest_of_a_message_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supernode_whose_run_ends_inside_a_message_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flwr.supercore.run import RunNotRunningException
     from flwr.supernode import start_client_internal
-
-    def lost(*_: object) -> None:
-        raise RuntimeError("the run is finished")
 
     loop: Any = start_client_internal
     signals: list[int] = []
-    monkeypatch.setattr(loop, "pull_objects", lost)
     monkeypatch.setattr(guard.os, "kill", lambda pid, number: signals.append(number))
-    guard.end_on_half_messages()
-    with pytest.raises(RuntimeError):
-        loop.pull_objects([], lambda _: b"")
-    assert signals == [signal.SIGTERM]
+    for error, expected in ((ValueError("of one object"), []), (RunNotRunningException(), [signal.SIGTERM])):
+
+        def lost(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr(loop, "pull_objects", lost)
+        guard.end_on_half_messages()
+        with pytest.raises(type(error)):
+            loop.pull_objects([], lambda _: b"")
+        assert signals == expected
 
 
 def test_a_task_that_is_no_longer_known_does_not_interrupt_the_process() -> None:

@@ -72,10 +72,10 @@ def retry_broken_handshakes() -> None:
 
 
 def end_on_half_messages() -> None:
-    """Let a SuperNode that cannot fetch the rest of a message end, and be started again, instead of going on.
+    """Let a SuperNode whose run ends in the middle of a message end too, and be started again, instead of going on.
 
-    When the server is killed while it sends, Flower drops such a message after its task was handed out; whoever took
-    the task would wait for the rest for up to two hours.
+    When the server is killed while it sends, Flower drops the message after its task was handed out; whoever took the
+    task would wait for the rest for up to two hours. Of an ordinary error the SuperNode tells whoever waits.
     """
     from flwr.supernode import start_client_internal
 
@@ -86,6 +86,8 @@ def end_on_half_messages() -> None:
         try:
             return original(*arguments, **more)
         except Exception:
+            raise
+        except BaseException:  # Flower's "the run has stopped" is no Exception
             os.kill(os.getpid(), signal.SIGTERM)  # in order, so that the SuperLink knows that this node is gone
             raise
 

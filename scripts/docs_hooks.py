@@ -1,11 +1,14 @@
 """Hooks of the documentation build: the command and configuration references are made from the program itself.
 
-A page holds ``<!-- commands -->`` or ``<!-- configuration -->`` where the generated text goes, so that neither can fall
-behind the code. Tutorial notebooks are run and become pages.
+A page holds ``<!-- commands -->``, ``<!-- configuration -->`` or ``<!-- public: PACKAGE -->`` where the generated text
+goes, so that none can fall behind the code. Tutorial notebooks are run and become pages.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import re
 import sys
 import types
 import typing
@@ -32,17 +35,24 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     for mark, make in MARKS:
         if mark in markdown:
             markdown = markdown.replace(mark, make())
-    return markdown
+    return re.sub(r"<!-- public: ([\w.]+) -->", lambda match: public(match[1]), markdown)
+
+
+def public(package: str) -> str:
+    """A directive for every class and function that a package offers, in the order of its ``__all__``."""
+    module = importlib.import_module(package)
+    named = {name: getattr(module, name) for name in module.__all__}
+    made = [value for value in named.values() if inspect.isclass(value) or inspect.isfunction(value)]
+    return "\n\n".join(f"::: {value.__module__}.{value.__qualname__}" for value in made)
 
 
 def commands() -> str:
     """Markdown of every command with its arguments and options, as Typer knows them."""
     import typer
 
-    from spikefed.cli import energy, inspect  # noqa: F401 - register their commands
-    from spikefed.cli.main import app
+    from spikefed.cli import whole
 
-    return "\n".join(_command(typer.main.get_command(app), "spikefed"))
+    return "\n".join(_command(typer.main.get_command(whole()), "spikefed"))
 
 
 def quickstart_time() -> str:
@@ -60,6 +70,23 @@ def quickstart_time() -> str:
         f"{machine['cores']} cores ({machine['cpu']}, {record['measured']}, load average {busy:.0f}): "
         f"{runs / 60:.0f} in spikefed, the rest in the installation. The first run of own data had ended after "
         f"{record['seconds_to_own_data'] / 60:.0f} minutes."
+    )
+
+
+def report_size() -> str:
+    """Size and opening time of a large report, from the record of scripts/report_speed.py."""
+    import json
+
+    path = Path(__file__).parents[1] / "results" / "report.json"
+    if not path.is_file():
+        return ""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    machine = record["machine"]
+    return (
+        f"A report of {record['runs']} runs of {record['rounds']} rounds has {record['bytes'] / 1e6:.1f} MB and opens "
+        f"in {record['open_median_seconds']:.1f} s ({record['browser']}, {machine['cores']} cores of {machine['cpu']}, "
+        f"median of {len(record['open_seconds'])}, load average {record['load_average']:.0f}, {record['measured']}; "
+        f"`{record['command']}` measures it again)."
     )
 
 
@@ -82,6 +109,7 @@ MARKS = (
     ("<!-- commands -->", commands),
     ("<!-- configuration -->", lambda: configuration()),
     ("<!-- quickstart-time -->", quickstart_time),
+    ("<!-- report-size -->", report_size),
 )
 
 

@@ -33,6 +33,8 @@ def execute(path: Path) -> Any:
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}})
+        client.create_kernel_manager()
+        client.km.transport = "ipc"  # sockets in the file system: no port, and no warning about one
         client.execute()
     return notebook
 

@@ -190,9 +190,56 @@ def test_keyboard_reaches_the_skip_link_first(watched: Watched, report: Path) ->
     assert page.evaluate("document.activeElement.id") == "main"
 
 
+def test_neighbouring_figures_and_cards_stand_at_one_height(watched: Watched, report: Path) -> None:
+    page = watched.open(report.as_uri())
+    draw_all(page)
+    top = "e => Math.round(e.getBoundingClientRect().top + scrollY)"
+    for left, right in (("acc-rounds", "acc-bytes"), ("bytes-round", "pareto"), ("client-acc", "client-weight")):
+        plots = [page.locator(f'figure[data-figure="{name}"] .plot').evaluate(top) for name in (left, right)]
+        assert plots[0] == plots[1], (left, right)
+    numbers = page.locator(".for-setting:not([hidden]) .card strong").evaluate_all(f"all => all.map({top})")
+    assert len(numbers) == 6 and len(set(numbers)) == 1
+
+
+def test_equal_weights_are_a_line_in_the_middle(watched: Watched, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", rounds=3)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        for client in line["clients"]:
+            client |= {"weight": 0.25, "firing_rate": None}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = watched.open(write_report([folder], tmp_path / "r.html").as_uri())
+    figure = page.locator('figure[data-figure="client-weight"]')
+    figure.scroll_into_view_if_needed()
+    figure.locator(".ytick text").first.wait_for()
+    ticks = [float(text) for text in figure.locator(".ytick text").all_text_contents()]
+    assert min(ticks) > 0.19 and max(ticks) < 0.31
+    heads = page.locator("#client-table thead th").all_inner_texts()
+    assert "Weight" in " ".join(heads) and "Firing rate" not in " ".join(heads)  # a column of nothing is left out
+
+
+def test_every_method_of_the_package_is_told_apart() -> None:
+    """By colour, dash or marker: no two methods share all three, and FSD+ is nowhere near FSD."""
+    from spikefed.federated import METHODS
+    from spikefed.report import palette
+
+    looks = {name: (palette.colour_of(name), palette.dash_of(name, 0), palette.symbol_of(name)) for name in METHODS}
+    assert len(set(looks.values())) == len(looks)
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for theme in (0, 1):
+        pair = sorted(luminance(palette.colour_of(name)[theme]) + 0.05 for name in ("fsd", "fsd+"))
+        assert pair[1] / pair[0] > 2
+
+
 def test_print_has_every_figure_and_no_buttons(watched: Watched, report: Path) -> None:
     page = watched.open(report.as_uri())
     page.emulate_media(media="print")
+    assert page.locator("#run-name").inner_text() == "FSD default, seed 0: fsd-default-digits"
     assert page.locator(".tools:visible, .bar:visible, #theme:visible").count() == 0
     assert page.pdf().count(b"/Type /Page\n") >= 2
 

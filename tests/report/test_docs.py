@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,8 +38,7 @@ def text_of(site: Path, page: str) -> str:
 
 
 def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
-    from spikefed.cli import energy, inspect  # noqa: F401 - register their commands
-    from spikefed.cli.main import app
+    from spikefed.cli import whole
 
     typer = pytest.importorskip("typer")
     page = text_of(site, "reference/cli")
@@ -47,25 +48,111 @@ def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
             return [found for name, sub in commands.items() for found in walk(sub, f"{path} {name}")]
         return [(path, [o for p in command.params for o in p.opts if o.startswith("--")])]  # type: ignore[attr-defined]
 
-    found = walk(typer.main.get_command(app), "spikefed")
-    assert len(found) >= 6
+    found = walk(typer.main.get_command(whole()), "spikefed")
+    # The package's own modules, not a list kept here, say how many there must be.
+    modules = (ROOT / "src" / "spikefed" / "cli").glob("*.py")
+    assert len(found) == sum(len(re.findall(r"^@\w*app\.command", m.read_text(), re.M)) for m in modules) >= 16
     for path, options in found:
         assert path in page
         section = page.split(f"{path}¶", 1)[-1].split("¶", 1)[0]
         assert [o for o in options if o not in section and o != "--help"] == [], path
 
 
+def keys_by_table(site: Path, page: str) -> dict[str, set[str]]:
+    """Heading of each section, with the names in the first column of its table."""
+    html = (site / page / "index.html").read_text(encoding="utf-8")
+    found = {}
+    for section in re.split(r"<h2", html)[1:]:
+        heading = unescape(re.sub(r"<[^>]+>", "", section[: section.index("</h2>")].partition(">")[2]))
+        found[heading.removesuffix("¶").strip()] = set(re.findall(r"<tr>\s*<td><code>([^<]+)</code></td>", section))
+    return found
+
+
+def test_every_key_of_every_table_is_in_the_reference(site: Path) -> None:
+    """Keys from the JSON schemas, which know nothing of the hook that writes the page."""
+    from spikefed.experiment import Experiment
+    from spikefed.federated import METHODS
+    from spikefed.federated.local import LocalTraining
+
+    shown = keys_by_table(site, "reference/config")
+    top = Experiment.model_json_schema()
+    wanted: dict[str, set[str]] = {}
+
+    def walk(schema: dict[str, Any], name: str) -> None:
+        inner = {}
+        for key, field in schema["properties"].items():
+            kinds = [field, *field.get("anyOf", []), *field.get("allOf", [])]
+            refs = [kind["$ref"].rsplit("/", 1)[-1] for kind in kinds if "$ref" in kind]
+            for table in (top["$defs"][ref] for ref in refs):
+                if "properties" in table:
+                    inner[key] = table
+        wanted[name] = set(schema["properties"]) - set(inner) - ({"training", "method"} if name == "" else set())
+        for key, table in inner.items():
+            walk(table, f"{name}.{key}".strip("."))
+
+    walk(top, "")
+    wanted["training"] = set(LocalTraining.model_json_schema(by_alias=True)["properties"])
+    for name, cls in METHODS.items():
+        own = set(cls.hyperparameters.model_json_schema(by_alias=True)["properties"]) - wanted["training"]
+        wanted[f'method] with name = "{name}"'] = own
+    assert {"attack", "deploy", "network.neuron", "wire", "run"} <= set(wanted)
+    for table, keys in wanted.items():
+        heading = "Top level" if not table else f"[{table}" if "]" in table else f"[{table}]"
+        assert keys <= shown[heading], (table, keys - shown[heading])
+
+
 def test_every_key_of_a_resolved_config_is_in_the_reference(site: Path) -> None:
+    """What a run writes into its config.toml is what the page explains, and the other way round."""
     from spikefed.experiment import from_tree
     from spikefed.experiment.folder import flatten
     from spikefed.federated import METHODS
 
-    page = text_of(site, "reference/config")
+    shown = keys_by_table(site, "reference/config")
     for name in METHODS:
-        neuron = {"kind": "hard"}
-        tree = from_tree({"method": {"name": name}, "network": {"neuron": neuron}}).resolved()
-        keys = {key.rsplit(".", 1)[-1] for key in flatten(tree)}
-        assert sorted(k for k in keys if not re.search(rf"\b{re.escape(k)}\b", page)) == [], name
+        tree = from_tree({"method": {"name": name}, "network": {"neuron": {"kind": "hard"}}}).resolved()
+        for path in flatten(tree):
+            table, _, key = path.rpartition(".")
+            heading = f'[method] with name = "{name}"' if table == "method" else f"[{table}]" if table else "Top level"
+            assert key in shown[heading] or path == "method.name", path
+
+
+def test_every_key_of_a_sweep_file_is_in_the_reference(site: Path) -> None:
+    from spikefed.experiment.sweep import Sweep
+
+    page = (site / "reference" / "sweeps" / "index.html").read_text(encoding="utf-8")
+    named = set(re.findall(r"<code>(\w+)</code>", " ".join(re.findall(r"<tr>\s*<td>(.*?)</td>", page))))
+    assert set(Sweep.model_fields) <= named
+
+
+API = {
+    "api": ["spikefed"],
+    "api-neurons": ["spikefed.neurons"],
+    "api-networks": ["spikefed.networks"],
+    "api-data": ["spikefed.data", "spikefed.training"],
+    "api-federated": ["spikefed.federated"],
+    "api-wire": ["spikefed.wire"],
+    "api-energy": ["spikefed.hardware"],
+}
+
+
+@pytest.mark.parametrize("page", API)
+def test_every_public_class_and_function_is_in_the_reference(site: Path, page: str) -> None:
+    html = (site / "reference" / page / "index.html").read_text(encoding="utf-8")
+    for package in API[page]:
+        module = importlib.import_module(package)
+        callables = {n: v for n in module.__all__ if callable(v := getattr(module, n)) and hasattr(v, "__module__")}
+        named = {n: v.__qualname__ for n, v in callables.items() if hasattr(v, "__qualname__")}
+        assert [n for n, real in named.items() if f'.{real}"' not in html] == [], package
+
+
+def test_the_cite_page_names_every_method_and_the_package_s_version(site: Path) -> None:
+    import spikefed
+    from spikefed.federated import METHODS
+
+    page = (site / "cite" / "index.html").read_text(encoding="utf-8")
+    assert [name for name in METHODS if f"<code>{name}</code>" not in page and name != "fsd"] == []
+    for text in (text_of(site, "cite"), (ROOT / "CITATION.cff").read_text()):
+        assert spikefed.__version__ in text and "10.1088/1742-6596/2216/1/012078" in text
 
 
 def test_no_page_asks_another_server(site: Path) -> None:
@@ -139,3 +226,16 @@ def test_the_time_a_new_user_needs_is_a_measured_one_under_a_quarter_of_an_hour(
     assert [c["command"] for c in record["commands"]] == [s.name for s in quickstart.steps(page) if s.text is None]
     assert record["seconds_to_own_data"] < 15 * 60
     assert f"took {record['seconds'] / 60:.0f} minutes" in text_of(site, "quickstart")
+
+
+def test_every_key_of_a_run_s_lines_is_explained(site: Path, tmp_path: Path) -> None:
+    import spikefed
+
+    small = {"rounds": 1, "data": {"clients": 2, "private_per_client": 60, "public": 30, "test_limit": 50}}
+    folder = spikefed.run(small | {"network": {"name": "small", "steps": 2}}, out=tmp_path / "run")
+    page = (site / "reference" / "run-folder" / "index.html").read_text(encoding="utf-8")
+    explained = set(re.findall(r"<code>([^<]+)</code>", page))
+    [line] = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    keys = {key.removesuffix("_total") for key in line} | {key for client in line["clients"] for key in client}
+    assert keys - explained == set()
+    assert {path.name for path in folder.iterdir() if path.is_file()} - explained - {".lock"} == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,6 +72,21 @@ def test_it_waits_for_a_run_and_follows_it_through_a_restart(ask: Ask, tmp_path:
 
     (folder / "result.json").write_text(json.dumps({"method": "fsd", "curve": []}))
     assert state(ask)["live"]["state"] == "finished"
+
+
+def test_of_a_folder_of_runs_it_follows_the_one_that_moved_last(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    assert state_of(folder, "")["live"]["state"] == "waiting"
+    runs = [make_run(folder / name, method=name, rounds=2, finished=False) for name in ("cfd", "fsd")]
+    for later, run in ((0, runs[0]), (60, runs[1])):
+        for file in run.iterdir():
+            os.utime(file, (1_800_000_000 + later,) * 2)
+    before = version_of(folder)
+    assert state_of(folder, "")["live"]["name"] == "fsd-plain-digits"
+    os.utime(runs[0] / "metrics.jsonl", (1_800_000_999,) * 2)
+    assert version_of(folder) != before
+    assert state_of(folder, "")["live"]["name"] == "cfd-plain-digits"
 
 
 def test_a_half_written_line_is_no_error(ask: Ask, tmp_path: Path) -> None:

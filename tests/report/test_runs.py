@@ -13,6 +13,7 @@ from report.synthetic import make_run
 from spikefed.errors import ReportError
 from spikefed.report import load_run
 from spikefed.report.curves import curve_of
+from spikefed.report.runs import load_runs
 
 
 def test_a_whole_run_tells_what_it_is(tmp_path: Path) -> None:
@@ -73,6 +74,19 @@ def test_what_is_no_run_is_refused(tmp_path: Path, kind: str) -> None:
         load_run(folder)
     if kind == "empty":
         assert all(name in str(caught.value) for name in ("metrics.jsonl", "result.json", "config.toml"))
+
+
+def test_a_folder_of_runs_stands_for_all_of_them_and_none_is_counted_twice(tmp_path: Path) -> None:
+    one, two = make_run(tmp_path / "sweep" / "b", rounds=1), make_run(tmp_path / "sweep" / "a", rounds=1, seed=1)
+    make_run(one / "copy", rounds=1)  # within a run: not looked for
+    (tmp_path / "sweep" / "logs").mkdir()
+    assert [run.folder for run in load_runs([tmp_path / "sweep"])] == [two, one]
+    assert [run.folder for run in load_runs([tmp_path])] == [two, one]
+    assert [run.folder for run in load_runs([one, tmp_path / "sweep"])] == [one, two]
+    with pytest.raises(ReportError, match="it holds runs, such as '.*sweep/a'"):
+        load_run(tmp_path / "sweep")
+    with pytest.raises(ReportError, match="logs' is no run folder"):
+        load_runs([tmp_path / "sweep" / "logs"])
 
 
 def test_a_result_file_alone_is_enough_for_curves(tmp_path: Path) -> None:

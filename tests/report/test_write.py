@@ -181,3 +181,22 @@ def test_energy_is_the_mean_over_seeds_and_says_where_it_is_missing(tmp_path: Pa
         (run / "energy.json").unlink()
     page = write_report(runs, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "energy-1" not in read_tables(page) and "spikefed energy RUN" in page
+
+
+def test_what_could_not_be_read_is_in_sight_and_said(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a", rounds=3)
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text(metrics.read_text()[:-40])
+    said: list[str] = []
+    page = write_report([folder], tmp_path / "r.html", warn=said.append).read_text()
+    assert said == [f"{folder}: the last line of metrics.jsonl is torn and was left out"]
+    summary = page[page.index('id="summary"') : page.index('id="accuracy"')]
+    assert "the last line of metrics.jsonl is torn" in summary
+
+
+def test_a_run_from_a_notebook_says_how_to_repeat_it(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a", rounds=1)
+    facts = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps(facts | {"command": "spikefed.run in a notebook"}))
+    page = write_report([folder], tmp_path / "r.html").read_text()
+    assert "Started by spikefed.run in a notebook" in page and "spikefed run config.toml" in page

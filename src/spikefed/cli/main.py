@@ -122,7 +122,7 @@ def compare(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
     out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
     target: Annotated[
         list[float] | None, typer.Option("--target", help="Accuracy of the bytes-to-target table.")
@@ -132,12 +132,18 @@ def report(
     """Make one offline HTML report of one or more runs."""
     from spikefed.report import write_report
 
-    print(write_report(runs, out, targets=target or None, title=title).resolve())
+    def warn(text: str) -> None:
+        errors.print(f"[yellow]warning:[/] {_plain(text)}", highlight=False, soft_wrap=True)
+
+    print(write_report(runs, out, targets=target or None, title=title, warn=warn).resolve())
 
 
 @app.command()
 def watch(
-    run: Annotated[Path, typer.Argument(help="Run folder, of a run in progress or done.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="Run folder, of a run in progress or done; of a folder of runs the one that moved last."),
+    ],
     port: Annotated[int, typer.Option("--port", help="Port on this machine; 0 takes a free one.")] = 0,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
@@ -183,12 +189,17 @@ def _summary(path: Path) -> None:
     )
 
 
-def main() -> None:
-    """Run the command line; every `SpikefedError` becomes one sentence and exit code 2 (3: see above)."""
+def whole() -> typer.Typer:
+    """The app with the commands of every module in it."""
     from spikefed.cli import deploy, energy, inspect  # noqa: F401 - register their commands
 
+    return app
+
+
+def main() -> None:
+    """Run the command line; every `SpikefedError` becomes one sentence and exit code 2 (3: see above)."""
     try:
-        app()
+        whole()()
     except SpikefedError as error:
         _error(str(error))
         sys.exit(3 if isinstance(error, UnfinishedError) else 2)

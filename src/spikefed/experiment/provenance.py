@@ -6,8 +6,10 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,18 @@ def machine() -> dict[str, Any]:
     }
 
 
+def command(argv: Sequence[str]) -> str:
+    """The command line that started this, as a shell takes it; what it came from where there is none."""
+    program = Path(argv[0])
+    if program.stem in ("spikefed", "__main__"):
+        return shlex.join(["spikefed", *argv[1:]])
+    if "ipykernel" in program.stem:
+        return "spikefed.run in a notebook"
+    if program.suffix == ".py":
+        return shlex.join(["python", *argv])
+    return shlex.join(argv) if program.name not in ("", "-c") else "spikefed.run in a Python session"
+
+
 def provenance(config: Experiment) -> dict[str, Any]:
     """`machine`, with seed, config hash, threads, kernels and the command that started this."""
     return machine() | {
@@ -69,8 +83,6 @@ def provenance(config: Experiment) -> dict[str, Any]:
         "kernels": neurons.kernels(),
         "seed": config.seed,
         "config_hash": config.hash(),
-        "command": " ".join(
-            ["spikefed", *sys.argv[1:]] if Path(sys.argv[0]).stem in ("spikefed", "__main__") else sys.argv
-        ),
+        "command": command(sys.argv),
         "started": now(),
     }

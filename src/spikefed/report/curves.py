@@ -71,6 +71,8 @@ def _totals(run: Run, key: str) -> list[float] | None:
             if step is None:
                 return None
             total = (out[-1] if out else 0.0) + step
+        if total < (out[-1] if out else 0.0):
+            return None  # bytes from the start never fall: the file is damaged
         out.append(total)
     return out or None
 

@@ -12,7 +12,7 @@ from spikefed.errors import ReportError
 from spikefed.report.curves import MEASURES
 from spikefed.report.groups import Group, group_runs
 from spikefed.report.palette import colour_of
-from spikefed.report.runs import Run, load_run
+from spikefed.report.runs import Run, load_runs
 from spikefed.report.text import bytes_text
 
 WIDTH, HEIGHT = 640, 360
@@ -39,7 +39,7 @@ def plot(runs: Run | Path | str | Sequence[Run | Path | str], against: str = "ro
     """Server accuracy of runs: mean over the seeds of a config, with a band from the lowest to the highest.
 
     Args:
-        runs: run folders, or what `load_run` gave; one or several.
+        runs: run folders, folders of runs, or what `load_run` gave; one or several.
         against: ``rounds``, or the cumulative bytes of all clients, logarithmic: ``upstream``, ``downstream``,
             ``paper`` (Algorithm 2 payload) or ``text`` (the paper's measure).
 
@@ -49,7 +49,8 @@ def plot(runs: Run | Path | str | Sequence[Run | Path | str], against: str = "ro
     given = [runs] if isinstance(runs, Run | Path | str) else list(runs)
     if against != "rounds" and against not in MEASURES:
         raise ReportError(f"plot against '{against}' is not known; use one of rounds, {', '.join(MEASURES)}")
-    lines = [_line(g, against) for g in group_runs([r if isinstance(r, Run) else load_run(r) for r in given])]
+    read = [run for r in given for run in ([r] if isinstance(r, Run) else load_runs([r]))]
+    lines = [_line(g, against) for g in group_runs(read)]
     lines = [line for line in lines if line.xs]
     if not lines:
         raise ReportError("there is nothing to plot: no run has a finished round with these numbers")

@@ -76,7 +76,8 @@ def energy_layers(run: Run) -> dict[str, Any] | None:
 
 
 def _comparisons(run: Run) -> list[dict[str, Any]]:
-    rows = ((run.energy or {}).get("totals") or {}).get("break_even")
+    totals = (run.energy or {}).get("totals")
+    rows = totals.get("break_even") if isinstance(totals, dict) else None
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 

@@ -7,6 +7,7 @@ name, so that no page elsewhere can read through it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -21,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 from spikefed.errors import ReportError
 from spikefed.report.groups import group_runs, method_name
 from spikefed.report.payload import payload, to_json
-from spikefed.report.runs import Run, load_run, number
+from spikefed.report.runs import Run, load_run, number, runs_below
 from spikefed.report.text import bytes_text, duration, percent
 from spikefed.report.write import asset, fill, motif, plotly_js
 
@@ -45,7 +46,8 @@ def serve(
     """Serve the live page of ``folder`` until interrupted.
 
     Args:
-        folder: a run folder; it may not exist yet, and may be resumed or made anew meanwhile.
+        folder: a run folder; it may not exist yet, and may be resumed or made anew meanwhile. A folder of runs
+            stands for the one that moved last.
         port: 0 takes a free one.
         open_browser: show the page in the default browser.
         on_ready: called once with the page's address.
@@ -127,9 +129,25 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a line a second helps nobody."""
 
 
+def run_in(folder: Path) -> Path:
+    """The folder itself, or where it holds several runs, as that of ``spikefed compare``, the one that moved last."""
+    runs = runs_below(folder, 1)
+    return max(runs, key=_moved, default=folder)
+
+
+def _moved(run: Path) -> float:
+    """When a file of the run last changed, seconds since the epoch; 0 without any."""
+    times = [0.0]
+    for name in WATCHED:
+        with contextlib.suppress(OSError):
+            times.append((run / name).stat().st_mtime)
+    return max(times)
+
+
 def version_of(folder: Path) -> str:
     """Changes whenever a file of the run does, or when the run falls silent."""
-    seen: list[Any] = []
+    folder = run_in(folder)
+    seen: list[Any] = [str(folder)]
     newest = 0.0
     for name in WATCHED:
         try:
@@ -146,7 +164,7 @@ def version_of(folder: Path) -> str:
 def state_of(folder: Path, version: str) -> dict[str, Any]:
     """What the page shows: the figures' numbers and the run's progress."""
     try:
-        run = load_run(folder)
+        run = load_run(run_in(folder))
     except ReportError:
         run = None
     if run is None:
@@ -198,13 +216,8 @@ def _live(run: Run) -> dict[str, Any]:
 
 
 def _silent_s(run: Run) -> float:
-    times = []
-    for name in WATCHED:
-        try:
-            times.append((run.folder / name).stat().st_mtime)
-        except OSError:
-            continue
-    return time.time() - max(times, default=time.time())
+    moved = _moved(run.folder)
+    return time.time() - moved if moved else 0.0
 
 
 def _cards(run: Run, a_round: float | None) -> list[tuple[str, str, str]]:
@@ -218,7 +231,7 @@ def _cards(run: Run, a_round: float | None) -> list[tuple[str, str, str]]:
         ("Upstream", bytes_text(number(last.get("upstream_bytes_total"))), _this_round(last, "upstream_bytes")),
         ("Downstream", bytes_text(number(last.get("downstream_bytes_total"))), _this_round(last, "downstream_bytes")),
         ("Clients", str(len(last.get("participants") or [])), "in the last round"),
-        ("Refused or lost", str(dropped), "uploads so far"),
+        ("Uploads lost", str(dropped), "or refused, so far"),
         ("Time a round", duration(a_round), "mean of the last five"),
     ]
 
@@ -251,6 +264,10 @@ def _log(run: Run) -> list[tuple[str, str]]:
             duration(seconds),
         ]
         lines.append(("", ", ".join(parts)))
+        if entry.get("merged") is False:
+            lines.append(
+                ("warn", f"round {entry['round']:>3}: too few uploads for the quorum, the server is unchanged")
+            )
         lines += [
             (
                 "warn",

@@ -16,11 +16,12 @@ PURPLE = ("#A8497F", "#E08FBD")
 OCHRE = ("#9A6B00", "#E6B84D")
 SLATE = ("#4A5568", "#A7B4C6")
 SKY = ("#2B83BA", "#8CCBF2")
+INK = ("#1B2430", "#F1F4F8")
 BRICK = ("#8C2D19", "#E07A66")
 
 METHODS = {
     "fsd": BLUE,
-    "fsd+": SKY,
+    "fsd+": INK,  # its nearest neighbour in every comparison is FSD, in blue
     "fedavg": VERMILION,
     "cfd": GREEN,
     "ds-fl": PURPLE,
@@ -55,6 +56,12 @@ SYMBOLS = {
     "central": "diamond",
 }
 OTHER_SYMBOLS = ["cross", "x", "star", "hexagon", "pentagon"]
+
+
+def dash_of(method: str, variant: int) -> str:
+    """The line's dash: the first configuration of a method has a solid one, the floor and the ceiling have not."""
+    first = {"local": 2, "central": 1}.get(method, 0)
+    return DASHES[(first + variant) % len(DASHES)]
 
 
 def colour_of(method: str) -> tuple[str, str]:

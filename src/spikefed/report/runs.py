@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikefed.errors import ReportError
+from spikefed.report.tidy import is_number, tidy
 
 if TYPE_CHECKING:
     import pandas
@@ -158,16 +158,20 @@ def load_run(path: Path | str) -> Run:
         raise ReportError(f"run folder '{path}' does not exist; give the folder that 'spikefed run' printed")
     if path.is_file():
         return _load_result_file(path)
-    if not any((path / name).is_file() for name in EVIDENCE):
+    if not is_run(path):
+        below = [run.relative_to(path).as_posix() for run in runs_below(path)]
+        several = f"; it holds runs, such as '{path / below[0]}'" if below else ""
         raise ReportError(
-            f"'{path}' is no run folder: it has neither {EVIDENCE[0]} nor {EVIDENCE[1]} nor {EVIDENCE[2]}; "
+            f"'{path}' is no run folder: it has neither {EVIDENCE[0]} nor {EVIDENCE[1]} nor {EVIDENCE[2]}{several}; "
             "give the folder that 'spikefed run' printed"
         )
     problems: list[str] = []
     rounds: dict[int, dict[str, Any]] = {}
     for entry in _json_lines(path / "metrics.jsonl", problems):
-        if isinstance(entry.get("round"), int):
-            rounds[entry["round"]] = entry
+        if isinstance(entry.get("round"), int) and not isinstance(entry["round"], bool):
+            rounds[entry["round"]] = tidy(entry, problems)
+        else:
+            problems.append("a line of metrics.jsonl has no round number and was left out")
     return Run(
         folder=path,
         config=_toml(path / "config.toml", problems),
@@ -178,6 +182,37 @@ def load_run(path: Path | str) -> Run:
     )
 
 
+def is_run(path: Path) -> bool:
+    """Whether the folder holds a run, whole or just begun."""
+    return any((path / name).is_file() for name in EVIDENCE)
+
+
+def runs_below(folder: Path, depth: int = 3) -> list[Path]:
+    """Run folders in ``folder`` or at most ``depth`` folders below it, by name; none inside another."""
+    if is_run(folder):
+        return [folder]
+    if depth == 0 or not folder.is_dir():
+        return []
+    inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [run for path in inside for run in runs_below(path, depth - 1)]
+
+
+def load_runs(paths: Sequence[Path | str]) -> list[Run]:
+    """Read runs; a folder of several, as ``spikefed compare --out`` leaves, stands for all of them.
+
+    Raises:
+        ReportError: as `load_run`.
+    """
+    found: dict[Path, Run] = {}
+    for path in map(Path, paths):
+        inside = [load_run(place.resolve()) for place in runs_below(path) or [path]]
+        # In the order they were started, which is that of the comparison's methods; by name where the files are mute.
+        inside.sort(key=lambda run: str(run.provenance.get("started") or ""))
+        for run in inside:
+            found.setdefault(run.folder, run)
+    return list(found.values())
+
+
 def _load_result_file(path: Path) -> Run:
     problems: list[str] = []
     result = _json(path, problems)
@@ -185,9 +220,9 @@ def _load_result_file(path: Path) -> Run:
         raise ReportError(f"'{path}' is no result file: it has no 'curve'; give a run folder or its result.json")
     totals = ("upstream_bytes", "downstream_bytes", "paper_upstream_bytes", "text_upstream_bytes")
     rounds = [
-        {"round": p.get("round"), "server_accuracy": p.get("accuracy"), **{f"{k}_total": p.get(k) for k in totals}}
+        {"round": p["round"], "server_accuracy": p.get("accuracy"), **{f"{k}_total": p.get(k) for k in totals}}
         for p in result["curve"]
-        if isinstance(p, dict)
+        if isinstance(p, dict) and isinstance(p.get("round"), int)
     ]
     config = result.get("config")
     provenance = result.get("provenance")
@@ -258,9 +293,7 @@ def _text(value: Any) -> str | None:
 
 def number(value: Any) -> float | None:
     """The value as a finite float, or None: files may hold null, NaN, or text."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    return float(value) if is_number(value) else None
 
 
 def _frame(rows: list[dict[str, Any]]) -> pandas.DataFrame:

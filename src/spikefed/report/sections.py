@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -30,6 +31,10 @@ from spikefed.report.text import (
 
 def headline(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
     """The finding in one or two plain sentences."""
+    return re.sub(r"(?<=\d) (?=[kMGT]?B\b)", "\u00a0", _finding(groups, rows))
+
+
+def _finding(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
     hero = hero_row(groups, rows)
     best = {g.label: b for g in groups if (b := _mean_best(g)) is not None}
     if not best:
@@ -72,7 +77,7 @@ def cards(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
     out = []
     if best is not None:
         seeds = [c.best for c in best.curves if c.best is not None]
-        out.append(("Best server accuracy", percent(_mean_best(best)), f"{best.label}, {_over(len(seeds))}"))
+        out.append(("Best accuracy", percent(_mean_best(best)), f"{best.label}, {_over(len(seeds))}"))
     if hero is not None:
         out.append(
             (
@@ -83,7 +88,7 @@ def cards(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
         )
         if hero.ratio["upstream"] is not None and hero.group.method != BASELINE:
             base = baseline_of(groups)
-            note = f"{base.label if base else ''} sends this many times as much to the same accuracy"
+            note = f"{base.label if base else ''} sends so many times as much to get there"
             out.append(("Traffic saved", times(hero.ratio["upstream"]), note))
     finished = sum(run.finished for run in runs)
     state = "all finished" if finished == len(runs) else f"{len(runs) - finished} still in progress"
@@ -92,7 +97,7 @@ def cards(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
     dropped = sum(len(e.get("dropped") or []) for run in runs for e in run.rounds)
     expected = sum(len(_expected(e)) for run in runs for e in run.rounds)
     if expected:
-        out.append(("Uploads refused or lost", str(dropped), f"of {expected} expected"))
+        out.append(("Uploads lost", str(dropped), f"or refused, of {expected} expected"))
     spent = [s for run in runs if (s := _run_seconds(run)) is not None]
     if spent:
         out.append(("Computing time", duration(sum(spent)), f"all {plural(len(spent), 'run')} together"))
@@ -261,6 +266,16 @@ def codec_table(setting: int, groups: Sequence[Group]) -> str:
     return table(f"codecs-{setting + 1}", "Bytes by codec, every message of every run", columns, out)
 
 
+def unread(groups: Sequence[Group]) -> str:
+    """What could not be read, in sight: a curve that lacks a round shall not pass for a whole one."""
+    problems = [f"{run.name}: {p}" for g in groups for run in g.runs for p in run.problems]
+    if not problems:
+        return ""
+    items = "".join(f"<li>{escape(p)}</li>" for p in problems[:8])
+    items += f"<li>and {len(problems) - 8} more, under “Repeat it”</li>" if len(problems) > 8 else ""
+    return f'<div class="trouble"><p>Not everything could be read:</p><ul>{items}</ul></div>'
+
+
 def configs(groups: Sequence[Group]) -> str:
     """Config, provenance and the command of each group, folded."""
     return "".join(_config(group) for group in groups)
@@ -268,10 +283,16 @@ def configs(groups: Sequence[Group]) -> str:
 
 def _config(group: Group) -> str:
     first = group.runs[0]
-    commands = list(dict.fromkeys(run.command for run in group.runs if run.command))
+    told = list(dict.fromkeys(run.command for run in group.runs if run.command))
+    commands = [command for command in told if not command.startswith("spikefed.run in ")]
     parts = []
     if commands:
         parts.append(f'<h4>To repeat it</h4><pre class="copy" tabindex="0">{escape(chr(10).join(commands))}</pre>')
+    elif told:
+        parts.append(
+            f"<h4>To repeat it</h4><p>Started by {escape(told[0])}. Save the config below as a file:</p>"
+            '<pre class="copy" tabindex="0">spikefed run config.toml --out runs/again</pre>'
+        )
     if first.provenance:
         shown = {k: v for k, v in first.provenance.items() if k != "command"}
         rows = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(_plain(v))}</dd></div>" for k, v in shown.items())

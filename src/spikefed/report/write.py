@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from html import escape
@@ -17,7 +17,7 @@ from spikefed.report import sections
 from spikefed.report.energy import energy_table
 from spikefed.report.groups import Group, group_runs, method_name
 from spikefed.report.payload import payload, to_json
-from spikefed.report.runs import Run, load_run
+from spikefed.report.runs import Run, load_runs
 from spikefed.report.targets import TargetRow, default_targets, target_rows
 from spikefed.report.text import plural
 
@@ -25,15 +25,20 @@ SCRIPTS = ("core.js", "tables.js", "figures.js", "inside.js", "main.js")
 
 
 def write_report(
-    runs: Sequence[Path | str], out: Path | str, targets: Sequence[float] | None = None, title: str | None = None
+    runs: Sequence[Path | str],
+    out: Path | str,
+    targets: Sequence[float] | None = None,
+    title: str | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Path:
     """Write one offline HTML report over run folders, grouped by config, with bands over seeds.
 
     Args:
-        runs: run folders (finished or in progress) or result files; at least one.
+        runs: run folders (finished or in progress), folders of runs, or result files; at least one.
         out: the file to write; it appears whole or not at all.
         targets: server accuracies in (0, 1] of the byte table; by default two or three whole percents of the curves.
         title: the page's heading.
+        warn: called with a sentence for each thing in the folders that could not be read; the page says it too.
 
     Returns:
         ``out`` as a path.
@@ -46,8 +51,12 @@ def write_report(
     for target in targets or []:
         if not 0.0 < target <= 1.0:
             raise ReportError(f"target {target:g} is no accuracy; give fractions above 0 and up to 1, such as 0.82")
-    folders = list(dict.fromkeys(Path(r).resolve() for r in runs))
-    page = render([load_run(folder) for folder in folders], targets, title)
+    read = load_runs(runs)
+    if warn is not None:
+        for run in read:
+            for problem in run.problems:
+                warn(f"{run.folder}: {problem}")
+    page = render(read, targets, title)
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +86,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
         rows += found
         summary = (
             f'<p class="lede">{escape(sections.headline(mine, found))}</p><dl class="cards">'
-            f"{sections.cards(mine, found)}</dl>"
+            f"{sections.cards(mine, found)}</dl>{sections.unread(mine)}"
         )
         for name, html in (
             ("SUMMARY", summary),

@@ -8,6 +8,15 @@ const CLIENT_SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-
 const scale = () => [[0, css("--card")], [0.5, isDark() ? "#2f6f9f" : "#7fb3d5"], [1, isDark() ? "#bfe3ff" : "#08395f"]];
 const colourBar = (text, format) => ({ thickness: 10, outlinewidth: 0, tickformat: format, title: { text, side: "right", font: { size: 12 } } });
 
+// Equal weights are one line in the middle, not a stretch of numbers that no weight can have.
+function weightAxis(values, title, format) {
+  const known = values.filter((v) => v !== null);
+  const low = Math.min(...known);
+  const high = Math.max(...known);
+  const range = high - low < 0.02 ? [Math.max(0, low - 0.05), high + 0.05] : undefined;
+  return { tickformat: range ? ".2f" : format, title: { text: title }, range };
+}
+
 function clientFigure(key, title, caption, axisTitle, format) {
   return {
     id: key === "acc" ? "client-acc" : "client-weight", title, caption, inside: true,
@@ -27,7 +36,7 @@ function clientFigure(key, title, caption, axisTitle, format) {
             hovertemplate: `client ${id}, round %{x}: %{y:${format}}<extra></extra>`,
           };
         });
-        return { data, table, layout: { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: roundAxis(clients.rounds), yaxis: key === "acc" ? percentAxis(axisTitle, clients.acc.flat()) : { tickformat: format, title: { text: axisTitle } } } };
+        return { data, table, layout: { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: roundAxis(clients.rounds), yaxis: key === "acc" ? percentAxis(axisTitle, clients.acc.flat()) : weightAxis(clients.weight.flat(), axisTitle, format) } };
       }
       return {
         table,
@@ -140,7 +149,7 @@ const insideFigures = [
       const ticks = Array.from({ length: Math.floor(top / factor / step) + 1 }, (_, i) => i * step);
       return {
         data: [bar("ordinary", energy.ann, css("--card"), css("--ink")), bar("spiking", energy.snn, css("--accent"), css("--card"))],
-        height: Math.max(260, 90 + 46 * energy.layers.length),
+        height: Math.max(320, 90 + 46 * energy.layers.length),
         layout: {
           barmode: "group", bargap: 0.25, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "reversed" },
           xaxis: { title: { text: `Energy of one image, ${unit}` }, rangemode: "tozero", tickvals: ticks.map((t) => t * factor), ticktext: ticks.map(String) },
@@ -166,6 +175,12 @@ const insideFigures = [
   },
 ];
 
+// Columns that say something in at least one row.
+function withValues(columns, rows) {
+  const kept = columns.map((_, i) => rows.some((row) => (row[i] !== null && typeof row[i] === "object" ? row[i].value : row[i]) !== null));
+  return [columns.filter((_, i) => kept[i]), rows.map((row) => row.filter((_, i) => kept[i]))];
+}
+
 function fillRunTables() {
   const run = chosen();
   $("#client-table").replaceChildren();
@@ -174,11 +189,12 @@ function fillRunTables() {
   if (run.clients) {
     const c = run.clients;
     const digits = (v, n) => ({ text: v === null ? "–" : v.toPrecision(n), value: v });
-    $("#client-table").append(tableBlock(`clients-${reduced(run.name)}`, "Clients after the last round",
+    $("#client-table").append(tableBlock(`clients-${reduced(run.name)}`, "Clients after the last round", ...withValues(
       ["Client", "Rounds taken part", "Uploads refused or lost", "Validation accuracy", "Weight", "Training loss", "Distillation loss", "Firing rate"],
       c.ids.map((id, i) => [`client ${id}`, c.joined[i], c.lost[i], { text: percentText(c.acc[i].at(-1)), value: c.acc[i].at(-1) }, digits(c.weight[i].at(-1), 3),
-        digits(c.last[i].train_loss, 3), digits(c.last[i].distil_loss, 3), digits(c.last[i].firing_rate, 3)])));
+        digits(c.last[i].train_loss, 3), digits(c.last[i].distil_loss, 3), digits(c.last[i].firing_rate, 3)]))));
   }
+  if (run.unmerged.length) $("#dropped").append(el("p", { class: "trouble" }, `Too few uploads for the quorum, the server unchanged, in round ${run.unmerged.join(", ")}.`));
   $("#dropped").append(run.dropped.length
     ? tableBlock(`dropped-${reduced(run.name)}`, "Uploads refused or lost", ["Round", "Client", "Reason"], run.dropped.map(([r, c, why]) => [r, `client ${c}`, why]))
     : el("p", { class: "empty" }, "No upload was refused or lost in this run."));

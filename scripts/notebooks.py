@@ -34,7 +34,8 @@ def execute(path: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}})
         client.create_kernel_manager()
-        client.km.transport = "ipc"  # sockets in the file system: no port, and no warning about one
+        # Sockets in the file system, which only this user reads: no port, and no warning about one.
+        client.km.transport, client.km.ip = "ipc", str(Path(folder) / "kernel")
         client.execute()
     return notebook
 

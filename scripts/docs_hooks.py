@@ -83,9 +83,10 @@ def report_size() -> str:
     record = json.loads(path.read_text(encoding="utf-8"))
     machine = record["machine"]
     return (
-        f"A report of {record['runs']} runs of {record['rounds']} rounds has {record['bytes'] / 1e6:.1f} MB and opens "
-        f"in {record['open_median_seconds']:.1f} s ({record['browser']}, {machine['cores']} cores of {machine['cpu']}, "
-        f"median of {len(record['open_seconds'])}, load average {record['load_average']:.0f}, {record['measured']}; "
+        f"A report of {record['runs']} runs of {record['rounds']} rounds has {record['bytes'] / 1e6:.1f} MB and "
+        f"takes {record['work_median_seconds']:.1f} s of processor time to open ({record['browser']}, "
+        f"{machine['cores']} cores of {machine['cpu']}, median of {len(record['open_seconds'])}; {record['open_median_seconds']:.1f} s by "
+        f"the clock at a load average of {record['load_average']:.0f}, {record['measured']}; "
         f"`{record['command']}` measures it again)."
     )
 
@@ -101,7 +102,7 @@ def _command(command: Any, path: str) -> list[str]:
     if arguments or options:
         lines += ["| name | meaning | default |", "| --- | --- | --- |"]
         lines += [f"| `{_usage(a)}` | {_plain(getattr(a, 'help', '') or '')} | |" for a in arguments]
-        lines += [f"| {_opts(o)} | {_plain(o.help or '')} | {_default(o.default)} |" for o in options]
+        lines += [f"| {_opts(o)} | {_plain(o.help or '')} | {_default(o)} |" for o in options]
     return [*lines, ""]
 
 
@@ -119,11 +120,15 @@ def _usage(argument: Any) -> str:
 
 
 def _opts(option: Any) -> str:
-    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    value = "" if option.is_flag else " " + (option.metavar or option.type.name).upper()
+    names = ", ".join(f"`{name}{value}`" for name in (*option.opts, *option.secondary_opts))
     return names + (" (may be repeated)" if option.multiple else "")
 
 
-def _default(value: Any) -> str:
+def _default(option: Any) -> str:
+    value = option.default
+    if option.required:
+        return "required"
     return "" if value in (None, "", (), [], False) or callable(value) else f"`{value}`"
 
 

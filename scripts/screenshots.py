@@ -1,7 +1,8 @@
 """Make the pictures of report, live view and terminal that the README and the documentation show.
 
-Usage: python scripts/screenshots.py [RUNS] [OUT]   (RUNS: folder left by ``make demo``; OUT: default docs/images)
+Usage: python scripts/screenshots.py [RUNS] [OUT]   (OUT: default docs/images)
 
+RUNS is what ``spikefed compare experiments/sweeps/showcase.toml --out runs/showcase`` leaves; that is the default.
 Needs the distribution's Chromium, and the packages playwright and pyte.
 """
 
@@ -22,6 +23,7 @@ from playwright.sync_api import sync_playwright
 
 from spikefed.report import write_report
 from spikefed.report.live import make_server
+from spikefed.report.runs import load_runs
 
 ROOT = Path(__file__).parents[1]
 # A terminal picture that loads no font from anywhere.
@@ -35,22 +37,20 @@ COLOURS |= {"cyan": "#7cc0ee", "black": "#55606e", "default": "#e6ebf0"}
 
 def main() -> None:
     """Take every picture."""
-    runs = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "runs" / "demo"
+    runs = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "runs" / "showcase"
     out = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs" / "images"
-    found = [p for p in runs.iterdir() if (p / "metrics.jsonl").is_file() and "faithful" not in p.name]
-    folders = sorted(found, key=lambda p: ("fsd" not in p.name, p.name))
+    folders = [run.folder for run in load_runs([runs])]
     out.mkdir(parents=True, exist_ok=True)
     chromium = next(p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n)))
     arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        report = write_report(folders, Path(scratch) / "report.html").as_uri()
+        report = write_report(folders, Path(scratch) / "report.html", title="Four methods on digits").as_uri()
         shoot(browser, report, out / "report-light.png", 1240, 1130, "light")
         shoot(browser, report, out / "report-dark.png", 1240, 1130, "dark")
         shoot(browser, report, out / "report-inside.png", 1240, 1120, "light", "#inside")
         shoot(browser, report, out / "report-phone.png", 375, 760, "light")
-        fsd = next((f for f in folders if "fsd" in f.name), folders[0])
-        live(browser, fsd, Path(scratch), out / "live.png")
+        live(browser, folders[0], Path(scratch), out / "live.png")
         terminal(browser, Path(scratch), out / "terminal.png")
         browser.close()
 

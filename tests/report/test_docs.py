@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import re
@@ -140,8 +141,8 @@ def test_every_public_class_and_function_is_in_the_reference(site: Path, page: s
     html = (site / "reference" / page / "index.html").read_text(encoding="utf-8")
     for package in API[page]:
         module = importlib.import_module(package)
-        callables = {n: v for n in module.__all__ if callable(v := getattr(module, n)) and hasattr(v, "__module__")}
-        named = {n: v.__qualname__ for n, v in callables.items() if hasattr(v, "__qualname__")}
+        offered = {name: getattr(module, name) for name in module.__all__}
+        named = {n: v.__qualname__ for n, v in offered.items() if inspect.isclass(v) or inspect.isfunction(v)}
         assert [n for n, real in named.items() if f'.{real}"' not in html] == [], package
 
 

@@ -26,16 +26,17 @@ function layoutOf(extra) {
   };
 }
 
-// A logarithmic axis of decimal bytes with one label a decade (and 2, 5 between when the range is short).
+// A logarithmic axis of decimal bytes with one label a decade, and some between when the range is short.
 function bytesAxis(values, title) {
   const known = values.filter((v) => v > 0);
   if (!known.length) return { title: { text: title } };
   const low = Math.log10(Math.min(...known));
   const high = Math.log10(Math.max(...known));
-  const steps = high - low < 1.6 ? [1, 2, 5] : [1];
-  const ticks = [];
-  for (let decade = Math.floor(low) - 1; decade <= Math.ceil(high); decade++) steps.forEach((s) => ticks.push(s * 10 ** decade));
   const pad = Math.max(0.06 * (high - low), 0.08);
+  const decades = Array.from({ length: Math.ceil(high) - Math.floor(low) + 2 }, (_, i) => Math.floor(low) - 1 + i);
+  const seen = (tick) => Math.log10(tick) > low - pad && Math.log10(tick) < high + pad;
+  const choices = [[1], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 7]].map((steps) => decades.flatMap((d) => steps.map((s) => s * 10 ** d)));
+  const ticks = choices.find((made) => made.filter(seen).length >= 3) ?? choices.at(-1);
   return {
     type: "log", range: [low - pad, high + pad], tickvals: ticks, title: { text: title },
     ticktext: ticks.map((t) => bytesText(t).replace(/\.0+ /, " ").replace(/(\.\d*?)0+ /, "$1 ")), tickangle: 0,

@@ -86,7 +86,8 @@ def report_size() -> str:
         f"A report of {record['runs']} runs of {record['rounds']} rounds has {record['bytes'] / 1e6:.1f} MB and "
         f"takes {record['work_median_seconds']:.1f} s of processor time to open ({record['browser']}, "
         f"{machine['cores']} cores of {machine['cpu']}, median of {len(record['open_seconds'])}; "
-        f"{record['open_median_seconds']:.1f} s by the clock at a load average of {record['load_average']:.0f}, {record['measured']}; "
+        f"{record['open_median_seconds']:.1f} s by the clock at a load average of {record['load_average']:.0f}, "
+        f"{record['measured']}; "
         f"`{record['command']}` measures it again)."
     )
 

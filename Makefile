@@ -43,9 +43,9 @@ format: $(STAMP) ## rewrite to the house style
 docs: $(STAMP) ## the documentation site, under site/
 	$(BIN)/mkdocs build --strict
 
-bench: $(STAMP) ## speed beside peers and limits, as JSON under results/bench
+bench: $(STAMP) ## speed beside peers and limits, as JSON under results/bench (BENCH="--quick --data-dir DATA")
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run $(BENCH)
 
 clean: ## remove the environment and runs
 	rm -rf $(VENV) runs build

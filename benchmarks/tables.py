@@ -1,6 +1,9 @@
-"""Markdown tables and a bar chart (SVG) from the JSON files of results/bench/; the newest of each kind counts.
+"""Markdown tables and bar charts (SVG) from the JSON files of results/bench/, one section per processor.
 
-python benchmarks/tables.py [--svg docs/images/performance.svg]
+    python benchmarks/tables.py [--write docs/performance.md]
+
+Of each kind of measurement the newest of a processor counts. ``--write`` replaces what stands between the two marks in
+the page; without it the text goes to the terminal.
 """
 
 from __future__ import annotations
@@ -11,57 +14,137 @@ from pathlib import Path
 from typing import Any
 
 OURS = ("spikefed", "spikefed dense", "spikefed bf16", "spikefed rectangle", "spikefed rectangle bf16")
+BEGIN, END = "<!-- made by benchmarks/tables.py: begin -->", "<!-- made by benchmarks/tables.py: end -->"
+MEMORY_GB = (2, 8, 24)
+
+Rows = list[dict[str, Any]]
 
 
-def newest(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """Contents of ``kind-*.json``, oldest first."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob(f"{kind}-*.json"))]
+def processors(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Processor -> contents of its files, oldest first; the processor measured last comes first."""
+    files = [(path.stem.split("-", 1)[0], json.loads(path.read_text())) for path in folder.glob("*-*.json")]
+    files.sort(key=lambda file: file[1]["provenance"]["finished"])
+    found: dict[str, list[dict[str, Any]]] = {}
+    for kind, content in files:
+        cpu = content["provenance"]["cpu"]
+        found[cpu] = [*found.pop(cpu, []), {"kind": kind, **content}]
+    return dict(reversed(found.items()))
 
 
-def step_tables(folder: Path) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
-    """(net, task, threads) -> rows of the newest measurement."""
+def newest(contents: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
+    return next((c for c in reversed(contents) if c["kind"] == kind), None)
+
+
+def step_tables(contents: list[dict[str, Any]]) -> dict[tuple[str, str, int], Rows]:
+    """(task, net, threads) -> rows of the newest measurement; training first, networks as they come."""
     found = {}
-    for content in newest(folder, "steps"):
-        for result in content["results"]:
-            found[result["net"], result["task"], result["threads"]] = result["rows"]
-    return found
+    for content in contents:
+        for result in content["results"] if content["kind"] == "steps" else ():
+            found[result["task"], result["net"], result["threads"]] = result["rows"]
+    return dict(sorted(found.items(), key=lambda item: (item[0][0] != "train", item[0][1:])))
 
 
 def markdown(folder: Path) -> str:
+    parts: list[str] = []
+    for cpu, contents in processors(folder).items():
+        if not any(newest(contents, kind) for kind in ("steps", "lif", "memory", "layers", "parity", "fsd")):
+            continue
+        first = contents[0]["provenance"]
+        tiles = "with bf16 matrix tiles" if first["amx"] else "no bf16 matrix tiles"
+        parts += [f"### {cpu}, {first['cores']} cores ({first['native']}, {tiles})", "", chart(contents, cpu), ""]
+        for (task, net, threads), rows in step_tables(contents).items():
+            parts += steps(task, net, threads, rows)
+        for kind, table in (("lif", lif), ("layers", layers), ("memory", memory), ("parity", parity), ("fsd", fsd)):
+            content = newest(contents, kind)
+            parts += table(content) if content else []
+    return "\n".join(parts)
+
+
+def steps(task: str, net: str, threads: int, rows: Rows) -> list[str]:
+    title = {"train": "Training step", "infer": "Inference"}[task]
+    clock = "CPU time" if threads == 1 else "wall time"
+    lines = [f"**{title}, `{net}`, {threads} thread{'s' * (threads > 1)}** ({clock})", "",
+             "| variant | ms | x | range of x |", "|---|---:|---:|---|"]  # fmt: skip
+    for r in rows:
+        name = f"**{r['variant']}**" if r["variant"] in OURS else r["variant"]
+        lines.append(f"| {name} | {r['ms']:.0f} | {r['ratio']:.2f} | {r['ratio_low']:.2f} to {r['ratio_high']:.2f} |")
+    ms = {r["variant"]: r["ms"] for r in rows}
+    pairs = [(name, "convs alone bf16" if name.endswith("bf16") else "convs alone") for name in OURS]
+    shares = [f"{name[9:] or 'float32'} {ms[alone] / ms[name]:.2f}" for name, alone in pairs if {name, alone} <= {*ms}]
+    if task == "train" and shares:
+        lines += ["", f"Speed as part of the same net's convolutions and linears alone: {', '.join(shares)}."]
+    return [*lines, ""]
+
+
+def lif(content: dict[str, Any]) -> list[str]:
+    lines = [f"**The LIF layer alone**, {content['shape']}, forward + backward, float32, 1 thread (CPU time)", "",
+             "| variant | ms | x |", "|---|---:|---:|"]  # fmt: skip
+    return [*lines, *(f"| {r['variant']} | {r['ms']:.1f} | {r['ratio']:.2f} |" for r in content["rows"]), ""]
+
+
+def layers(content: dict[str, Any]) -> list[str]:
+    densities = [row["density"] for row in content["results"][0]["rows"]]
+    lines = [f"**Event lists layer by layer**: times faster than oneDNN in float32, 3x3 on {content['maps']} maps, one"
+             " thread (forward / weight gradient / input gradient), by the part of inputs that is not zero, or of"
+             " neurons inside the window", "",
+             "| layer | " + " | ".join(f"{d:.0%}" for d in densities) + " |",
+             "|---|" + "---:|" * len(densities)]  # fmt: skip
+    for r in content["results"]:
+        cells = [f"{row['forward']:.1f} / {row['weight']:.1f} / {row['input']:.1f}" for row in r["rows"]]
+        lines.append(f"| {r['in']} to {r['out']} at {r['side']}x{r['side']} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def memory(content: dict[str, Any]) -> list[str]:
     lines: list[str] = []
-    for (net, task, threads), rows in sorted(step_tables(folder).items()):
-        lines += [
-            f"### {net}, {task}, {threads} thread{'s' * (threads > 1)}",
-            "",
-            "| variant | ms | x | range of x |",
-            "|---|---:|---:|---|",
-        ]
-        for r in rows:
-            low, high = f"{r['ratio_low']:.2f}", f"{r['ratio_high']:.2f}"
-            name = f"**{r['variant']}**" if r["variant"] in OURS else r["variant"]
-            lines.append(f"| {name} | {r['ms']:.0f} | {r['ratio']:.2f} | {low} to {high} |")
+    for result in content["results"]:
+        batch = result["batch"] or {"vgg9": 32, "small": 64, "cifarnet": 8}[result["net"]]
+        lines += [f"**Peak memory of a training step, `{result['net']}`, batch {batch}**: highest resident size over"
+                  " three steps less the size before the first; last columns: the largest batch that fits, taking the"
+                  " step as proportional to the batch (computed, not run)", "",
+                  "| variant | step, MB | process, MB | " + " | ".join(f"{gb} GB" for gb in MEMORY_GB) + " |",
+                  "|---|---:|---:|" + "---:|" * len(MEMORY_GB)]  # fmt: skip
+        for r in result["rows"]:
+            base, each = r["process_mb"] - r["step_mb"], r["step_mb"] / batch
+            fits = [int((gb * 1024 - base) / each) for gb in MEMORY_GB]
+            lines.append(f"| {r['variant']} | {r['step_mb']:.0f} | {r['process_mb']:.0f} | "
+                         + " | ".join(f"{n:,}" for n in fits) + " |")  # fmt: skip
         lines.append("")
-    for content in newest(folder, "lif")[-1:]:
-        lines += ["### LIF layer alone", "", "| variant | ms | x |", "|---|---:|---:|"]
-        lines += [f"| {r['variant']} | {r['ms']:.1f} | {r['ratio']:.2f} |" for r in content["rows"]] + [""]
-    for content in newest(folder, "memory")[-1:]:
-        for result in content["results"]:
-            lines += [
-                f"### Memory of a step, {result['net']}",
-                "",
-                "| variant | step, MB | process, MB |",
-                "|---|---:|---:|",
-            ]
-            lines += [f"| {r['variant']} | {r['step_mb']:.0f} | {r['process_mb']:.0f} |" for r in result["rows"]] + [""]
-    return "\n".join(lines)
+    return lines
 
 
-def chart(folder: Path, task: str = "train", threads: int = 1) -> str:
+def parity(content: dict[str, Any]) -> list[str]:
+    lines = [f"**Learning parity**: `small`, {content['steps']} Adam steps of {content['batch']} Fashion-MNIST images,"
+             f" {content['seeds']} seeds, same start and order; loss of the last 50 steps, accuracy on 10,000 test"
+             " images (standard error of one run 0.004)", "",
+             "| variant | loss | accuracy | CPU s |", "|---|---|---|---:|"]  # fmt: skip
+    for name, runs in content["rows"].items():
+        loss, accuracy = (", ".join(f"{run[key]:.4f}" for run in runs) for key in ("loss", "accuracy"))
+        lines.append(f"| {name} | {loss} | {accuracy} | {sum(run['cpu_s'] for run in runs) / len(runs):.1f} |")
+    return [*lines, ""]
+
+
+def fsd(content: dict[str, Any]) -> list[str]:
+    lines = [f"**Whole FSD run**, `{content['experiment']}` {' '.join(content['settings'])}, {content['threads']}"
+             " thread(s), processor seconds of the whole process", "",
+             "| path | CPU s | server accuracy | federated overhead, part of the rounds |",
+             "|---|---:|---:|---:|"]  # fmt: skip
+    for row in content["rows"]:
+        for mode, name in (("auto", "fast"), ("reference", "reference")):
+            r = row[mode]
+            cpu = r.get("cpu_seconds", r["seconds"])
+            lines.append(f"| {name} | {cpu:.1f} | {r['accuracy']:.4f} | {r['overhead_share']:.2%} |")
+    return [*lines, "", f"Ratio: {content['ratio']:.2f}.", ""]
+
+
+def chart(contents: list[dict[str, Any]], cpu: str, task: str = "train", threads: int = 1) -> str:
     """Horizontal bars: times faster than SpikingJelly, one group per net."""
-    tables = {net: rows for (net, t, n), rows in step_tables(folder).items() if (t, n) == (task, threads)}
+    tables = {net: rows for (t, net, n), rows in step_tables(contents).items() if (t, n) == (task, threads)}
     bars = [(net, r["variant"], r["ratio"]) for net, rows in tables.items() for r in rows if r["variant"] != "ann twin"
             and not r["variant"].startswith("convs")]  # fmt: skip
-    longest, y, parts = max((b[2] for b in bars), default=1.0), 10, []
+    if not bars:
+        return ""
+    longest, y, parts = max(b[2] for b in bars), 10, []
     for i, (net, variant, ratio) in enumerate(bars):
         if i == 0 or bars[i - 1][0] != net:
             y += 26
@@ -75,19 +158,25 @@ def chart(folder: Path, task: str = "train", threads: int = 1) -> str:
         y += 19
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 {y + 10}" '
     head += 'font-family="sans-serif" font-size="12" fill="#222">'
-    title = "<title>Training step: times faster than SpikingJelly 2.0 multi-step, one thread</title>"
-    return "\n".join([head, title, f'<rect width="660" height="{y + 10}" fill="#ffffff"/>', *parts, "</svg>", ""])
+    title = f"<title>Training step, {cpu}: times faster than SpikingJelly 2.0 multi-step, one thread</title>"
+    return "\n".join([head, title, f'<rect width="660" height="{y + 10}" fill="#ffffff"/>', *parts, "</svg>"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("results/bench"))
-    parser.add_argument("--svg", type=Path)
+    parser.add_argument("--write", type=Path, help="page with the two marks")
     given = parser.parse_args()
-    print(markdown(given.folder))
-    if given.svg:
-        given.svg.parent.mkdir(parents=True, exist_ok=True)
-        given.svg.write_text(chart(given.folder), encoding="utf-8")
+    text = markdown(given.folder)
+    if given.write is None:
+        print(text)
+        return
+    page = given.write.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise SystemExit(f"{given.write} lacks the marks '{BEGIN}' and '{END}'")
+    given.write.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -44,3 +44,26 @@ def test_plan_of_make_bench_names_scripts_that_exist(monkeypatch: pytest.MonkeyP
         lines = run.plan(quick, "data", 2)
         assert all((FOLDER / line[0]).exists() for line in lines) and lines[-1][0] == "tables.py"
     assert not any(line[0] in ("parity.py", "fsd_round.py") for line in run.plan(True, None, 1))
+
+
+def test_tables_fill_the_page_between_their_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    begin, end = (f"<!-- made by benchmarks/tables.py: {word} -->" for word in ("begin", "end"))
+    page.write_text(f"before\n{begin}\nstale\n{end}\nafter\n")
+    for _ in range(2):  # the second time changes nothing
+        done = script("tables.py", "--folder", str(FOLDER.parent / "results" / "bench"), "--write", str(page))
+        assert done.returncode == 0, done.stderr
+        text = page.read_text()
+        assert text.startswith("before\n") and text.endswith("after\n") and "stale" not in text
+        assert text.count("**Training step, `vgg9`, 1 thread**") >= 1 and text.count("made by") == 2
+    page.write_text("no marks")
+    assert script("tables.py", "--folder", str(tmp_path), "--write", str(page)).returncode != 0
+
+
+def test_memory_table_says_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import tables
+
+    rows = [{"variant": "spikefed", "step_mb": 320.0, "process_mb": 704.0}]  # 10 MB an image, 384 MB besides
+    text = "\n".join(tables.memory({"results": [{"net": "vgg9", "batch": None, "rows": rows}]}))
+    assert "| spikefed | 320 | 704 | 166 | 780 | 2,419 |" in text

@@ -48,10 +48,11 @@ def layer(inputs: int, outputs: int, side: int, maps: int, repeats: int) -> list
     for density in DENSITIES:
         x = (full < density).float().contiguous(memory_format=last)
         window = (full < density).to(torch.uint8).contiguous(memory_format=last)
-        made, inside = events.listed(x, 3), events.listed(window, 3)
+        made = events.listed(x)
+        banded, inside = events.banded(made, 3), events.banded(events.listed(window), 3)
         row = {
             "forward": forward / fastest(lambda m=made: events.convolve(m, weight, None, torch.float32), repeats),
-            "weight": weights / fastest(lambda m=made: events.weight_gradient(m, up), repeats),
+            "weight": weights / fastest(lambda m=banded: events.weight_gradient(m, up), repeats),
             "input": inputs_ / fastest(lambda m=inside: events.input_gradient_at(m, up, weight), repeats),
         }
         rows.append({"density": density, **{key: round(value, 2) for key, value in row.items()}})
@@ -62,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--layers", type=int, default=len(LAYERS), help="only the first so many")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     given = parser.parse_args()
     if events.library() is None:
@@ -70,7 +72,7 @@ def main() -> None:
     native.keep_memory()
     results = []
     with torch.no_grad():
-        for inputs, outputs, side in LAYERS:
+        for inputs, outputs, side in LAYERS[: given.layers]:
             rows = layer(inputs, outputs, side, given.maps, given.repeats)
             results.append({"in": inputs, "out": outputs, "side": side, "rows": rows})
             print(f"  {inputs} to {outputs} at {side}x{side}")

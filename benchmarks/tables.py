@@ -47,11 +47,12 @@ def step_tables(contents: list[dict[str, Any]]) -> dict[tuple[str, str, int], Ro
 def markdown(folder: Path) -> str:
     parts: list[str] = []
     for cpu, contents in processors(folder).items():
-        if not any(newest(contents, kind) for kind in ("steps", "lif", "memory", "layers", "parity", "fsd")):
+        ours = [c for c in contents if c["kind"] in ("steps", "lif", "layers", "memory", "parity", "fsd")]
+        if not ours:
             continue
-        first = contents[0]["provenance"]
-        tiles = "with bf16 matrix tiles" if first["amx"] else "no bf16 matrix tiles"
-        parts += [f"### {cpu}, {first['cores']} cores ({first['native']}, {tiles})", "", chart(contents, cpu), ""]
+        last = ours[-1]["provenance"]
+        tiles = "with bf16 matrix tiles" if last["amx"] else "no bf16 matrix tiles"
+        parts += [f"### {cpu}, {last['cores']} cores ({last['native']}, {tiles})", "", chart(contents, cpu), ""]
         for (task, net, threads), rows in step_tables(contents).items():
             parts += steps(task, net, threads, rows)
         for kind, table in (("lif", lif), ("layers", layers), ("memory", memory), ("parity", parity), ("fsd", fsd)):

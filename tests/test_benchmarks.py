@@ -67,3 +67,19 @@ def test_memory_table_says_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"variant": "spikefed", "step_mb": 320.0, "process_mb": 704.0}]  # 10 MB an image, 384 MB besides
     text = "\n".join(tables.memory({"results": [{"net": "vgg9", "batch": None, "rows": rows}]}))
     assert "| spikefed | 320 | 704 | 166 | 780 | 2,419 |" in text
+
+
+def test_cpu_scripts_run_at_small_size(tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path)]
+    few = "convs alone,spikefed,spikefed dense,spikefed rectangle bf16"
+    for name, *arguments in (
+        ("steps.py", "--nets", "small", "--rounds", "1", "--tasks", "train,infer", "--variants", few),
+        ("lif.py", "--rounds", "1"),
+        ("layers.py", "--maps", "2", "--repeats", "1", "--layers", "1"),
+        ("memory.py", "--nets", "small", "--batch", "4", "--variants", "spikefed"),
+    ):
+        done = script(name, *arguments, *out)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+    rows = json.loads(next(tmp_path.glob("steps-*.json")).read_text())["results"][0]["rows"]
+    assert [row["variant"] for row in rows] == few.split(",") and rows[0]["ratio"] == 1.0
+    assert script("tables.py", "--folder", str(tmp_path)).stdout.count("| spikefed |") == 2

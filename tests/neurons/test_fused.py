@@ -151,6 +151,30 @@ def test_every_instruction_set(level: int) -> None:
         compare(x, neuron("soft", Triangle()), norm, pool=pool)
 
 
+@pytest.mark.usefixtures("restore")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_bit_for_bit_on_every_instruction_set(dtype: torch.dtype) -> None:
+    lib = fused.library()
+    assert lib is not None
+    for channels, pool, repeat in [(20, True, False), (33, False, False), (48, True, True), (5, False, True)]:
+        x = (normal(BATCH if repeat else STEPS * BATCH, channels, 9, 8) * 1.3 + 0.2).to(dtype)
+        results = []
+        for level in range(lib.spikefed_best_level() + 1):
+            lib.spikefed_set_level(level)
+            results.append(run("auto", x, neuron("hard", ATan(), gain=0.7), "bn", pool=pool, repeat=repeat))
+        for out, grads, running in results[1:]:
+            assert torch.equal(out, results[0][0])
+            assert all(torch.equal(grads[k], results[0][1][k]) for k in grads)
+            assert all(torch.equal(running[k], results[0][2][k]) for k in running)
+
+
+@pytest.mark.parametrize("channels", [1, 16, 33, 64, 130])
+def test_any_number_of_channels(channels: int) -> None:
+    for pool, repeat in itertools.product((False, True), repeat=2):
+        x = normal(BATCH if repeat else STEPS * BATCH, channels, 5, 6) * 1.3 + 0.2
+        compare(x, neuron("hard", ATan(), gain=0.7), "bn", pool=pool, repeat=repeat)
+
+
 def test_only_input_and_statistics_are_saved() -> None:
     saved: list[torch.Tensor] = []
     x = normal(STEPS * BATCH, 8, 4, 4).requires_grad_()

@@ -20,7 +20,7 @@ static Params make_params(const NormLif &a) {
     if (a.norm == 0) return Params{kPlainRun, kPlainRun, nullptr, nullptr, nullptr, nullptr};
     const int64_t C = a.channels, G = a.norm == 2 ? a.steps : 1;
     int64_t rows = (kRun + C - 1) / C;
-    while (C < kRun && rows * C % kVec) ++rows;
+    while (C < kRun && rows * C % 16) ++rows; // whole vectors of every length
     const int64_t stride = (rows * C + kRoom - 1) / kRoom * kRoom;
     float *all = scratch<float>(4 * G * stride);
     const Params p{rows * C, stride, all, all + G * stride, all + 2 * G * stride, all + 3 * G * stride};

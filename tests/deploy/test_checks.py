@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import math
 import os
@@ -328,6 +329,9 @@ def test_what_a_server_or_client_lacks_is_said_before_anything_starts(
         run_client(file, 0, options)
     with pytest.raises(DeployError, match="clients 0 to 1"):
         run_client(file, 2, options)
+    public = dataclasses.replace(options, server="127.0.0.1:1", key=tmp_path / "keys/clients/client-0.pub")
+    with pytest.raises(DeployError, match=r"client-0\.pub is no private key of a client"):
+        run_client(file, 0, public)
 
 
 ROWS = {

@@ -67,10 +67,11 @@ class Client:
             DeployError: a file is missing, the server's certificate is another's, or it refuses our key.
         """
         from spikefed.transports.flower import go_offline
-        from spikefed.transports.flower.keys import check_server, require
+        from spikefed.transports.flower.keys import check_private, check_server, require
 
         options = self._options
         require(options.ca, options.key)
+        check_private(options.key)
         go_offline(str(options.state / "flower"))
         self._announce(check_server(options.server, options.ca))
         # Imported only now: flwr reads its settings when it is loaded.
@@ -82,7 +83,7 @@ class Client:
         node = Child(
             "supernode", self._arguments(port, path), options.state / "supernode.log", options.poll_s, self._died
         )
-        before = {s: signal.signal(s, lambda *_: self._stop.set()) for s in (signal.SIGTERM, signal.SIGINT)}
+        before = {s: signal.signal(s, self._interrupted) for s in (signal.SIGTERM, signal.SIGINT)}
         node.start()
         try:
             answer_messages(Runtime(f"127.0.0.1:{port}", secret), self._handle, self._stop)
@@ -92,6 +93,13 @@ class Client:
                 signal.signal(which, handler)
         if self._problem is not None:
             raise self._problem
+
+    def _interrupted(self, *_: object) -> None:
+        """End after the step in hand; asked again, at once."""
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+        self._options.note(f"client {self._client}: ending after the step in hand (once more: at once)")
+        self._stop.set()
 
     def _announce(self, there: bool) -> None:
         where = self._options.server

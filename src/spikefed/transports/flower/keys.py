@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -73,6 +74,18 @@ def require(*paths: Path) -> None:
     for path in paths:
         if not os.access(path, os.R_OK) or not path.is_file():
             raise DeployError(f"{path} is not there or cannot be read; make keys with 'spikefed keys'")
+
+
+def check_private(path: Path) -> None:
+    """Raise DeployError unless a file holds a client's private key, as `make_keys` or ``ssh-keygen`` writes it."""
+    try:
+        key = serialization.load_ssh_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise DeployError(
+            f"{path} is no private key of a client ({error}); give the client-N.key that 'spikefed keys' made"
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise DeployError(f"{path} is no ECDSA key; make one with 'spikefed keys' or 'ssh-keygen -t ecdsa -b 384'")
 
 
 def check_server(address: str, ca: Path, timeout_s: float = 5.0) -> bool:

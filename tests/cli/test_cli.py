@@ -125,3 +125,16 @@ def test_help_names_every_command() -> None:
     text = invoke("--help").stdout
     for command in ("run", "compare", "report", "list", "describe", "data"):
         assert command in text
+
+
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from spikefed.cli import main as run
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spikefed.deploy.status.status_of", interrupt)
+    monkeypatch.setattr("sys.argv", ["spikefed", "status", "anything"])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 130 and "--resume" in capsys.readouterr().err

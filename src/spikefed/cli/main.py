@@ -189,6 +189,9 @@ def _summary(path: Path) -> None:
     )
 
 
+INTERRUPTED = 130
+
+
 def whole() -> typer.Typer:
     """The app with the commands of every module in it."""
     from spikefed.cli import deploy, energy, inspect  # noqa: F401 - register their commands
@@ -203,9 +206,10 @@ def main() -> None:
     except SpikefedError as error:
         _error(str(error))
         sys.exit(3 if isinstance(error, UnfinishedError) else 2)
-    except KeyboardInterrupt:
-        errors.print("interrupted; repeat the command with --resume to go on", highlight=False)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
+            errors.print("interrupted; a run goes on with --resume", highlight=False)
+        raise
 
 
 def _error(text: str) -> None:

@@ -66,6 +66,9 @@ def main() -> None:
     parser.add_argument("--experiment", default="experiments/fsd-fashion-mnist-mini.toml")
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument(
+        "--fast-set", action="append", default=[], help="settings of the fast run alone (network.precision=bfloat16)"
+    )
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
@@ -77,7 +80,7 @@ def main() -> None:
                 mode: run(
                     given.experiment,
                     given.data_dir,
-                    given.settings,
+                    given.settings + (given.fast_set if mode == "auto" else []),
                     mode,
                     given.threads,
                     Path(folder) / f"{mode}{repeat}",
@@ -90,6 +93,7 @@ def main() -> None:
     content = {
         "experiment": given.experiment,
         "settings": given.settings,
+        "fast_settings": given.fast_set,
         "threads": given.threads,
         "ratio": statistics.median(row["ratio"] for row in rows),
         "rows": rows,

@@ -131,7 +131,8 @@ def fsd(content: dict[str, Any]) -> list[str]:
              "| path | CPU s | server accuracy | federated overhead, part of the rounds |",
              "|---|---:|---:|---:|"]  # fmt: skip
     for row in content["rows"]:
-        for mode, name in (("auto", "fast"), ("reference", "reference")):
+        fast = " ".join(["fast", *content.get("fast_settings", [])])
+        for mode, name in (("auto", fast), ("reference", "reference")):
             r = row[mode]
             cpu = r.get("cpu_seconds", r["seconds"])
             lines.append(f"| {name} | {cpu:.1f} | {r['accuracy']:.4f} | {r['overhead_share']:.2%} |")

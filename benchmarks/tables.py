@@ -55,9 +55,11 @@ def markdown(folder: Path) -> str:
         parts += [f"### {cpu}, {last['cores']} cores ({last['native']}, {tiles})", "", chart(contents, cpu), ""]
         for (task, net, threads), rows in step_tables(contents).items():
             parts += steps(task, net, threads, rows)
-        for kind, table in (("lif", lif), ("layers", layers), ("memory", memory), ("parity", parity), ("fsd", fsd)):
+        for kind, table in (("lif", lif), ("layers", layers), ("memory", memory), ("parity", parity)):
             content = newest(contents, kind)
             parts += table(content) if content else []
+        for content in contents:
+            parts += fsd(content) if content["kind"] == "fsd" else []
     return "\n".join(parts)
 
 

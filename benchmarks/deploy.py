@@ -47,6 +47,7 @@ clientapp = "stock:client"
 rounds = {rounds}
 size = {size}
 clients = {clients}
+marks = "{marks}"
 """,
     "stock.py": """import time
 import numpy as np
@@ -55,7 +56,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-client, server = ClientApp(), ServerApp()
+client = ClientApp()
+server = ServerApp()
 
 @client.train()
 def train(message, context):
@@ -67,13 +69,17 @@ def main(grid, context):
     c = context.run_config
     class Timed(FedAvg):
         def configure_train(self, server_round, *rest):
-            print(f"ROUND {server_round} {time.time()}", flush=True)
+            mark(c, server_round)
             return super().configure_train(server_round, *rest)
     strategy = Timed(fraction_train=1.0, fraction_evaluate=0.0, min_available_nodes=c["clients"],
                      min_train_nodes=c["clients"])
     rng = np.random.default_rng(0)
     strategy.start(grid, ArrayRecord([rng.integers(0, 256, c["size"]).astype(np.uint8)]), num_rounds=c["rounds"])
-    print(f"ROUND end {time.time()}", flush=True)
+    mark(c, "end")
+
+def mark(config, what):
+    with open(config["marks"], "a") as file:
+        file.write(f"ROUND {what} {time.time()}\\n")
 """,
 }
 
@@ -130,7 +136,9 @@ def stock(folder: Path, keys: Path, clients: int, size: int, rounds: int) -> dic
     app.mkdir(parents=True)
     for name, text in APP.items():
         (app / name).write_text(
-            text.format(rounds=rounds, size=size, clients=clients) if name.endswith("toml") else text
+            text.format(rounds=rounds, size=size, clients=clients, marks=folder / "marks")
+            if name.endswith("toml")
+            else text
         )
     environment = os.environ | {
         "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -170,7 +178,8 @@ def stock(folder: Path, keys: Path, clients: int, size: int, rounds: int) -> dic
                       str(keys / "ca.crt"), "--host", "127.0.0.1", "--port", str(free_port()), *tls,
                       "--auth-supernode-private-key", str(keys / "clients" / f"client-{client}.key"))  # fmt: skip
             flwr("run", str(app), "lab")
-            log, times, marks = folder / "flower-superlink.log", {}, {}
+            log, times, marks = folder / "marks", {}, {}
+            log.touch()
             end = time.time() + 1200
             while "end" not in times and time.time() < end:
                 for name, at in re.findall(r"ROUND (\w+) ([\d.]+)", log.read_text(errors="replace")):

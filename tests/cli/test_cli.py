@@ -84,6 +84,7 @@ def test_describe() -> None:
     ]
     assert (totals["weights"], totals["state_bytes"]) == (5_938_880, 23_964_928)
     assert "194,717,696" in invoke("describe", "vgg9-bntt", "--input", "3x32x32").stdout
+    assert "conv2: weights " in invoke("describe", "small", "--steps", "2", "--paths").stdout
 
 
 def test_data_check_says_what_is_missing(tmp_path: Path) -> None:

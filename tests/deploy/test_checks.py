@@ -307,7 +307,15 @@ def test_keys_are_made_once_private_and_complete(tmp_path: Path) -> None:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert "fleet.example.org" in names.get_values_for_type(x509.DNSName)
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate((tmp_path / "ca.crt").read_bytes()))
+    with pytest.raises(DeployError, match=r"does not name other\.example\.org"):
+        keys.make_keys(tmp_path, ["fleet.example.org", "other.example.org"], 3)
+    # As the guide says: a private key handed over and deleted, the CA's key taken offline, then one more client.
+    (tmp_path / "clients/client-0.key").unlink()
     (tmp_path / "ca.key").unlink()
+    before = keys.public_keys(tmp_path)
+    assert [p.name for p in keys.make_keys(tmp_path, [], 4)] == ["client-3.key", "client-3.pub"]
+    assert before.items() <= keys.public_keys(tmp_path).items()
+    (tmp_path / "server.crt").unlink()
     with pytest.raises(DeployError, match=r"not ca\.key"):
         keys.make_keys(tmp_path, [], 4)
 
@@ -375,3 +383,47 @@ def test_the_guide_names_every_setting_and_command() -> None:
     page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
     for word in [*DeployConfig.model_fields, "spikefed keys", "spikefed server", "spikefed client", "spikefed status"]:
         assert word in page
+
+
+def test_a_refused_key_is_tried_for_as_long_as_asked_from_the_first_refusal_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may wait for its server for long; and numbers in the output that look like the code say nothing."""
+    from types import SimpleNamespace
+    from typing import cast
+
+    from spikefed.deploy import client as module
+
+    now = SimpleNamespace(value=1000.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.value))
+    monkeypatch.setattr(keys, "check_server", lambda *_: True)
+    options = module.ClientOptions("s:1", tmp_path / "ca.crt", tmp_path / "key", tmp_path, patience_s=60.0)
+    client = module.Client(cast(Any, None), 0, options)
+    refusal = "Exit Code: 305\n\nFor more information, visit: https://flower.ai/ref-exit-codes/305.html"
+    now.value += 3600
+    assert client._died(1, refusal)  # an hour after the start, but the first refusal
+    now.value += 61
+    assert client._died(1, "[RUN 1305305305] ended; listening on 43051")  # no refusal: counts anew
+    assert client._died(1, refusal)
+    now.value += 59
+    assert client._died(1, refusal)
+    now.value += 2
+    assert not client._died(1, refusal)
+
+
+def test_a_name_server_that_is_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    keys.make_keys(tmp_path, [], 0)
+
+    def fails(number: int) -> None:
+        def connect(*_: object) -> None:
+            raise socket.gaierror(number, "no answer")
+
+        monkeypatch.setattr(socket, "create_connection", connect)
+
+    fails(socket.EAI_AGAIN)
+    assert keys.check_server("fleet.example.org:443", tmp_path / "ca.crt") is False
+    fails(socket.EAI_NONAME)
+    with pytest.raises(DeployError, match="no such host"):
+        keys.check_server("fleet.example.org:443", tmp_path / "ca.crt")

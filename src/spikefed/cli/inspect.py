@@ -71,6 +71,9 @@ def describe(
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
     norm: Annotated[str | None, typer.Option("--norm", help="none, bn, tdbn or bntt (default: the network's).")] = None,
     ann: Annotated[bool, typer.Option("--ann", help="The network's ANN twin.")] = False,
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Say too which kernel each layer takes on 32 images of noise, and why.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Layers, shapes, weights, state bytes and multiply-accumulates of a network."""
@@ -90,6 +93,8 @@ def describe(
         net = networks.build(network, input_shape=shape, classes=classes, steps=steps, norm=norm)
     description = networks.describe(net)
     print(description.to_json() if json_ else description)
+    for path in networks.explain(net) if paths and not json_ else ():
+        print(path)
 
 
 @data_app.command()

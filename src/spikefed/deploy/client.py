@@ -58,7 +58,7 @@ class Client:
         self._memory, self._client, self._options = memory, client, options
         self._stop = threading.Event()
         self._problem: DeployError | None = None
-        self._since = time.monotonic()
+        self._refused_at: float | None = None
 
     def run(self) -> None:
         """Serve until the server says the run is over, or until SIGTERM or Ctrl-C.
@@ -117,13 +117,20 @@ class Client:
         """The SuperNode ended: start it again, unless that would not help."""
         from spikefed.transports.flower.keys import check_server
 
-        waited = time.monotonic() - self._since
         try:
             check_server(self._options.server, self._options.ca)
         except DeployError as error:
             self._problem = error
-        refused = "305" in tail or code % 256 == REFUSED_KEY % 256
-        if self._problem is None and refused and waited > self._options.patience_s:
+        # The number alone will not do: ports and run numbers in the output may hold it.
+        said = f"Exit Code: {REFUSED_KEY}" in tail or f"/{REFUSED_KEY}.html" in tail
+        refused, now = said or code % 256 == REFUSED_KEY % 256, time.monotonic()
+        # From the first refusal on, not from our start: a client may have waited for its server for days.
+        self._refused_at = (self._refused_at or now) if refused else None
+        if (
+            self._problem is None
+            and self._refused_at is not None
+            and now - self._refused_at >= self._options.patience_s
+        ):
             self._problem = DeployError(
                 f"the server at {self._options.server} does not take the key {self._options.key}; register its .pub "
                 "file there (it must lie in the server's key folder under clients/), then start this client again"
@@ -156,7 +163,7 @@ class Client:
             else f"{len(request.downlink or b'')} bytes down, {len(reply.uplink)} bytes up"
         )
         self._options.note(f"client {self._client}: round {request.round}: {what} ({time.monotonic() - started:.1f} s)")
-        self._since = time.monotonic()
+        self._refused_at = None
         return pack_reply(reply, run)
 
 

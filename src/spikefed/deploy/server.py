@@ -92,6 +92,11 @@ class Fleet:
         host, port = self._address()
         if not port_is_free(host, port, 10.0):
             raise DeployError(f"{host}:{port} is taken or is no address of this machine; choose another --listen")
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            self.note(
+                f"whoever reaches {host}:{port} can register keys and stop runs: let a firewall or a proxy pass on "
+                "/v1/fleet/ alone (docs/deploy.md)"
+            )
         secret = write_secret(home / "runtime.secret")
         self._child = Child("superlink", self._arguments(host, port, home), home / "superlink.log", on_death=self._died)
         self._child.start()

@@ -25,6 +25,9 @@ DAYS = 825
 def make_keys(folder: Path, hosts: Sequence[str], clients: int) -> list[Path]:
     """Make what is not there yet of a fleet's keys; nothing that exists is touched.
 
+    A client whose ``.pub`` is there gets no new key: its private key may be elsewhere. The CA's key is needed only for
+    a new certificate.
+
     Args:
         folder: gets ``ca.key``, ``ca.crt``, ``server.key``, ``server.crt`` and ``clients/client-N.key`` and ``.pub``.
         hosts: names and addresses that clients reach the server under; loopback is always among them.
@@ -34,13 +37,17 @@ def make_keys(folder: Path, hosts: Sequence[str], clients: int) -> list[Path]:
         the files made.
 
     Raises:
-        DeployError: the folder cannot be written, or holds a server certificate without its CA.
+        DeployError: the folder cannot be written, lacks the CA's key for a new certificate, or holds a server
+            certificate that does not name one of the hosts.
     """
     made: list[Path] = []
     try:
         (folder / "clients").mkdir(parents=True, exist_ok=True)
-        ca_key, ca = _authority(folder, made)
-        _server(folder, hosts, ca_key, ca, made)
+        if (folder / "ca.crt").is_file() and (folder / "server.crt").is_file():
+            _require_named(folder / "server.crt", hosts)
+        else:
+            ca_key, ca = _authority(folder, made)
+            _server(folder, hosts, ca_key, ca, made)
         for client in range(clients):
             _client(folder / "clients", client, made)
     except OSError as error:
@@ -117,6 +124,8 @@ def check_server(address: str, ca: Path, timeout_s: float = 5.0) -> bool:
             "take ca.crt from that server's key folder, or name this host with 'spikefed keys --host'"
         ) from error
     except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:  # no name server answers: the network is away, as it may be at any time
+            return False
         raise DeployError(f"--server '{address}': no such host ({error.strerror}); check the name") from error
     except (OSError, ssl.SSLError):
         return False
@@ -148,8 +157,6 @@ def _authority(folder: Path, made: list[Path]) -> tuple[ec.EllipticCurvePrivateK
 def _server(
     folder: Path, hosts: Sequence[str], ca_key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, made: list[Path]
 ) -> None:
-    if (folder / "server.crt").is_file():
-        return
     key = ec.generate_private_key(ec.SECP256R1())
     names = [_alternative(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1", "::1"])]
     certificate = (
@@ -165,9 +172,20 @@ def _server(
     _write(folder / "server.crt", certificate.public_bytes(serialization.Encoding.PEM), made)
 
 
+def _require_named(path: Path, hosts: Sequence[str]) -> None:
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    missing = [host for host in hosts if _alternative(host) not in names]
+    if missing:
+        raise DeployError(
+            f"{path} is there already and does not name {missing[0]}; delete it and server.key, and give every --host "
+            "again (ca.key must be there)"
+        )
+
+
 def _client(folder: Path, client: int, made: list[Path]) -> None:
     path = folder / f"client-{client}.key"
-    if path.is_file():
+    if path.is_file() or path.with_suffix(".pub").is_file():
         return
     key = ec.generate_private_key(ec.SECP384R1())
     formats = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()

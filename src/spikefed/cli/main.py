@@ -150,6 +150,8 @@ def watch(
     """Follow a run in the browser: a read-only page on this machine, until Ctrl-C."""
     from spikefed.report import live
 
+    if not run.exists():
+        print(f"{run} does not exist yet; the page waits for a run there", file=sys.stderr)
     live.serve(run, port=port, open_browser=open_)
 
 

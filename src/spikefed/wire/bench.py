@@ -284,7 +284,8 @@ def round_lines(bench: dict[str, Any]) -> Iterable[str]:
         for way, start in (("up", ""), ("down", "downstream_")) if name in bench else ():
             coded, ideal = (bench[name][key] / 8 for key in (f"{start}coded_bits", f"{way}stream_bits"))
             excess = bench[name][f"{start}excess"]
-            yield f"{label} {way}: payloads of {coded:,.0f} bytes, entropy {ideal:,.0f} bytes, {excess:.2%} above"
+            once = ", once for all clients" if way == "down" else ""
+            yield f"{label} {way}{once}: payloads of {coded:,.0f} bytes, entropy {ideal:,.0f} bytes, {excess:.2%} above"
 
 
 def _header_bytes(packet: bytes) -> int:

@@ -215,6 +215,39 @@ def test_a_full_disk_costs_a_client_its_memory_and_not_the_round(
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["round-00002.safetensors"]
 
 
+class FailingGrid:
+    """A grid whose one node answers every message with an error of this code."""
+
+    generation = 0
+
+    def __init__(self, code: int) -> None:
+        self.code, self.pushed = code, 0
+
+    def online(self) -> set[int]:
+        return {7}
+
+    def push(self, messages: Sequence[Any]) -> list[str | None]:
+        self.pushed += 1
+        return [f"message {self.pushed}"]
+
+    def pull(self, message_ids: Sequence[str]) -> list[Any]:
+        error = SimpleNamespace(code=self.code, reason="as I like")
+        metadata = [SimpleNamespace(reply_to_message_id=i) for i in message_ids]
+        return [SimpleNamespace(metadata=m, error=error, has_error=lambda: True) for m in metadata]
+
+
+def test_a_client_that_answers_with_errors_only_cannot_hold_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    slept = SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda s: clock.__setitem__(0, clock[0] + s))
+    monkeypatch.setattr(transport, "time", slept)
+    monkeypatch.setattr(transport.FlowerTransport, "message", lambda *_: None)
+    for code, asked in ((transport.STEP_FAILED, 1), (transport.ErrorCode.NODE_UNAVAILABLE, transport.MOST_ERRORS)):
+        grid = FailingGrid(code)
+        replies = transport.FlowerTransport(grid, {0: 7}, "run").round([Request(0, 1, None)])  # no deadline
+        assert grid.pushed == asked
+        assert [r.client for r in replies] == [0] and "as I like" in replies[0].error
+
+
 class SilentGrid:
     """One node that is there and never answers."""
 

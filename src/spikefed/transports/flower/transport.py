@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -19,6 +20,8 @@ STEP_FAILED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 GRACE_S = 2.0
 """How much longer than the deadline a message lives, so that a straggler skips to the newest round."""
 LOOK_EVERY_S = 0.2
+MOST_ERRORS = 10
+"""Errors that one client may answer a round with before it counts as failed; a node that went away gives one."""
 NO_DEADLINE_TTL_S = 12 * 3600.0
 
 
@@ -100,6 +103,7 @@ class _Collection:
         self._answered: set[int] = set()
         self._ids: dict[str, int] = {}  # message ids of this call -> client
         self._not_before: dict[int, float] = {}
+        self._errors: Counter[int] = Counter()
         self._generation = self._grid.generation
         self._online: set[int] = set()
 
@@ -163,7 +167,11 @@ class _Collection:
             if client is None:
                 continue
             error = message.error if message.has_error() else None
-            if error is not None and error.code != STEP_FAILED:  # the node went away, or its message did: ask again
+            self._errors[client] += error is not None
+            # A client may claim any error: without a limit it would hold a round that has no deadline for ever.
+            if (
+                error is not None and error.code != STEP_FAILED and self._errors[client] < MOST_ERRORS
+            ):  # the node went away, or its message did: ask again
                 self._t._note(f"client {client}: {(error.reason or '')[:200]}; asked again when it is there")
                 self._not_before[client] = time.monotonic() + 1.0
                 continue

@@ -31,7 +31,8 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in the generated parts."""
+    """Fill in the generated parts; a link to a notebook, which a reader of the repository follows, goes to its page."""
+    markdown = re.sub(r"\((tutorials/[\w-]+)\.ipynb\)", r"(\1.md)", markdown)
     for mark, make in MARKS:
         if mark in markdown:
             markdown = markdown.replace(mark, make())

@@ -18,7 +18,7 @@ def cumulative(schedule: Participation, rounds: int) -> list[int]:
 
 def test_all_uploads_4r_and_late_joiners_upload_1_2_6_10() -> None:
     assert cumulative(Participation(4), 5) == [4, 8, 12, 16, 20]
-    # Spec 1.6: DTSNN cells are 1, 2, 6, 10, 22 (round 7), 30 (round 9), 162 (round 42) uploads.
+    # Tables 1 and 2 of the FSD paper: DTSNN cells are 1, 2, 6, 10, 22 (round 7), 30 (round 9), 162 (round 42) uploads.
     late = cumulative(Participation(4, "late"), 42)
     assert late[:4] == [1, 2, 6, 10]
     assert (late[6], late[8], late[41]) == (22, 30, 162)

@@ -44,6 +44,8 @@ def public(package: str) -> str:
     module = importlib.import_module(package)
     named = {name: getattr(module, name) for name in module.__all__}
     made = [value for value in named.values() if inspect.isclass(value) or inspect.isfunction(value)]
+    # Errors have a part of their own, and a name may stand on one page only.
+    made = [value for value in made if value.__module__ != "spikefed.errors"]
     return "\n\n".join(f"::: {value.__module__}.{value.__qualname__}" for value in made)
 
 

@@ -26,11 +26,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs", reason="the docs extra is not installed")
     pytest.importorskip("mkdocstrings", reason="the docs extra is not installed")
     out = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
     env = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=840)
     assert built.returncode == 0, built.stderr
-    assert "WARNING" not in built.stderr
+    assert "WARNING -" not in built.stderr  # not the notice about MkDocs 2, which has no dash
     return out
 
 
@@ -143,7 +143,9 @@ def test_every_public_class_and_function_is_in_the_reference(site: Path, page: s
         module = importlib.import_module(package)
         offered = {name: getattr(module, name) for name in module.__all__}
         named = {n: v.__qualname__ for n, v in offered.items() if inspect.isclass(v) or inspect.isfunction(v)}
-        assert [n for n, real in named.items() if f'.{real}"' not in html] == [], package
+        errors = (site / "reference" / "api" / "index.html").read_text(encoding="utf-8")
+        pages = {n: errors if offered[n].__module__ == "spikefed.errors" else html for n in named}
+        assert [n for n, real in named.items() if f'.{real}"' not in pages[n]] == [], package
 
 
 def test_the_cite_page_names_every_method_and_the_package_s_version(site: Path) -> None:

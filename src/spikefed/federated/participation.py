@@ -17,9 +17,8 @@ class Participation:
 
     Attributes:
         clients: number of clients, N.
-        schedule: ``all`` from the start; ``late``: one client in rounds 1 and 2, then all (cumulative uploads 1, 2,
-        6, 10,
-            as in the FSD tables for DTSNN); ``sample``: a random share each round; ``list``: ``rounds`` says it.
+        schedule: ``all`` from the start; ``late``: one client in rounds 1 and 2, then all (1, 2, 6, 10 uploads so
+            far, as in the FSD tables for DTSNN); ``sample``: a random share each round; ``list``: ``rounds`` says it.
         rounds: for ``list``: clients of rounds 1, 2, ...; the last entry repeats.
         fraction: for ``sample``: share of clients, at least one is drawn.
         straggle: probability that a chosen client sends nothing; one of them, drawn afresh each round, always sends

@@ -60,11 +60,15 @@ def norm_lif(
         p: the neuron.
         steps: T, at least 1.
         norm: which normalisation.
-        weight, bias: ``[C]`` (bn, tdbn) or ``[T, C]`` (bntt), float32; each may be ``None`` (factor 1, shift 0).
-        running_mean, running_var: shaped as ``weight``; when ``training`` they are updated in place, new = (1 -
-            momentum) * old + momentum * batch; when not they are used. Both ``None``: batch statistics always.
+        weight: ``[C]`` (bn, tdbn) or ``[T, C]`` (bntt), float32; ``None``: factor 1.
+        bias: shaped as ``weight``; ``None``: shift 0.
+        running_mean: shaped as ``weight``; when ``training`` it is updated in place, new = (1 - momentum) * old +
+            momentum * batch; when not it is used. ``None`` for both: batch statistics always.
+        running_var: as ``running_mean``.
         training: batch statistics (True) or running ones (False).
-        momentum, eps, alpha: numbers of the normalisation.
+        momentum: weight of the batch in the running statistics.
+        eps: added to the variance.
+        alpha: factor of tdBN's threshold.
         pool: 2x2 average pool of the spikes, stride 2, odd last row or column dropped (``F.avg_pool2d(o, 2)``);
             needs ``[.., C, H, W]``.
         repeat: see ``x``.

@@ -113,7 +113,8 @@ class ClientLink:
 
     Args:
         client: this client's index.
-        up, down: codec names of the two directions (both ends must agree).
+        up: codec name of uplinks (both ends must agree).
+        down: codec name of downlinks (likewise).
         near: rows with alike public images (``nearest_rows``), side information for codecs that use it.
     """
 
@@ -170,7 +171,8 @@ class ServerLink:
     """The server's end of the links to all clients; writes the ledger.
 
     Args:
-        up, down: codec names of the two directions.
+        up: codec name of uplinks.
+        down: codec name of downlinks.
         ledger: gets one record for each message encoded (down), decoded (up) or refused (up, kind ``"refused"``).
         near: as in ``ClientLink``.
     """

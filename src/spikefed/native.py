@@ -81,3 +81,35 @@ def keep_memory() -> bool:
         return False
     largest = 2**31 - 1
     return bool(mallopt(mmap_threshold, largest)) and bool(mallopt(trim_threshold, largest))
+
+
+class Trim:
+    """Hands freed memory back to the system once the process has grown by ``step`` bytes (glibc only).
+
+    Training frees large tensors between the small ones that clients keep, so the heap has holes that the allocator
+    cannot return by itself: 100 clients of `small` held 1.2 GB where 0.55 GB were in use. Not every round, because
+    pages that come back cost a fault each.
+    """
+
+    def __init__(self, step: int = 512 * 2**20) -> None:
+        self.step, self._low = step, resident_bytes()
+
+    def __call__(self) -> bool:
+        """Hand back if it is time; True if it was."""
+        if resident_bytes() < self._low + self.step:
+            return False
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+        if trim is None:
+            return False
+        trim(0)
+        self._low = resident_bytes()
+        return True
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where the system does not say (no /proc)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

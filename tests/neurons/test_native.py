@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import subprocess
@@ -93,3 +94,26 @@ def test_build_without_a_compiler_succeeds_and_says_so(tmp_path: Path) -> None:
 def test_keeping_memory_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "other")
     assert native.keep_memory() is False
+
+
+def test_memory_is_handed_back_once_the_process_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sys.platform != "linux" or native.resident_bytes() > 10 * 2**20
+    sizes = iter([100, 140, 160, 110, 150, 161, 120])
+    monkeypatch.setattr(native, "resident_bytes", lambda: next(sizes))
+    trim = native.Trim(step=50)  # at 100
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("no malloc_trim in this C library")
+    assert [trim(), trim(), trim(), trim()] == [False, True, False, True]  # 140; 160, then 110; 150; 161, then 120
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_holes_between_small_arrays_are_handed_back() -> None:
+    script = (
+        "import numpy as np; from spikefed import native; native.keep_memory()\n"
+        "big, small = [], []\n"
+        "for _ in range(200): big.append(np.ones(2**20, np.uint8)); small.append(np.ones(64, np.uint8))\n"
+        "trim = native.Trim(step=50 * 2**20); before = native.resident_bytes()\n"
+        "big.clear(); trim.step = 0; assert trim(); print(before - native.resident_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 150 * 2**20

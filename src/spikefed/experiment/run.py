@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from spikefed import networks
+from spikefed import native, networks
 from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
@@ -143,9 +143,11 @@ def _rounds(
     write_atomic(folder.provenance, json.dumps(facts, indent=1))
     lines = folder.read_lines(folder.metrics)
     progress.begin(config, server.round, folder.path)
+    hand_back = native.Trim()
     while server.round < config.rounds:
         lines.append(_one_round(federation, folder, server, transport, history, ledger, lines))
         progress.round(lines[-1])
+        hand_back()
     write_atomic(folder.model, model_bytes(federation, server))
     _write_energy(federation, folder, server, progress)
     write_atomic(folder.result, json.dumps(result(config, lines, federation), indent=1))

@@ -248,6 +248,22 @@ def test_a_client_that_answers_with_errors_only_cannot_hold_a_round(monkeypatch:
         assert [r.client for r in replies] == [0] and "as I like" in replies[0].error
 
 
+def test_a_reply_that_got_lost_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    slept = SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda s: clock.__setitem__(0, clock[0] + s))
+    monkeypatch.setattr(transport, "time", slept)
+    monkeypatch.setattr(transport.FlowerTransport, "message", lambda *_: None)
+
+    class Losing(FailingGrid):
+        def pull(self, message_ids: Sequence[str]) -> list[Any]:
+            return super().pull([i for i in message_ids if i == "message 3"])  # what was asked first and second is lost
+
+    grid = Losing(transport.STEP_FAILED)
+    replies = transport.FlowerTransport(grid, {0: 7}, "run").round([Request(0, 1, None)])  # no deadline
+    assert grid.pushed == 3 and len(replies) == 1
+    assert 3 * transport.ASK_AGAIN_S <= clock[0] <= 3 * transport.ASK_AGAIN_S + 1.0  # after one and two more times 60 s
+
+
 class SilentGrid:
     """One node that is there and never answers."""
 

@@ -167,9 +167,8 @@ def miscounted(fleet: Loopback) -> list[str]:
     """
     said: dict[tuple[int, int, str], int] = {}
     for client in range(fleet.config.data.clients):
-        for round, down, up in re.findall(
-            r"round (\d+): (\d+) bytes down, (\d+) bytes up", fleet.said(f"client-{client}")
-        ):
+        lines = re.findall(r"round (\d+): (\d+) bytes down, (\d+) bytes up", fleet.said(f"client-{client}"))
+        for round, down, up in dict.fromkeys(lines):  # a round that lasts is asked for again, and answered alike
             for way, size in (("down", down), ("up", up)):
                 said[client, int(round), way] = said.get((client, int(round), way), 0) + int(size)
     folder = RunFolder(fleet.run)

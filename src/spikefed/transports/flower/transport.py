@@ -22,6 +22,12 @@ GRACE_S = 2.0
 LOOK_EVERY_S = 0.2
 MOST_ERRORS = 10
 """Errors that one client may answer a round with before it counts as failed; a node that went away gives one."""
+ASK_AGAIN_S = 60.0
+"""A client that is there and silent for so long is asked a second time, then after twice as long, and so on.
+
+Flower can lose a reply (seen when a SuperNode answered a run that had ended meanwhile). A client answers what it has
+answered before from memory, so asking too often costs a message and no work.
+"""
 NO_DEADLINE_TTL_S = 12 * 3600.0
 
 
@@ -104,6 +110,8 @@ class _Collection:
         self._ids: dict[str, int] = {}  # message ids of this call -> client
         self._not_before: dict[int, float] = {}
         self._errors: Counter[int] = Counter()
+        self._asked_at: dict[int, float] = {}
+        self._patience: dict[int, float] = dict.fromkeys(self._requests, ASK_AGAIN_S)
         self._generation = self._grid.generation
         self._online: set[int] = set()
 
@@ -140,6 +148,8 @@ class _Collection:
             self._ids.clear()
             self._t._asked.clear()
         now, asked = time.monotonic(), set(self._ids.values()) | self._answered
+        silent = {c for c in asked - self._answered if now >= self._asked_at[c] + self._patience[c]}
+        asked -= silent
         due = [
             request
             for client, request in self._requests.items()
@@ -154,6 +164,8 @@ class _Collection:
                 self._not_before[request.client] = now + 1.0
             else:
                 self._ids[message_id] = request.client
+                self._asked_at[request.client] = now
+                self._patience[request.client] *= 2 if request.client in silent else 1
 
     def _collect(self) -> None:
         for message in self._grid.pull([*self._ids, *self._t._asked]):
@@ -164,7 +176,7 @@ class _Collection:
                     self._replies.append(Reply(client, round, error="it came after its round had ended"))
                 continue
             client = self._ids.pop(message_id, None)
-            if client is None:
+            if client is None or client in self._answered:
                 continue
             error = message.error if message.has_error() else None
             self._errors[client] += error is not None

@@ -26,13 +26,6 @@ VARIANTS = (
 )
 
 
-def _resident_bytes() -> int:
-    fields = Path("/proc/self/statm").read_text().split()
-    import resource
-
-    return int(fields[1]) * resource.getpagesize()
-
-
 def _child(pipe: Connection, net: str, variant: str, batch: int | None) -> None:
     import dataclasses
     import resource
@@ -40,6 +33,8 @@ def _child(pipe: Connection, net: str, variant: str, batch: int | None) -> None:
     import nets
     import steps
     import torch
+
+    from spikefed import native
 
     torch.set_num_threads(1)
     layout = nets.LAYOUTS[net]
@@ -49,7 +44,7 @@ def _child(pipe: Connection, net: str, variant: str, batch: int | None) -> None:
     if variant not in made:
         pipe.send(None)
         return
-    before = _resident_bytes()
+    before = native.resident_bytes()
     for _ in range(3):
         made[variant]()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

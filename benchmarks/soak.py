@@ -23,7 +23,7 @@ from typing import Any
 
 import provenance
 
-from spikefed import experiment
+from spikefed import experiment, native
 from spikefed.deploy.loopback import Loopback, differing
 from spikefed.experiment import RunFolder
 
@@ -46,10 +46,10 @@ def soak(folder: Path, rounds: int, every: int, seed: int, timeout_s: float) -> 
             if time.monotonic() > end:
                 raise SystemExit(f"only {fleet.rounds()} rounds in {timeout_s:.0f} s: {fleet.said('server')[-500:]}")
             for name, process in fleet.processes.items():
-                memory.setdefault((name, process.pid), []).append(resident(process.pid))
+                memory.setdefault((name, process.pid), []).append(native.resident_bytes(process.pid))
                 for child in children(process.pid):
                     flower = "its SuperLink" if name == "server" else "its SuperNode"
-                    memory.setdefault((f"{name}, {flower}", child), []).append(resident(child))
+                    memory.setdefault((f"{name}, {flower}", child), []).append(native.resident_bytes(child))
             if due <= fleet.rounds() < rounds - 2:
                 due = fleet.rounds() + every
                 victims = ["superlink", "client-1", "client-2"] + ["server"] * (fleet.rounds() < 0.6 * rounds)
@@ -101,14 +101,6 @@ def children(pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             found += map(int, path.read_text().split())
     return found
-
-
-def resident(pid: int) -> int:
-    """Resident bytes of a process (Linux); 0 when it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 def longest_lives(memory: dict[tuple[str, int], list[int]]) -> dict[str, dict[str, Any]]:

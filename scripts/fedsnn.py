@@ -20,6 +20,7 @@ from typing import Any
 
 import results
 import torch
+from pages import filled
 
 from spikefed import networks
 from spikefed.experiment.energy import experiment_energy
@@ -207,10 +208,7 @@ def main() -> None:
     elif len(sys.argv) == 3 and sys.argv[1] == "paper-network":
         paper_networks(Path(sys.argv[2]))
     elif sys.argv[1:] == ["tables"]:
-        page = PAGE.read_text()
-        head, _, rest = page.partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        write_atomic(PAGE, f"{head}{BEGIN}\n\n{tables()}\n\n{END}{tail}")
+        write_atomic(PAGE, filled(PAGE.read_text(), BEGIN, END, tables()))
     else:
         sys.exit(__doc__)
 

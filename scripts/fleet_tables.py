@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pages import filled
+
 from spikefed.experiment.progress import size
 from spikefed.files import write_atomic
 
@@ -92,10 +94,7 @@ def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for name, lines in {"overhead": overhead(), "soak": soak()}.items():
         begin, end = f"<!-- {name}: made by scripts/fleet_tables.py -->", f"<!-- end of {name} -->"
-        head, _, rest = page.partition(begin)
-        _, found, tail = rest.partition(end)
-        assert found, f"{PAGE.name} lacks the markers of '{name}'"
-        page = f"{head}{begin}\n\n" + "\n".join(lines) + f"\n\n{end}{tail}"
+        page = filled(page, begin, end, "\n".join(lines))
     write_atomic(PAGE, page)
 
 

@@ -6,7 +6,7 @@ import math
 import statistics
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spikefed.experiment.progress import size
 from spikefed.files import write_atomic
@@ -15,10 +15,19 @@ from spikefed.report.palette import colour_of
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 60, 24, 16, 48
 
 
-def front_figure(groups: dict[str, list[dict[str, Any]]], path: Path) -> tuple[str, str]:
-    """Write the figure; returns its address from docs/ and what it shows in words."""
-    points = [
-        (
+class Point(NamedTuple):
+    """One run: means over its seeds after the last round."""
+
+    name: str
+    method: str
+    bytes: float
+    accuracy: float
+
+
+def points_of(groups: dict[str, list[dict[str, Any]]]) -> list[Point]:
+    """Every run that sends anything."""
+    return [
+        Point(
             name,
             rs[0]["method"],
             statistics.mean(r["upstream_bytes"] for r in rs),
@@ -27,7 +36,21 @@ def front_figure(groups: dict[str, list[dict[str, Any]]], path: Path) -> tuple[s
         for name, rs in groups.items()
         if rs[0]["upstream_bytes"]
     ]
-    xs, ys = [math.log10(p[2]) for p in points], [p[3] for p in points]
+
+
+def front_of(points: list[Point]) -> list[Point]:
+    """What nothing else beats in both bytes and accuracy, from the least bytes on."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.bytes, -p.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front
+
+
+def front_figure(groups: dict[str, list[dict[str, Any]]], path: Path) -> tuple[str, str]:
+    """Write the figure; returns its address from docs/ and what it shows in words."""
+    points = points_of(groups)
+    xs, ys = [math.log10(p.bytes) for p in points], [p.accuracy for p in points]
     x0, x1 = min(xs) - 0.15, max(xs) + 0.15
     step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2) if (max(ys) - min(ys)) / s <= 5)
     y0, y1 = math.floor(min(ys) / step) * step, math.ceil(max(ys) / step + 0.2) * step
@@ -48,11 +71,7 @@ def front_figure(groups: dict[str, list[dict[str, Any]]], path: Path) -> tuple[s
         parts.append(
             f'<text x="{px(decade):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{size(10**decade)}</text>'
         )
-    best, line = -1.0, []
-    for _, _, x, y in sorted(points, key=lambda p: (p[2], -p[3])):
-        if y > best:
-            line.append(f"{px(math.log10(x)):.1f},{py(y):.1f}")
-            best = y
+    line = [f"{px(math.log10(p.bytes)):.1f},{py(p.accuracy):.1f}" for p in front_of(points)]
     parts.append(f'<polyline points="{" ".join(line)}" fill="none" stroke="#8c99a8" stroke-dasharray="5 4"/>')
     parts += marks(points, px, py)
     middle = (LEFT + WIDTH - RIGHT) / 2
@@ -68,10 +87,10 @@ def front_figure(groups: dict[str, list[dict[str, Any]]], path: Path) -> tuple[s
     return f"images/{path.name}", words
 
 
-def marks(points: list[tuple[str, str, float, float]], px: Any, py: Any) -> list[str]:
+def marks(points: list[Point], px: Any, py: Any) -> list[str]:
     """Dots with names; a name moves down or up until it is clear of those before it."""
     out, taken = [], []
-    for name, method, bytes_, accuracy in sorted(points, key=lambda p: -p[3]):
+    for name, method, bytes_, accuracy in sorted(points, key=lambda p: -p.accuracy):
         x, y, colour = px(math.log10(bytes_)), py(accuracy), colour_of(method)[0]
         out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"/>')
         wide = 7.0 * len(name)

@@ -17,6 +17,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from pages import filled
+
 import spikefed
 from spikefed.experiment import RunFolder
 from spikefed.experiment import config as configs
@@ -170,10 +172,7 @@ def tables() -> None:
     }
     for name, lines in made.items():
         begin, end = f"<!-- {name}: made by scripts/privacy.py -->", f"<!-- end of {name} -->"
-        head, _, rest = page.partition(begin)
-        _, found, tail = rest.partition(end)
-        assert found, f"docs/privacy.md lacks the markers of '{name}'"
-        page = f"{head}{begin}\n\n" + "\n".join(lines) + f"\n\n{end}{tail}"
+        page = filled(page, begin, end, "\n".join(lines))
     write_atomic(PAGE, page)
 
 

@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from front import front_figure
+from front import front_figure, front_of, points_of
+from pages import filled
 
 from spikefed.experiment import Experiment, Job, jobs_of
 from spikefed.experiment import config as configs
@@ -171,7 +172,7 @@ def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> li
     talkers = {n: m for n, m in means.items() if groups[n][0]["upstream_bytes"]}
     top = max(talkers, key=lambda n: talkers[n])
     lines.append(f"* Highest accuracy after the last round: `{top}`, {means[top]:.2%}.")
-    front = [name for name, *_ in front_of(groups)]
+    front = [point.name for point in front_of(points_of(groups))]
     lines.append(
         "* Front (nobody has more accuracy for fewer upstream bytes), from the least bytes on: "
         + ", ".join(f"`{name}`" for name in front)
@@ -190,22 +191,6 @@ def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> li
         also = f"; {', '.join(rest)} that" if rest else ""
         lines.append(f"* Fewest bytes to {target:.0%} with every seed: `{first}`, {size(costs[first])}{also}.")
     return lines
-
-
-def front_of(groups: dict[str, list[dict[str, Any]]]) -> list[tuple[str, float, float]]:
-    """Name, mean upstream bytes and mean accuracy at the end, of what nothing else beats in both."""
-    points = [
-        (name, statistics.mean(r["upstream_bytes"] for r in rs), statistics.mean(r["accuracy"] for r in rs))
-        for name, rs in groups.items()
-        if rs[0]["upstream_bytes"]
-    ]
-    points.sort(key=lambda p: (p[1], -p[2]))
-    best, front = -1.0, []
-    for point in points:
-        if point[2] > best:
-            front.append(point)
-            best = point[2]
-    return front
 
 
 def partition_of(record: dict[str, Any]) -> str:
@@ -267,10 +252,7 @@ def main() -> None:
     if len(sys.argv) == 4 and sys.argv[1] == "collect":
         collect(Path(sys.argv[2]), Path(sys.argv[3]))
     elif sys.argv[1:] == ["tables"]:
-        page = PAGE.read_text()
-        head, _, rest = page.partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        write_atomic(PAGE, f"{head}{BEGIN}\n\n{tables()}\n{END}{tail}")
+        write_atomic(PAGE, filled(PAGE.read_text(), BEGIN, END, tables()))
     else:
         sys.exit(__doc__)
 

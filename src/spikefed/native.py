@@ -98,7 +98,7 @@ class Trim:
         """Hand back if it is time; True if it was."""
         if resident_bytes() < self._low + self.step:
             return False
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is None:
             return False
         trim(0)
@@ -106,10 +106,10 @@ class Trim:
         return True
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not say (no /proc)."""
+def resident_bytes(pid: int | str = "self") -> int:
+    """Memory of a process that is in RAM; 0 where it is gone or the system does not say (no /proc)."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import spikefed
+from experiment.runs import fingerprint
 from spikefed.errors import ConfigError
 from spikefed.experiment import RunFolder, build
 from spikefed.experiment import config as configs
@@ -54,13 +55,6 @@ def config(variant: str, **changes: Any) -> dict[str, Any]:
         "run": {"threads": 1},
         **changes,
     }
-
-
-def fingerprint(path: Path) -> tuple[list[dict[str, Any]], str, bytes]:
-    """Metrics without timings, the ledger, the model: what two equal runs share."""
-    folder = RunFolder(path)
-    lines = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.read_lines(folder.metrics)]
-    return lines, folder.ledger.read_text(), folder.model.read_bytes()
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

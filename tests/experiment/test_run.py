@@ -18,6 +18,7 @@ import pytest
 from safetensors import safe_open
 
 import spikefed
+from experiment.runs import fingerprint
 from spikefed import data
 from spikefed.errors import CheckpointError, ConfigError, DataError, SpikefedError
 from spikefed.experiment import RunFolder, run_missing, toml
@@ -25,13 +26,6 @@ from spikefed.experiment import config as configs
 from spikefed.experiment.build import build, neuron_for, preprocess_for
 from spikefed.federated import checkpoint
 from spikefed.wire import Ledger, ServerLink
-
-
-def fingerprint(path: Path) -> tuple[list[dict[str, Any]], str, bytes]:
-    """Metrics without timings, the ledger, the model: what two equal runs share."""
-    folder = RunFolder(path)
-    lines = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.read_lines(folder.metrics)]
-    return lines, folder.ledger.read_text(), folder.model.read_bytes()
 
 
 @pytest.mark.parametrize("coding", ["direct", "bernoulli", "poisson"])

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import spikefed
+from experiment.runs import fingerprint
 from spikefed.errors import ConfigError, PacketError, SpikefedError, WorkerError
 from spikefed.experiment import RunFolder, build, from_tree
 from spikefed.federated.client import ClientWorker
@@ -34,13 +35,6 @@ TINY: dict[str, Any] = {
     "participation": {"schedule": "sample", "fraction": 0.6},
     "run": {"threads": 1},
 }
-
-
-def fingerprint(path: Path) -> tuple[list[dict[str, Any]], str, bytes]:
-    """Metrics without timings, the ledger, the model."""
-    folder = RunFolder(path)
-    lines = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.read_lines(folder.metrics)]
-    return lines, folder.ledger.read_text(), folder.model.read_bytes()
 
 
 def run(out: Path, workers: int, method: str = "fsd", **options: Any) -> Path:

@@ -18,7 +18,8 @@ import torch
 
 from spikefed import data
 from spikefed.errors import DataError
-from spikefed.experiment.build import Federation, assemble, build, check
+from spikefed.experiment.build import Federation, assemble, build
+from spikefed.experiment.checks import check
 from spikefed.experiment.config import Experiment
 from spikefed.training import Preprocess
 

@@ -35,7 +35,7 @@ def status_of(path: Path) -> dict[str, Any]:
     log = path.with_name(path.name + ".deploy") / "server.log"
     return {
         "run": str(path),
-        "state": "finished" if folder.finished() else "running" if folder.locked() else "stopped",
+        "state": "finished" if folder.finished() else "running" if folder.busy() else "stopped",
         "round": last.get("round", 0),
         "rounds": config.rounds,
         "accuracy": last.get("server_accuracy"),

@@ -49,17 +49,6 @@ class RunFolder:
         """Whether the run here has a result."""
         return self.result.is_file()
 
-    def locked(self) -> bool:
-        """Whether a process is running here now."""
-        if fcntl is None or not (self.path / LOCK).is_file():
-            return False
-        with open(self.path / LOCK, "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
-
     def create(self, config: Experiment) -> None:
         """Start a run here.
 
@@ -125,7 +114,7 @@ class RunFolder:
             return False
         with open(self.path / LOCK, "a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look see nobody
             except OSError:
                 return True
         return False

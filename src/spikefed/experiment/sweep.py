@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spikefed.errors import ConfigError
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import check
+from spikefed.experiment.checks import check
 from spikefed.experiment.config import Experiment, merge
 from spikefed.experiment.folder import RunFolder
 

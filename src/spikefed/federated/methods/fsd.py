@@ -75,9 +75,8 @@ def merge_weights(accuracies: Mapping[int, float], tau_w: float = 1.0) -> dict[i
     return dict(zip(clients, (powers / powers.sum()).tolist(), strict=True))
 
 
-def accuracy_weights(uplinks: Mapping[int, SpikeUplink], hyper: FsdHyperparameters) -> dict[int, float]:
+def accuracy_weights(accuracies: Mapping[int, float], hyper: FsdHyperparameters) -> dict[int, float]:
     """Merge weights from the accuracies that clients claim, cut to their median where the vote says so."""
-    accuracies = {client: uplink.accuracy for client, uplink in uplinks.items()}
     return merge_weights(clipped_accuracies(accuracies) if hyper.vote == "clipped" else accuracies, hyper.tau_w)
 
 
@@ -162,7 +161,7 @@ class Fsd(Distillation):
             merged, weights = total.votes / total.weight, {}
             values["votes_summed"], values["votes_out_of_range"] = len(total.clients), total.outside
         else:
-            weights = accuracy_weights(uplinks, hyper)  # type: ignore[arg-type]
+            weights = accuracy_weights({c: u.accuracy for c, u in uplinks.items()}, hyper)  # type: ignore[union-attr]
             spikes = {c: u.spikes for c, u in uplinks.items()}  # type: ignore[union-attr]
             merged, weights = vote(spikes, weights, hyper.vote, hyper.liars)
         if hyper.response_epsilon is not None:

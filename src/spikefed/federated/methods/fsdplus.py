@@ -201,8 +201,7 @@ class FsdPlus(Fsd):
         hyper: FsdPlusHyperparameters = ctx.hyper
         total = len(ctx.public)
         answers, known, accuracies = self._remember(uplinks, state, total, ctx)
-        claims = {c: _Claim(a) for c, a in accuracies.items()}
-        weights = accuracy_weights(claims, hyper)  # type: ignore[arg-type]
+        weights = accuracy_weights(accuracies, hyper)
         merged, heard = vote_rows(answers, known, weights, hyper.confidence)
         merged = sharpened(merged, hyper.sharpen)
         rounded = round_spikes(merged, hyper.tie)
@@ -248,10 +247,3 @@ class FsdPlus(Fsd):
         if ctx.hyper.send == "labels":
             return LabelDownlink(labels=most_active(content), classes=content.shape[1], **common)
         return SpikeDownlink(spikes=group_spikes(content, ctx.hyper.groups), **common)
-
-
-class _Claim:
-    """An accuracy that a client claimed in this or an earlier round."""
-
-    def __init__(self, accuracy: float) -> None:
-        self.accuracy = accuracy

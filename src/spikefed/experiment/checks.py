@@ -1,0 +1,97 @@
+"""Settings that do not fit each other, refused before anything is loaded or trained."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from spikefed.errors import ConfigError
+from spikefed.experiment.config import Experiment
+from spikefed.federated import Method, method
+from spikefed.federated.attackers import Attacker
+from spikefed.objects import is_own
+from spikefed.wire import codecs
+
+CHANGE_CODECS = ("stc", "topk", "qsgd", "cosine")
+"""Lossy codecs for changes of weights; sending the weights themselves through them would zero most of a network."""
+
+
+def check(config: Experiment) -> None:
+    """Refuse settings that do not fit each other, before anything is loaded or trained.
+
+    Raises:
+        ConfigError: a codec of another kind, a quorum nobody can reach, spikes from a network that has none.
+    """
+    hyper = config.hyper()
+    for key, name in config.wire.model_dump().items():
+        kind = key.removesuffix("_up").removesuffix("_down").replace("_", "-")
+        known = sorted(codec.name for codec in codecs() if codec.kind == kind)
+        if name not in known:
+            raise ConfigError(
+                f"'wire.{key}' names codec '{name}', which is none for {kind}; use one of {', '.join(known)}"
+            )
+        payload = "payload" if key.endswith("_up") else "payload_down"
+        if name.startswith(CHANGE_CODECS) and getattr(hyper, payload, "weights") != "change":
+            raise ConfigError(
+                f"'wire.{key}' = '{name}' codes changes of weights; set method.{payload} = 'change' with it, or use "
+                "float32 or fp16"
+            )
+    taking_part = config.participation
+    if getattr(hyper, "payload_down", "") == "change" and (taking_part.schedule != "all" or taking_part.straggle):
+        raise ConfigError(
+            "method.payload_down = 'change' needs every client in every round (a missed change cannot be made up); use "
+            "'weights', or participation.schedule = 'all' without straggle"
+        )
+    if config.participation.quorum > config.data.clients:
+        raise ConfigError(
+            f"'participation.quorum' = {config.participation.quorum} can never be reached by {config.data.clients} "
+            "clients; lower it"
+        )
+    strangers = [client for client in config.attack.clients if client >= config.data.clients]
+    if strangers:
+        raise ConfigError(
+            f"'attack.clients' names client {strangers[0]}, but there are clients 0 to {config.data.clients - 1}"
+        )
+    steps, net = method(config.method["name"]), config.network
+    check_privacy(config, steps)
+    if config.attack.clients:
+        Attacker(steps, config.attack.kind, classes=1)  # refuses what it cannot change
+    if any("spikes" in (kind or "") for kind in (steps.uplink_kind, steps.downlink_kind)) and (
+        net.readout != "spike" or net.twin == "ann"
+    ):
+        setting = "network.twin = 'ann'" if net.twin == "ann" else f"network.readout = '{net.readout}'"
+        raise ConfigError(
+            f"method {steps.name} exchanges spikes but {setting} gives none; use a spiking readout or FedAvg"
+        )
+    if is_own(net.name):
+        defaults = type(net)()
+        for key in ("twin", "norm", "neuron", "precision"):
+            if getattr(net, key) != getattr(defaults, key):
+                raise ConfigError(
+                    f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"
+                )
+
+
+def check_privacy(config: Experiment, steps: Method) -> None:
+    """Refuse privacy switches where they would do nothing, or cannot work.
+
+    Raises:
+        ConfigError: a method that does not know them, a robust vote on votes that nobody sees, one client.
+    """
+    hyper = config.hyper()
+    secure = getattr(hyper, "secure", False)
+    for key, on in (("secure", secure), ("response_epsilon", getattr(hyper, "response_epsilon", None) is not None)):
+        if on and steps.name != "fsd":
+            raise ConfigError(
+                f"'method.{key}' is a switch of method fsd and does nothing in {steps.name}; leave it out"
+            )
+    if not secure:
+        return
+    if hyper.vote != "weighted":  # type: ignore[attr-defined]
+        raise ConfigError(
+            f"'method.vote' = '{hyper.vote}' needs every client's spikes, which "  # type: ignore[attr-defined]
+            "'method.secure' hides from the server; choose one of the two"
+        )
+    if config.data.clients < 2:
+        raise ConfigError("'method.secure' sums the votes of at least two clients; raise data.clients")
+    if importlib.util.find_spec("cryptography") is None:
+        raise ConfigError("'method.secure' needs the package cryptography; install spikefed[privacy]")

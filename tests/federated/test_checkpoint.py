@@ -71,3 +71,22 @@ def test_a_foreign_file_whose_name_says_damaged_is_still_foreign(tmp_path: Path)
     with pytest.raises(CheckpointError, match="another config") as caught:
         checkpoint.read(path, "other")
     assert not isinstance(caught.value, DamagedCheckpointError)
+
+
+def test_equal_tensors_are_stored_once_and_read_back_apart(tmp_path: Path) -> None:
+    table = np.arange(4096, dtype=np.uint16)
+    one, four = tmp_path / "one", tmp_path / "four"
+    checkpoint.write(one, {"0": table}, "h")
+    checkpoint.write(four, {str(c): table.copy() for c in range(3)} | {"3": torch.from_numpy(table.copy())}, "h")
+    assert four.stat().st_size < one.stat().st_size + 1024
+    back = checkpoint.read(four, "h")
+    back["0"] += 1
+    assert all(np.array_equal(np.asarray(back[key]), table) for key in "123")
+    assert isinstance(back["3"], torch.Tensor)
+
+
+def test_equal_bytes_of_another_type_or_shape_stay_apart(tmp_path: Path) -> None:
+    values = {"a": torch.zeros(1024), "b": torch.zeros(32, 32), "c": torch.zeros(1024, dtype=torch.int32)}
+    checkpoint.write(tmp_path / "c", values, "h")
+    back = checkpoint.read(tmp_path / "c", "h")
+    assert all(back[key].dtype == v.dtype and torch.equal(back[key], v) for key, v in values.items())

@@ -1,9 +1,9 @@
 """The checkpoint file: one safetensors file, self-verifying, written atomically. Which are kept: `history`.
 
 A checkpoint is a nested dict. Tensors and arrays go into the safetensors body, everything else into its JSON metadata
-together
-with the format version, the hash of the config and a SHA-256 over both, so that a torn, altered or foreign file is
-refused.
+together with the format version, the hash of the config and a SHA-256 over both, so that a torn, altered or foreign
+file is refused. Large tensors with the same content are stored once: the two ends of a link remember the same of every
+stream, and all clients the same of what the server sent to all.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,40 @@ from spikefed.files import write_atomic
 VERSION = 2
 READS = (1, 2)
 """Version 1 differs only in that every file held every client, see `history`."""
+LARGE = 1024
+"""Bytes from which on a tensor is looked up among those stored already."""
 
 
-def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+@dataclass
+class _Body:
+    """Tensors by their name in the file, and the names of the large ones by what they hold."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    names: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def add(self, value: Tensor | np.ndarray) -> str:
+        """The name under which this value stands in the file."""
+        tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value.detach()
+        tensor, name = tensor.contiguous(), f"t{len(self.tensors):05d}"
+        if tensor.nbytes >= LARGE:
+            digest = hashlib.sha256(_bytes(tensor)).digest()
+            name = self.names.setdefault((digest, tensor.dtype, tensor.shape), name)
+        self.tensors.setdefault(name, tensor)
+        return name
+
+
+def _bytes(tensor: Tensor) -> np.ndarray:
+    return tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
+
+
+def _pack(value: Any, body: _Body) -> Any:
     if isinstance(value, Tensor | np.ndarray):
-        key = f"t{len(tensors):05d}"
-        tensors[key] = (
-            (torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value).detach().contiguous()
-        )
-        return {"@": "tensor" if isinstance(value, Tensor) else "array", "key": key}
+        return {"@": "tensor" if isinstance(value, Tensor) else "array", "key": body.add(value)}
     if isinstance(value, dict):
-        return {"@": "dict", "items": [[str(k), _pack(v, tensors)] for k, v in value.items()]}
+        return {"@": "dict", "items": [[str(k), _pack(v, body)] for k, v in value.items()]}
     if isinstance(value, list | tuple | frozenset):
         items = sorted(value) if isinstance(value, frozenset) else value
-        return {"@": "list", "items": [_pack(v, tensors) for v in items]}
+        return {"@": "list", "items": [_pack(v, body) for v in items]}
     if isinstance(value, bytes):
         return {"@": "bytes", "base64": base64.b64encode(value).decode()}
     if isinstance(value, np.generic):
@@ -71,7 +92,7 @@ def _digest(tree: str, tensors: dict[str, Tensor]) -> str:
     for key in sorted(tensors):
         tensor = tensors[key]
         digest.update(f"{key}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
 
 
@@ -81,8 +102,8 @@ def write(path: Path, tree: dict[str, Any], config_hash: str) -> None:
     Raises:
         CheckpointError: the disk refused; nothing is left half-written.
     """
-    tensors: dict[str, Tensor] = {}
-    text = json.dumps(_pack(tree, tensors), separators=(",", ":"))
+    body = _Body()
+    text, tensors = json.dumps(_pack(tree, body), separators=(",", ":")), body.tensors
     # One metadata key: safetensors writes several in random order, and the same state shall give the same bytes.
     metadata = {"version": VERSION, "config_hash": config_hash, "sha256": _digest(text, tensors), "tree": text}
     try:
@@ -121,4 +142,12 @@ def read(path: Path, config_hash: str | None = None) -> dict[str, Any]:
         )
     if config_hash is not None and metadata["config_hash"] != config_hash:
         raise CheckpointError(f"checkpoint {path} belongs to another config; resume with the config of its run folder")
-    return _unpack(json.loads(metadata["tree"]), tensors.__getitem__)
+    taken: set[str] = set()
+
+    def take(key: str) -> Tensor:
+        """A tensor of its own for each place, so that nobody's change in place is another's."""
+        first = key not in taken
+        taken.add(key)
+        return tensors[key] if first else tensors[key].clone()
+
+    return _unpack(json.loads(metadata["tree"]), take)

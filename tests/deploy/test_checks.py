@@ -28,7 +28,7 @@ from spikefed.experiment import load  # noqa: E402
 from spikefed.experiment.build import Federation, build  # noqa: E402
 from spikefed.federated import Reply, Request, checkpoint  # noqa: E402
 from spikefed.federated.trust import Trust  # noqa: E402
-from spikefed.transports.flower import executor, guard, keys, schema, transport  # noqa: E402
+from spikefed.transports.flower import executor, guard, keys, schema  # noqa: E402
 from spikefed.wire import Ledger  # noqa: E402
 
 
@@ -213,84 +213,6 @@ def test_a_full_disk_costs_a_client_its_memory_and_not_the_round(
     monkeypatch.undo()
     memory.handle(Request(0, 2, None), "run")  # there is room again
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["round-00002.safetensors"]
-
-
-class FailingGrid:
-    """A grid whose one node answers every message with an error of this code."""
-
-    generation = 0
-
-    def __init__(self, code: int) -> None:
-        self.code, self.pushed = code, 0
-
-    def online(self) -> set[int]:
-        return {7}
-
-    def push(self, messages: Sequence[Any]) -> list[str | None]:
-        self.pushed += 1
-        return [f"message {self.pushed}"]
-
-    def pull(self, message_ids: Sequence[str]) -> list[Any]:
-        error = SimpleNamespace(code=self.code, reason="as I like")
-        metadata = [SimpleNamespace(reply_to_message_id=i) for i in message_ids]
-        return [SimpleNamespace(metadata=m, error=error, has_error=lambda: True) for m in metadata]
-
-
-def test_a_client_that_answers_with_errors_only_cannot_hold_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    slept = SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda s: clock.__setitem__(0, clock[0] + s))
-    monkeypatch.setattr(transport, "time", slept)
-    monkeypatch.setattr(transport.FlowerTransport, "message", lambda *_: None)
-    for code, asked in ((transport.STEP_FAILED, 1), (transport.ErrorCode.NODE_UNAVAILABLE, transport.MOST_ERRORS)):
-        grid = FailingGrid(code)
-        replies = transport.FlowerTransport(grid, {0: 7}, "run").round([Request(0, 1, None)])  # no deadline
-        assert grid.pushed == asked
-        assert [r.client for r in replies] == [0] and "as I like" in replies[0].error
-
-
-def test_a_reply_that_got_lost_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    slept = SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda s: clock.__setitem__(0, clock[0] + s))
-    monkeypatch.setattr(transport, "time", slept)
-    monkeypatch.setattr(transport.FlowerTransport, "message", lambda *_: None)
-
-    class Losing(FailingGrid):
-        def pull(self, message_ids: Sequence[str]) -> list[Any]:
-            return super().pull([i for i in message_ids if i == "message 3"])  # what was asked first and second is lost
-
-    grid = Losing(transport.STEP_FAILED)
-    replies = transport.FlowerTransport(grid, {0: 7}, "run").round([Request(0, 1, None)])  # no deadline
-    assert grid.pushed == 3 and len(replies) == 1
-    assert 3 * transport.ASK_AGAIN_S <= clock[0] <= 3 * transport.ASK_AGAIN_S + 1.0  # after one and two more times 60 s
-
-
-class SilentGrid:
-    """One node that is there and never answers."""
-
-    generation = 1
-
-    def online(self) -> set[int]:
-        return {7}
-
-    def push(self, messages: Sequence[Any]) -> list[str | None]:
-        return ["id"] * len(messages)
-
-    def pull(self, message_ids: Sequence[str]) -> list[Any]:
-        return []
-
-
-def test_deadlines_run_on_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wall clock is not there to be asked, so its jumps move no deadline."""
-    clock = [100.0]
-    monkeypatch.setattr(
-        transport,
-        "time",
-        SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda s: clock.__setitem__(0, clock[0] + s)),
-    )
-    monkeypatch.setattr(transport.FlowerTransport, "message", lambda *_: None)
-    carrier = transport.FlowerTransport(SilentGrid(), {0: 7}, "run")
-    assert carrier.round([Request(0, 1, None)], deadline_s=10.0) == []
-    assert 110.0 <= clock[0] <= 110.0 + 2 * transport.LOOK_EVERY_S
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,8 @@ class _Collection:
         self._replies: list[Reply] = []
         self._answered: set[int] = set()
         self._ids: dict[str, int] = {}  # message ids of this call -> client
-        self._not_before: dict[int, float] = {}
+        self._not_before: dict[int, float] = {}  # when a client may be asked, or asked again
         self._errors: Counter[int] = Counter()
-        self._asked_at: dict[int, float] = {}
         self._patience: dict[int, float] = dict.fromkeys(self._requests, ASK_AGAIN_S)
         self._generation = self._grid.generation
         self._online: set[int] = set()
@@ -147,13 +146,14 @@ class _Collection:
             self._generation = self._grid.generation
             self._ids.clear()
             self._t._asked.clear()
-        now, asked = time.monotonic(), set(self._ids.values()) | self._answered
-        silent = {c for c in asked - self._answered if now >= self._asked_at[c] + self._patience[c]}
-        asked -= silent
+            self._not_before.clear()
+        now, waiting = time.monotonic(), set(self._ids.values())
         due = [
             request
             for client, request in self._requests.items()
-            if client not in asked and self._t._nodes[client] in self._online and now >= self._not_before.get(client, 0)
+            if client not in self._answered
+            and self._t._nodes[client] in self._online
+            and now >= self._not_before.get(client, 0)
         ]
         if not due:
             return
@@ -164,8 +164,8 @@ class _Collection:
                 self._not_before[request.client] = now + 1.0
             else:
                 self._ids[message_id] = request.client
-                self._asked_at[request.client] = now
-                self._patience[request.client] *= 2 if request.client in silent else 1
+                self._patience[request.client] *= 2 if request.client in waiting else 1
+                self._not_before[request.client] = now + self._patience[request.client]
 
     def _collect(self) -> None:
         for message in self._grid.pull([*self._ids, *self._t._asked]):
@@ -180,12 +180,12 @@ class _Collection:
                 continue
             error = message.error if message.has_error() else None
             self._errors[client] += error is not None
-            # A client may claim any error: without a limit it would hold a round that has no deadline for ever.
-            if (
-                error is not None and error.code != STEP_FAILED and self._errors[client] < MOST_ERRORS
-            ):  # the node went away, or its message did: ask again
+            # The node went away, or its message did: ask again. But a client may claim any error, and without a limit
+            # it would hold a round that has no deadline for ever.
+            if error is not None and error.code != STEP_FAILED and self._errors[client] < MOST_ERRORS:
                 self._t._note(f"client {client}: {(error.reason or '')[:200]}; asked again when it is there")
-                self._not_before[client] = time.monotonic() + 1.0
+                if client not in self._ids.values():
+                    self._not_before[client] = time.monotonic() + 1.0
                 continue
             self._answered.add(client)
             self._replies.append(self._read(message, client))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from federated.tiny import CLASSES, PUBLIC, STEPS, World
-from spikefed.federated.local import LocalTraining
+from spikefed.federated.distillation import public_outputs
+from spikefed.federated.local import LocalTraining, label_offset
 from spikefed.federated.methods.alone import Local
 from spikefed.federated.methods.cfd import Cfd, CfdHyperparameters, shares
 from spikefed.federated.methods.dsfl import Dsfl, DsflHyperparameters, drawn_rows, reduce_entropy
@@ -19,12 +22,13 @@ from spikefed.federated.methods.fsdplus import (
     answered_rows,
     confidences,
     group_spikes,
+    labels_of,
     most_active,
     sharpened,
     trains,
     vote_rows,
 )
-from spikefed.wire import LabelUplink, ProbabilityUplink, SpikeUplink
+from spikefed.wire import LabelUplink, ProbabilityUplink, SpikeDownlink, SpikeUplink
 
 ID = bytes(32)
 
@@ -132,8 +136,9 @@ def test_fsd_of_one_client_merges_to_its_spikes() -> None:
 
 
 def test_fsd_plus_without_its_levers_is_fsd() -> None:
-    plain = {"local_epochs": 1, "distil_epochs": 1, "server_epochs": 1}
-    off = {"groups": STEPS, "confidence": 0.0, "answer": "vote", "label_weight": 0.0}
+    plain = {"local_epochs": 1, "distil_epochs": 1, "server_epochs": 1, "local_loss": "ce-rate", "logit_scale": 1.0}
+    off = {"groups": STEPS, "confidence": 0.0, "answer": "vote", "label_weight": 0.0, "rehearse": 0.0}
+    off["client_reset"] = "common"
     ends = []
     for method, hyper in ((Fsd(), FsdHyperparameters(**plain)), (FsdPlus(), FsdPlusHyperparameters(**plain, **off))):
         world = World(hyper)
@@ -206,6 +211,61 @@ def test_fsd_plus_with_labels_votes_and_answers_with_the_most_active_class() -> 
     assert downlink.kind == "labels" and (downlink.labels == 2).all()
     goal = method.client_goal(downlink, world.client(0, 2))
     assert len(goal.target) == PUBLIC and (goal.target[:, 2] == 1).all()
+
+
+def test_a_label_without_the_lead_is_not_sent() -> None:
+    trains_of = [[1, 1, 1, 1], [0, 0, 0, 0]], [[1, 1, 1, 1], [1, 1, 0, 0]], [[0, 0, 0, 0], [0, 0, 0, 0]]
+    spikes = np.array(trains_of, dtype=np.uint8)  # leads 1, 0.5 and 0
+    assert labels_of(spikes, 0.0).tolist() == [0, 0, 0]
+    assert labels_of(spikes, 0.5).tolist() == [0, 0, -1]
+    assert labels_of(spikes, 0.6).tolist() == [0, -1, -1]
+    said = trains(LabelUplink(1, 0, labels_of(spikes, 0.6), 0.5, ID, 2))
+    assert said[:, :, 0].tolist() == [[1, 0], [0, 0], [0, 0]]
+
+
+def test_fsd_plus_distils_on_no_row_without_a_label() -> None:
+    world, method = World(FsdPlusHyperparameters(send="labels", answer="vote", server_epochs=0, abstain=0.5)), FsdPlus()
+    world.networks.network.steps = STEPS  # type: ignore[assignment]
+    state, _ = method.init_server(world.server(0))
+    labels = np.full((2, PUBLIC), -1)
+    labels[0, :4], labels[1, 3:7] = 2, 1
+    uplinks = {c: LabelUplink(1, c, labels[c], 0.5, ID, CLASSES) for c in range(2)}
+    merged, _ = method.merge(uplinks, state, world.server())
+    assert merged.goal.rows is not None and merged.goal.rows.tolist() == list(range(7))
+    _, downlink, _ = method.server_round(state, uplinks, world.server())
+    assert downlink.labels.tolist() == [2] * 3 + [-1] + [1] * 3 + [-1] * (PUBLIC - 7)  # row 3: a tie is no lead
+    goal = method.client_goal(downlink, world.client(0, 2))
+    assert goal.rows is not None and goal.rows.tolist() == [0, 1, 2, 4, 5, 6]
+
+
+def test_rehearsal_holds_what_was_distilled_while_a_client_trains_on_its_own() -> None:
+    """Public rows all say class 0; the client's own data never does. Only who rehearses still says so afterwards."""
+    rates = {}
+    for weight in (0.0, 20.0):
+        hyper = FsdPlusHyperparameters(rehearse=weight, local_epochs=10, lr=0.05, groups=STEPS, label_weight=0.0)
+        world, method = World(hyper), FsdPlus()
+        world.networks.network.steps = STEPS  # type: ignore[assignment]
+        client = world.client(0)
+        keep = client.train.labels > 0
+        own = replace(client, train=replace(client.train, images=client.train.images[keep],
+                                            labels=client.train.labels[keep]))  # fmt: skip
+        spikes = np.zeros((PUBLIC, CLASSES, STEPS), dtype=np.uint8)
+        spikes[:, 0] = 1
+        state, _, _ = method.client_round({}, SpikeDownlink(1, spikes, ID), own)
+        net = world.networks.load(state["weights"])
+        rates[weight] = public_outputs(net, own).mean(dim=(0, 2))[0].item()
+    assert rates[20.0] > rates[0.0] + 0.3
+
+
+def test_calibration_adds_the_log_frequencies_of_the_clients_own_labels() -> None:
+    world = World(LocalTraining(calibrate=0.5, logit_scale=2.0))
+    client = world.client(0)
+    own = replace(client, train=replace(client.train, labels=torch.tensor([0] * 30 + [1] * 10)))
+    assert CLASSES == 3
+    expected = 0.25 * torch.tensor([30 / 41, 10 / 41, 1 / 41]).log()  # class 2 without a sample counts as one
+    offset = label_offset(own, CLASSES)
+    assert offset is not None and torch.allclose(offset, expected)
+    assert label_offset(World(LocalTraining()).client(0), CLASSES) is None
 
 
 def test_sharpening_keeps_certainty_and_the_middle() -> None:

@@ -50,8 +50,8 @@ class _Body:
         return name
 
 
-def _bytes(tensor: Tensor) -> np.ndarray:
-    return tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
+def _bytes(tensor: Tensor) -> memoryview | bytes:
+    return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
 
 
 def _pack(value: Any, body: _Body) -> Any:

@@ -38,6 +38,12 @@ class DistillationHyperparameters(LocalTraining):
     distil_epochs: int = Field(
         default=5, ge=0, description="client epochs on what the server sent, per round [FSD 4.1.2: 5]"
     )
+    rehearse: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the same loss in local training, on a batch of public rows a step, so that what was "
+        "distilled is not forgotten; 0: never [FSD]",
+    )
     server_epochs: int = Field(
         default=5, ge=0, description="server epochs on the merged predictions, per round [FSD 4.1.2: 5]"
     )
@@ -111,6 +117,20 @@ def fit(net: nn.Module, goal: Goal, epochs: int, ctx: Context, optim: torch.opti
             shuffle=hyper.shuffle,
             augment=goal.augment,
         )
+
+
+def rehearsal(net: nn.Module, goal: Goal, ctx: Context) -> Callable[[Tensor, Tensor], Tensor]:
+    """A term of the loss of local training: the goal on a random batch of its rows, `rehearse` times."""
+    hyper: DistillationHyperparameters = ctx.hyper
+    images = ctx.public if goal.rows is None else ctx.public[goal.rows]
+
+    def term(outputs: Tensor, labels: Tensor) -> Tensor:
+        pick = torch.randint(len(images), (min(hyper.distil_batch, len(images)),), generator=ctx.generator)
+        x = ctx.preprocess(images[pick])
+        x = x if goal.augment is None else goal.augment(x, ctx.generator)
+        return hyper.rehearse * goal.loss(net(x, generator=ctx.generator), goal.target[pick])
+
+    return term
 
 
 def distil_optimiser(net: nn.Module, hyper: DistillationHyperparameters) -> torch.optim.Optimizer:
@@ -193,15 +213,20 @@ class Distillation:
         kept: State = {}
         values = {}
         # 2-3: distil on what the server sent; in the first epoch it has sent nothing
-        if downlink is not None:
+        goal = self.client_goal(downlink, ctx) if downlink is not None else None
+        if goal is not None:
             optim = distil_optimiser(net, hyper)
             optim = resumed(optim, state, "distil_moments") if keep else optim
-            values["distil_loss"] = fit(net, self.client_goal(downlink, ctx), hyper.distil_epochs, ctx, optim)
+            values["distil_loss"] = fit(net, goal, hyper.distil_epochs, ctx, optim)
             kept |= {"distil_moments": moments(optim)} if keep else {}
         # 4: train on D_iT
         optim = local_optimiser(net, ctx)
         optim = resumed(optim, state, "local_moments") if keep else optim
-        values["train_loss"] = train_locally(net, ctx, optim)
+        again, scope = None, nullcontext()
+        if goal is not None and len(goal.target) and hyper.rehearse:
+            again, scope = rehearsal(net, goal, ctx), goal.scope
+        with scope:
+            values["train_loss"] = train_locally(net, ctx, optim, again)
         kept |= {"local_moments": moments(optim)} if keep else {}
         # 5-7: predict the public set, measure on D_iV, upload
         uplink, own, own_values = self.uplink(net, validate(net, ctx), state, ctx)

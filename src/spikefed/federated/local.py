@@ -37,6 +37,11 @@ class LocalTraining(Hyperparameters):
     logit_scale: float = Field(
         default=1.0, gt=0, description="factor on the rates before the cross-entropy [authors' code: 1]"
     )
+    calibrate: float = Field(
+        default=0.0,
+        ge=0,
+        description="tau of logits + tau log(own label frequencies) in the loss on labels [Menon et al. 2021; FedLC]",
+    )
     shuffle: bool = Field(default=True, description="new random order every epoch [FSD authors' code: false]")
     drop_last: bool = Field(default=False, description="skip a last, smaller batch [V-SNN code: true]")
     augment: Literal["none", "shift", "crop", "crop-flip"] = Field(
@@ -56,6 +61,19 @@ def local_optimiser(net: nn.Module, ctx: ClientContext) -> torch.optim.Optimizer
     """A fresh optimiser of local training in the context's round."""
     hyper: LocalTraining = ctx.hyper
     return optimiser(net, hyper.optimiser, learning_rate(hyper, ctx.round), hyper.momentum, hyper.weight_decay)
+
+
+def label_offset(ctx: ClientContext, classes: int) -> Tensor | None:
+    """What `calibrate` adds to the outputs, float32 ``[C]``: tau log(share of the class) / logit scale.
+
+    A class that the client has little of then need not be silenced to get its own labels right, so what the network
+    knows of it from elsewhere lasts. A class without a sample counts as one.
+    """
+    hyper: LocalTraining = ctx.hyper
+    if not hyper.calibrate:
+        return None
+    counts = torch.bincount(ctx.train.labels, minlength=classes).clamp_min(1).to(torch.float32)
+    return hyper.calibrate * (counts / counts.sum()).log() / hyper.logit_scale
 
 
 LabelLoss = Callable[[Tensor, Tensor], Tensor]
@@ -78,7 +96,9 @@ def train_locally(
     label_loss = LABEL_LOSSES[hyper.local_loss]
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-        value = label_loss(outputs, labels, hyper.logit_scale)
+        offset = label_offset(ctx, outputs.shape[-1])
+        shifted = outputs if offset is None else outputs + offset
+        value = label_loss(shifted, labels, hyper.logit_scale)
         return value if extra is None else value + extra(outputs, labels)
 
     return train(

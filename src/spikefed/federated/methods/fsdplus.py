@@ -9,7 +9,12 @@ Against Algorithm 1 of Liu et al. 2022:
 * a row's vote weighs clients by how sure each is of this row, not only by one accuracy;
 * the merge is sharpened;
 * the server sends back what its own network says (dual distillation, CFD section III) instead of the vote;
-* distillation adds a cross-entropy on the voted class and may augment the public images.
+* distillation adds a cross-entropy on the voted class and may augment the public images;
+* a client never restarts, and rehearses what the server sent while it trains on its own data, not before: under skewed
+  labels it would forget the classes that it does not hold;
+* the server distils longer than the clients; labels are learned at every time step (TET) from scaled rates.
+
+The defaults are the recipe that was found on validation data (docs/methods.md).
 """
 
 from __future__ import annotations
@@ -39,13 +44,32 @@ from spikefed.federated.methods.fsd import (
 from spikefed.federated.plans import Exchange
 from spikefed.training import AUGMENTATIONS
 from spikefed.wire import LabelDownlink, LabelUplink, SpikeDownlink, SpikeUplink
+from spikefed.wire.rows import MISSING
 
 
 class FsdPlusHyperparameters(FsdHyperparameters):
-    """Hyperparameters of FSD+ beside those of FSD."""
+    """Hyperparameters of FSD+ beside those of FSD, and its own defaults of some of those."""
 
+    local_loss: Literal["ce-rate", "mse-rate", "tet"] = Field(
+        default="tet", description="loss on labels: TET, cross-entropy or MSE on mean firing rates"
+    )
+    logit_scale: float = Field(default=4.0, gt=0, description="factor on the rates before the cross-entropy [FSD: 1]")
+    client_reset: Literal["common", "own", "never"] = Field(
+        default="never", description="weights a client restarts from each round [FSD: common]"
+    )
+    distil_epochs: int = Field(default=0, ge=0, description="client epochs on what the server sent, alone [FSD: 5]")
+    rehearse: float = Field(
+        default=1.0, ge=0, description="weight of a batch of public rows beside each batch of local training [FSD: 0]"
+    )
+    server_epochs: int = Field(default=6, ge=0, description="server epochs on the merged predictions [FSD: 5]")
     send: Literal["spikes", "labels"] = Field(
         default="spikes", description="what travels: grouped trains, or only the class that fired most [CFD]"
+    )
+    abstain: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="'labels': lead over the next class, in shares of T, without which none is sent",
     )
     groups: int = Field(default=1, ge=1, le=64, description="bits sent for a train of T spikes; must divide T")
     row_share: float = Field(default=1.0, gt=0, le=1, description="share of the public rows that a client answers for")
@@ -73,9 +97,9 @@ def most_active(spikes: np.ndarray) -> np.ndarray:
 
 
 def trains(message: SpikeUplink | SpikeDownlink | LabelUplink | LabelDownlink) -> np.ndarray:
-    """What a message says as uint8 ``[N, C, G]``; a label is one bit for its class."""
+    """What a message says as uint8 ``[N, C, G]``; a label is one bit for its class, a missing one none."""
     if isinstance(message, LabelUplink | LabelDownlink):
-        return np.eye(message.classes, dtype=np.uint8)[message.labels][:, :, None]
+        return np.eye(message.classes + 1, message.classes, dtype=np.uint8)[message.labels][:, :, None]
     return message.spikes
 
 
@@ -98,6 +122,11 @@ def confidences(answers: np.ndarray) -> np.ndarray:
     """How sure a client is of each row: lead of its most active class over the next, in [0, 1]; float64 ``[N]``."""
     rates = np.sort(answers.mean(axis=2, dtype=np.float64), axis=1)
     return rates[:, -1] - (rates[:, -2] if rates.shape[1] > 1 else 0.0)
+
+
+def labels_of(spikes: np.ndarray, abstain: float) -> np.ndarray:
+    """The most active class of each row, `MISSING` where it leads by less than ``abstain``; int64 ``[N]``."""
+    return np.where(confidences(spikes) >= abstain, most_active(spikes), MISSING)
 
 
 def sharpened(merged: np.ndarray, gamma: float) -> np.ndarray:
@@ -192,7 +221,8 @@ class FsdPlus(Fsd):
         values = {"firing_rate": float(spikes.mean()) if spikes.size else 0.0}
         common = {"round": ctx.round, "client": ctx.client, "accuracy": accuracy, "public_set_id": ctx.public_set_id}
         if hyper.send == "labels":
-            return LabelUplink(labels=most_active(spikes), classes=spikes.shape[1], **common), {}, values
+            labels = labels_of(spikes, hyper.abstain)
+            return LabelUplink(labels=labels, classes=spikes.shape[1], **common), {}, values
         return SpikeUplink(spikes=group_spikes(spikes, hyper.groups), **common), {}, values
 
     def merge(
@@ -203,6 +233,8 @@ class FsdPlus(Fsd):
         answers, known, accuracies = self._remember(uplinks, state, total, ctx)
         weights = accuracy_weights(accuracies, hyper)
         merged, heard = vote_rows(answers, known, weights, hyper.confidence)
+        if hyper.send == "labels":
+            heard &= merged.any(axis=(1, 2))
         merged = sharpened(merged, hyper.sharpen)
         rounded = round_spikes(merged, hyper.tie)
         rows = torch.from_numpy(np.flatnonzero(heard))
@@ -245,5 +277,5 @@ class FsdPlus(Fsd):
         content = public_spikes(net, ctx) if ctx.hyper.answer == "server" else merged.content
         common = {"round": ctx.round + 1, "public_set_id": ctx.public_set_id}
         if ctx.hyper.send == "labels":
-            return LabelDownlink(labels=most_active(content), classes=content.shape[1], **common)
+            return LabelDownlink(labels=labels_of(content, ctx.hyper.abstain), classes=content.shape[1], **common)
         return SpikeDownlink(spikes=group_spikes(content, ctx.hyper.groups), **common)

@@ -33,6 +33,8 @@ SETS = {
     "digits": "Digits (4 clients x 250, 400 public)",
     "fashion-mnist-mini": "Fashion-MNIST, mini (4 clients x 2,500, 2,000 public)",
     "fashion-mnist-cpu": "Fashion-MNIST, CPU (4 clients x 10,000, 8,000 public)",
+    "cifar10-mini": "CIFAR-10, mini (4 clients x 2,500, 2,000 public)",
+    "fsdplus-levers": "FSD+, one lever moved at a time: validation data of Fashion-MNIST mini, never used above",
 }
 
 
@@ -169,6 +171,7 @@ def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> li
     """Who wins where, in words, from the numbers."""
     lines = []
     means = {n: statistics.mean(r["accuracy"] for r in rs) for n, rs in groups.items()}
+    upstream = {n: statistics.mean(r["upstream_bytes"] for r in rs) for n, rs in groups.items()}
     talkers = {n: m for n, m in means.items() if groups[n][0]["upstream_bytes"]}
     top = max(talkers, key=lambda n: talkers[n])
     lines.append(f"* Highest accuracy after the last round: `{top}`, {means[top]:.2%}.")
@@ -178,6 +181,17 @@ def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> li
         + ", ".join(f"`{name}`" for name in front)
         + "."
     )
+    lines += [
+        f"* `fsd+` against `{other}` after equal rounds: {100 * (means['fsd+'] - means[other]):+.2f} points for "
+        f"{upstream['fsd+'] / upstream[other]:.3g} times the upstream bytes."
+        for other in ("fsd-faithful", "fsd", "fsd+labels", "cfd", "fedavg")
+        if "fsd+" in means and other in means
+    ]
+    silent = [f"`{n}` {means[n]:.2%}" for n in ("local", "central") if n in means]
+    if silent:
+        lines.append(
+            f"* Without a byte (clients alone, mean of their own networks; all data in one place): {', '.join(silent)}."
+        )
     for target in targets:
         costs = {n: c for n, rs in groups.items() if (c := to_target(rs, target)) is not None}
         if not costs:

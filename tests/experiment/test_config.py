@@ -10,6 +10,7 @@ import pytest
 from spikefed.errors import ConfigError
 from spikefed.experiment import config as configs
 from spikefed.experiment import toml
+from spikefed.experiment.checks import check
 from spikefed.experiment.folder import flatten
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
@@ -133,6 +134,13 @@ def test_missing_file_and_bad_override(tmp_path: Path) -> None:
         configs.load(write(tmp_path / "x.toml", ""), ["rounds"])
     with pytest.raises(ConfigError, match="nearest known key is 'rounds'"):
         configs.load(write(tmp_path / "x.toml", ""), ["round=2"])
+
+
+def test_calibrated_logits_need_logits() -> None:
+    tree = {"training": {"calibrate": 1.0, "local_loss": "mse-rate"}}
+    with pytest.raises(ConfigError, match=r"training\.calibrate shifts logits"):
+        check(configs.from_tree(tree))
+    check(configs.from_tree({"training": {"calibrate": 1.0, "local_loss": "tet"}}))
 
 
 def test_hash_ignores_what_cannot_change_results() -> None:

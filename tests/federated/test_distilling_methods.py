@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from federated.tiny import CLASSES, PUBLIC, STEPS, World
+from spikefed.errors import ConfigError
 from spikefed.federated.distillation import public_outputs
 from spikefed.federated.local import LocalTraining, label_offset
 from spikefed.federated.methods.alone import Local
@@ -221,6 +222,12 @@ def test_a_label_without_the_lead_is_not_sent() -> None:
     assert labels_of(spikes, 0.6).tolist() == [0, -1, -1]
     said = trains(LabelUplink(1, 0, labels_of(spikes, 0.6), 0.5, ID, 2))
     assert said[:, :, 0].tolist() == [[1, 0], [0, 0], [0, 0]]
+
+
+def test_only_labels_can_abstain() -> None:
+    world = World(None)
+    with pytest.raises(ConfigError, match="abstain is for labels"):
+        FsdPlus().exchanges(FsdPlusHyperparameters(abstain=0.5), (PUBLIC, CLASSES, STEPS), world.networks)
 
 
 def test_fsd_plus_distils_on_no_row_without_a_label() -> None:

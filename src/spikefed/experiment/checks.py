@@ -35,6 +35,10 @@ def check(config: Experiment) -> None:
                 f"'wire.{key}' = '{name}' codes changes of weights; set method.{payload} = 'change' with it, or use "
                 "float32 or fp16"
             )
+    if getattr(hyper, "calibrate", 0.0) and getattr(hyper, "local_loss", "") == "mse-rate":
+        raise ConfigError(
+            "training.calibrate shifts logits, and local_loss = 'mse-rate' has none; take ce-rate or tet"
+        )
     taking_part = config.participation
     if getattr(hyper, "payload_down", "") == "change" and (taking_part.schedule != "all" or taking_part.straggle):
         raise ConfigError(

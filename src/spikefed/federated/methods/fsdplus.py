@@ -179,6 +179,8 @@ class FsdPlus(Fsd):
             raise ConfigError(f"method.groups = {hyper.groups} does not divide network.steps = {steps}")
         if hyper.vote not in ("weighted", "clipped"):
             raise ConfigError(f"method.vote = '{hyper.vote}' is not for fsd+, whose vote goes row by row; use clipped")
+        if hyper.abstain and hyper.send != "labels":
+            raise ConfigError("method.abstain is for labels; set method.send = 'labels' with it, or leave it out")
         if hyper.send == "labels" and hyper.answer == "vote" and hyper.row_share < 1.0:
             raise ConfigError(
                 "method.answer = 'vote' with labels needs row_share = 1: no label says that nobody answered"

@@ -55,7 +55,7 @@ def markdown(folder: Path) -> str:
         parts += [f"### {cpu}, {last['cores']} cores ({last['native']}, {tiles})", "", chart(contents, cpu), ""]
         for (task, net, threads), rows in step_tables(contents).items():
             parts += steps(task, net, threads, rows)
-        for kind, table in (("lif", lif), ("layers", layers), ("memory", memory), ("parity", parity)):
+        for kind, table in (("lif", lif), ("layers", layers), ("memory", memory), ("parity", parity), ("scale", scale)):
             content = newest(contents, kind)
             parts += table(content) if content else []
         for content in contents:
@@ -125,6 +125,22 @@ def parity(content: dict[str, Any]) -> list[str]:
         loss, accuracy = (", ".join(f"{run[key]:.4f}" for run in runs) for key in ("loss", "accuracy"))
         lines.append(f"| {name} | {loss} | {accuracy} | {sum(run['cpu_s'] for run in runs) / len(runs):.1f} |")
     return [*lines, ""]
+
+
+def scale(content: dict[str, Any]) -> list[str]:
+    lines = ["**Many clients on one machine**: FSD with `small` on digits-size data, 40 images a client, a tenth of the"
+             " clients a round, one epoch of everything, checkpoints included (`benchmarks/scale.py`)", "",
+             "| clients | sampled | workers | wall s a round | CPU ms a sampled client | peak, MB | checkpoints, MB |",
+             "|---:|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
+    last = content["everyone"]
+    for row in [*content["clients"], *content["workers"], last]:
+        sampled = "all, a tenth a round, untrained" if row is last else row["sampled"]
+        lines.append(
+            f"| {row['clients']:,} | {sampled} | {row['workers']} | {row['wall_s_a_round']:.2f} | "
+            f"{row['cpu_ms_a_sampled_client']:.0f} | {row['peak_mb']:,.0f} | {row['checkpoints_mb']:.0f} |"
+        )
+    gains = ", ".join(f"{w} workers {g:.2f}" for w, g in content["speed_up"]["wall_s_a_round"].items() if w != "1")
+    return [*lines, "", f"Times faster than one worker, by the clock: {gains}.", ""]
 
 
 def fsd(content: dict[str, Any]) -> list[str]:

@@ -114,7 +114,7 @@ def _settings(values: dict[str, Any]) -> str:
 def spread(values: list[float], form: str) -> str:
     """Mean and, from two seeds on, the sample standard deviation."""
     text = format(statistics.mean(values), form)
-    return f"{text} ± {format(statistics.stdev(values), form)}" if len(values) > 1 else text
+    return f"{text} ± {format(statistics.stdev(values), form.lstrip('+'))}" if len(values) > 1 else text
 
 
 def reached(record: dict[str, Any], target: float) -> dict[str, Any] | None:

@@ -84,6 +84,17 @@ def test_stopped_and_resumed_it_ends_where_it_would_have(variant: str, tmp_path:
     assert fingerprint(tmp_path / "parts") == whole
 
 
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in EVERYBODY_NEEDED])
+def test_a_later_round_without_quorum_changes_nothing_and_resumes(variant: str, tmp_path: Path) -> None:
+    schedule = {"schedule": "list", "rounds": [[0, 1, 2], [0], [0, 1, 2]], "quorum": 2}
+    whole = spikefed.run(config(variant, participation=schedule), out=tmp_path / "whole")
+    lines = RunFolder(whole).read_lines(RunFolder(whole).metrics)
+    assert [line["merged"] for line in lines] == ([True, False, True] if variant != "central" else [False] * 3)
+    for rounds in (1, 2, 3):
+        spikefed.run(config(variant, participation=schedule, rounds=rounds), out=tmp_path / "parts", resume=True)
+    assert fingerprint(tmp_path / "parts") == fingerprint(whole)
+
+
 class Shuffled:
     """A transport whose replies come in another order."""
 

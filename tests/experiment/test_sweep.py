@@ -93,6 +93,10 @@ def test_several_bases_and_none_of_the_axes(sweep: Path, tmp_path: Path) -> None
         (("seeds = [0, 1]", 'order = ["seeds"]'), "must name seeds, partitions and methods once each"),
         (('name = "fedavg"', 'name = "fedavgg"'), "method 'fedavgg' is not known"),
         (("alpha = 0.5", "alpha = 0.5, clients = 2, quorum = 3"), "unknown key 'data.quorum'"),
+        (('label = "fedavg"', 'label = "fedavg"\nseed = 7'), "'seed' in entry 'fedavg' of 'sweep.methods'.*no effect"),
+        (('label = "skewed"', 'label = "skewed"\nname = "x"'), "'name' in entry 'skewed'.*use the entry's 'label'"),
+        (('base = "tiny.toml"', "base = []"), "'sweep.base"),
+        (("seeds = [0, 1]", "seeds = [true]"), "'sweep.seeds.0'"),
         (("lr = 2e-3 }", 'lr = 2e-3 }\nwire = { spikes_up = "float32" }'), "none for spikes"),
     ],
 )
@@ -104,6 +108,12 @@ def test_every_job_is_checked_before_the_first_starts(
     with pytest.raises(ConfigError, match=text):
         compare([sweep], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_would_have_no_effect_on_a_sweep_is_refused(sweep: Path, tmp_path: Path) -> None:
+    for text, instead in (("seed=9", "--seeds"), ('name="x"', "'label'"), ('label="q"', "'label'")):
+        with pytest.raises(ConfigError, match=f"would have no effect; use .*{instead}"):
+            jobs_of([sweep], tmp_path, overrides=[text])
 
 
 def test_a_wrong_label_names_the_nearest(sweep: Path, tmp_path: Path) -> None:

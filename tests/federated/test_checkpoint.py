@@ -85,6 +85,14 @@ def test_equal_tensors_are_stored_once_and_read_back_apart(tmp_path: Path) -> No
     assert isinstance(back["3"], torch.Tensor)
 
 
+def test_one_small_tensor_may_stand_in_two_places_and_views_may_overlap(tmp_path: Path) -> None:
+    small, wide = torch.ones(3), torch.arange(3000.0)
+    checkpoint.write(tmp_path / "c", {"a": small, "b": small, "head": wide[:2000], "tail": wide[1000:]}, "h")
+    back = checkpoint.read(tmp_path / "c", "h")
+    assert torch.equal(back["a"], small) and torch.equal(back["b"], small)
+    assert torch.equal(back["head"], wide[:2000]) and torch.equal(back["tail"], wide[1000:])
+
+
 def test_equal_bytes_of_another_type_or_shape_stay_apart(tmp_path: Path) -> None:
     values = {"a": torch.zeros(1024), "b": torch.zeros(32, 32), "c": torch.zeros(1024, dtype=torch.int32)}
     checkpoint.write(tmp_path / "c", values, "h")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from federated.tiny import CLASSES, PUBLIC, STEPS, World
 from spikefed.errors import ConfigError
@@ -29,7 +30,7 @@ from spikefed.federated.methods.fsdplus import (
     trains,
     vote_rows,
 )
-from spikefed.wire import LabelUplink, ProbabilityUplink, SpikeDownlink, SpikeUplink
+from spikefed.wire import LabelUplink, ProbabilityDownlink, ProbabilityUplink, SpikeDownlink, SpikeUplink
 
 ID = bytes(32)
 
@@ -156,6 +157,41 @@ def test_fsd_plus_without_its_levers_is_fsd() -> None:
     assert torch.allclose(ends[0][1], ends[1][1], atol=1e-6)
 
 
+def test_fsd_plus_without_its_levers_distils_on_silent_rows_as_fsd_does() -> None:
+    hyper = FsdPlusHyperparameters(groups=STEPS, confidence=0.0, answer="vote", label_weight=0.0)
+    world = World(hyper)
+    world.networks.network.steps = STEPS  # type: ignore[assignment]
+    spikes = (torch.rand(PUBLIC, CLASSES, STEPS, generator=torch.Generator().manual_seed(1)) > 0.5).numpy()
+    spikes[3] = False
+    downlink = SpikeDownlink(2, spikes.astype(np.uint8), ID)
+    mine, theirs = FsdPlus().client_goal(downlink, world.client(0)), Fsd().client_goal(downlink, world.client(0))
+    assert mine.rows is None and torch.equal(mine.target, theirs.target)
+    outputs = torch.rand(STEPS, PUBLIC, CLASSES)
+    assert torch.equal(mine.loss(outputs, mine.target), theirs.loss(outputs, theirs.target))
+    # A server that answers for itself is silent where it does not know: nothing to learn there.
+    own = FsdPlus().client_goal(downlink, World(FsdPlusHyperparameters(groups=STEPS)).client(0))
+    assert own.rows is not None and 3 not in own.rows.tolist()
+
+
+def test_fd_and_dsfl_with_drawn_rows_have_nothing_to_say_again() -> None:
+    for method, hyper in ((Fd(), FdHyperparameters()), (Dsfl(), DsflHyperparameters(public_per_round=4))):
+        assert method.repeated(None, 3, World(hyper).server(3)) is None  # type: ignore[arg-type]
+    whole = ProbabilityDownlink(2, np.full((PUBLIC, CLASSES), 1 / CLASSES), ID)
+    again = Dsfl().repeated(whole, 3, World(DsflHyperparameters()).server(3))
+    assert again is not None and again.round == 3 and np.array_equal(again.probabilities, whole.probabilities)
+
+
+def test_methods_without_accuracies_refuse_to_clip_them() -> None:
+    for hyper in (CfdHyperparameters, DsflHyperparameters):
+        with pytest.raises(ValidationError, match="vote"):
+            hyper(vote="clipped")
+
+
+def test_the_power_mean_stays_sharp_where_powers_would_vanish() -> None:
+    mean = np.array([[0.2, 0.3, 0.5]])
+    assert np.allclose(reduce_entropy(mean, DsflHyperparameters(sharpen="power", beta=1e4)), [[0.0, 0.0, 1.0]])
+
+
 def test_groups_of_a_train() -> None:
     train = np.array([[[1, 0, 0, 1, 0, 0, 0, 0]]], dtype=np.uint8)
     assert group_spikes(train, 8).tolist() == train.tolist()
@@ -217,7 +253,7 @@ def test_fsd_plus_with_labels_votes_and_answers_with_the_most_active_class() -> 
 def test_a_label_without_the_lead_is_not_sent() -> None:
     trains_of = [[1, 1, 1, 1], [0, 0, 0, 0]], [[1, 1, 1, 1], [1, 1, 0, 0]], [[0, 0, 0, 0], [0, 0, 0, 0]]
     spikes = np.array(trains_of, dtype=np.uint8)  # leads 1, 0.5 and 0
-    assert labels_of(spikes, 0.0).tolist() == [0, 0, 0]
+    assert labels_of(spikes, 0.0).tolist() == [0, 0, -1]  # silence names no class
     assert labels_of(spikes, 0.5).tolist() == [0, 0, -1]
     assert labels_of(spikes, 0.6).tolist() == [0, -1, -1]
     said = trains(LabelUplink(1, 0, labels_of(spikes, 0.6), 0.5, ID, 2))

@@ -159,6 +159,16 @@ def test_float_codecs_errors_and_sizes() -> None:
         assert np.linalg.norm(back["b"] - tensors["b"]) < tolerance * np.linalg.norm(tensors["b"])
 
 
+@pytest.mark.parametrize("codec", ["cosine-2", "cosine-4"])
+def test_cosine_leaves_zeros_where_they_are_on_average(codec: str) -> None:
+    values = np.zeros(1000, np.float32)
+    values[0] = 1.0
+    plan = Plan.weights("up", round=1, client=0, tensors=tensor_specs({"w": values}))
+    back = decode(WeightsUplink(1, 0, {"w": values}, 1, 0.5).encode(codec), plan).content["w"]
+    assert abs(back[1:].sum()) <= np.abs(back[1:]).max() * 1.01  # 999 of them: one is left over
+    assert back[0] == pytest.approx(1.0, abs=1e-6)
+
+
 def test_qsgd_is_unbiased() -> None:
     tensors = {"w": np.array([0.5, -0.25, 0.1, 0.0, 0.8], np.float32)}
     total = np.zeros(5)

@@ -36,9 +36,7 @@ def check(config: Experiment) -> None:
                 "float32 or fp16"
             )
     if getattr(hyper, "calibrate", 0.0) and getattr(hyper, "local_loss", "") == "mse-rate":
-        raise ConfigError(
-            "training.calibrate shifts logits, and local_loss = 'mse-rate' has none; take ce-rate or tet"
-        )
+        raise ConfigError("training.calibrate shifts logits, and local_loss = 'mse-rate' has none; take ce-rate or tet")
     taking_part = config.participation
     if getattr(hyper, "payload_down", "") == "change" and (taking_part.schedule != "all" or taking_part.straggle):
         raise ConfigError(

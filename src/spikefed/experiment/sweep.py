@@ -12,9 +12,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from spikefed.errors import ConfigError
 from spikefed.experiment import config as configs
@@ -45,8 +45,10 @@ class Sweep(BaseModel):
 
     name: str = Field(default="sweep", pattern=LABEL, description="name of the sweep")
     title: str | None = Field(default=None, description="heading of the report")
-    base: str | list[str] = Field(description="experiment file(s) underneath, relative to this one")
-    seeds: list[int] = Field(default=[0], min_length=1, description="seeds of every combination")
+    base: str | Annotated[list[str], Field(min_length=1)] = Field(
+        description="experiment file(s) underneath, relative to this one"
+    )
+    seeds: list[StrictInt] = Field(default=[0], min_length=1, description="seeds of every combination")
     methods: list[Variant] = Field(default=[], description="variants with a label; default: each base file as it is")
     partitions: list[Variant] = Field(default=[], description="partitions with a label; default: that of the base")
     order: list[Axis] = Field(
@@ -112,6 +114,8 @@ def read_sweep(path: Path) -> tuple[Sweep, dict[str, Any]]:
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice:
             raise ConfigError(f"'sweep.{axis}' in {path} has two entries labelled '{twice}'; give each its own label")
+        for variant in getattr(sweep, axis):
+            _refuse_given(variant.tables, f"entry '{variant.label}' of 'sweep.{axis}' in {path}")
     return sweep, tree
 
 
@@ -162,6 +166,14 @@ def jobs_of(
     return list(jobs.values())
 
 
+def _refuse_given(tree: dict[str, Any], where: str) -> None:
+    """Name, label and seed of a sweep's jobs come from the sweep."""
+    given = next((key for key in ("name", "label", "seed") if key in tree), None)
+    if given is not None:
+        instead = "'sweep.seeds' or --seeds" if given == "seed" else "the entry's 'label'"
+        raise ConfigError(f"'{given}' in {where} would have no effect; use {instead}")
+
+
 Found = Iterator[tuple[list[str], dict[str, Any], str]]  # labels (the run folder's name last), tables, source
 
 
@@ -174,6 +186,7 @@ def _file_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> Fo
 
 def _sweep_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> Found:
     sweep, own = read_sweep(path)
+    _refuse_given(_overridden({}, overrides), f"--set for the sweep {path}")
     bases = [sweep.base] if isinstance(sweep.base, str) else sweep.base
     methods: list[tuple[str, dict[str, Any], dict[str, Any]]] = []  # label, tables underneath, tables on top
     for base in bases:

@@ -38,6 +38,7 @@ class _Body:
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     names: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    memory: set[int] = field(default_factory=set)
 
     def add(self, value: Tensor | np.ndarray) -> str:
         """The name under which this value stands in the file."""
@@ -46,7 +47,10 @@ class _Body:
         if tensor.nbytes >= LARGE:
             digest = hashlib.sha256(_bytes(tensor)).digest()
             name = self.names.setdefault((digest, tensor.dtype, tensor.shape), name)
-        self.tensors.setdefault(name, tensor)
+        if name not in self.tensors:
+            place = tensor.untyped_storage().data_ptr()
+            self.tensors[name] = tensor.clone() if place in self.memory else tensor  # the format refuses shared memory
+            self.memory.add(place)
         return name
 
 

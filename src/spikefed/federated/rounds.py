@@ -130,7 +130,7 @@ class Server:
         times = [clock()]
         if self._downlink is not None and self._downlink.round != round:
             # Older than this round when the rounds since had no quorum. One message object for all clients: the link
-            # codes it once, so that everybody gets the same bytes.
+            # codes it once, so that everybody gets the same bytes. A method may have nothing to say again.
             again = getattr(self._method, "repeated", None)
             self._downlink = (
                 again(self._downlink, round, self._context(round))
@@ -323,4 +323,5 @@ class Server:
 
 def _plain(message: Message) -> dict[str, Any]:
     """A message's fields as a checkpoint holds them: sets as sorted lists, which the message takes back as a set."""
-    return {key: sorted(value) if isinstance(value, frozenset) else value for key, value in vars(message).items()}
+    values = {each.name: getattr(message, each.name) for each in dataclasses.fields(message)}
+    return {key: sorted(value) if isinstance(value, frozenset) else value for key, value in values.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,9 @@ PROBABILITY_FLOOR = 1e-7
 class SoftLabelHyperparameters(DistillationHyperparameters):
     """Hyperparameters of methods that exchange distributions over classes."""
 
+    vote: Literal["weighted", "median", "trimmed", "agreement"] = Field(
+        default="weighted", description="how uploads are merged [the papers: weighted, all alike]; see docs/privacy.md"
+    )
     rate_scale: float = Field(
         default=10.0, gt=0, description="factor on firing rates (0..1) that makes logits of them [ours]"
     )

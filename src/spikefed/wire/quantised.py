@@ -130,8 +130,8 @@ class Cosine(Codec):
             cosine = np.clip(part / float(norm), -1, 1) if norm > 0 else np.zeros_like(part)
             bound = np.float32(np.arccos(np.abs(cosine).max(initial=0.0)))
             width = np.pi - 2 * float(bound)
-            code = np.rint((np.arccos(cosine) - float(bound)) / width * steps) if width > 0 else np.zeros_like(part)
-            codes.append(np.clip(code, 0, steps).astype(np.int64))
+            place = (np.arccos(cosine) - float(bound)) / width * steps if width > 0 else np.zeros_like(part)
+            codes.append(np.clip(_nearest(place), 0, steps).astype(np.int64))
             head += [norm, bound]
         stream = np.packbits(fixed_bits(np.concatenate(codes), self.bits)).tobytes() if codes else b""
         return struct.pack(f"<{len(head)}f", *head) + stream + others, None
@@ -157,6 +157,17 @@ class Cosine(Codec):
             at += spec.elements
         reader.finish()
         return split(vector, others, plan), None
+
+
+def _nearest(place: np.ndarray) -> np.ndarray:
+    """The nearest integers; of numbers halfway between two every other one goes down.
+
+    A weight of 0 lies halfway, as 2^b angles have none in the middle: rounded one way, all such would drift together.
+    """
+    code = np.rint(place)
+    halfway = np.flatnonzero(np.abs(place - np.floor(place) - 0.5) < 1e-9)
+    code[halfway] = np.floor(place[halfway]) + np.arange(len(halfway)) % 2
+    return code
 
 
 for _codec in (

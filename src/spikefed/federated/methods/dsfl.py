@@ -7,6 +7,7 @@ sides distil on the result. ``sharpen = "power"`` is the replacement that SCARLE
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -42,7 +43,7 @@ def reduce_entropy(mean: np.ndarray, hyper: DsflHyperparameters) -> np.ndarray:
     if hyper.sharpen == "none":
         return mean
     if hyper.sharpen == "power":
-        return normalised(mean**hyper.beta)
+        return normalised((mean / mean.max(axis=1, keepdims=True)) ** hyper.beta)  # the largest never vanishes
     powers = np.exp((mean - mean.max(axis=1, keepdims=True)) / hyper.temperature)
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -93,6 +94,11 @@ class Dsfl(Distillation):
         entropy = [float(-(p * np.log(np.clip(p, 1e-12, None))).sum(axis=1).mean()) for p in (merged, target)]
         values = {"mean_entropy": entropy[0], "sharpened_entropy": entropy[1]}
         return Merged(soft_goal(target, hyper, drawn_rows(ctx.round, ctx)), target, weights, values), {}
+
+    def repeated(self, downlink: ProbabilityDownlink, round: int, ctx: Context) -> ProbabilityDownlink | None:
+        """The downlink of a round after one that changed nothing: none where it speaks of that other round's rows."""
+        drawn = drawn_rows(round, ctx) is not None
+        return None if drawn else dataclasses.replace(downlink, round=round)
 
     def downlink(self, merged: Merged, net: nn.Module, ctx: Context) -> ProbabilityDownlink:
         assert isinstance(merged.content, np.ndarray)

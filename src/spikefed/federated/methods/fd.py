@@ -8,6 +8,7 @@ label.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -127,6 +128,13 @@ class Fd:
         message[counts == 0] = np.nan
         values = {"classes_known": float((counts > 0).sum())}
         return {}, ClassMeansDownlink(ctx.round + 1, message.astype(np.float32)), Diagnostics(values)
+
+    def repeated(self, downlink: ClassMeansDownlink, round: int, ctx: Context) -> ClassMeansDownlink | None:
+        """The downlink of a round after one that changed nothing: none where clients take their own part out of it.
+
+        A client that took part in the round between has replaced that part by a newer one.
+        """
+        return None if ctx.hyper.others_only else dataclasses.replace(downlink, round=round)
 
     def server_network(self, state: State, ctx: Context) -> nn.Module:
         raise NotImplementedError("FD has no server model; the run is measured on its clients' networks")

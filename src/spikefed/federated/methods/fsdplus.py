@@ -69,12 +69,16 @@ class FsdPlusHyperparameters(FsdHyperparameters):
         default=0.0,
         ge=0,
         le=1,
-        description="'labels': lead over the next class, in shares of T, without which none is sent",
+        description="'labels': least lead over the next class, in shares of T, to name one",
     )
     groups: int = Field(default=1, ge=1, le=64, description="bits sent for a train of T spikes; must divide T")
     row_share: float = Field(default=1.0, gt=0, le=1, description="share of the public rows that a client answers for")
-    confidence: float = Field(default=4.0, ge=0, description="how much a row's vote follows clients sure of it; 0: FSD")
-    sharpen: float = Field(default=1.0, ge=1, description="exponent that moves merged spikes away from 0.5; 1: FSD")
+    confidence: float = Field(
+        default=4.0, ge=0, le=100, description="how much a row's vote follows clients sure of it; 0: FSD"
+    )
+    sharpen: float = Field(
+        default=1.0, ge=1, le=100, description="exponent that moves merged spikes away from 0.5; 1: FSD"
+    )
     answer: Literal["vote", "server"] = Field(
         default="server", description="what goes back: the rounded vote [FSD], or the server network's own spikes [CFD]"
     )
@@ -125,8 +129,9 @@ def confidences(answers: np.ndarray) -> np.ndarray:
 
 
 def labels_of(spikes: np.ndarray, abstain: float) -> np.ndarray:
-    """The most active class of each row, `MISSING` where it leads by less than ``abstain``; int64 ``[N]``."""
-    return np.where(confidences(spikes) >= abstain, most_active(spikes), MISSING)
+    """The most active class of each row, `MISSING` where it leads by 0 or less than ``abstain``; int64 ``[N]``."""
+    lead = confidences(spikes)
+    return np.where((lead > 0) & (lead >= abstain), most_active(spikes), MISSING)
 
 
 def sharpened(merged: np.ndarray, gamma: float) -> np.ndarray:
@@ -211,8 +216,12 @@ class FsdPlus(Fsd):
 
     def client_goal(self, downlink: SpikeDownlink | LabelDownlink, ctx: ClientContext) -> Goal:
         steps, spikes = self._steps(ctx.networks.network), trains(downlink)
+        hyper: FsdPlusHyperparameters = ctx.hyper
+        if hyper.send == "spikes" and hyper.answer == "vote" and hyper.row_share >= 1.0:
+            return self._goal(spikes, steps, hyper)  # Algorithm 1: silence was voted
+        # The server's network is silent where it does not know, and a vote where nobody answered.
         heard = torch.from_numpy(spikes.any(axis=(1, 2))).nonzero().flatten()
-        return self._goal(spikes[heard.numpy()], steps, ctx.hyper, heard)
+        return self._goal(spikes[heard.numpy()], steps, hyper, heard)
 
     def uplink(
         self, net: nn.Module, accuracy: float, state: State, ctx: ClientContext

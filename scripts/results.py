@@ -195,6 +195,11 @@ def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> li
         lines.append(
             f"* Without a byte (clients alone, mean of their own networks; all data in one place): {', '.join(silent)}."
         )
+    if "local" in means:
+        better = sorted((n for n in talkers if means[n] > means["local"]), key=lambda n: upstream[n])
+        lines.append(
+            "* Better than `local`, from the least bytes on: " + (", ".join(f"`{n}`" for n in better) or "none") + "."
+        )
     for target in targets:
         costs = {n: c for n, rs in groups.items() if (c := to_target(rs, target)) is not None}
         if not costs:
@@ -208,6 +213,20 @@ def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> li
         also = f"; {', '.join(rest)} that" if rest else ""
         lines.append(f"* Fewest bytes to {target:.0%} with every seed: `{first}`, {size(costs[first])}{also}.")
     return lines
+
+
+def paper_recipe(folder: str, partition: str, groups: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """What the paper's own recipe gave at this size, where it was run as a file of its own."""
+    files = sorted((ROOT / "results" / f"{folder}-presets").glob("*-faithful-*.json"))
+    records = [r for r in map(json.loads, (f.read_text() for f in files)) if partition_of(r) == partition]
+    if not records or "fsd+" not in groups:
+        return []
+    paper = [100 * r["accuracy"] for r in records]
+    gain = statistics.mean(100 * r["accuracy"] for r in groups["fsd+"]) - statistics.mean(paper)
+    return [
+        f"* The paper's own recipe at this size (`{records[0]['name']}`, below) ends at {spread(paper, '.2f')}%: "
+        f"`fsd+` is {gain:+.2f} points above it after equal rounds."
+    ]
 
 
 def partition_of(record: dict[str, Any]) -> str:
@@ -241,7 +260,13 @@ def tables() -> str:
             targets = targets_of(groups)
             figure = front_figure(groups, FIGURES / f"front-{folder}-{partition.lower().replace(' ', '-')}.svg")
             text += [f"### {partition}", ""] if len(parts) > 1 else []
-            text += [f"![{figure[1]}]({figure[0]})", "", *verdict(groups, targets), ""]
+            text += [
+                f"![{figure[1]}]({figure[0]})",
+                "",
+                *verdict(groups, targets),
+                *paper_recipe(folder, partition, groups),
+                "",
+            ]
             text += [*accuracy_table(groups), "", *target_table(groups, targets), ""]
         text += [conditions(records), ""]
     return "\n".join(text)

@@ -213,6 +213,11 @@ def test_answered_rows_are_disjoint_in_a_round_and_all_in_the_end(total: int, sh
     assert np.array_equal(answered_rows(5, 1.0, 3, 9), np.arange(5))
 
 
+def test_few_clients_soon_answer_for_all_rows() -> None:
+    said = [answered_rows(1000, 0.1, client, round) for round in (1, 2, 3) for client in range(4)]
+    assert len(np.unique(np.concatenate(said))) == 1000  # 12 tenths, 3 rounds
+
+
 def test_votes_by_row() -> None:
     sure = np.array([[[1], [0]], [[1], [0]]], dtype=np.uint8)
     unsure = np.array([[[1], [1]], [[0], [0]]], dtype=np.uint8)

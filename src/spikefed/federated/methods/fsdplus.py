@@ -107,18 +107,24 @@ def trains(message: SpikeUplink | SpikeDownlink | LabelUplink | LabelDownlink) -
     return message.spikes
 
 
+def coprime(count: int) -> int:
+    """A step of about 0.618 ``count`` that visits all of 0..count-1."""
+    return next(s for s in range(max(1, int(count * 0.618)), 2 * count + 2) if math.gcd(s, count) == 1)
+
+
 def answered_rows(total: int, share: float, client: int, round: int) -> np.ndarray:
     """The rows that a client answers for in a round, ascending; both ends compute them.
 
-    Clients and rounds take consecutive stretches of one fixed order of the rows, so that few rows are answered twice in
-    a round and each client has answered for all of them after 1 / share rounds.
+    Clients take consecutive stretches of one fixed order of the rows and jump on each round, so that few rows are
+    answered twice in a round, a few clients soon answer for all rows, and each of them has done so after 1 / share
+    rounds.
     """
     if share >= 1.0:
         return np.arange(total)
     count = max(1, math.floor(share * total + 0.5))
-    start = (client + (round - 1)) * count % total
-    # A stride coprime to the number of rows visits all of them in an order that mixes the set.
-    stride = next(s for s in range(max(1, int(total * 0.618)), 2 * total + 2) if math.gcd(s, total) == 1)
+    stretches = -(-total // count)
+    start = (client + (round - 1) * coprime(stretches)) % stretches * count
+    stride = coprime(total)  # an order that mixes the set
     return np.sort((np.arange(start, start + count) * stride) % total)
 
 

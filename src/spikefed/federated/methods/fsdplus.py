@@ -135,9 +135,9 @@ def confidences(answers: np.ndarray) -> np.ndarray:
 
 
 def labels_of(spikes: np.ndarray, abstain: float) -> np.ndarray:
-    """The most active class of each row, `MISSING` where it leads by 0 or less than ``abstain``; int64 ``[N]``."""
-    lead = confidences(spikes)
-    return np.where((lead > 0) & (lead >= abstain), most_active(spikes), MISSING)
+    """The most active class of each row, `MISSING` where it leads by less than ``abstain`` or none fires; int64 ``[N]``."""
+    named = spikes.any(axis=(1, 2)) & (confidences(spikes) >= abstain)
+    return np.where(named, most_active(spikes), MISSING)
 
 
 def sharpened(merged: np.ndarray, gamma: float) -> np.ndarray:

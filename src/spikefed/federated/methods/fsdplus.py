@@ -135,7 +135,7 @@ def confidences(answers: np.ndarray) -> np.ndarray:
 
 
 def labels_of(spikes: np.ndarray, abstain: float) -> np.ndarray:
-    """The most active class of each row, `MISSING` where it leads by less than ``abstain`` or none fires; int64 ``[N]``."""
+    """The most active class of each row, `MISSING` in silence and at a lead below ``abstain``; int64 ``[N]``."""
     named = spikes.any(axis=(1, 2)) & (confidences(spikes) >= abstain)
     return np.where(named, most_active(spikes), MISSING)
 

@@ -1,5 +1,5 @@
-"""Writes tests/golden/packets.json: ``python -m tests.wire.make_golden``. Only for a new format version, or where a lossy
-encoder chooses otherwise."""
+"""Writes tests/golden/packets.json: ``python -m tests.wire.make_golden``. Only for a new format version, or where a
+lossy encoder chooses otherwise."""
 
 from __future__ import annotations
 

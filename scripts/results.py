@@ -18,6 +18,7 @@ from typing import Any
 
 from front import front_figure, front_of, points_of
 from pages import filled
+from records import record_of
 
 from spikefed.experiment import Experiment, Job, jobs_of
 from spikefed.experiment import config as configs
@@ -45,28 +46,8 @@ def collect(source: Path, target: Path) -> None:
     """One JSON a finished run: its result and where it came from."""
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.glob("*/result.json")):
-        record = json.loads(path.read_text())
-        facts = json.loads(path.with_name("provenance.json").read_text())
-        keep = (
-            "spikefed",
-            "commit",
-            "python",
-            "torch",
-            "numpy",
-            "platform",
-            "cpu",
-            "cores",
-            "threads",
-            "kernels",
-            "started",
-            "finished",
-        )
-        record["provenance"] = {key: facts[key] for key in keep if key in facts}
-        seconds = [
-            json.loads(line)["seconds"]["round"] for line in path.with_name("metrics.jsonl").read_text().splitlines()
-        ]
-        record["seconds"] = round(sum(seconds), 1)
-        record["command"] = command(record, facts["threads"])
+        record = record_of(path)
+        record["command"] = command(record, record["provenance"]["threads"])
         write_atomic(target / f"{run_name(record)}.json", json.dumps(record, indent=1) + "\n")
         print(target / f"{run_name(record)}.json")
 

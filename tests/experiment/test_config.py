@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from spikefed.errors import ConfigError
 from spikefed.experiment import config as configs
@@ -141,6 +142,21 @@ def test_calibrated_logits_need_logits() -> None:
     with pytest.raises(ConfigError, match=r"training\.calibrate shifts logits"):
         check(configs.from_tree(tree))
     check(configs.from_tree({"training": {"calibrate": 1.0, "local_loss": "tet"}}))
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"'run\.device' = 'gpu'"):
+        configs.from_tree({"run": {"device": "gpu"}})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="finds no GPU here; set it to 'cpu'"):
+        check(configs.from_tree({"run": {"device": "cuda"}}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check(configs.from_tree({"run": {"device": "cuda"}}))
+    with pytest.raises(ConfigError, match="there are 1 GPUs"):
+        check(configs.from_tree({"run": {"device": "cuda:3"}}))
+    with pytest.raises(ConfigError, match="cannot be shared by run.workers"):
+        check(configs.from_tree({"run": {"device": "cuda", "workers": 2}}))
 
 
 def test_hash_ignores_what_cannot_change_results() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import spikefed
 from experiment.runs import fingerprint
@@ -132,3 +133,16 @@ def same(a: Any, b: Any) -> bool:
     if hasattr(a, "numpy"):
         return bool(a.numpy().tobytes() == b.numpy().tobytes())
     return bool(a == b)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_on_a_gpu_it_runs_resumes_and_learns_alike(variant: str, tmp_path: Path) -> None:
+    ends = []
+    for device in ("cpu", "cuda"):
+        run = {"threads": 1, "device": device}
+        for rounds in (2, 3):
+            spikefed.run(config(variant, rounds=rounds, run=run), out=tmp_path / device, resume=True)
+        folder = RunFolder(tmp_path / device)
+        ends.append(folder.read_lines(folder.metrics)[-1]["server_loss"])
+    assert ends[0] == pytest.approx(ends[1], rel=0.2)

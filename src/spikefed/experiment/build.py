@@ -306,7 +306,7 @@ def assemble(
             "with "
             "one set of weights; give its class or a function that makes it"
         )
-    factory = NetworkFactory(make, derive_seed(config.seed, NETWORK, 0))
+    factory = NetworkFactory(make, derive_seed(config.seed, NETWORK, 0), config.run.device)
     expectations = Expectations.of(
         method(config.method["name"]),
         config.hyper(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 
+import torch
+
 from spikefed.errors import ConfigError
 from spikefed.experiment.config import Experiment
 from spikefed.federated import Method, method
@@ -37,6 +39,8 @@ def check(config: Experiment) -> None:
             )
     if getattr(hyper, "calibrate", 0.0) and getattr(hyper, "local_loss", "") == "mse-rate":
         raise ConfigError("training.calibrate shifts logits, and local_loss = 'mse-rate' has none; take ce-rate or tet")
+    if config.run.device != "cpu":
+        _check_device(config)
     taking_part = config.participation
     if getattr(hyper, "payload_down", "") == "change" and (taking_part.schedule != "all" or taking_part.straggle):
         raise ConfigError(
@@ -97,3 +101,14 @@ def check_privacy(config: Experiment, steps: Method) -> None:
         raise ConfigError("'method.secure' sums the votes of at least two clients; raise data.clients")
     if importlib.util.find_spec("cryptography") is None:
         raise ConfigError("'method.secure' needs the package cryptography; install spikefed[privacy]")
+
+
+def _check_device(config: Experiment) -> None:
+    device = config.run.device
+    if config.run.workers > 1:
+        raise ConfigError(f"run.device = '{device}' cannot be shared by run.workers; set one of the two")
+    if not torch.cuda.is_available():
+        raise ConfigError(f"run.device = '{device}', but torch {torch.__version__} finds no GPU here; set it to 'cpu'")
+    number = torch.device(device).index or 0
+    if number >= torch.cuda.device_count():
+        raise ConfigError(f"run.device = '{device}', but there are {torch.cuda.device_count()} GPUs, from cuda:0 on")

@@ -151,6 +151,9 @@ class RunConfig(Section):
     threads: int = Field(
         default=0, ge=0, le=1024, description="torch threads; 0 takes the cores of this machine, 1 with 'workers'"
     )
+    device: str = Field(
+        default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="where networks compute: cpu, cuda or cuda:N"
+    )
     workers: int = Field(
         default=0,
         ge=0,

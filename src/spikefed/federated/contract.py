@@ -53,21 +53,22 @@ class NetworkFactory:
     Args:
         build: makes the network from an integer seed, without touching global randomness.
         seed: the seed whose weights every participant starts from (the common initial weights).
+        device: where the network computes; weights given and taken are on the host.
 
     Attributes:
         roles: role of every state tensor by name (`spikefed.networks.roles`).
     """
 
-    def __init__(self, build: Callable[[int], nn.Module], seed: int) -> None:
+    def __init__(self, build: Callable[[int], nn.Module], seed: int, device: str = "cpu") -> None:
         self._build = build
         self._seed = seed
-        self._net = build(seed)
+        self._net = build(seed).to(device)
         self._initial = self._copy(self._net)
         self.roles: dict[str, Role] = roles(self._net)
 
     @staticmethod
     def _copy(net: nn.Module) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in net.state_dict().items()}
 
     @property
     def network(self) -> nn.Module:

@@ -126,9 +126,9 @@ def rehearsal(net: nn.Module, goal: Goal, ctx: Context) -> Callable[[Tensor, Ten
 
     def term(outputs: Tensor, labels: Tensor) -> Tensor:
         pick = torch.randint(len(images), (min(hyper.distil_batch, len(images)),), generator=ctx.generator)
-        x = ctx.preprocess(images[pick])
+        x = ctx.preprocess(images[pick].to(outputs.device))
         x = x if goal.augment is None else goal.augment(x, ctx.generator)
-        return hyper.rehearse * goal.loss(net(x, generator=ctx.generator), goal.target[pick])
+        return hyper.rehearse * goal.loss(net(x, generator=ctx.generator), goal.target[pick].to(outputs.device))
 
     return term
 
@@ -149,7 +149,10 @@ def resumed(optim: torch.optim.Optimizer, state: State, key: str) -> torch.optim
 
 def moments(optim: torch.optim.Optimizer) -> State:
     """The optimiser's moments as a state entry."""
-    return {str(index): dict(entry) for index, entry in optim.state_dict()["state"].items()}
+    entries = optim.state_dict()["state"].items()
+    return {
+        str(index): {k: v.cpu() if isinstance(v, Tensor) else v for k, v in entry.items()} for index, entry in entries
+    }
 
 
 def public_outputs(net: nn.Module, ctx: Context, rows: Tensor | None = None) -> Tensor:

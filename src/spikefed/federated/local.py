@@ -97,7 +97,7 @@ def train_locally(
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         offset = label_offset(ctx, outputs.shape[-1])
-        shifted = outputs if offset is None else outputs + offset
+        shifted = outputs if offset is None else outputs + offset.to(outputs.device)
         value = label_loss(shifted, labels, hyper.logit_scale)
         return value if extra is None else value + extra(outputs, labels)
 

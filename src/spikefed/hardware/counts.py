@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from spikefed.errors import ConfigError
 from spikefed.networks import ANNNetwork, SpikingLayer, SpikingNetwork, WrappedNetwork
 from spikefed.networks.layers import WeightedLayer
-from spikefed.networks.monitor import in_eval_mode, spikes
+from spikefed.networks.monitor import device_of, in_eval_mode, spikes
 from spikefed.neurons import Direct
 
 InputKind = Literal["real", "spikes"]
@@ -106,7 +106,7 @@ def count_operations(
         raise ConfigError("counting operations needs at least one image; give images [B, C, H, W]")
     with _Counter(net) as counter, in_eval_mode(net), torch.no_grad():
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
+            batch = images[start : start + batch_size].to(device_of(net))
             coded = isinstance(net, SpikingNetwork | ANNNetwork | WrappedNetwork)
             net(batch, generator=generator) if coded else net(batch)
     if not counter.order:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.norms import Norm
 from spikefed.neurons import LIFParameters, norm_lif, spike_conv2d, spike_linear
+from spikefed.neurons.encoding import generator_at
 
 
 class WeightedLayer(nn.Module):
@@ -123,6 +124,6 @@ class ReLULayer(WeightedLayer):
         y = F.relu(y) if self.rectify else y
         y = F.avg_pool2d(y, 2) if self.plan.pool else y
         if self.dropout and self.training:
-            kept = torch.empty_like(y).bernoulli_(1 - self.dropout, generator=generator)
+            kept = torch.empty_like(y).bernoulli_(1 - self.dropout, generator=generator_at(y.device, generator))
             y = y * kept / (1 - self.dropout)
         return y

@@ -56,6 +56,12 @@ class FiringRateMonitor:
         return {name: float(self._sums[name]) / self._counts[name] for name in self._layers if name in self._sums}
 
 
+def device_of(net: nn.Module) -> torch.device:
+    """Where a network lives. Data stays on the host: batches go there, outputs come back."""
+    first = next(net.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
 def firing_rates(net: nn.Module, x: Tensor, generator: torch.Generator | None = None) -> dict[str, float]:
     """Firing rates of all spiking layers on images ``x [B, C, H, W]``, in eval mode and without a gradient.
 
@@ -66,6 +72,7 @@ def firing_rates(net: nn.Module, x: Tensor, generator: torch.Generator | None = 
         layer name to rate in [0, 1]; empty for a network without spiking layers.
     """
     with in_eval_mode(net), torch.no_grad(), FiringRateMonitor(net) as monitor:
+        x = x.to(device_of(net))
         net(x) if generator is None else net(x, generator=generator)
     return monitor.rates()
 

@@ -79,7 +79,16 @@ def encoder(name: str | Encoder) -> Encoder:
 
 def _uniform(x: Tensor, steps: int, generator: torch.Generator | None) -> Tensor:
     _check_steps(steps)
-    return torch.rand((steps, *x.shape), generator=generator, dtype=x.dtype, device=x.device)
+    there = generator_at(x.device, generator)
+    return torch.rand((steps, *x.shape), generator=there, dtype=x.dtype, device=x.device)
+
+
+def generator_at(device: torch.device, generator: torch.Generator | None) -> torch.Generator | None:
+    """The generator, or where tensors live elsewhere one of theirs that it seeds: no random number crosses the bus."""
+    if generator is None or generator.device.type == device.type:
+        return generator
+    seed = int(torch.randint(0, 2**62, (), generator=generator, device=generator.device))
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _check_steps(steps: int) -> None:

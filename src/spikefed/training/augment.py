@@ -15,13 +15,13 @@ def crop(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
     rows = (offset[0][:, None] + torch.arange(height))[:, None, :, None]
     columns = (offset[1][:, None] + torch.arange(width))[:, None, None, :]
     index = torch.arange(batch)[:, None, None, None], torch.arange(channels)[None, :, None, None]
-    return padded[index[0], index[1], rows, columns]
+    return padded[tuple(part.to(x.device) for part in (*index, rows, columns))]
 
 
 def flip(x: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image left to right with probability one half."""
     chosen = torch.rand(len(x), generator=generator) < 0.5
-    return torch.where(chosen.view(-1, 1, 1, 1), x.flip(-1), x)
+    return torch.where(chosen.to(x.device).view(-1, 1, 1, 1), x.flip(-1), x)
 
 
 def shift2(x: Tensor, generator: torch.Generator) -> Tensor:

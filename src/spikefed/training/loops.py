@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
+from spikefed.networks.monitor import device_of
 
 Network = nn.Module
 """A module called as ``net(x [B, C, H, W], generator=...) -> [T, B, classes]``."""
@@ -97,14 +98,15 @@ def train(
         mean loss over the samples of the last epoch (nan when there is nothing to train on).
     """
     net.train()
-    total, seen = torch.zeros((), dtype=torch.float64), 0
+    device = device_of(net)
+    total, seen = torch.zeros((), dtype=torch.float64, device=device), 0
     for _ in range(epochs if len(images) else 0):
-        total, seen = torch.zeros((), dtype=torch.float64), 0
+        total, seen = torch.zeros_like(total), 0
         for index in batches(len(images), batch_size, shuffle=shuffle, generator=generator, drop_last=drop_last):
-            x = preprocess(images[index])
+            x = preprocess(images[index].to(device))
             if augment is not None:
                 x = augment(x, generator)
-            value = loss(net(x, generator=generator), targets[index])
+            value = loss(net(x, generator=generator), targets[index].to(device))
             optim.zero_grad(set_to_none=True)
             value.backward()
             optim.step()
@@ -128,10 +130,10 @@ def outputs(
     Args:
         train_bn: keep batch statistics (and update the running ones), as the FSD authors' code does at evaluation.
     """
-    was_training = net.training
+    was_training, device = net.training, device_of(net)
     net.train(train_bn)
     parts = [
-        net(preprocess(images[i : i + batch_size]), generator=generator).float().permute(1, 2, 0)
+        net(preprocess(images[i : i + batch_size].to(device)), generator=generator).float().permute(1, 2, 0).cpu()
         for i in range(0, len(images), batch_size)
     ]
     net.train(was_training)

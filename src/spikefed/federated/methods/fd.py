@@ -111,8 +111,8 @@ class Fd:
         goals = torch.from_numpy(np.nan_to_num(means).astype(np.float32))
 
         def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-            use = known[labels].to(outputs.dtype)
-            distance = F.mse_loss(outputs.mean(dim=0), goals[labels], reduction="none").sum(dim=1)
+            use = known.to(labels.device)[labels].to(outputs.dtype)
+            distance = F.mse_loss(outputs.mean(dim=0), goals.to(labels.device)[labels], reduction="none").sum(dim=1)
             return gamma * (use * distance).mean()
 
         return loss

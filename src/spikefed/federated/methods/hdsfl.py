@@ -106,7 +106,7 @@ class Hdsfl(Fsd):
             keep = net.register_forward_hook(lambda _net, _x, out: parts.append(hint.spikes(len(out)).permute(1, 2, 0)))
             spikes = public_spikes(net, ctx)
             keep.remove()
-        hints = torch.cat(parts).to(torch.uint8).contiguous().numpy()
+        hints = torch.cat(parts).to(torch.uint8).cpu().contiguous().numpy()
         message = HintSpikeUplink(ctx.round, ctx.client, spikes, hints, accuracy, ctx.public_set_id)
         return message, {}, {"firing_rate": float(spikes.mean()), "hint_rate": float(hints.mean())}
 

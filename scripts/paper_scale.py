@@ -23,6 +23,8 @@ from pathlib import Path
 
 from records import record_of
 
+from spikefed.files import write_atomic
+
 ROOT = Path(__file__).parents[1]
 FSD_PLUS = ('method.name="fsd+"', "network.coding=direct", "network.norm=tdbn", "network.neuron.decay=0.5",
             "network.neuron.threshold=1.0", "network.neuron.surrogate=triangle", "network.precision=bfloat16",
@@ -117,7 +119,7 @@ def main() -> int:
         record = record_of(folder(job, arguments.runs) / "result.json")
         record["command"] = " ".join(["spikefed", *words[3:]]).replace(f"{ROOT}/", "")
         arguments.out.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(record, indent=1) + "\n")
+        write_atomic(target, json.dumps(record, indent=1) + "\n")
         print(f"{job.name}: accuracy {record['accuracy']:.4f} -> {target}")
     return int(failed)
 

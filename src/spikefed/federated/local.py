@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Literal
 
 import torch
@@ -94,9 +95,10 @@ def train_locally(
     """
     hyper: LocalTraining = ctx.hyper
     label_loss = LABEL_LOSSES[hyper.local_loss]
+    offset_of = cache(partial(label_offset, ctx))  # once, not every step
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-        offset = label_offset(ctx, outputs.shape[-1])
+        offset = offset_of(outputs.shape[-1])
         shifted = outputs if offset is None else outputs + offset.to(outputs.device)
         value = label_loss(shifted, labels, hyper.logit_scale)
         return value if extra is None else value + extra(outputs, labels)

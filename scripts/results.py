@@ -16,9 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from front import front_figure, front_of, points_of
+from front import front_figure
 from pages import filled
 from records import record_of
+from verdicts import Section, overview, paper_recipe, partition_of, reached, spread, to_target, verdict
 
 from spikefed.experiment import Experiment, Job, jobs_of
 from spikefed.experiment import config as configs
@@ -92,17 +93,6 @@ def _settings(values: dict[str, Any]) -> str:
     return " ".join(f"--set {key}={value}" for key, value in values.items())
 
 
-def spread(values: list[float], form: str) -> str:
-    """Mean and, from two seeds on, the sample standard deviation."""
-    text = format(statistics.mean(values), form)
-    return f"{text} ± {format(statistics.stdev(values), form.lstrip('+'))}" if len(values) > 1 else text
-
-
-def reached(record: dict[str, Any], target: float) -> dict[str, Any] | None:
-    """First point of the curve at or above ``target``."""
-    return next((point for point in record["curve"] if point["accuracy"] >= target), None)
-
-
 def accuracy_table(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Last and best accuracy, and bytes of the whole run."""
     lines = [
@@ -143,81 +133,6 @@ def target_table(groups: dict[str, list[dict[str, Any]]], targets: list[float]) 
     return lines
 
 
-def to_target(records: list[dict[str, Any]], target: float) -> float | None:
-    """Mean upstream bytes to a target, if every seed reaches it and anything was sent."""
-    points = [p for r in records if (p := reached(r, target))]
-    if len(points) < len(records):
-        return None
-    return statistics.mean(p["upstream_bytes"] for p in points) or None
-
-
-def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> list[str]:
-    """Who wins where, in words, from the numbers."""
-    lines = []
-    means = {n: statistics.mean(r["accuracy"] for r in rs) for n, rs in groups.items()}
-    upstream = {n: statistics.mean(r["upstream_bytes"] for r in rs) for n, rs in groups.items()}
-    talkers = {n: m for n, m in means.items() if groups[n][0]["upstream_bytes"]}
-    top = max(talkers, key=lambda n: talkers[n])
-    lines.append(f"* Highest accuracy after the last round: `{top}`, {means[top]:.2%}.")
-    front = [point.name for point in front_of(points_of(groups))]
-    lines.append(
-        "* Front (nobody has more accuracy for fewer upstream bytes), from the least bytes on: "
-        + ", ".join(f"`{name}`" for name in front)
-        + "."
-    )
-    lines += [
-        f"* `fsd+` against `{other}` after equal rounds: {100 * (means['fsd+'] - means[other]):+.2f} points for "
-        f"{_bytes_against(upstream['fsd+'], upstream[other])}."
-        for other in ("fsd-faithful", "fsd", "fsd+labels", "cfd", "fedavg")
-        if "fsd+" in means and other in means
-    ]
-    silent = [f"`{n}` {means[n]:.2%}" for n in ("local", "central") if n in means]
-    if silent:
-        lines.append(
-            f"* Without a byte (clients alone, mean of their own networks; all data in one place): {', '.join(silent)}."
-        )
-    if "local" in means:
-        better = sorted((n for n in talkers if means[n] > means["local"]), key=lambda n: upstream[n])
-        lines.append(
-            "* Better than `local`, from the least bytes on: " + (", ".join(f"`{n}`" for n in better) or "none") + "."
-        )
-    for target in targets:
-        costs = {n: c for n, rs in groups.items() if (c := to_target(rs, target)) is not None}
-        if not costs:
-            continue
-        first = min(costs, key=lambda n: costs[n])
-        rest = [
-            f"`{n}` {times(costs[n] / costs[first])} times"
-            for n in ("fsd+", "cfd", "fsd", "fedavg")
-            if n in costs and n != first
-        ]
-        also = f"; {', '.join(rest)} that" if rest else ""
-        lines.append(f"* Fewest bytes to {target:.0%} with every seed: `{first}`, {size(costs[first])}{also}.")
-    return lines
-
-
-def paper_recipe(folder: str, partition: str, groups: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """What the paper's own recipe gave at this size, where it was run as a file of its own."""
-    files = sorted((ROOT / "results" / f"{folder}-presets").glob("*-faithful-*.json"))
-    records = [r for r in map(json.loads, (f.read_text() for f in files)) if partition_of(r) == partition]
-    if not records or "fsd+" not in groups:
-        return []
-    paper = [100 * r["accuracy"] for r in records]
-    gain = statistics.mean(100 * r["accuracy"] for r in groups["fsd+"]) - statistics.mean(paper)
-    return [
-        f"* The paper's own recipe at this size (`{records[0]['name']}`, below) ends at {spread(paper, '.2f')}%: "
-        f"`fsd+` is {gain:+.2f} points above it after equal rounds."
-    ]
-
-
-def partition_of(record: dict[str, Any]) -> str:
-    """How the data was dealt out, in words."""
-    data = record["config"]["data"]
-    if data["partition"] == "dirichlet":
-        return f"Dirichlet {data['alpha']:g}"
-    return {"iid": "IID"}.get(data["partition"], data["partition"])
-
-
 def label_of(record: dict[str, Any], partition: str) -> str:
     """A run's name without what its section says: a sweep appends the partition's label."""
     ending = "-" + partition.lower().replace(" ", "-")
@@ -227,6 +142,7 @@ def label_of(record: dict[str, Any], partition: str) -> str:
 def tables() -> str:
     """All tables, in Markdown."""
     text: list[str] = []
+    sections: list[Section] = []
     for folder, title in SETS.items():
         records = [json.loads(path.read_text()) for path in sorted((ROOT / "results" / folder).glob("*.json"))]
         if not records:
@@ -238,19 +154,20 @@ def tables() -> str:
             for record in sorted(records, key=_rank):
                 if partition_of(record) == partition:
                     groups[label_of(record, partition)].append(record)
-            targets = targets_of(groups)
-            figure = front_figure(groups, FIGURES / f"front-{folder}-{partition.lower().replace(' ', '-')}.svg")
+            section = Section(title.partition(" (")[0], partition, groups, targets_of(groups))
+            sections.append(section)
             text += [f"### {partition}", ""] if len(parts) > 1 else []
-            text += [
-                f"![{figure[1]}]({figure[0]})",
-                "",
-                *verdict(groups, targets),
-                *paper_recipe(folder, partition, groups),
-                "",
-            ]
-            text += [*accuracy_table(groups), "", *target_table(groups, targets), ""]
+            text += [*section_text(folder, section), ""]
         text += [conditions(records), ""]
-    return "\n".join(text)
+    return "\n".join(["## Who wins where", "", *overview(sections), "", *text])
+
+
+def section_text(folder: str, section: Section) -> list[str]:
+    """Front, verdict and tables of one section."""
+    _, partition, groups, targets = section
+    figure = front_figure(groups, FIGURES / f"front-{folder}-{partition.lower().replace(' ', '-')}.svg")
+    words = [*verdict(groups, targets), *paper_recipe(folder, partition, groups)]
+    return [f"![{figure[1]}]({figure[0]})", "", *words, "", *accuracy_table(groups), "", *target_table(groups, targets)]
 
 
 def targets_of(groups: dict[str, list[dict[str, Any]]]) -> list[float]:
@@ -260,20 +177,6 @@ def targets_of(groups: dict[str, list[dict[str, Any]]]) -> list[float]:
     if stated and 2 * sum(b >= stated[0] for b in best.values()) >= len(best):
         return stated
     return [tenth / 10 for tenth in range(4, 10) if tenth / 10 <= max(best.values())]
-
-
-def _bytes_against(ours: float, theirs: float) -> str:
-    more = ours > theirs
-    return (
-        f"{times(ours / theirs)} times the upstream bytes"
-        if more
-        else f"1/{times(theirs / ours)} of the upstream bytes"
-    )
-
-
-def times(ratio: float) -> str:
-    """A ratio with three digits, in full from 1,000 on."""
-    return f"{ratio:,.0f}" if ratio >= 1000 else f"{ratio:.3g}"
 
 
 def _rank(record: dict[str, Any]) -> tuple[bool, ...] | tuple[Any, ...]:

@@ -1,9 +1,9 @@
 """Collect results of runs into small JSON files, and make docs/results.md from those files.
 
     python scripts/results.py collect runs/mini results/fashion-mnist-mini    # every finished run there, sweeps too
-    python scripts/results.py tables                                          # docs/results.md from results/*/*.json
+    python scripts/results.py tables              # docs/results.md and the README's table from results/*/*.json
 
-No number in docs/results.md is typed in by hand: the tables stand between markers and are replaced whole.
+No number there is typed in by hand: the tables stand between markers and are replaced whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from front import front_figure
 from pages import filled
 from records import record_of
-from verdicts import Section, overview, paper_recipe, partition_of, reached, spread, to_target, verdict
+from verdicts import Section, overview, paper_recipe, partition_of, reached, short_table, spread, to_target, verdict
 
 from spikefed.experiment import Experiment, Job, jobs_of
 from spikefed.experiment import config as configs
@@ -29,6 +29,7 @@ from spikefed.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
 FIGURES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- tables: made by scripts/results.py -->", "<!-- end of tables -->"
 SETS = {
@@ -139,8 +140,8 @@ def label_of(record: dict[str, Any], partition: str) -> str:
     return str(record["name"]).removesuffix(ending)
 
 
-def tables() -> str:
-    """All tables, in Markdown."""
+def tables() -> tuple[str, str]:
+    """All tables, and the README's short one, in Markdown."""
     text: list[str] = []
     sections: list[Section] = []
     for folder, title in SETS.items():
@@ -159,7 +160,7 @@ def tables() -> str:
             text += [f"### {partition}", ""] if len(parts) > 1 else []
             text += [*section_text(folder, section), ""]
         text += [conditions(records), ""]
-    return "\n".join(["## Who wins where", "", *overview(sections), "", *text])
+    return "\n".join(["## Who wins where", "", *overview(sections), "", *text]), "\n".join(short_table(sections))
 
 
 def section_text(folder: str, section: Section) -> list[str]:
@@ -201,7 +202,8 @@ def main() -> None:
     if len(sys.argv) == 4 and sys.argv[1] == "collect":
         collect(Path(sys.argv[2]), Path(sys.argv[3]))
     elif sys.argv[1:] == ["tables"]:
-        write_atomic(PAGE, filled(PAGE.read_text(), BEGIN, END, tables()))
+        for page, text in zip((PAGE, README), tables(), strict=True):
+            write_atomic(page, filled(page.read_text(), BEGIN, END, text))
     else:
         sys.exit(__doc__)
 

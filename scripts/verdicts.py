@@ -119,6 +119,22 @@ def overview(sections: list[Section]) -> list[str]:
     return lines
 
 
+SHOWN = {"fedavg": "FedAvg", "fsd": "FSD, tuned", "fsd+": "FSD+", "fsd+labels": "FSD+, labels"}
+"""The runs of the README's table, and its headings."""
+
+
+def short_table(sections: list[Section]) -> list[str]:
+    """The README's table: accuracy and upstream bytes of four runs by section."""
+    lines = ["| data | split | seeds | " + " | ".join(SHOWN.values()) + " |", "| --- |" + " --- |" * (2 + len(SHOWN))]
+    for section in sections:
+        points = {point.name: point for point in points_of(section.groups)}
+        if points.keys() >= SHOWN.keys():
+            seeds = min(len(section.groups[n]) for n in SHOWN)
+            cells = [f"{points[n].accuracy:.1%}, {size(points[n].bytes)}" for n in SHOWN]
+            lines.append(f"| {section.title} | {section.partition} | {seeds} | {' | '.join(cells)} |")
+    return lines
+
+
 def _standing(point: Point) -> str:
     return f"`{point.name}` {point.accuracy:.2%}, {size(point.bytes)}"
 

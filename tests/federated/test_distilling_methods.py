@@ -335,6 +335,21 @@ def test_fsd_plus_remembers_rows_of_earlier_rounds() -> None:
     assert fired[answered_rows(PUBLIC, 0.5, 0, 1)].all() and not fired[answered_rows(PUBLIC, 0.5, 0, 2)].any()
 
 
+def test_fsd_plus_forgets_the_answers_of_clients_set_aside() -> None:
+    hyper = FsdPlusHyperparameters(server_epochs=0, confidence=0.0, label_weight=0.0)
+    world, method = World(hyper), FsdPlus()
+    world.networks.network.steps = STEPS  # type: ignore[assignment]
+    empty, _ = method.init_server(world.server(0))
+    assert method.forget(empty, [1]) == empty
+    state, _, _ = method.server_round(empty, {c: upload(world, c, 1, int(c > 0)) for c in range(3)}, world.server(1))
+    only = {0: upload(world, 0, 2, 0)}
+    _, _, all_three = method.server_round(state, only, world.server(2))
+    forgotten = method.forget(state, [1, 2])
+    _, _, alone = method.server_round(forgotten, only, world.server(2))
+    assert all_three.values["global_firing_rate"] == 1.0 and alone.values["global_firing_rate"] == 0.0
+    assert set(state["answers"]) == {"0", "1", "2"} and set(forgotten["answers"]) == {"0"}
+
+
 def upload(world: World, client: int, round: int, value: int) -> SpikeUplink:
     count = len(answered_rows(PUBLIC, world.hyper.row_share, client, round))  # type: ignore[attr-defined]
     return SpikeUplink(round, client, np.full((count, CLASSES, 1), value, dtype=np.uint8), 0.5, ID)

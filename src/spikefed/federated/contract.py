@@ -169,7 +169,8 @@ class Method(Protocol):
     `spikefed.federated.plans.exchanges`); ``client_network(state, ctx)`` for a method without a server model: the run
     then reports the mean over its clients' own networks, which only works where all of them are in one process;
     ``repeated(downlink, round, ctx)`` when the downlink of a round that found no quorum cannot be sent again as it is;
-    ``pooled = True`` for one client that holds everybody's data.
+    ``forget(state, clients)`` when the server's state remembers what single clients said: those set aside for refused
+    packets must not speak through it; ``pooled = True`` for one client that holds everybody's data.
     """
 
     name: ClassVar[str]

@@ -167,6 +167,7 @@ class Server:
             if self._secure is not None:
                 uplinks = self._opened(self._secure, uplinks, record)
             if uplinks:
+                self._state = self._without_liars(round)
                 self._state, self._downlink, record.diagnostics = self._method.server_round(
                     self._state, uplinks, self._context(round)
                 )
@@ -230,6 +231,12 @@ class Server:
         for client, reason in opened.dropped.items():
             record.drop(client, "secure", reason)
         return {} if opened.total is None else {EVERYONE: opened.total}
+
+    def _without_liars(self, round: int) -> State:
+        """The method's state, without what it remembers of clients that the next round will not ask."""
+        gone = self._trust.set_aside(round + 1)
+        forget = getattr(self._method, "forget", None)
+        return forget(self._state, gone) if forget and gone else self._state
 
     def _trusted(self, record: RoundRecord) -> list[int]:
         """The clients to ask."""

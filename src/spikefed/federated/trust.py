@@ -26,6 +26,10 @@ class Trust:
         until = self._until.get(client, 0)
         return f"set aside until round {until} after {self.strikes} refused packets" if round < until else None
 
+    def set_aside(self, round: int) -> list[int]:
+        """The clients that are not asked in this round, ascending."""
+        return sorted(client for client, until in self._until.items() if round < until)
+
     def refused(self, client: int, round: int) -> None:
         """A packet of this client was refused in this round."""
         self._count[client] = self._count.get(client, 0) + 1

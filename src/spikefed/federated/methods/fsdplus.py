@@ -20,7 +20,7 @@ The defaults are the recipe that was found on validation data (docs/methods.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -45,6 +45,9 @@ from spikefed.federated.plans import Exchange
 from spikefed.training import AUGMENTATIONS
 from spikefed.wire import LabelDownlink, LabelUplink, SpikeDownlink, SpikeUplink
 from spikefed.wire.rows import MISSING
+
+MEMORY = ("answers", "known", "accuracies")
+"""Entries of the server's state that hold something of every client."""
 
 
 class FsdPlusHyperparameters(FsdHyperparameters):
@@ -288,6 +291,13 @@ class FsdPlus(Fsd):
             known.setdefault(client, np.zeros(total, dtype=bool))[rows] = True
             accuracies[client] = uplink.accuracy
         return answers, known, accuracies
+
+    @staticmethod
+    def forget(state: State, clients: Collection[int]) -> State:
+        """The server's state without the answers of these clients."""
+        gone = {str(client) for client in clients}
+        kept = {name: {c: said for c, said in state[name].items() if c not in gone} for name in MEMORY if name in state}
+        return state | kept
 
     def downlink(self, merged: Merged, net: nn.Module, ctx: Context) -> SpikeDownlink | LabelDownlink:
         assert isinstance(merged.content, np.ndarray)

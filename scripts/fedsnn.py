@@ -21,6 +21,7 @@ from typing import Any
 import results
 import torch
 from pages import filled
+from scipy.stats import ttest_1samp
 
 from spikefed import networks
 from spikefed.experiment.energy import experiment_energy
@@ -112,21 +113,32 @@ def tuning_table() -> list[str]:
         value = f"{100 * r['accuracy']:.2f}"
         value = f"**{value}**" if r["accuracy"] == best[side(r)] else value
         lines.append(f"| {side(r)} | {r['config']['training']['lr']:g} | {r['rounds']} | {value} |")
-    return lines
+    images = min(r["config"]["data"]["test_limit"] for r in found)
+    error = 100 * max((r["accuracy"] * (1 - r["accuracy"]) / images) ** 0.5 for r in found)
+    seeds = len({r["seed"] for r in found})
+    return [
+        *lines,
+        "",
+        f"{seeds} seed{'s' * (seeds > 1)}, {images:,} validation images: a standard error of {error:.1f} points, so "
+        "neighbours in this grid are not told apart; it rules out rates that are wrong by a factor.",
+    ]
 
 
 def accuracy_table(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Test accuracy of the last round, bytes, drift."""
     lines = [
-        "| run | learning rate | seeds | rounds | test accuracy (%) | upstream bytes | model deviation, last round |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| run | learning rate | seeds | rounds | test images | test accuracy (%) | upstream bytes "
+        "| model deviation, last round |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, records in groups.items():
+        images = records[0]["config"]["data"]["test_limit"]
         lines.append(
             f"| `{name}` | {records[0]['config']['training']['lr']:g} | {len(records)} | {records[0]['rounds']} | "
+            f"{'all' if images is None else f'{images:,}'} | "
             f"{results.spread([100 * r['accuracy'] for r in records], '.2f')} | "
             f"{results.size(statistics.mean(r['upstream_bytes'] for r in records))} | "
-            f"{results.spread([r['model_deviation'][-1] for r in records], '.2f')} |"
+            f"{results.spread([r['model_deviation'][-1] for r in records], '.4f')} |"
         )
     return lines
 
@@ -142,8 +154,8 @@ def difference(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
         return []
     seeds = f"{len(paired)} seed" + ("s" if len(paired) > 1 else "")
     says = "does not beat" if statistics.mean(paired) <= 0 else "beats"
-    sure = len(paired) > 1 and abs(statistics.mean(paired)) > 2 * statistics.stdev(paired) / len(paired) ** 0.5
-    doubt = "" if sure else " (within two standard errors, or one seed: not settled)"
+    sure = len(paired) > 1 and ttest_1samp(paired, 0.0).pvalue < 0.05
+    doubt = "" if sure else " (not settled: one seed, or a paired t-test gives p > 0.05)"
     return [
         "",
         f"SNN minus ANN, seed by seed: {results.spread(paired, '+.2f')} points ({seeds}): at this scale the SNN {says} "
@@ -186,16 +198,26 @@ def energy_table(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
+def heading(setting: str) -> str:
+    """``100-10-dirichlet-0.5`` in words."""
+    clients, chosen, partition, *alpha = setting.split("-")
+    dealt = " ".join(["IID" if partition == "iid" else partition.capitalize(), *alpha])
+    return f"{clients} clients, {chosen} a round, {dealt}"
+
+
 def tables() -> str:
     """Everything between the markers."""
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in sorted(read(FOLDER), key=lambda r: (side(r) != "SNN", r["name"], r["seed"])):
         groups[record["name"]].append(record)
+    settings: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
+    for name in sorted(groups, key=lambda n: (-len(groups[n]), n.partition("-")[2], n)):
+        settings[name.partition("-")[2]][name] = groups[name]
     parts = [
         ("### The paper's networks", network_table()),
         ("### Learning rates, on validation data", tuning_table()),
-        ("### 100 clients, 10 a round, IID", [*accuracy_table(groups), *difference(groups)] if groups else []),
-        ("### Energy of the trained networks", energy_table(groups)),
+        *((f"### {heading(name)}", [*accuracy_table(own), *difference(own)]) for name, own in settings.items()),
+        ("### Energy of the trained networks", energy_table(next(iter(settings.values()), {}))),
     ]
     text = [line for title, lines in parts if lines for line in (title, "", *lines, "")]
     if groups:

@@ -191,8 +191,10 @@ def conditions(records: list[dict[str, Any]]) -> str:
     machines = sorted({r["provenance"]["cpu"] for r in records})
     facts = records[0]["provenance"]
     minutes = sorted(r["seconds"] / 60 for r in records)
+    public = size(records[0]["public_set_bytes"])
     return (
-        f"{len(records)} runs on {', '.join(machines)}, {facts['threads']} thread a run beside other load, {minutes[0]:.1f} to "
+        f"The public set, {public} of raw pixels, is on every device beforehand and in no figure here; methods that send "
+        f"weights need none. {len(records)} runs on {', '.join(machines)}, {facts['threads']} thread a run beside other load, {minutes[0]:.1f} to "
         f"{minutes[-1]:.1f} minutes each; spikefed {facts['spikefed']}, torch {facts['torch']}."
     )
 

@@ -91,14 +91,14 @@ def gain(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
     """Points of accuracy that the first runs end above the second: mean and spread over the seeds that both have."""
     other = {r["seed"]: r["accuracy"] for r in theirs}
     pairs = [100 * (r["accuracy"] - other[r["seed"]]) for r in ours if r["seed"] in other]
-    return spread(pairs, "+.2f")
+    return spread(pairs, "+.2f") if pairs else "(no seed in common) unknown"
 
 
 def overview(sections: list[Section]) -> list[str]:
     """One line a section: who wins what there."""
     lines = [
-        "| data | split | seeds | highest accuracy | most accuracy for at most 1/100 of FedAvg's bytes "
-        "| fewest bytes to the hardest target that anybody reaches | without a byte |",
+        "| data | split | seeds | highest accuracy | most accuracy for at most 1/100 of FedAvg's upstream bytes "
+        "| fewest upstream bytes to the hardest target that anybody reaches | without a byte |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for section in sections:
@@ -108,13 +108,21 @@ def overview(sections: list[Section]) -> list[str]:
             continue
         limit = points["fedavg"].bytes / 100
         top = max(points.values(), key=lambda p: p.accuracy)
-        small = max((p for p in points.values() if p.bytes <= limit), key=lambda p: p.accuracy)
+        small = max((p for p in points.values() if p.bytes <= limit), key=lambda p: p.accuracy, default=None)
         # The hardest target that anybody reaches with every seed.
         target = max((t for t in section.targets if costs_to(groups, t)), default=None)
         race = "" if target is None else _race(costs_to(groups, target), target)
         alone = f"`local` {statistics.mean(r['accuracy'] for r in groups['local']):.2%}" if "local" in groups else ""
         seeds = min(len(records) for records in groups.values())
-        cells = [section.title, section.partition, str(seeds), _standing(top), _standing(small), race, alone]
+        cells = [
+            section.title,
+            section.partition,
+            str(seeds),
+            _standing(top),
+            _standing(small) if small else "",
+            race,
+            alone,
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

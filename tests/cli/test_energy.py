@@ -49,6 +49,24 @@ def test_a_file_is_counted_with_fresh_weights(file: Path) -> None:
     assert "fresh weights" in text and "conv2" in text
 
 
+def test_public_rows_that_are_rehearsed_or_drawn_are_counted_as_trained(file: Path) -> None:
+    def public(*settings: str) -> float:
+        told = [part for setting in settings for part in ("--set", setting)]
+        done = invoke(str(file), "--images", "2", "--json", *told)
+        assert done.exit_code == 0, done.exception
+        return json.loads(done.stdout)["client_round"]["public_samples"]
+
+    # 36 private rows in batches of 10 are 4 steps, for 3 epochs, each beside a batch of 6 public rows.
+    batches = ("training.local_batch=10", "method.distil_batch=6")
+    assert public("method.name=fsd+", "method.distil_epochs=0", *batches) == 4 * 3 * 6
+    assert public("method.name=fsd+", "method.rehearse=0", "method.distil_epochs=2", *batches) == 24 * 2
+    assert public("method.name=ds-fl", "method.distil_epochs=2", "method.public_per_round=10") == 10 * 2
+
+
+def test_a_price_of_the_radio_needs_a_run(file: Path) -> None:
+    assert "the run's folder" in invoke(str(file), "--images", "2", "--radio-nj-per-byte", "5").stdout
+
+
 def test_a_run_brings_its_weights_and_its_bytes(file: Path, tmp_path: Path) -> None:
     folder = run(file, out=tmp_path / "run")
     found = json.loads(invoke(str(folder), "--radio-nj-per-byte", "50", "--json").stdout)

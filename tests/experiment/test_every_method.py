@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,9 @@ def test_it_runs_with_clients_missing(variant: str, schedule: str, tmp_path: Pat
     lines = folder.read_lines(folder.metrics)
     assert len(lines) == 3
     assert all(line["participants"] and not line["dropped"] for line in lines)
+    if schedule == "stragglers" and variant != "central":
+        assert any("stragglers" in line for line in lines)
+        assert all(sorted([*line["participants"], *line.get("stragglers", [])]) == [0, 1, 2] for line in lines)
     ledger = folder.read_lines(folder.ledger)
     assert sum(m["encoded_bytes"] for m in ledger if m["direction"] == "up") == lines[-1]["upstream_bytes_total"]
 
@@ -122,6 +126,30 @@ def test_the_order_of_the_clients_never_matters(variant: str) -> None:
         ends.append((server.state_dict(), sorted(ledger.to_lines())))
     assert ends[0][1] == ends[1][1]
     assert same(ends[0][0], ends[1][0])
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if METHODS[config(name)["method"]["name"]].uplink_kind])
+def test_a_server_step_is_the_same_for_uploads_in_any_order(variant: str) -> None:
+    federation = build(configs.from_tree(config(variant)))
+    steps: list[tuple[Any, dict[int, Any], int]] = []
+    server = federation.server(federation.local_transport(), Ledger())
+    method = METHODS[config(variant)["method"]["name"]]()
+    step = method.server_round
+
+    def watched(state: Any, uplinks: dict[int, Any], ctx: Any) -> Any:
+        steps.append((copy.deepcopy(state), dict(uplinks), ctx.round))
+        return step(state, uplinks, ctx)
+
+    server._method = method
+    method.server_round = watched  # type: ignore[method-assign]
+    server.run_round()
+    server.run_round()
+    assert len(steps) == 2 and all(list(uplinks) == [0, 1, 2] for _, uplinks, _ in steps)
+    for state, uplinks, round in steps:
+        ends = [
+            step(state, {c: uplinks[c] for c in order}, federation.context(round)) for order in ((0, 1, 2), (2, 0, 1))
+        ]
+        assert same(ends[0][0], ends[1][0]) and same(vars(ends[0][1]), vars(ends[1][1]))
 
 
 def same(a: Any, b: Any) -> bool:

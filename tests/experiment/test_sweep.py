@@ -114,6 +114,10 @@ def test_what_would_have_no_effect_on_a_sweep_is_refused(sweep: Path, tmp_path: 
     for text, instead in (("seed=9", "--seeds"), ('name="x"', "'label'"), ('label="q"', "'label'")):
         with pytest.raises(ConfigError, match=f"would have no effect; use .*{instead}"):
             jobs_of([sweep], tmp_path, overrides=[text])
+        sweep.write_text(f"{text}\n{SWEEP}")
+        with pytest.raises(ConfigError, match=f"the sweep .* would have no effect; use .*{instead}"):
+            jobs_of([sweep], tmp_path)
+        sweep.write_text(SWEEP)
 
 
 def test_a_wrong_label_names_the_nearest(sweep: Path, tmp_path: Path) -> None:

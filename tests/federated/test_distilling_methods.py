@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -263,6 +264,42 @@ def test_a_label_without_the_lead_is_not_sent() -> None:
     assert labels_of(spikes, 0.6).tolist() == [0, -1, -1]
     said = trains(LabelUplink(1, 0, labels_of(spikes, 0.6), 0.5, ID, 2))
     assert said[:, :, 0].tolist() == [[1, 0], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("steps", [5, 10, 12, 20])
+def test_the_lead_is_counted_in_whole_spikes(steps: int) -> None:
+    first = np.arange(1, steps)
+    spikes = np.zeros((len(first), 2, steps), dtype=np.uint8)
+    for row, count in enumerate(first):
+        spikes[row, 0, :count], spikes[row, 1, : count - 1] = 1, 1
+    assert (labels_of(spikes, 1 / steps) == 0).all()  # every row leads by one spike, however many there are
+    assert (labels_of(spikes, 1.01 / steps) == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"rehearse": 0.0}, "no client would learn"),
+        ({"send": "labels", "groups": 2}, "a label has no steps"),
+        ({"groups": 3}, "does not divide"),
+    ],
+)
+def test_levers_that_would_do_nothing_are_refused(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        FsdPlus().exchanges(FsdPlusHyperparameters(**given), (PUBLIC, CLASSES, STEPS), World(None).networks)
+
+
+@pytest.mark.parametrize(("ties", "voted"), [("first", [0.0, 1.0, 0.0]), ("shared", [0.0, 0.5, 0.5])])
+def test_the_voted_class_of_a_tie(ties: Literal["first", "shared"], voted: list[float]) -> None:
+    method, hyper = FsdPlus(), FsdPlusHyperparameters(label_ties=ties, label_weight=1.0)
+    target = np.array([[[0], [1], [1]]], dtype=np.uint8)
+    goal = method._goal(target, STEPS, hyper)
+    outputs = torch.zeros(STEPS, 1, 3, requires_grad=True)
+    plain = method._goal(target, STEPS, hyper.model_copy(update={"label_weight": 0.0}))
+    (goal.loss(outputs, goal.target) - plain.loss(outputs, plain.target)).backward()
+    assert outputs.grad is not None
+    # Cross-entropy against the voted shares at even odds, spread over the steps by the mean.
+    assert torch.allclose(outputs.grad.sum(dim=0)[0], torch.full((3,), 1 / 3) - torch.tensor(voted))
 
 
 def test_only_labels_can_abstain() -> None:

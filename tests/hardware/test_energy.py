@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from spikefed.errors import ConfigError
 from spikefed.hardware import FP32, INT32, LayerCounts, SpikeSim, energy_report, lemaire, training_pj
@@ -14,6 +15,7 @@ from spikefed.hardware.arithmetic import ann_pj, both_pj, break_even, mean_rate,
 from spikefed.hardware.costs import INT8, regime, sram_pj_per_word
 from spikefed.hardware.memory import memory_bytes, simple_pj
 from spikefed.networks import ann_twin, build
+from spikefed.neurons import LIF
 
 # 2 spikes in 3 steps enter a 4 -> 5 linear layer with biases; its 5 IF neurons sent 1 spike.
 LINEAR = LayerCounts(
@@ -150,6 +152,25 @@ def test_report_holds_what_the_models_give_and_survives_json():
     assert all(layer.counts.name in text for layer in report.layers) and "measured" in text
     with pytest.raises(ConfigError, match="first_layer"):
         energy_report(net, torch.rand(1, 1, 8, 8), first_layer="twice")  # type: ignore[arg-type]
+
+
+def test_the_steps_of_a_module_of_ones_own_are_counted_or_told():
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.fire, self.last = nn.Linear(16, 8), LIF(decay=0.9), nn.Linear(8, 3)
+
+        def forward(self, x):
+            frames = (x.flatten(1) > torch.linspace(0.1, 0.9, 6).view(-1, 1, 1)).float()  # [6, B, 16]
+            return self.last(self.fire(self.hidden(frames)))
+
+    net, images = Own(), torch.rand(5, 1, 4, 4)
+    counted = energy_report(net, images)
+    assert counted.steps == 6 and counted.layers[0].counts.neurons == 8
+    told = energy_report(net, images, steps=3)
+    assert told.steps == 3 and told.layers[0].counts.neurons == 16
+    net.steps = 6  # type: ignore[assignment]
+    assert energy_report(net, images).to_json() == counted.to_json()
 
 
 def test_the_ann_twin_is_charged_as_the_reports_ann_line():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,8 +100,10 @@ def compare(
     except ValueError as error:
         raise ConfigError(f"--seeds '{seeds}' is not a list of whole numbers; write --seeds 0,1,2") from error
     overrides = [*(set_ or []), *_data_dir(data_dir)]
-    everything = experiment.jobs_of(files, out, overrides=overrides, seeds=numbers)
-    chosen = experiment.jobs_of(files, out, overrides=overrides, seeds=numbers, only=only) if only else everything
+    chosen = everything = experiment.jobs_of(files, out, overrides=overrides, seeds=numbers, only=only or ())
+    if only:
+        with suppress(SpikefedError):  # a --set may suit the chosen jobs only: then the report shows those
+            everything = experiment.jobs_of(files, out, overrides=overrides, seeds=numbers)
     outcomes = experiment.run_jobs(
         chosen, jobs, overrides=overrides, progress=_progress(quiet), say=(lambda text: None) if quiet else _say
     )

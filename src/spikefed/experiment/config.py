@@ -105,7 +105,7 @@ class ParticipationConfig(Section):
     rounds: list[list[int]] = Field(default=[], description="schedule 'list': clients by round; the last repeats")
     fraction: float = Field(default=1.0, gt=0, le=1, description="schedule 'sample': share of clients per round")
     straggle: float = Field(
-        default=0.0, ge=0, lt=1, description="probability that a chosen client sends nothing; one always sends"
+        default=0.0, ge=0, lt=1, description="probability that a chosen client misses the round; one never does"
     )
     deadline_s: float | None = Field(default=None, gt=0, description="seconds to wait for uploads (deployment)")
     quorum: int = Field(default=1, ge=1, description="accepted uploads without which a round changes nothing")
@@ -146,7 +146,8 @@ class DeployConfig(Section):
 
 
 class RunConfig(Section):
-    """What does not change results (threads may, in the last bits)."""
+    """What changes no result, but for rounding: another number of threads or another device adds in another order, and
+    training makes points of accuracy of last bits. Compare runs of one number of threads."""
 
     threads: int = Field(
         default=0, ge=0, le=1024, description="torch threads; 0 takes the cores of this machine, 1 with 'workers'"

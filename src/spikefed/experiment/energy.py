@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class RoundEnergy:
 
     Attributes:
         local_samples: training on private data: samples times epochs.
-        public_samples: distillation on the public rows: rows times epochs; 0 for methods without any.
+        public_samples: distillation on the public rows: rows times epochs, and those rehearsed; 0 without any.
         training_pj: arithmetic of both.
         upstream_bytes, downstream_bytes: measured, per client and round in which it was asked; None without a run.
         radio_pj: of those bytes; None without a run or without a price.
@@ -81,6 +82,10 @@ class ExperimentEnergy:
             f" and {c.public_samples:,.0f} public" if c.public_samples else ""
         )
         lines.append(f"one client, one round: training on {samples} samples, arithmetic: {energy(c.training_pj)}")
+        if c.upstream_bytes is None and self.radio_nj_per_byte is not None:
+            lines.append(
+                "  radio: how many bytes travel is known after a run; give the run's folder instead of its file"
+            )
         if c.upstream_bytes is not None and c.downstream_bytes is not None:
             radio = (
                 "give the radio's price with --radio-nj-per-byte"
@@ -151,10 +156,16 @@ def _weights(folder: RunFolder) -> dict[str, Any]:
 def _round(
     federation: Federation, report: EnergyReport, folder: RunFolder | None, radio_nj_per_byte: float | None
 ) -> RoundEnergy:
-    hyper, split = federation.config.hyper(), federation.split
+    hyper: Any = federation.config.hyper()
+    split = federation.split
     held = sum(len(client.train) for client in split.clients) / len(split.clients)
     local = held * getattr(hyper, "local_epochs", 0)
-    public = len(split.public_images) * getattr(hyper, "distil_epochs", 0)
+    rows = min(getattr(hyper, "public_per_round", None) or len(split.public_images), len(split.public_images))
+    public = rows * getattr(hyper, "distil_epochs", 0)
+    if getattr(hyper, "rehearse", 0.0):  # a batch of public rows beside every batch of private ones
+        full = floor if hyper.drop_last else ceil
+        steps = sum(full(len(client.train) / hyper.local_batch) for client in split.clients) / len(split.clients)
+        public += steps * hyper.local_epochs * min(hyper.distil_batch, rows)
     sample = report.training.snn_pj if report.spiking else report.training.ann_pj
     up = down = radio = None
     if folder is not None:

@@ -57,6 +57,7 @@ def metrics_line(
         "server_loss": _number(evaluation.loss),
         "clients": clients,
         "participants": record.participants,
+        **({"stragglers": record.stragglers} if record.stragglers else {}),
         "dropped": record.dropped,
         "drop_counts": dict(Counter(drop["kind"] for drop in record.dropped)),
         "attempts": record.attempts,

@@ -186,6 +186,7 @@ def _file_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> Fo
 
 def _sweep_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> Found:
     sweep, own = read_sweep(path)
+    _refuse_given(own, f"the sweep {path}")
     _refuse_given(_overridden({}, overrides), f"--set for the sweep {path}")
     bases = [sweep.base] if isinstance(sweep.base, str) else sweep.base
     methods: list[tuple[str, dict[str, Any], dict[str, Any]]] = []  # label, tables underneath, tables on top

@@ -21,8 +21,8 @@ class Participation:
             far, as in the FSD tables for DTSNN); ``sample``: a random share each round; ``list``: ``rounds`` says it.
         rounds: for ``list``: clients of rounds 1, 2, ...; the last entry repeats.
         fraction: for ``sample``: share of clients, at least one is drawn.
-        straggle: probability that a chosen client sends nothing; one of them, drawn afresh each round, always sends
-            (V-SNN's code exempts the first of a random order).
+        straggle: probability that a chosen client misses the round: it is not contacted, nothing goes either way.
+            One of them, drawn afresh each round, always sends (V-SNN's code exempts the first of a random order).
         seed: seed of the random choices.
     """
 
@@ -45,6 +45,13 @@ class Participation:
 
     def __call__(self, round: int) -> list[int]:
         """Client numbers of a 1-based round, ascending, never empty."""
+        return self._draw(round)[0]
+
+    def stragglers(self, round: int) -> list[int]:
+        """Clients that were chosen for the round and miss it, ascending."""
+        return self._draw(round)[1]
+
+    def _draw(self, round: int) -> tuple[list[int], list[int]]:
         rng = np.random.default_rng(derive_seed(self.seed, PARTICIPATION, round))
         if self.schedule == "list":
             chosen = sorted(set(self.rounds[min(round, len(self.rounds)) - 1]))
@@ -58,8 +65,9 @@ class Participation:
         if self.straggle > 0:
             stays = rng.random(len(chosen)) >= self.straggle
             stays[rng.integers(len(chosen))] = True
-            chosen = [c for c, stay in zip(chosen, stays, strict=True) if stay]
-        return chosen
+            asked = [c for c, stay in zip(chosen, stays, strict=True) if stay]
+            return asked, sorted(set(chosen) - set(asked))
+        return chosen, []
 
 
 def round_half_up(x: float) -> int:

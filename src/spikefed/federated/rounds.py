@@ -47,6 +47,7 @@ class RoundRecord:
     Attributes:
         round: 1-based number.
         participants: clients of the schedule; those set aside are among the dropped.
+        stragglers: clients that the schedule chose and did not contact (``participation.straggle``).
         uplinks: accepted messages by client.
         replies: all replies by client.
         dropped: ``{"client", "kind", "reason"}`` of everything that was not accepted; ``kind`` is the field that was
@@ -60,6 +61,7 @@ class RoundRecord:
 
     round: int
     participants: list[int]
+    stragglers: list[int] = field(default_factory=list)
     uplinks: dict[int, Message] = field(default_factory=dict)
     replies: dict[int, Reply] = field(default_factory=dict)
     dropped: list[dict[str, Any]] = field(default_factory=list)
@@ -125,7 +127,7 @@ class Server:
     def run_round(self) -> RoundRecord:
         """Run the next round; a round with fewer accepted uploads than the quorum leaves the server as it was."""
         round = self.round + 1
-        record = RoundRecord(round, self._participation(round))
+        record = RoundRecord(round, self._participation(round), self._participation.stragglers(round))
         clock = time.perf_counter
         times = [clock()]
         if self._downlink is not None and self._downlink.round != round:

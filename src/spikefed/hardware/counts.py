@@ -86,7 +86,11 @@ class LayerCounts:
 
 
 def count_operations(
-    net: nn.Module, images: Tensor, generator: torch.Generator | None = None, batch_size: int = 100
+    net: nn.Module,
+    images: Tensor,
+    generator: torch.Generator | None = None,
+    batch_size: int = 100,
+    steps: int | None = None,
 ) -> list[LayerCounts]:
     """Run ``images`` through ``net`` in eval mode and count, in the order in which the layers run.
 
@@ -98,6 +102,8 @@ def count_operations(
         images: network input ``[B, C, H, W]``, pixels already scaled.
         generator: source of the input coding's randomness.
         batch_size: images at a time.
+        steps: T; by default the module's attribute ``steps``, and of a module without one, how often its last layer ran
+            for an image.
 
     Raises:
         ConfigError: no images, or no convolution or linear layer ran.
@@ -111,7 +117,13 @@ def count_operations(
             net(batch, generator=generator) if coded else net(batch)
     if not counter.order:
         raise ConfigError(f"no convolution or linear layer of {type(net).__name__} ran; nothing to count")
-    return [counter.result(name, len(images)) for name in counter.order]
+    steps = steps or time_steps(net, counter.tallies[counter.order[-1]].rows / len(images))
+    return [counter.result(name, len(images), steps) for name in counter.order]
+
+
+def time_steps(net: nn.Module, passes: float) -> int:
+    """T of a network: its own ``steps``, else the passes of its last layer, which in a classifier runs once a step."""
+    return int(getattr(net, "steps", 0)) or max(1, round(passes))
 
 
 class _Tally:
@@ -204,13 +216,12 @@ class _Counter:
         decay = own.decay if own is not None else 0.5 if hasattr(module, "tau") or hasattr(module, "beta") else 1.0
         tally.leaky = tally.leaky or decay != 1.0
 
-    def result(self, name: str, images: int) -> LayerCounts:
+    def result(self, name: str, images: int, steps: int) -> LayerCounts:
         """Means over the images."""
         module, tally = self.modules[name], self.tallies[name]
         kind, channels, groups, kernel, stride = _sizes(module)
         weight, bias = module.weight, module.bias
         assert isinstance(weight, Tensor)
-        steps = getattr(self.net, "steps", 1)
         return LayerCounts(
             name=name,
             kind=kind,

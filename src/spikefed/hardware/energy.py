@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spikefed.hardware import arithmetic, memory
 from spikefed.hardware.arithmetic import FirstLayer
 from spikefed.hardware.costs import FP32, INT32, Regime, regime
-from spikefed.hardware.counts import LayerCounts, count_operations
+from spikefed.hardware.counts import LayerCounts, count_operations, time_steps
 from spikefed.hardware.spikesim import SpikeSim
 from spikefed.hardware.training import Training, training_pj
 
@@ -161,6 +161,7 @@ def energy_report(
     first_layer: FirstLayer = "once",
     weight_bits: int = 8,
     chip: SpikeSim | None = None,
+    steps: int | None = None,
 ) -> EnergyReport:
     """Count what ``net`` does on ``images`` and price it by every model.
 
@@ -171,13 +172,14 @@ def energy_report(
         first_layer: direct coding charged ``once`` or in ``every-step``.
         weight_bits: 8 or 32, of the quantised ANN and of the SNN beside it.
         chip: the crossbars of the SpikeSim line.
+        steps: T of a module that neither has an attribute ``steps`` nor runs its last layer once a step.
 
     Raises:
         ConfigError: nothing to count, or an unknown ``first_layer`` or ``weight_bits``.
     """
     numbers = regime(f"int{weight_bits}")
-    layers = count_operations(net, images, generator)
-    steps, chip = int(getattr(net, "steps", 1)), chip or SpikeSim()
+    layers = count_operations(net, images, generator, steps=steps)
+    steps, chip = steps or time_steps(net, layers[-1].passes), chip or SpikeSim()
     spiking = memory.has_neurons(layers)
     rows = tuple(
         LayerEnergy(

@@ -86,6 +86,10 @@ class FsdPlusHyperparameters(FsdHyperparameters):
         default="server", description="what goes back: the rounded vote [FSD], or the server network's own spikes [CFD]"
     )
     label_weight: float = Field(default=0.1, ge=0, description="weight of the cross-entropy on the voted class; 0: FSD")
+    label_ties: Literal["first", "shared"] = Field(
+        default="first",
+        description="the voted class where several fire most: the first of them, or all in equal shares",
+    )
     distil_augment: Literal["none", "shift", "crop", "crop-flip"] = Field(
         default="none", description="augmentation of public images in distillation"
     )
@@ -139,7 +143,10 @@ def confidences(answers: np.ndarray) -> np.ndarray:
 
 def labels_of(spikes: np.ndarray, abstain: float) -> np.ndarray:
     """The most active class of each row, `MISSING` in silence and at a lead below ``abstain``; int64 ``[N]``."""
-    named = spikes.any(axis=(1, 2)) & (confidences(spikes) >= abstain)
+    counts = np.sort(spikes.sum(axis=2, dtype=np.float64), axis=1)
+    lead = counts[:, -1] - (counts[:, -2] if counts.shape[1] > 1 else 0.0)
+    # Whole spikes against a share of T, which need not be one in floating point.
+    named = spikes.any(axis=(1, 2)) & (lead >= abstain * spikes.shape[2] - 1e-6)
     return np.where(named, most_active(spikes), MISSING)
 
 
@@ -195,6 +202,13 @@ class FsdPlus(Fsd):
             raise ConfigError(f"method.vote = '{hyper.vote}' is not for fsd+, whose vote goes row by row; use clipped")
         if hyper.abstain and hyper.send != "labels":
             raise ConfigError("method.abstain is for labels; set method.send = 'labels' with it, or leave it out")
+        if not hyper.distil_epochs and not hyper.rehearse:
+            raise ConfigError(
+                "method.distil_epochs = 0 and method.rehearse = 0: no client would learn from what the server sends; "
+                "set one of them"
+            )
+        if hyper.send == "labels" and hyper.groups != 1:
+            raise ConfigError(f"method.groups = {hyper.groups} is for spikes; a label has no steps, leave it out")
         if hyper.send == "labels" and hyper.answer == "vote" and hyper.row_share < 1.0:
             raise ConfigError(
                 "method.answer = 'vote' with labels needs row_share = 1: no label says that nobody answered"
@@ -213,7 +227,11 @@ class FsdPlus(Fsd):
             rates = goal.mean(dim=2)
             # A row on which nobody fires says nothing of the class.
             says = (rates.amax(dim=1) > 0).to(outputs.dtype)
-            entropy = F.cross_entropy(outputs.mean(dim=0), rates.argmax(dim=1), reduction="none")
+            voted = rates.argmax(dim=1)
+            if hyper.label_ties == "shared":
+                most = (rates == rates.amax(dim=1, keepdim=True)).to(outputs.dtype)
+                voted = most / most.sum(dim=1, keepdim=True)
+            entropy = F.cross_entropy(outputs.mean(dim=0), voted, reduction="none")
             return base.loss(outputs, goal) + hyper.label_weight * (says * entropy).mean()
 
         augment = AUGMENTATIONS[hyper.distil_augment]

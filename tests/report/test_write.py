@@ -200,3 +200,13 @@ def test_a_run_from_a_notebook_says_how_to_repeat_it(tmp_path: Path) -> None:
     (folder / "provenance.json").write_text(json.dumps(facts | {"command": "spikefed.run in a notebook"}))
     page = write_report([folder], tmp_path / "r.html").read_text()
     assert "Started by spikefed.run in a notebook" in page and "spikefed run config.toml" in page
+
+
+def test_the_public_set_is_named_where_a_run_knows_it(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert "public set (" not in without_plotly(write_report([folder], tmp_path / "without.html").read_text())
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | {"public_set_bytes": 1_568_000}))
+    assert "public set (1.57 MB of raw pixels)" in without_plotly(
+        write_report([folder], tmp_path / "with.html").read_text()
+    )

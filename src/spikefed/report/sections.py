@@ -220,7 +220,21 @@ def runs_table(setting: int, groups: Sequence[Group]) -> str:
                     "finished" if run.finished else "in progress",
                 ]
             )
-    return table(f"runs-{setting + 1}", "All runs", columns, out)
+    return table(f"runs-{setting + 1}", "All runs", columns, out) + _public_note(groups)
+
+
+def _public_note(groups: Sequence[Group]) -> str:
+    """What no byte count here holds: the images that both ends need beforehand."""
+    sizes = {
+        size for group in groups for run in group.runs if (size := number((run.result or {}).get("public_set_bytes")))
+    }
+    if not sizes:
+        return ""
+    told = " or ".join(bytes_text(size) for size in sorted(sizes))
+    return (
+        f"<p>The public set ({told} of raw pixels) is on every device beforehand and in none of these figures; methods that "
+        "send weights need none.</p>"
+    )
 
 
 def codec_table(setting: int, groups: Sequence[Group]) -> str:

@@ -225,15 +225,14 @@ def runs_table(setting: int, groups: Sequence[Group]) -> str:
 
 def _public_note(groups: Sequence[Group]) -> str:
     """What no byte count here holds: the images that both ends need beforehand."""
-    sizes = {
-        size for group in groups for run in group.runs if (size := number((run.result or {}).get("public_set_bytes")))
-    }
+    found = (number((run.result or {}).get("public_set_bytes")) for group in groups for run in group.runs)
+    sizes = {size for size in found if size}
     if not sizes:
         return ""
     told = " or ".join(bytes_text(size) for size in sorted(sizes))
     return (
-        f"<p>The public set ({told} of raw pixels) is on every device beforehand and in none of these figures; methods that "
-        "send weights need none.</p>"
+        f"<p>The public set ({told} of raw pixels) is on every device beforehand and in none of these figures; methods "
+        "that send weights need none.</p>"
     )
 
 

@@ -144,7 +144,8 @@ def short_table(sections: list[Section]) -> list[str]:
 
 
 def _standing(point: Point) -> str:
-    return f"`{point.name}` {point.accuracy:.2%}, {size(point.bytes)}"
+    own = ", clients' own networks" if point.method == "fd" else ""
+    return f"`{point.name}` {point.accuracy:.2%}, {size(point.bytes)}{own}"
 
 
 def _race(costs: dict[str, float], target: float) -> str:

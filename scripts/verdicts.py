@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +51,7 @@ def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> li
     upstream = {n: statistics.mean(r["upstream_bytes"] for r in rs) for n, rs in groups.items()}
     talkers = {n: m for n, m in means.items() if groups[n][0]["upstream_bytes"]}
     top = max(talkers, key=lambda n: talkers[n])
-    lines.append(f"* Highest accuracy after the last round: `{top}`, {means[top]:.2%}.")
+    lines.append(f"* Highest accuracy after the last round: `{top}`, {means[top]:.2%}{_seed_by_seed(groups, talkers)}.")
     front = [point.name for point in front_of(points_of(groups))]
     lines.append(
         "* Front (nobody has more accuracy for fewer upstream bytes), from the least bytes on: "
@@ -85,6 +87,18 @@ def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> li
         also = f"; {', '.join(rest)} that" if rest else ""
         lines.append(f"* Fewest bytes to {target:.0%} with every seed: `{first}`, {size(costs[first])}{also}.")
     return lines
+
+
+def _seed_by_seed(groups: dict[str, list[dict[str, Any]]], names: Iterable[str]) -> str:
+    """Who is first in how many seeds, among those that sent anything in every seed."""
+    by_seed: dict[int, dict[str, float]] = {}
+    for name in names:
+        for record in groups[name]:
+            by_seed.setdefault(record["seed"], {})[name] = record["accuracy"]
+    first = Counter(max(found, key=lambda n: found[n]) for found in by_seed.values())
+    if len(by_seed) < 2:
+        return ""
+    return " (first in " + ", ".join(f"{n} of {len(by_seed)} seeds `{name}`" for name, n in first.most_common()) + ")"
 
 
 def gain(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:

@@ -48,7 +48,7 @@ SETS = {
     "fashion-mnist-mini": "Fashion-MNIST, mini (4 clients x 2,500, 2,000 public)",
     "fashion-mnist-cpu": "Fashion-MNIST, CPU (4 clients x 10,000, 8,000 public)",
     "cifar10-mini": "CIFAR-10, mini (4 clients x 2,500, 2,000 public)",
-    "fsdplus-levers": "FSD+, one lever moved at a time: held-out training images of Fashion-MNIST mini, a seed not used above",
+    "fsdplus-levers": "FSD+, one lever moved at a time",
     "digits-presets": "Digits: the files of single methods",
     "fashion-mnist-mini-presets": "Fashion-MNIST, mini: the files of single methods, Algorithm 2's packing",
     "fashion-mnist-cpu-presets": "Fashion-MNIST, CPU: the files of single methods, Algorithm 2's packing",

@@ -165,7 +165,8 @@ def levers(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
     images = round(data["clients"] * data["private_per_client"] * data["validation"])
     error = 100 * (right * (1 - right) / images) ** 0.5
     lines = [
-        f"Measured on {images:,} held-out images: a standard error of {error:.1f} points; smaller steps are noise.",
+        f"{data['dataset']}, {partition_of(recipe[0])}, on {images:,} held-out training images: a standard error of "
+        f"{error:.1f} points; smaller steps are noise.",
         "",
         "| lever moved | seeds | accuracy, last round (%) | best (%) | points | upstream | times the recipe's |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -90,14 +90,14 @@ def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> li
 
 
 def _seed_by_seed(groups: dict[str, list[dict[str, Any]]], names: Iterable[str]) -> str:
-    """Who is first in how many seeds, among those that sent anything in every seed."""
+    """Which of these runs is first in how many seeds; nothing of a single seed."""
     by_seed: dict[int, dict[str, float]] = {}
     for name in names:
         for record in groups[name]:
             by_seed.setdefault(record["seed"], {})[name] = record["accuracy"]
-    first = Counter(max(found, key=lambda n: found[n]) for found in by_seed.values())
     if len(by_seed) < 2:
         return ""
+    first = Counter(max(found, key=lambda n: found[n]) for found in by_seed.values())
     return " (first in " + ", ".join(f"{n} of {len(by_seed)} seeds `{name}`" for name, n in first.most_common()) + ")"
 
 

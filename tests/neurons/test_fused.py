@@ -41,7 +41,7 @@ def run(mode: str, x: torch.Tensor, p: LIFParameters, norm: str, affine: bool = 
     return out.detach(), {"x": x.grad, **grads}, {k: v for k, v in tensors.items() if "running" in k}
 
 
-def compare(x: torch.Tensor, p: LIFParameters, norm: str, tolerance: float = 1e-5, **options) -> None:
+def assert_agrees(x: torch.Tensor, p: LIFParameters, norm: str, tolerance: float = 1e-5, **options) -> None:
     out, grads, running = run("auto", x, p, norm, **options)
     wanted_out, wanted_grads, wanted_running = run("reference", x, p, norm, **options)
     assert torch.equal(out, wanted_out) and 0.02 < (out > 0).float().mean() < 0.9
@@ -62,7 +62,7 @@ def neuron(kind: str, surrogate: Surrogate, **others) -> LIFParameters:
 def test_every_norm_neuron_and_surrogate(norm: str, kind: str, surrogate: Surrogate) -> None:
     for detach, pool in [(False, False), (True, True)]:
         x = normal(STEPS * BATCH, *SHAPES["map"]) * 1.3 + 0.2
-        compare(x, neuron(kind, surrogate, detach_reset=detach, gain=0.9), norm, pool=pool)
+        assert_agrees(x, neuron(kind, surrogate, detach_reset=detach, gain=0.9), norm, pool=pool)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -72,13 +72,15 @@ def test_every_shape_mode_and_repetition(norm: str, shape: str) -> None:
     pools = (False, True) if len(rest) == 3 else (False,)
     for pool, training, repeat in itertools.product(pools, (True, False), (False, True)):
         x = normal(BATCH if repeat else STEPS * BATCH, *rest) * 1.3 + 0.2
-        compare(x, neuron("hard", ATan()), norm, pool=pool, training=training, repeat=repeat, eps=1e-4, momentum=0.2)
+        assert_agrees(
+            x, neuron("hard", ATan()), norm, pool=pool, training=training, repeat=repeat, eps=1e-4, momentum=0.2
+        )
 
 
 @pytest.mark.parametrize("norm", ["bn", "bntt"])
 def test_without_affine_and_without_running_statistics(norm: str) -> None:
     x = normal(STEPS * BATCH, 6, 4, 4)
-    compare(x, neuron("soft", Triangle()), norm, affine=False)
+    assert_agrees(x, neuron("soft", Triangle()), norm, affine=False)
     with use_kernels("auto"):
         bare = norm_lif(x, neuron("soft", Triangle()), steps=STEPS, norm=norm, training=False)
     with use_kernels("reference"):
@@ -148,7 +150,7 @@ def test_every_instruction_set(level: int) -> None:
     assert lib.spikefed_level() == level
     x = normal(STEPS * BATCH, 20, 6, 4) * 1.3 + 0.2
     for norm, pool in itertools.product(["none", "bn", "bntt"], [False, True]):
-        compare(x, neuron("soft", Triangle()), norm, pool=pool)
+        assert_agrees(x, neuron("soft", Triangle()), norm, pool=pool)
 
 
 @pytest.mark.usefixtures("restore")
@@ -172,7 +174,7 @@ def test_bit_for_bit_on_every_instruction_set(dtype: torch.dtype) -> None:
 def test_any_number_of_channels(channels: int) -> None:
     for pool, repeat in itertools.product((False, True), repeat=2):
         x = normal(BATCH if repeat else STEPS * BATCH, channels, 5, 6) * 1.3 + 0.2
-        compare(x, neuron("hard", ATan(), gain=0.7), "bn", pool=pool, repeat=repeat)
+        assert_agrees(x, neuron("hard", ATan(), gain=0.7), "bn", pool=pool, repeat=repeat)
 
 
 def test_only_input_and_statistics_are_saved() -> None:

@@ -33,7 +33,7 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gpu._module.cache_clear()
 
 
-def compare(x: torch.Tensor, p: LIFParameters, norm: str, tolerance: float = 1e-5, **options) -> None:
+def assert_agrees(x: torch.Tensor, p: LIFParameters, norm: str, tolerance: float = 1e-5, **options) -> None:
     with record_paths() as choices:
         out, grads, running = run("auto", x, p, norm, **options)
     assert choices[0].reason == "Triton kernel"
@@ -56,7 +56,7 @@ def compare(x: torch.Tensor, p: LIFParameters, norm: str, tolerance: float = 1e-
 def test_every_norm_neuron_and_surrogate(norm, kind, surrogate) -> None:
     for detach, pool in [(False, False), (True, True)]:
         x = normal(STEPS * BATCH, 6, 4, 4) * 1.3 + 0.2
-        compare(x, neuron(kind, surrogate, detach_reset=detach, gain=0.9), norm, pool=pool)
+        assert_agrees(x, neuron(kind, surrogate, detach_reset=detach, gain=0.9), norm, pool=pool)
 
 
 @needs_triton
@@ -68,14 +68,16 @@ def test_every_shape_mode_and_repetition(norm, shape) -> None:
     pools = (False, True) if len(rest) == 3 else (False,)
     for pool, training, repeat in itertools.product(pools, (True, False), (False, True)):
         x = normal(BATCH if repeat else STEPS * BATCH, *rest) * 1.3 + 0.2
-        compare(x, neuron("hard", ATan()), norm, pool=pool, training=training, repeat=repeat, eps=1e-4, momentum=0.2)
+        assert_agrees(
+            x, neuron("hard", ATan()), norm, pool=pool, training=training, repeat=repeat, eps=1e-4, momentum=0.2
+        )
 
 
 @needs_triton
 @pytest.mark.usefixtures("interpreter")
 def test_bf16_keeps_membranes_in_float32() -> None:
     x = (normal(STEPS * BATCH, 8, 4, 4) * 1.3 + 0.2).bfloat16()
-    compare(x, neuron("hard", ATan()), "bn", 2**-6)
+    assert_agrees(x, neuron("hard", ATan()), "bn", 2**-6)
 
 
 @needs_triton

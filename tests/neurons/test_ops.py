@@ -21,7 +21,7 @@ from spikefed.neurons import (
 )
 
 
-def close(got: torch.Tensor, wanted: torch.Tensor, bound: float = 1e-5) -> None:
+def assert_close(got: torch.Tensor, wanted: torch.Tensor, bound: float = 1e-5) -> None:
     assert got.shape == wanted.shape
     assert (got.float() - wanted.float()).abs().max() <= bound * wanted.float().abs().max()
 
@@ -39,14 +39,14 @@ def test_linear_flattens_in_chw_order(mode, layout) -> None:
     with use_kernels(mode):
         out = spike_linear(x, weight, bias)
     wanted = F.linear(x.flatten(1), weight, bias)
-    close(out, wanted)
+    assert_close(out, wanted)
     upstream = torch.randn_like(out)
     for got, right in zip(
         torch.autograd.grad(out, (x, weight, bias), upstream),
         torch.autograd.grad(wanted, (x, weight, bias), upstream),
         strict=True,
     ):
-        close(got, right)
+        assert_close(got, right)
 
 
 def test_lif_module_gives_the_same_in_both_modes() -> None:
@@ -59,7 +59,7 @@ def test_lif_module_gives_the_same_in_both_modes() -> None:
         out.backward(torch.cos(torch.arange(out.numel()).float()).reshape(out.shape))
         results.append((out.detach(), leaf.grad))
     assert torch.equal(results[0][0], results[1][0])
-    close(results[0][1], results[1][1])
+    assert_close(results[0][1], results[1][1])
 
 
 needs_native = pytest.mark.skipif(fused.library() is None, reason=native.why_not() or "no native library")
@@ -85,13 +85,13 @@ def test_event_lists_equal_the_dense_convolution(kernel, channels, out, side, ra
     weight, bias = torch.randn(out, channels, kernel, kernel), torch.randn(out)
     listed = events.listed(x)
     assert listed.density == pytest.approx(x.count_nonzero().item() / x.numel())
-    close(events.convolve(listed, weight, bias, torch.float32), F.conv2d(x, weight, bias, padding=kernel // 2))
+    assert_close(events.convolve(listed, weight, bias, torch.float32), F.conv2d(x, weight, bias, padding=kernel // 2))
     upstream = torch.randn(11, out, *side).contiguous(memory_format=torch.channels_last)
     wanted = torch.ops.aten.convolution_backward(
         upstream, x, weight, None, [1, 1], [kernel // 2] * 2, [1, 1], False, [0, 0], 1, [True, True, False]
     )
-    close(events.weight_gradient(events.banded(listed, kernel), upstream), wanted[1])
-    close(events.input_gradient(upstream, weight, x.shape), wanted[0])
+    assert_close(events.weight_gradient(events.banded(listed, kernel), upstream), wanted[1])
+    assert_close(events.input_gradient(upstream, weight, x.shape), wanted[0])
 
 
 @needs_native
@@ -108,12 +108,12 @@ def test_spike_conv2d_takes_lists_when_sparse_and_gives_the_same(monkeypatch, bi
             out = spike_conv2d(x, weight, shift, padding=1)
         assert choices[0].path == path and choices[0].density == pytest.approx(rate, abs=0.02)
         wanted = F.conv2d(x, weight, shift, padding=1)
-        close(out, wanted)
+        assert_close(out, wanted)
         upstream = torch.randn_like(out)
         for got, right in zip(
             torch.autograd.grad(out, leaves, upstream), torch.autograd.grad(wanted, leaves, upstream), strict=True
         ):
-            close(got, right)
+            assert_close(got, right)
 
 
 @needs_native
@@ -128,11 +128,11 @@ def test_bf16_under_autocast(monkeypatch, amx) -> None:
         out = spike_conv2d(x, weight, bias, padding=1)
     assert out.dtype == torch.bfloat16 and choices[0].path == ("events for the weight gradient" if amx else "events")
     wanted = F.conv2d(x, weight, bias, padding=1)
-    close(out, wanted, 2**-6)
+    assert_close(out, wanted, 2**-6)
     upstream = torch.randn_like(wanted)
     got = torch.autograd.grad(out, (x, weight, bias), upstream.bfloat16())
     for g, w in zip(got, torch.autograd.grad(wanted, (x, weight, bias), upstream), strict=True):
-        close(g, w, 2**-6)
+        assert_close(g, w, 2**-6)
 
 
 @needs_native
@@ -219,7 +219,7 @@ def test_input_gradient_inside_a_window(kernel, channels, out, side) -> None:
     weight = torch.randn(out, channels, kernel, kernel)
     upstream = torch.randn(7, out, *side).contiguous(memory_format=torch.channels_last)
     got = events.input_gradient_at(events.banded(events.listed(mask.to(torch.uint8)), kernel), upstream, weight)
-    close(got, events.input_gradient(upstream, weight, mask.shape) * mask)
+    assert_close(got, events.input_gradient(upstream, weight, mask.shape) * mask)
     assert (got[mask == 0] == 0).all()
 
 
@@ -245,7 +245,7 @@ def test_windowed_gradient_through_two_layers_equals_the_reference(monkeypatch, 
             assert any("inside the surrogate's window" in c.reason for c in choices)
         results.append([out.detach(), *(leaf.grad for leaf in leaves)])
     for got, wanted in zip(*results, strict=True):
-        close(got, wanted)
+        assert_close(got, wanted)
 
 
 @needs_native

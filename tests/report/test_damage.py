@@ -21,7 +21,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("runs") / "run", rounds=2, drop=True, streams=True)
 
 
-def both(folder: Path) -> str:
+def assert_readable(folder: Path) -> str:
     page = render([load_run(folder)])
     assert state_of(folder, "")["live"]["name"]
     data = page[page.index('id="data">') :]
@@ -44,7 +44,7 @@ def test_a_key_may_hold_anything(whole: Path, tmp_path: Path, name: str) -> None
     for key in lines[-1]:
         for odd in ODD:
             changed = [*lines[:-1], lines[-1] | {key: odd}]
-            both(damaged(whole, tmp_path / "run", name, "".join(json.dumps(x) + "\n" for x in changed)))
+            assert_readable(damaged(whole, tmp_path / "run", name, "".join(json.dumps(x) + "\n" for x in changed)))
 
 
 @pytest.mark.parametrize("inside", ["clients", "dropped", "seconds", "firing_rates", "confusion", "class_spikes"])
@@ -54,19 +54,19 @@ def test_what_is_nested_may_hold_anything(whole: Path, tmp_path: Path, inside: s
         nest = lines[-1][inside]
         worse = {k: odd for k in nest} if isinstance(nest, dict) else [odd, *nest[1:]]
         text = "".join(json.dumps(x) + "\n" for x in [*lines[:-1], lines[-1] | {inside: worse}])
-        both(damaged(whole, tmp_path / "run", "metrics.jsonl", text))
+        assert_readable(damaged(whole, tmp_path / "run", "metrics.jsonl", text))
         if inside == "clients":
             for key in nest[0]:
                 text = json.dumps(lines[-1] | {inside: [nest[0] | {key: odd}, *nest[1:]]})
-                both(damaged(whole, tmp_path / "run", "metrics.jsonl", text))
+                assert_readable(damaged(whole, tmp_path / "run", "metrics.jsonl", text))
 
 
 @pytest.mark.parametrize("config", ["rounds = 'x'\nseed = 'y'\n", "data = 3\nmethod = []\nnetwork = 1.5\nrun = 'a'\n"])
 def test_a_config_may_hold_anything(whole: Path, tmp_path: Path, config: str) -> None:
     folder = damaged(whole, tmp_path / "run", "config.toml", config)
-    both(folder)
+    assert_readable(folder)
     (folder / "result.json").unlink()
-    both(folder)
+    assert_readable(folder)
 
 
 def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
     evil = '<img src=x onerror="alert(1)">'
     changed = result | {"name": evil, "dataset": evil, "method": evil, "label": evil}
     (folder / "result.json").write_text(json.dumps(changed))
-    page = both(folder)
+    page = assert_readable(folder)
     assert "<img src" not in page.replace(page[page.index("<script>/**") : page.rindex("<script>")], "")
 
 
@@ -83,5 +83,5 @@ def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_named(whole: Path, tmp_path: Path, name: str) -> None:
     folder = damaged(whole, tmp_path / "run", name, "")
     (folder / name).write_bytes(bytes(range(256)) * 4)
-    both(folder)
+    assert_readable(folder)
     assert load_run(folder).problems or name == "ledger.jsonl"

@@ -37,7 +37,7 @@ def bits(spikes: np.ndarray) -> np.ndarray:
     return np.packbits(spikes.reshape(-1))
 
 
-def run_both(spikes, memory, side, monkeypatch) -> tuple[bytes, Memory]:
+def assert_both_agree(spikes, memory, side, monkeypatch) -> tuple[bytes, Memory]:
     payload, after = context.encode_packed(bits(spikes), spikes.shape, memory, side)
     monkeypatch.setattr(contextnative, "available", lambda: False)
     slow, slow_after = context.encode_packed(bits(spikes), spikes.shape, memory, side)
@@ -60,7 +60,7 @@ def test_native_and_python_agree_byte_for_byte(seed: int, monkeypatch: pytest.Mo
         side = [None, SideInfo(bits(random_spikes(n, c, t, 0.3, seed))), SideInfo(None, near)][(seed + number) % 3]
         side = None if side is not None and side.packed is None and side.near is None else side
         spikes = random_spikes(n, c, t, float(rng.random()) ** 2, seed + number)
-        _, memory = run_both(spikes, memory, side, monkeypatch)
+        _, memory = assert_both_agree(spikes, memory, side, monkeypatch)
 
 
 @settings(max_examples=40, deadline=None)

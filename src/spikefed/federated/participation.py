@@ -45,13 +45,10 @@ class Participation:
 
     def __call__(self, round: int) -> list[int]:
         """Client numbers of a 1-based round, ascending, never empty."""
-        return self._draw(round)[0]
+        return self.draw(round)[0]
 
-    def stragglers(self, round: int) -> list[int]:
-        """Clients that were chosen for the round and miss it, ascending."""
-        return self._draw(round)[1]
-
-    def _draw(self, round: int) -> tuple[list[int], list[int]]:
+    def draw(self, round: int) -> tuple[list[int], list[int]]:
+        """The clients of a round, and the stragglers: chosen for it, but not contacted; both ascending."""
         rng = np.random.default_rng(derive_seed(self.seed, PARTICIPATION, round))
         if self.schedule == "list":
             chosen = sorted(set(self.rounds[min(round, len(self.rounds)) - 1]))

@@ -127,7 +127,7 @@ class Server:
     def run_round(self) -> RoundRecord:
         """Run the next round; a round with fewer accepted uploads than the quorum leaves the server as it was."""
         round = self.round + 1
-        record = RoundRecord(round, self._participation(round), self._participation.stragglers(round))
+        record = RoundRecord(round, *self._participation.draw(round))
         clock = time.perf_counter
         times = [clock()]
         if self._downlink is not None and self._downlink.round != round:

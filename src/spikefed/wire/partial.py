@@ -44,13 +44,13 @@ def changed_rows(spikes: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def uncertain_rows(spikes: np.ndarray, margin: int) -> np.ndarray:
     """bool [N]: rows in which the two most active classes differ by less than ``margin`` spikes."""
-    return _lead(spikes) < margin
+    return lead(spikes) < margin
 
 
 def confident_labels(spikes: np.ndarray, margin: int) -> np.ndarray:
     """int32 [N]: the predicted class where it leads by at least ``margin`` spikes, else ``MISSING`` (-1)."""
     labels = spikes.sum(axis=2).argmax(axis=1).astype(np.int32)
-    return np.where(_lead(spikes) >= margin, labels, MISSING).astype(np.int32)
+    return np.where(lead(spikes) >= margin, labels, MISSING).astype(np.int32)
 
 
 def first_steps(spikes: np.ndarray, steps: int) -> np.ndarray:
@@ -58,8 +58,9 @@ def first_steps(spikes: np.ndarray, steps: int) -> np.ndarray:
     return np.ascontiguousarray(spikes[:, :, :steps])
 
 
-def _lead(spikes: np.ndarray) -> np.ndarray:
-    counts = np.sort(spikes.sum(axis=2, dtype=np.int64), axis=1)
+def lead(spikes: np.ndarray) -> np.ndarray:
+    """Lead of the most active class of ``[N, C, T]`` over the next, in spikes or votes; float64 ``[N]``."""
+    counts = np.sort(spikes.sum(axis=2, dtype=np.float64), axis=1)
     return counts[:, -1] - (counts[:, -2] if counts.shape[1] > 1 else 0)
 
 

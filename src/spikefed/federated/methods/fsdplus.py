@@ -44,6 +44,7 @@ from spikefed.federated.methods.fsd import (
 from spikefed.federated.plans import Exchange
 from spikefed.training import AUGMENTATIONS
 from spikefed.wire import LabelDownlink, LabelUplink, SpikeDownlink, SpikeUplink
+from spikefed.wire.partial import lead
 from spikefed.wire.rows import MISSING
 
 MEMORY = ("answers", "known", "accuracies")
@@ -143,10 +144,8 @@ def confidences(answers: np.ndarray) -> np.ndarray:
 
 def labels_of(spikes: np.ndarray, abstain: float) -> np.ndarray:
     """The most active class of each row, `MISSING` in silence and at a lead below ``abstain``; int64 ``[N]``."""
-    counts = np.sort(spikes.sum(axis=2, dtype=np.float64), axis=1)
-    lead = counts[:, -1] - (counts[:, -2] if counts.shape[1] > 1 else 0.0)
     # Whole spikes against a share of T, which need not be one in floating point.
-    named = spikes.any(axis=(1, 2)) & (lead >= abstain * spikes.shape[2] - 1e-6)
+    named = spikes.any(axis=(1, 2)) & (lead(spikes) >= abstain * spikes.shape[2] - 1e-6)
     return np.where(named, most_active(spikes), MISSING)
 
 

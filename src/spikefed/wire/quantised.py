@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import numpy as np
 
@@ -46,7 +47,8 @@ class Qsgd(Codec):
 
     Levels travel as the paper's Code_s (its appendix A.2): gaps between the weights that are not 0 as Elias numbers,
     their signs, their levels as Elias numbers; or, where that is shorter, every level + 1 as an Elias number (its
-    Code'_s). The random numbers come from the round and the client, so a run can be repeated; the receiver needs none.
+    Code'_s). The random numbers come from the content, the round and the client, so a run can be repeated and runs of
+    different seeds round differently; the receiver needs none.
     """
 
     kind = "weights"
@@ -59,9 +61,9 @@ class Qsgd(Codec):
 
     def encode(self, content: _Tensors, plan: Plan, memory: Memory | None, side: SideInfo | None) -> tuple[bytes, None]:
         vector, others = join(content, plan)
-        random = np.random.Generator(
-            np.random.Philox(key=[plan.round, plan.client if plan.client is not None else 2**32])
-        )
+        sender = plan.client if plan.client is not None else 2**32
+        entropy = [plan.round, sender, zlib.crc32(vector.tobytes())]
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
         head, bits, at = [], [], 0
         for spec in float_specs(plan):
             part = vector[at : at + spec.elements].astype(np.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from spikefed.federated.contract import MessageKind, Method, NetworkFactory
 from spikefed.federated.messages import to_wire
 from spikefed.wire import Plan, TensorSpec, tensor_specs
 from spikefed.wire.masked import masked_plan
+from spikefed.wire.share import Share
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Exchange:
             probabilities ``(rows, columns, 0)``; class means ``(classes, columns, 0)``; unused for weights.
         hint: channels of the hint layer, for hint spikes.
         exact: names of weight tensors that lossy codecs must leave alone.
+        share: (round, client) to the public rows that the message speaks of, for spikes and labels; None: all of them.
     """
 
     kind: MessageKind | None
     shape: tuple[int, int, int] = (0, 0, 0)
     hint: int = 0
     exact: frozenset[str] = frozenset()
+    share: Callable[[int, int], Share | None] | None = None
 
 
 def standard(kind: MessageKind | None, shape: tuple[int, int, int]) -> Exchange:
@@ -110,15 +113,17 @@ class Expectations:
                 public_set_id=self.public_set_id,
                 **common,  # type: ignore[arg-type]
             )
+        share = exchange.share(round, client) if exchange.share is not None else None
         if kind in ("spikes", "partial-spikes"):
             return Plan.spikes(
                 direction,
                 shape=exchange.shape,
                 public_set_id=self.public_set_id,
                 kind=kind,
+                share=share,
                 **common,  # type: ignore[arg-type]
             )
         if kind == "masked-votes":
             return masked_plan(shape=exchange.shape, public_set_id=self.public_set_id, **common)  # type: ignore[arg-type]
         owner = bytes(32) if kind == "class-means" else self.public_set_id
-        return Plan.rows(kind, direction, shape=exchange.shape, public_set_id=owner, **common)  # type: ignore[arg-type]
+        return Plan.rows(kind, direction, shape=exchange.shape, public_set_id=owner, share=share, **common)  # type: ignore[arg-type]

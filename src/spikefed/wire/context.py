@@ -14,8 +14,10 @@ from spikefed.errors import PacketError
 from spikefed.wire import contextnative, contexttwin
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
 from spikefed.wire.contextmodel import NEAR, ModelState
+from spikefed.wire.narrowing import fitting, narrow, widen
 from spikefed.wire.packed import PackedSpikes, check_bits, packed_bytes
 from spikefed.wire.plan import Plan
+from spikefed.wire.share import Share
 
 MAX_STEPS = 64  # longer trains travel as Algorithm 2 bits
 
@@ -53,6 +55,28 @@ def decode_packed(
     if result < 0:
         raise PacketError("payload", "not what the encoder writes: altered, or coded against something else")
     return packed, Memory({"previous": packed, **state.arrays()})
+
+
+def encode_share(
+    packed: np.ndarray, shape: tuple[int, int, int], share: Share | None, memory: Memory | None, side: SideInfo | None
+) -> tuple[bytes, Memory]:
+    """``encode_packed`` of a share of the rows (None: all); memory and side information are of all rows."""
+    if share is None:
+        return encode_packed(packed, shape, fitting(memory, shape), side)
+    inner, memory = shape[1:], fitting(memory, (share.total, *shape[1:]))
+    payload, new = encode_packed(packed, shape, *narrow(share, memory, side, inner))
+    return payload, widen(share, new, memory, inner)
+
+
+def decode_share(
+    payload: memoryview, shape: tuple[int, int, int], share: Share | None, memory: Memory | None, side: SideInfo | None
+) -> tuple[np.ndarray, Memory]:
+    """Inverse of ``encode_share``."""
+    if share is None:
+        return decode_packed(payload, shape, fitting(memory, shape), side)
+    inner, memory = shape[1:], fitting(memory, (share.total, *shape[1:]))
+    packed, new = decode_packed(payload, shape, *narrow(share, memory, side, inner))
+    return packed, widen(share, new, memory, inner)
 
 
 def ideal_bits(
@@ -115,19 +139,17 @@ class ContextCodec(Codec):
         return self.pack(content, plan) if kind == self.kind else None
 
     def side_size(self, plan: Plan) -> int:
-        return packed_bytes(self.bit_shape(plan))
+        return packed_bytes((plan.public_rows, *self.bit_shape(plan)[1:]))
 
     def encode(
         self, content: Any, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, Memory | None]:
-        shape = self.bit_shape(plan)
-        return encode_packed(self.pack(content, plan), shape, _same_size(memory, shape), side)
+        return encode_share(self.pack(content, plan), self.bit_shape(plan), plan.share, memory, side)
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[Any, Memory | None]:
-        shape = self.bit_shape(plan)
-        packed, new = decode_packed(payload, shape, _same_size(memory, shape), side)
+        packed, new = decode_share(payload, self.bit_shape(plan), plan.share, memory, side)
         return self.unpack(packed, plan), new
 
 
@@ -144,13 +166,6 @@ class Context(ContextCodec):
 
     def unpack(self, packed: np.ndarray, plan: Plan) -> PackedSpikes:
         return PackedSpikes(packed, plan.shape)
-
-
-def _same_size(memory: Memory | None, shape: tuple[int, int, int]) -> Memory | None:
-    """The memory, unless its spikes are of another size (a public set that changed between rounds)."""
-    if memory is None or "previous" not in memory.shared or memory.shared["previous"].size != packed_bytes(shape):
-        return None
-    return memory
 
 
 register(Context())

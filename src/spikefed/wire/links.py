@@ -103,7 +103,7 @@ def _side(codec: Codec, bits: Mapping[str, np.ndarray] | None, near: np.ndarray 
     packed = (bits or {}).get(codec.kind)
     if packed is not None and packed.size != codec.side_size(plan):
         packed = None
-    if near is not None and (len(near) != plan.shape[0] or codec.kind == "partial-spikes"):
+    if near is not None and (len(near) != plan.public_rows or codec.kind == "partial-spikes"):
         near = None
     return SideInfo(packed, near) if packed is not None or near is not None else None
 

@@ -18,6 +18,7 @@ from spikefed.wire.codec import by_number, find
 from spikefed.wire.header import EVERYONE, NO_REFERENCE, Header, pack, unpack
 from spikefed.wire.packed import PackedSpikes
 from spikefed.wire.plan import Plan, tensor_specs
+from spikefed.wire.share import Share
 
 type_of: dict[tuple[str, str], type[Message]] = {}  # by kind and direction
 _BUILDERS: dict[tuple[str, str], Callable[[Header, Any, Plan], Message]] = {}  # of messages that do it themselves
@@ -63,11 +64,17 @@ class Message:
 
     def plan(self) -> Plan:
         """The plan that this very message fits."""
-        return Plan.rows(self.kind, **self._plan_fields())
+        return Plan.rows(self.kind, **self._row_fields())
 
     def _plan_fields(self) -> dict[str, Any]:
         return {"direction": self.direction, "round": self.round, "client": getattr(self, "client", None),
                 "shape": self.sizes(), "public_set_id": getattr(self, "public_set_id", b"")}  # fmt: skip
+
+    def _row_fields(self) -> dict[str, Any]:
+        share: Share | None = getattr(self, "share", None)
+        if share is not None and len(share.rows) != self.sizes()[0]:
+            raise PacketError("rows", f"{self.sizes()[0]} of them came with the numbers of {len(share.rows)}")
+        return {**self._plan_fields(), "share": share}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, self.field, self.check(getattr(self, self.field)))
@@ -108,7 +115,7 @@ def build_message(header: Header, source: Any, plan: Plan) -> Message:
     known = {
         "round": header.round, "client": header.client, "accuracy": header.accuracy, "samples": header.samples,
         "public_set_id": plan.content_id, "exact": plan.exact, "classes": plan.shape[1], "levels": plan.shape[2],
-        **cls.parts(source),
+        "share": plan.share, **cls.parts(source),
     }  # fmt: skip
     return cls(**{entry.name: known[entry.name] for entry in fields(cls)})  # type: ignore[arg-type]
 
@@ -194,14 +201,15 @@ class _Spikes(Message):
         return self.packed.shape if "packed" in self.__dict__ else self.spikes.shape
 
     def plan(self) -> Plan:
-        return Plan.spikes(**self._plan_fields())
+        return Plan.spikes(**self._row_fields())
 
 
 @message
 class SpikeUplink(_Spikes):
     """Output spikes S_i of client i on the public set (FSD, Algorithm 1, line 7) and its validation accuracy.
 
-    Attributes: spikes uint8 or bool [N, C, T] of 0/1, or ``PackedSpikes``; accuracy in [0, 1]; public_set_id 32 bytes.
+    Attributes: spikes uint8 or bool [N, C, T] of 0/1, or ``PackedSpikes``; accuracy in [0, 1]; public_set_id 32 bytes;
+    share: which N rows of the public set, None for all.
     """
 
     round: int
@@ -209,6 +217,7 @@ class SpikeUplink(_Spikes):
     spikes: np.ndarray
     accuracy: float
     public_set_id: bytes
+    share: Share | None = None
     direction = "up"
 
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from spikefed.errors import PacketError
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
-from spikefed.wire.context import decode_packed, encode_packed
+from spikefed.wire.context import decode_packed, decode_share, encode_packed, encode_share
 from spikefed.wire.packed import PackedSpikes, packed_bytes
 from spikefed.wire.plan import Plan
 from spikefed.wire.rows import MISSING
+from spikefed.wire.share import Share
 from spikefed.wire.varint import Cursor, varint
 
 
@@ -80,12 +81,12 @@ class ContextPartial(Codec):
     def encode(
         self, content: PartialSpikes, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, Memory | None]:
-        n, c, t = plan.shape
-        known, near = self._parts(plan, memory, side, content.rows)
+        n = plan.shape[0]
         mask, _ = encode_packed(np.packbits(content.rows), (n, 1, 1))
-        rows = content.spikes[content.rows]
-        coded, new = encode_packed(np.packbits(rows.reshape(-1)), (len(rows), c, t), known, near)
-        return varint(len(mask), "payload") + mask + coded, self._merge(content, memory, new, plan)
+        share = Share(np.flatnonzero(content.rows), n)
+        sent = PackedSpikes.of(content.spikes[share.rows])
+        coded, new = encode_share(sent.bits, sent.shape, share, memory, side)
+        return varint(len(mask), "payload") + mask + coded, new
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
@@ -98,35 +99,12 @@ class ContextPartial(Codec):
         head, end = cursor.at, cursor.at + size
         packed, _ = decode_packed(payload[head:end], (n, 1, 1))
         mask = np.unpackbits(packed, count=n).astype(bool)
-        known, near = self._parts(plan, memory, side, mask)
-        shape = (int(mask.sum()), c, t)
-        rows, new = decode_packed(payload[end:], shape, known, near)
+        share = Share(np.flatnonzero(mask), n)
+        shape = (len(share.rows), c, t)
+        sent, new = decode_share(payload[end:], shape, share, memory, side)
         spikes = np.zeros((n, c, t), dtype=np.uint8)
-        spikes[mask] = PackedSpikes(rows, shape).unpack()
-        content = PartialSpikes(mask, spikes)
-        return content, self._merge(content, memory, new, plan)
-
-    @staticmethod
-    def _parts(
-        plan: Plan, memory: Memory | None, side: SideInfo | None, mask: np.ndarray
-    ) -> tuple[Memory | None, SideInfo | None]:
-        """Memory and global spikes of the sent rows only."""
-
-        def chosen(packed: np.ndarray) -> np.ndarray:
-            return np.packbits(np.unpackbits(packed, count=plan.spikes_total).reshape(plan.shape)[mask].reshape(-1))
-
-        known = None
-        if memory is not None and memory.shared["previous"].size == packed_bytes(plan.shape):
-            known = Memory({**memory.shared, "previous": chosen(memory.shared["previous"])})
-        return known, SideInfo(chosen(side.packed)) if side is not None and side.packed is not None else None
-
-    @staticmethod
-    def _merge(content: PartialSpikes, memory: Memory | None, new: Memory, plan: Plan) -> Memory:
-        """What is known of all rows now: the sent ones, older ones elsewhere, silent where never sent."""
-        full = np.zeros(plan.shape, dtype=np.uint8)
-        if memory is not None and memory.shared["previous"].size == packed_bytes(plan.shape):
-            full = np.unpackbits(memory.shared["previous"], count=plan.spikes_total).reshape(plan.shape)
-        return Memory({**new.shared, "previous": np.packbits(content.fill(full).reshape(-1))})
+        spikes[mask] = PackedSpikes(sent, shape).unpack()
+        return PartialSpikes(mask, spikes), new
 
 
 register(ContextPartial())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from spikefed.errors import PacketError
 from spikefed.wire.header import EVERYONE, ID_BYTES, MAX_HEADER_BYTES, NO_REFERENCE, Header
+from spikefed.wire.share import Share
 
 TENSOR_DTYPES = ("float32", "float64", "float16", "int64", "int32", "uint8", "bool")
 SLACK_BYTES = 64  # above the plain payload: what a codec that fell back to it may add
@@ -77,6 +78,7 @@ class Plan:
         tensors: for weights, the table both ends know.
         codecs: names of the codecs that may be used; None = any codec of the kind.
         max_packet_bytes: longest packet looked at.
+        share: the public rows that the message speaks of; None: all of them, or what is said is not about rows.
         finite: refuse NaN and infinity in float tensors (a diverged or hostile client would poison the mean).
     """
 
@@ -91,16 +93,19 @@ class Plan:
     codecs: tuple[str, ...] | None = None
     max_packet_bytes: int = 0
     finite: bool = True
+    share: Share | None = field(default=None, compare=False)
 
     @staticmethod
     def spikes(
         direction: str, *, round: int, client: int | None, shape: tuple[int, int, int], public_set_id: bytes,
-        kind: str = "spikes",
+        kind: str = "spikes", share: Share | None = None,
     ) -> Plan:  # fmt: skip
-        """A plan for spike trains [N, C, T] on the public set with this 32-byte id."""
+        """A plan for spike trains [N, C, T] on the public set with this 32-byte id, or on a share of N rows of it."""
         n, c, t = (int(size) for size in shape)
         limit = MAX_HEADER_BYTES + SLACK_BYTES + (n * c * t + 7) // 8
-        return Plan(kind, direction, round, (n, c, t), bytes(public_set_id), client, max_packet_bytes=limit)
+        return Plan(
+            kind, direction, round, (n, c, t), bytes(public_set_id), client, max_packet_bytes=limit, share=share
+        )
 
     @staticmethod
     def hint_spikes(
@@ -115,12 +120,14 @@ class Plan:
     @staticmethod
     def rows(
         kind: str, direction: str, *, round: int, client: int | None, shape: tuple[int, int, int],
-        public_set_id: bytes,
+        public_set_id: bytes, share: Share | None = None,
     ) -> Plan:  # fmt: skip
         """A plan for labels (N, C, 1), counts (N, C, levels), probabilities (N, C, 0) or class means (C, D, 0)."""
         n, c, t = (int(size) for size in shape)
         limit = MAX_HEADER_BYTES + SLACK_BYTES + 5 * n * max(c, 1)
-        return Plan(kind, direction, round, (n, c, t), bytes(public_set_id), client, max_packet_bytes=limit)
+        return Plan(
+            kind, direction, round, (n, c, t), bytes(public_set_id), client, max_packet_bytes=limit, share=share
+        )
 
     @staticmethod
     def weights(direction: str, *, round: int, client: int | None, tensors: tuple[TensorSpec, ...]) -> Plan:
@@ -143,6 +150,11 @@ class Plan:
     def exact(self) -> frozenset[str]:
         """Names of the tensors that no codec may change."""
         return frozenset(spec.name for spec in self.tensors if spec.exact)
+
+    @property
+    def public_rows(self) -> int:
+        """Rows of the public set."""
+        return self.shape[0] if self.share is None else self.share.total
 
     @cached_property
     def spikes_total(self) -> int:

@@ -11,6 +11,7 @@ from spikefed.wire.hint import HintSpikes
 from spikefed.wire.messages import Message, check_spikes, message
 from spikefed.wire.partial import PartialSpikes
 from spikefed.wire.plan import Plan
+from spikefed.wire.share import Share
 
 
 def _integers(array: np.ndarray, axes: int, low: int, high: int, name: str) -> np.ndarray:
@@ -94,7 +95,7 @@ class _Partial(Message):
 
 @message
 class LabelUplink(_Labels):
-    """Hard labels int [N], -1 = not sent; ``classes`` = C (CFD)."""
+    """Hard labels int [N], -1 = not sent; ``classes`` = C (CFD); ``share``: which N rows, None for all."""
 
     round: int
     client: int
@@ -102,6 +103,7 @@ class LabelUplink(_Labels):
     accuracy: float
     public_set_id: bytes
     classes: int
+    share: Share | None = None
     direction = "up"
 
 

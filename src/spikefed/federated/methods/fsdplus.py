@@ -19,6 +19,7 @@ The defaults are the recipe that was found on validation data (docs/methods.md).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal
@@ -46,6 +47,7 @@ from spikefed.training import AUGMENTATIONS
 from spikefed.wire import LabelDownlink, LabelUplink, SpikeDownlink, SpikeUplink
 from spikefed.wire.partial import lead
 from spikefed.wire.rows import MISSING
+from spikefed.wire.share import Share
 
 MEMORY = ("answers", "known", "accuracies")
 """Entries of the server's state that hold something of every client."""
@@ -136,6 +138,11 @@ def answered_rows(total: int, share: float, client: int, round: int) -> np.ndarr
     return np.sort((np.arange(start, start + count) * stride) % total)
 
 
+def answered_share(total: int, share: float, round: int, client: int) -> Share | None:
+    """``answered_rows`` for the wire, which predicts a row from what it holds of it; None: all rows."""
+    return Share(answered_rows(total, share, client, round), total) if share < 1.0 else None
+
+
 def confidences(answers: np.ndarray) -> np.ndarray:
     """How sure a client is of each row: lead of its most active class over the next, in [0, 1]; float64 ``[N]``."""
     rates = np.sort(answers.mean(axis=2, dtype=np.float64), axis=1)
@@ -212,10 +219,10 @@ class FsdPlus(Fsd):
             raise ConfigError(
                 "method.answer = 'vote' with labels needs row_share = 1: no label says that nobody answered"
             )
-        count = len(answered_rows(rows, hyper.row_share, 0, 1))
-        if hyper.send == "labels":
-            return Exchange("labels", (count, classes, 1)), Exchange("labels", (rows, classes, 1))
-        return Exchange("spikes", (count, classes, hyper.groups)), Exchange("spikes", (rows, classes, hyper.groups))
+        count, steps = len(answered_rows(rows, hyper.row_share, 0, 1)), 1 if hyper.send == "labels" else hyper.groups
+        share = functools.partial(answered_share, rows, hyper.row_share)
+        up = Exchange(hyper.send, (count, classes, steps), share=share)
+        return up, Exchange(hyper.send, (rows, classes, steps))
 
     def _goal(self, target: np.ndarray, steps: int, hyper: FsdPlusHyperparameters, rows: Tensor | None = None) -> Goal:
         """Distillation on groups of steps ``[R, C, G]``, spread over the steps again, and on the voted class."""
@@ -256,7 +263,13 @@ class FsdPlus(Fsd):
         rows = answered_rows(len(ctx.public), hyper.row_share, ctx.client, ctx.round)
         spikes = public_spikes(net, ctx, torch.from_numpy(rows))
         values = {"firing_rate": float(spikes.mean()) if spikes.size else 0.0}
-        common = {"round": ctx.round, "client": ctx.client, "accuracy": accuracy, "public_set_id": ctx.public_set_id}
+        common: dict[str, Any] = {
+            "round": ctx.round,
+            "client": ctx.client,
+            "accuracy": accuracy,
+            "public_set_id": ctx.public_set_id,
+            "share": answered_share(len(ctx.public), hyper.row_share, ctx.round, ctx.client),
+        }
         if hyper.send == "labels":
             labels = labels_of(spikes, hyper.abstain)
             return LabelUplink(labels=labels, classes=spikes.shape[1], **common), {}, values

@@ -166,6 +166,15 @@ def _command(sweep: Path, out: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "spikefed", "compare", str(sweep), "--out", str(out), *options]
 
 
+def test_a_job_runs_one_thread_unless_told_otherwise(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    """Results of a comparison depend neither on the machine's cores nor on how many jobs run at a time."""
+    tiny["run"].pop("threads")
+    base = tmp_path / "base.toml"
+    base.write_text(toml.dump(tiny))
+    assert [job.config.run.threads for job in jobs_of([base], tmp_path / "runs")] == [1]
+    assert [job.config.run.threads for job in jobs_of([base], tmp_path / "runs", overrides=["run.threads=3"])] == [3]
+
+
 def test_jobs_in_parallel_give_the_runs_of_one_after_the_other(sweep: Path, tmp_path: Path) -> None:
     """Also: a failed one is told in its own sentence, exit code 3; the recorded command repeats the run."""
     sweep.write_text(SWEEP.replace("alpha = 0.5", "alpha = 0.5, public = 5000"))

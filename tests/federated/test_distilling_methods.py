@@ -229,6 +229,9 @@ def test_votes_by_row() -> None:
     assert merged[:, :, 0].tolist() == [[1.0, 0.5], [1.0, 0.0]] and heard.all()
     trusting, _ = vote_rows(answers, known, weights, confidence=np.log(3.0))
     assert trusting[0, 1, 0] == pytest.approx(0.25)  # the sure client counts three times
+    # A weight that vanished in the softmax hears nothing, rather than dividing by it.
+    merged, heard = vote_rows(answers, known, {0: 0.0, 1: 1.0}, 0.0)
+    assert np.isfinite(merged).all() and heard.tolist() == [True, False]
     _, heard = vote_rows({0: sure}, {0: np.array([False, True])}, {0: 1.0}, 0.0)
     assert heard.tolist() == [False, True]
 

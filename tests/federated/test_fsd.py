@@ -58,11 +58,20 @@ def test_round_ties_and_rest() -> None:
     merged = np.array([[[0.0, 0.49, 0.5, 0.51, 1.0]]])
     assert round_spikes(merged).tolist() == [[[0, 0, 0, 1, 1]]]
     assert round_spikes(merged, "fire").tolist() == [[[0, 0, 1, 1, 1]]]
+
     two_against_two = merge_spikes(
         {c: np.full((1, 1, 1), c % 2, np.uint8) for c in range(4)}, merge_weights(dict.fromkeys(range(4), 0.5))
     )
     assert round_spikes(two_against_two).item() == 0
     assert torch.equal(torch.tensor(merged).round()[0, 0, :3].to(torch.uint8), torch.zeros(3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("clients", range(2, 101, 2))
+def test_half_of_any_number_of_equal_clients_is_a_tie(clients: int) -> None:
+    spikes = {c: np.full((1, 1, 1), c % 2, dtype=np.uint8) for c in range(clients)}
+    merged = merge_spikes(spikes, merge_weights(dict.fromkeys(spikes, 0.9)))
+    assert round_spikes(merged, "silent").item() == 0
+    assert round_spikes(merged, "fire").item() == 1
 
 
 def test_one_client_merges_to_its_own_spikes() -> None:

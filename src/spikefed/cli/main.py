@@ -76,7 +76,14 @@ def compare(
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs and the report.")],
     set_: Overrides = None,
     seeds: Annotated[str, typer.Option("--seeds", metavar="0,1,2", help="Run everything once for each seed.")] = "",
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at a time, each in a process of its own.")] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            min=1,
+            help="Runs at a time, each in a process of its own; run.threads says of how many threads [1].",
+        ),
+    ] = 1,
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="LABEL", help="Only this method, partition or run (may be given again)."),

@@ -150,7 +150,10 @@ class RunConfig(Section):
     training makes points of accuracy of last bits. Compare runs of one number of threads."""
 
     threads: int = Field(
-        default=0, ge=0, le=1024, description="torch threads; 0 takes the cores of this machine, 1 with 'workers'"
+        default=0,
+        ge=0,
+        le=1024,
+        description="torch threads; 0 takes the cores of this machine, 1 with 'workers' and in comparisons",
     )
     device: str = Field(
         default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="where networks compute: cpu, cuda or cuda:N"

@@ -15,7 +15,7 @@ from types import FrameType
 
 from spikefed.errors import FolderBusyError, SpikefedError
 from spikefed.experiment.progress import Progress, duration, size
-from spikefed.experiment.run import cores, run
+from spikefed.experiment.run import run
 from spikefed.experiment.sweep import Job
 
 Say = Callable[[str], None]
@@ -51,8 +51,8 @@ def run_jobs(
 
     Args:
         jobs: what to run, in order.
-        parallel: jobs at a time. 1: in this process. More: each in a process of its own with ``run.threads`` = cores /
-            ``parallel`` where the config leaves it open, its output in ``OUT/logs/JOB.txt``.
+        parallel: jobs at a time. 1: in this process. More: each in a process of its own, its output in
+            ``OUT/logs/JOB.txt``.
         overrides: those that the jobs were made with (the processes make them again).
         progress: told of the rounds, with ``parallel`` = 1.
         say: told, in a line each, which job starts, ends or fails.
@@ -120,7 +120,7 @@ def _beside(jobs: Sequence[Job], parallel: int, overrides: Sequence[str], say: S
                     elif job.folder.busy():
                         yield Outcome(job, "another process is running it", busy=True)
                     else:
-                        children.append(_start(job, parallel, overrides))
+                        children.append(_start(job, overrides))
                         say(f"start {job.name}")
                 for child in [c for c in children if c.process.poll() is not None]:
                     children.remove(child)
@@ -130,11 +130,9 @@ def _beside(jobs: Sequence[Job], parallel: int, overrides: Sequence[str], say: S
             _stop(children)
 
 
-def _start(job: Job, parallel: int, overrides: Sequence[str]) -> _Child:
+def _start(job: Job, overrides: Sequence[str]) -> _Child:
     """The command line with this one job: what the run folder then records is the command that repeats it."""
-    machine = job.config.run
-    threads = [] if machine.threads or machine.workers > 1 else [f"run.threads={max(1, cores() // parallel)}"]
-    settings = [word for text in [*overrides, *threads] for word in ("--set", text)]
+    settings = [word for text in overrides for word in ("--set", text)]
     out = job.folder.path.parent
     command = [sys.executable, "-m", "spikefed", "compare", str(job.file), "--out", str(out), "--only", job.name,
                "--seeds", str(job.config.seed), "--no-report", *settings]  # fmt: skip

@@ -129,6 +129,9 @@ def jobs_of(
 ) -> list[Job]:
     """All jobs of experiment and sweep files, in order, each one validated.
 
+    A job runs one thread where ``run.threads`` is left open: sums of more threads round otherwise, and the results of a
+    comparison shall depend neither on the machine's cores nor on how many jobs run at a time.
+
     Args:
         files: experiment files (one job a seed) and sweep files.
         out: folder of the run folders.
@@ -149,6 +152,8 @@ def jobs_of(
             if only and not set(only) & set(labels):
                 continue
             config = configs.validate(tree, source)
+            if not config.run.threads:
+                config = config.model_copy(update={"run": config.run.model_copy(update={"threads": 1})})
             folder = RunFolder(out / labels[-1])
             twin = jobs.get(folder.path)
             if twin is not None and twin.config.hash() != config.hash():

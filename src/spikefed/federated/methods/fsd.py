@@ -67,6 +67,10 @@ class FsdHyperparameters(DistillationHyperparameters):
     model_config = {**DistillationHyperparameters.model_config, "populate_by_name": True}
 
 
+TIE = 1e-9
+"""How near to 0.5 a merged spike counts as a tie."""
+
+
 def merge_weights(accuracies: Mapping[int, float], tau_w: float = 1.0) -> dict[int, float]:
     """w = softmax(acc / tau_w) over clients (text above eq. 3); float64, sums to 1."""
     clients = sorted(accuracies)
@@ -95,8 +99,9 @@ def merge_spikes(spikes: Mapping[int, np.ndarray], weights: Mapping[int, float])
 
 
 def round_spikes(merged: np.ndarray, tie: str = "silent") -> np.ndarray:
-    """S_g := Round(S_g) (Algorithm 1, line 11): uint8 0/1; exactly 0.5 is silent, or fires with ``tie="fire"``."""
-    return (merged >= 0.5 if tie == "fire" else merged > 0.5).astype(np.uint8)
+    """S_g := Round(S_g) (Algorithm 1, line 11): uint8 0/1; a tie at 0.5 is silent, or fires with ``tie="fire"``."""
+    # Half of n equal weights need not sum to 0.5 in floating point.
+    return (merged > 0.5 + (-TIE if tie == "fire" else TIE)).astype(np.uint8)
 
 
 def agreement(merged: np.ndarray) -> float:

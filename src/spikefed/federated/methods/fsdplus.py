@@ -176,7 +176,7 @@ def vote_rows(
         confidence: exponent scale of a client's confidence in the row.
 
     Returns:
-        merged float64 ``[P, C, G]``, and bool ``[P]``: rows that anybody answered for.
+        merged float64 ``[P, C, G]``, and bool ``[P]``: rows for which anybody of any weight answered.
     """
     clients = sorted(answers)
     total = np.zeros(len(next(iter(known.values()))))
@@ -185,7 +185,8 @@ def vote_rows(
         share = weights[client] * known[client] * np.exp(confidence * (confidences(answers[client]) - 1.0))
         merged += share[:, None, None] * answers[client]
         total += share
-    heard = np.any([known[c] for c in clients], axis=0)
+    # Not whether a client knows the row: its weight may have vanished beside another's at a small tau_w.
+    heard = total > 0
     return merged / np.where(heard, total, 1.0)[:, None, None], heard
 
 

@@ -10,8 +10,6 @@ import importlib
 import inspect
 import re
 import sys
-import types
-import typing
 from pathlib import Path
 from typing import Any
 
@@ -138,73 +136,25 @@ def _default(option: Any) -> str:
 
 def configuration() -> str:
     """Markdown of every key of the experiment file, table by table, and of every method."""
-    from pydantic import BaseModel
+    from spikefed.experiment.settings import parts
 
-    from spikefed.experiment import Experiment
-    from spikefed.federated import METHODS
-    from spikefed.federated.local import LocalTraining
-
-    lines = ["## Top level", "", *_fields(Experiment, skip=_tables(Experiment))]
-    for name, model in _nested(Experiment):
-        lines += [f"## `[{name}]`", "", _plain(model.__doc__ or ""), "", *_fields(model, skip=_tables(model))]
-    own = set(LocalTraining.model_fields)
-    lines += ["## `[training]`", "", _plain(LocalTraining.__doc__ or ""), "", *_fields(LocalTraining)]
-    for name, cls in sorted(METHODS.items()):
-        hyper: type[BaseModel] = cls.hyperparameters
-        lines += [f'## `[method]` with `name = "{name}"`', "", _plain(cls.summary) + ".", ""]
-        rows = _fields(hyper, skip=own)
-        lines += rows if len(rows) > 3 else ["No keys of its own.", ""]
+    lines = []
+    for part in parts():
+        title = f'`[method]` with `name = "{part.name}"`' if part.method else f"`[{part.name}]`"
+        lines += [f"## {title if part.name else 'Top level'}", "", _plain(part.summary), ""]
+        if part.settings:
+            lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+            lines += [
+                f"| `{s.key}` | {_code(s.type)} | {_code(s.default)} | {_plain(s.meaning)} |" for s in part.settings
+            ]
+        else:
+            lines.append("No keys of its own.")
+        lines.append("")
     return "\n".join(lines)
 
 
-def _tables(model: Any) -> set[str]:
-    return {name for name, _ in _models(model)} | ({"training", "method"} & set(model.model_fields))
-
-
-def _models(model: Any) -> list[tuple[str, Any]]:
-    from pydantic import BaseModel
-
-    out = []
-    for name, field in model.model_fields.items():
-        kinds = typing.get_args(field.annotation) or (field.annotation,)
-        out += [(name, k) for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
-    return out
-
-
-def _nested(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
-    for name, inner in _models(model):
-        found += [(prefix + name, inner), *_nested(inner, f"{prefix}{name}.")]
-    return found
-
-
-def _fields(model: Any, skip: set[str] | frozenset[str] = frozenset()) -> list[str]:
-    lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-    for name, field in model.model_fields.items():
-        if name in skip:
-            continue
-        default = "" if field.is_required() or field.default is None else f"`{_toml(field.default)}`"
-        lines.append(
-            f"| `{field.alias or name}` | {_type(field.annotation)} | {default} | {_plain(field.description or '')} |"
-        )
-    return [*lines, ""]
-
-
-def _type(annotation: Any) -> str:
-    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return _type(inside[0])
-    if origin is typing.Literal:
-        return ", ".join(f"`{_toml(value)}`" for value in inside)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type(a) for a in inside if a is not type(None))
-    if origin in (list, tuple):
-        return "list of " + _type(inside[0])
-    return {int: "whole number", float: "number", str: "text", bool: "true or false"}.get(annotation, "")
-
-
-def _toml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+def _code(text: str) -> str:
+    return f"`{text.replace('|', chr(92) + '|')}`" if text else ""
 
 
 def _plain(text: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +15,9 @@ from rich.table import Table
 from spikefed.cli.main import DataDir, Json, app
 from spikefed.errors import ConfigError
 from spikefed.objects import is_own
+
+if TYPE_CHECKING:
+    from spikefed.experiment.settings import Part
 
 data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -29,6 +33,7 @@ class Kind(enum.StrEnum):
     methods = "methods"
     codecs = "codecs"
     presets = "presets"
+    settings = "settings"
 
 
 def _rows(kind: Kind) -> list[dict[str, str]]:
@@ -50,9 +55,46 @@ def _rows(kind: Kind) -> list[dict[str, str]]:
     return [{"name": name, "summary": text} for name, text in presets().items()]
 
 
+def _parts(name: str | None) -> list[Part]:
+    """All tables and methods with their settings, or the one of this name."""
+    from spikefed.experiment.settings import parts
+    from spikefed.experiment.sweep import nearest
+
+    known = parts()
+    chosen = known if name is None else [part for part in known if part.name == name]
+    if not chosen:
+        names = [part.name for part in known if part.name]
+        raise ConfigError(f"no table or method is called '{name}'; the nearest is '{nearest(str(name), names)}'")
+    return chosen
+
+
+def _as_toml(part: Part) -> str:
+    """Settings as an experiment file would hold them, those without a default as comments."""
+    lines = [] if not part.name else [f'[method]  # name = "{part.name}"' if part.method else f"[{part.name}]"]
+    lines += [f"# {' '.join(part.summary.split())}"] if part.summary else []
+    lines += ["# no settings of its own, but those of [training]"] if not part.settings else []
+    for s in part.settings:
+        lines.append(f"{s.key} = {s.default}" if s.default else f"# {s.key} =")
+        lines[-1] += f"  # {s.type}: {s.meaning}" if s.type else f"  # {s.meaning}"
+    return "\n".join(lines)
+
+
 @app.command("list")
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json_: Json = False) -> None:
-    """List data sets, networks, methods, codecs or presets."""
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    part: Annotated[
+        str | None, typer.Argument(help="Of settings: one table, such as participation, or one method, such as cfd.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """List data sets, networks, methods, codecs or presets, or all settings of an experiment file."""
+    if part is not None and kind is not Kind.settings:
+        raise ConfigError(f"'{part}' is for 'spikefed list settings' alone; leave it out")
+    if kind is Kind.settings:
+        chosen = _parts(part)
+        text = json.dumps([dataclasses.asdict(p) for p in chosen], indent=1)
+        print(text if json_ else "\n\n".join(_as_toml(p) for p in chosen))
+        return
     rows = _rows(kind)
     if json_:
         print(json.dumps(rows, indent=1))

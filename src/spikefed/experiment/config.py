@@ -100,7 +100,9 @@ class ParticipationConfig(Section):
     """Who takes part in which round."""
 
     schedule: Literal["all", "late", "sample", "list"] = Field(
-        default="all", description="see the field 'rounds' and 'fraction'"
+        default="all",
+        description="'all' in every round; 'late': client 0 alone in rounds 1 and 2, then all [FSD tables, DTSNN]; "
+        "'sample': a random 'fraction'; 'list': as 'rounds' says",
     )
     rounds: list[list[int]] = Field(default=[], description="schedule 'list': clients by round; the last repeats")
     fraction: float = Field(default=1.0, gt=0, le=1, description="schedule 'sample': share of clients per round")

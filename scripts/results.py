@@ -124,7 +124,7 @@ def accuracy_table(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def target_table(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> list[str]:
-    """Upstream bytes to each target, rounds in brackets; bold where no other run of all its seeds needs fewer."""
+    """Upstream bytes to each target with their spread over seeds, rounds in brackets; bold where no other run of all its seeds needs fewer."""
     lines = ["| upstream bytes to | " + " | ".join(f"{target:.0%}" for target in targets) + " |"]
     lines.append("| --- |" + " --- |" * len(targets))
     cost = {(name, target): to_target(rs, target) for name, rs in groups.items() for target in targets}
@@ -135,12 +135,14 @@ def target_table(groups: dict[str, list[dict[str, Any]]], targets: list[float]) 
             if not points:
                 cells.append("")
                 continue
-            mean = statistics.mean(p["upstream_bytes"] for p in points)
+            costs = [p["upstream_bytes"] for p in points]
+            mean = statistics.mean(costs)
+            about = f" ± {size(statistics.stdev(costs))}" if len(set(costs)) > 1 else ""
             rounds = format(statistics.mean(p["round"] for p in points), ".3g")
             seeds = "" if len(points) == len(records) else f", {len(points)} of {len(records)} seeds"
             best = min((c for n in groups if (c := cost[n, target]) is not None), default=None)
             mark = "**" if cost[name, target] == best and best is not None else ""
-            cells.append(f"{mark}{size(mean)}{mark} ({rounds}{seeds})")
+            cells.append(f"{mark}{size(mean)}{mark}{about} ({rounds}{seeds})")
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return lines
 

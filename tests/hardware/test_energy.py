@@ -126,6 +126,48 @@ def test_at_the_break_even_rate_both_cost_the_same(memory, first_layer):
     assert both_pj(layers, 3, rate=rate * 1.01, **settings)[0] > ann
 
 
+def test_the_image_costs_the_same_in_both_networks():
+    """A real-valued first layer reads the same 8-bit image in the SNN and in the quantised ANN."""
+    settings = {"ann_mac_pj": INT8.quantised_mac_pj(2), "regime": INT8}
+    snn, ann = both_pj([IMAGE, LINEAR], 3, **settings)
+    assert snn == pytest.approx(288 * 0.23 + 20 * (2 / 4) * 0.03)
+    assert ann == pytest.approx(288 * 0.23 + 20 * (0.03 + 0.2 * 2 / 8))
+    snn, ann = both_pj([IMAGE], 3, **settings)
+    assert snn == ann == pytest.approx(288 * 0.23)
+    # With memory the SNN pays for its potentials besides: 96 updates, read and written, 4 bytes each.
+    snn, ann = both_pj([IMAGE], 3, memory=True, **settings)
+    assert ann == pytest.approx(288 * (0.23 + 24.96)) and snn - ann == pytest.approx(2 * 96 * 4 * 24.96)
+
+
+@pytest.mark.parametrize("macs", [0, 1, 288, 10**6])
+@pytest.mark.parametrize(("bits", "rate"), [(2, 8 / 3), (3, 3.5), (8, 23 / 3)])
+def test_without_memory_the_break_even_rate_is_the_price_of_a_mac_in_additions(macs, bits, rate):
+    layers = [replace(IMAGE, macs=macs), LINEAR]
+    price = INT8.quantised_mac_pj(bits)
+    assert rate == pytest.approx(price / INT8.add_pj)
+    assert break_even(layers, 3, ann_mac_pj=price, regime=INT8) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "rate"), [("4C3-AP2-12FC", 4, 3.5), ("small", 7, 3.5), ("8C3-4C3", 1, 11 / 6)]
+)
+def test_the_report_prices_the_image_alike(name, steps, rate):
+    report = energy_report(build(name, input_shape=(1, 8, 8), classes=10, steps=steps), torch.rand(4, 1, 8, 8))
+    first, *rest = (layer.counts for layer in report.layers)
+    quantised, memory = report.break_even[1:]
+    price = 0.03 + 0.2 * report.bits / 8
+    assert quantised.rate == pytest.approx(rate)
+    assert quantised.ann_pj == pytest.approx(first.macs * 0.23 + sum(c.macs for c in rest) * price)
+    assert quantised.ann_pj >= first.macs * 0.23 and memory.ann_pj - quantised.ann_pj == pytest.approx(
+        24.96 * sum(c.macs for c in (first, *rest))
+    )
+
+
+def test_a_first_layer_that_spikes_enter_is_priced_as_the_others():
+    report = energy_report(vgg9(7), torch.rand(1, 3, 32, 32) * 2 - 1)
+    assert report.break_even[1].ann_pj == pytest.approx(194_717_696 * (0.03 + 0.2 * 3 / 8))
+
+
 def test_without_spikes_there_is_no_addition_and_more_spikes_never_cost_less():
     net = vgg9(2)
     silent = energy_report(net, torch.zeros(2, 3, 32, 32))

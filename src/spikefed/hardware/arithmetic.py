@@ -72,16 +72,18 @@ def both_pj(
 ) -> tuple[float, float]:
     """Energy of the SNN and of an ANN of the same layers, F_l R_l additions against F_l MACs.
 
+    A layer that real numbers enter (the image) reads the same numbers in both, so its MAC costs the same in both.
+
     Args:
-        ann_mac_pj: one MAC of the ANN.
-        regime: of the SNN's additions, and of the MACs of layers that real numbers enter.
+        ann_mac_pj: one MAC of the ANN's other layers, those that spikes enter in the SNN.
+        regime: of the SNN's additions, and of the MACs of layers that real numbers enter, on both sides.
         memory: add `MEMORY_PJ_PER_BYTE` for the weight of every operation on both sides, and for reading and writing
             every potential in every step.
         rate: R of every layer that spikes enter; the measured ones when None.
         state_bytes: of a potential.
     """
     weight_pj = MEMORY_PJ_PER_BYTE * regime.bits / 8 if memory else 0.0
-    ann = sum(layer.macs for layer in layers) * (ann_mac_pj + weight_pj)
+    ann = sum(layer.macs * ((regime.mac_pj if layer.dense else ann_mac_pj) + weight_pj) for layer in layers)
     snn = 2 * MEMORY_PJ_PER_BYTE * state_bytes * sum(layer.updates for layer in layers) if memory else 0.0
     for layer in layers:
         if layer.dense:

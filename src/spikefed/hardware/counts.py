@@ -8,14 +8,14 @@ from math import prod
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
+from spikefed.hardware.weights import events, sizes
 from spikefed.networks import ANNNetwork, SpikingLayer, SpikingNetwork, WrappedNetwork
 from spikefed.networks.layers import WeightedLayer
 from spikefed.networks.monitor import device_of, in_eval_mode, spikes
-from spikefed.neurons import Direct
+from spikefed.neurons import LIF, Direct
 
 InputKind = Literal["real", "spikes"]
 """``spikes``: 0, 1, -1, or means of pooled spikes, charged as additions; ``real``: anything else, charged as MACs."""
@@ -29,16 +29,17 @@ class LayerCounts:
         name: of the layer in the network.
         kind: ``conv`` or ``linear``.
         input: what enters it.
-        macs: F, multiply-accumulates of one pass: O^2 C_in k^2 C_out, or in * out.
-        passes: how often the network as it is written applies the weights.
-        constant: the same image enters at every step (direct coding), so that one pass would do.
-        inputs: values that enter in one pass.
-        outputs: values of the map in one pass, before pooling.
-        active: input values other than 0, all passes together.
+        macs: F, multiply-accumulates of one time step: ``uses`` times O^2 C_in k^2 C_out, or in * out.
+        passes: time steps in which the network as it is written applies the weights.
+        constant: the same real values enter at every step (direct coding), so that one pass would do.
+        inputs: values that enter in one time step.
+        outputs: values of the map in one time step, before pooling.
+        active: input values other than 0, all time steps together.
         events: weights that those touch (borders counted exactly), the synaptic operations.
         parameters: weights and biases.
         bias: has biases.
         in_channels, out_channels, groups, kernel, stride: of a convolution; 1s and features for linear.
+        uses: how often a time step applies the weights: rows of a linear layer over tokens, calls of a shared one.
         neurons: spiking neurons behind it, 0 for none.
         updates: neuron updates, all steps together.
         spikes: that the neurons sent, all steps together.
@@ -63,6 +64,7 @@ class LayerCounts:
     groups: int
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
+    uses: float = 1.0
     neurons: float = 0.0
     updates: float = 0.0
     spikes: float = 0.0
@@ -96,41 +98,49 @@ def count_operations(
 
     Networks of this package are read at their layers. In any other module hooks sit on ``nn.Linear`` and
     ``nn.Conv1d/2d/3d`` and on the neurons of SpikingJelly, snnTorch and this package; weights used otherwise
-    (attention, functional calls, transposed convolutions) are not seen.
+    (attention, functional calls, transposed convolutions) are not seen. A module of which no such neuron ran is an ANN:
+    real numbers enter every layer, whatever their values. Time is expected to come first, in a call a step,
+    ``[T, B, ...]`` or ``[T*B, ...]``.
 
     Args:
         images: network input ``[B, C, H, W]``, pixels already scaled.
         generator: source of the input coding's randomness.
         batch_size: images at a time.
-        steps: T; by default the module's attribute ``steps``, and of a module without one, how often its last layer ran
-            for an image.
+        steps: T; by default the module's attribute ``steps``, and of a module without one, the steps of its neurons, or
+            how often its last layer ran for an image where neurons do not tell; 1 when no neuron ran.
 
     Raises:
         ConfigError: no images, or no convolution or linear layer ran.
     """
+    return count_with_steps(net, images, generator, batch_size, steps)[0]
+
+
+def count_with_steps(
+    net: nn.Module,
+    images: Tensor,
+    generator: torch.Generator | None = None,
+    batch_size: int = 100,
+    steps: int | None = None,
+) -> tuple[list[LayerCounts], int]:
+    """`count_operations`, and T."""
     if not len(images):
         raise ConfigError("counting operations needs at least one image; give images [B, C, H, W]")
-    with _Counter(net) as counter, in_eval_mode(net), torch.no_grad():
+    with _Counter(net, steps) as counter, in_eval_mode(net), torch.no_grad():
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(device_of(net))
             coded = isinstance(net, SpikingNetwork | ANNNetwork | WrappedNetwork)
             net(batch, generator=generator) if coded else net(batch)
+            counter.batch_done(len(batch))
     if not counter.order:
         raise ConfigError(f"no convolution or linear layer of {type(net).__name__} ran; nothing to count")
-    steps = steps or time_steps(net, counter.tallies[counter.order[-1]].rows / len(images))
-    return [counter.result(name, len(images), steps) for name in counter.order]
-
-
-def time_steps(net: nn.Module, passes: float) -> int:
-    """T of a network: its own ``steps``, else the passes of its last layer, which in a classifier runs once a step."""
-    return int(getattr(net, "steps", 0)) or max(1, round(passes))
+    return [counter.result(name) for name in counter.order], counter.steps
 
 
 class _Tally:
     """Sums of one layer over all calls."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.rows = self.calls = 0
         self.active = self.events = 0.0
         self.real = False
         self.inputs = self.outputs = 0
@@ -141,12 +151,18 @@ class _Tally:
 class _Counter:
     """Hooks on weights and neurons while a ``with`` block runs."""
 
-    def __init__(self, net: nn.Module) -> None:
-        self.net = net
+    def __init__(self, net: nn.Module, told_steps: int | None = None) -> None:
+        self.net, self.told_steps = net, told_steps
         self.modules: dict[str, nn.Module] = {}
         self.tallies: dict[str, _Tally] = {}
         self.order: list[str] = []
         self.latest = ""  # the layer that ran last: neurons belong to it
+        self.images = self.batches = 0
+        self.fired = False  # a neuron ran: without one the network is an ANN
+        self.coded = False  # neurons ran before the first layer: what enters it is their code of the image
+        self.fired_steps: dict[str, int] = {}  # by neuron module, all batches together
+        self.entered: list[Tensor] = []  # what entered the first layer in this batch, by call [rows, inputs]
+        self.same = True  # ... and that it was alike in all time steps
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> _Counter:
@@ -183,23 +199,51 @@ class _Counter:
         else:
             tally.inputs, tally.outputs = x[0].numel(), out[0].numel()
         tally.rows += x.numel() // tally.inputs
+        tally.calls += 1
         tally.active += float(active.sum())
-        tally.events += _events(module, active)
-        tally.real = tally.real or self._is_real(name, x)
+        tally.events += events(module, active)
+        if not isinstance(self.net, SpikingNetwork | ANNNetwork):  # of ours it is known
+            tally.real = tally.real or not _like_spikes(x)
+            if name == self.order[0] and self.same:
+                # A copy, because a module may write its next step into the same tensor.
+                self.entered.append(x.detach().clone().view(-1, tally.inputs))
 
-    def _constant(self, name: str) -> bool:
-        return name == self.order[0] and isinstance(getattr(self.net, "encoder", None), Direct)
+    def batch_done(self, images: int) -> None:
+        """Take note that a batch of so many images has run through."""
+        self.images += images
+        self.batches += 1
+        if self.entered:
+            frames = self.entered
+            if sum(map(len, frames)) % (self.steps * images) == 0:
+                frames = list(torch.cat(frames).chunk(self.steps))
+            self.same = all(torch.equal(frame, frames[0]) for frame in frames[1:])
+            self.entered = []
 
-    def _is_real(self, name: str, x: Tensor) -> bool:
-        if isinstance(self.net, ANNNetwork) or self._constant(name):
-            return True
+    @property
+    def steps(self) -> int:
+        """T: told, or the network's own, or seen."""
+        told = self.told_steps or int(getattr(self.net, "steps", 0))
+        if told or not self.fired:
+            return told or 1
+        # A neuron module that several layers share runs more often than once a step.
+        seen = round(min(self.fired_steps.values(), default=0) / self.batches)
+        return seen if seen > 1 else max(1, round(self.tallies[self.order[-1]].rows / self.images))
+
+    def _input(self, name: str) -> tuple[InputKind, bool]:
+        """What enters a layer, and whether it is real and the same in every time step."""
+        first, direct = name == self.order[0], isinstance(getattr(self.net, "encoder", None), Direct)
+        if isinstance(self.net, ANNNetwork):
+            return "real", first
         if isinstance(self.net, SpikingNetwork):
-            return False
-        quarters = 4 * x.detach()  # spikes, or means of four of them
-        return not bool(((quarters == quarters.round()) & (quarters.abs() <= 4)).all())
+            return ("real", True) if first and direct else ("spikes", False)
+        image = isinstance(self.net, WrappedNetwork) and self.net.mode != "images" and direct and not self.coded
+        if not self.fired or self.tallies[name].real or (first and image and self.same):  # black and white too
+            return "real", first and self.same
+        return "spikes", False
 
     def _own_neurons(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
         assert isinstance(module, SpikingLayer) and module.neuron is not None
+        self.fired = True
         tally = self.tallies[name]  # its weights' hook ran before
         updates = out.shape[0] * tally.outputs  # rows of all time steps
         tally.updates += updates
@@ -207,7 +251,11 @@ class _Counter:
         tally.leaky = module.neuron.decay != 1.0
 
     def _neurons(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
+        self.fired = True
+        sequence = isinstance(module, LIF) or getattr(module, "step_mode", "s") == "m"  # [T, B, ...] in one call
+        self.fired_steps[name] = self.fired_steps.get(name, 0) + (len(out) if sequence else 1)
         if not self.order:
+            self.coded = True
             return  # neurons that encode the image belong to no layer
         tally = self.tallies[self.latest]
         tally.updates += out.numel()
@@ -216,21 +264,30 @@ class _Counter:
         decay = own.decay if own is not None else 0.5 if hasattr(module, "tau") or hasattr(module, "beta") else 1.0
         tally.leaky = tally.leaky or decay != 1.0
 
-    def result(self, name: str, images: int, steps: int) -> LayerCounts:
+    def _passes(self, tally: _Tally) -> tuple[float, float]:
+        """Time steps in which a layer's weights are applied, and how often in each."""
+        rows, calls = tally.rows / self.images, tally.calls / self.batches
+        # Rows that T does not divide: the layer runs once, over tokens, or in some steps only.
+        passes = calls if rows % self.steps and calls < self.steps else self.steps
+        uses = max(1.0, rows / passes)
+        return rows / uses, uses
+
+    def result(self, name: str) -> LayerCounts:
         """Means over the images."""
-        module, tally = self.modules[name], self.tallies[name]
-        kind, channels, groups, kernel, stride = _sizes(module)
+        module, tally, images = self.modules[name], self.tallies[name], self.images
+        kind, channels, groups, kernel, stride = sizes(module)
+        (entering, constant), (passes, uses) = self._input(name), self._passes(tally)
         weight, bias = module.weight, module.bias
         assert isinstance(weight, Tensor)
         return LayerCounts(
             name=name,
             kind=kind,
-            input="real" if tally.real else "spikes",
-            macs=tally.outputs * weight[0].numel(),
-            passes=tally.rows / images,
-            constant=self._constant(name),
-            inputs=tally.inputs,
-            outputs=tally.outputs,
+            input=entering,
+            macs=round(uses * tally.outputs * weight[0].numel()),
+            passes=passes,
+            constant=constant,
+            inputs=round(uses * tally.inputs),
+            outputs=round(uses * tally.outputs),
             active=tally.active / images,
             events=tally.events / images,
             parameters=weight.numel() + (bias.numel() if isinstance(bias, Tensor) else 0),
@@ -240,7 +297,8 @@ class _Counter:
             groups=groups,
             kernel=kernel,
             stride=stride,
-            neurons=tally.updates / images / steps,
+            uses=uses,
+            neurons=tally.updates / images / self.steps,
             updates=tally.updates / images,
             spikes=tally.spikes / images,
             leaky=tally.leaky,
@@ -248,36 +306,13 @@ class _Counter:
         )
 
 
-def _events(module: nn.Module, active: Tensor) -> float:
-    """Weights touched by the active inputs: every output position that lies within reach, times the output channels."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    if isinstance(module, nn.Linear) or (isinstance(module, WeightedLayer) and module.plan.kind == "linear"):
-        return float(active.sum()) * weight.shape[0]
-    if isinstance(module, WeightedLayer):
-        counts = active.sum(dim=1, keepdim=True).float()
-        ones = counts.new_ones(1, 1, *weight.shape[2:])
-        reached = F.conv2d(counts, ones, padding=module.plan.kernel // 2)
-        return float(reached.sum(dtype=torch.float64)) * weight.shape[0]
-    assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    ones = torch.ones(module.groups, *weight.shape[1:], device=weight.device)
-    reached = module._conv_forward(active.float(), ones, None)  # one output channel per group; strides, pads as built
-    return float(reached.sum(dtype=torch.float64)) * (weight.shape[0] // module.groups)
-
-
-def _sizes(module: nn.Module) -> tuple[Literal["conv", "linear"], int, int, tuple[int, ...], tuple[int, ...]]:
-    """Kind, input channels, groups, kernel and stride."""
-    if isinstance(module, WeightedLayer):
-        if module.plan.kind == "linear":
-            return "linear", prod(module.plan.in_shape), 1, (), ()
-        return "conv", module.plan.in_shape[0], 1, (module.plan.kernel,) * 2, (1, 1)
-    if isinstance(module, nn.Linear):
-        return "linear", module.in_features, 1, (), ()
-    assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    return "conv", module.in_channels, module.groups, tuple(module.kernel_size), tuple(module.stride)
-
-
 def _first(out: object) -> Tensor:
     value = out[0] if isinstance(out, tuple | list) else out
     assert isinstance(value, Tensor)
     return value
+
+
+def _like_spikes(x: Tensor) -> bool:
+    """0, 1, -1, or means of four such."""
+    quarters = 4 * x.detach()
+    return bool(((quarters == quarters.round()) & (quarters.abs() <= 4)).all())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spikefed.hardware import arithmetic, memory
 from spikefed.hardware.arithmetic import FirstLayer
 from spikefed.hardware.costs import FP32, INT32, Regime, regime
-from spikefed.hardware.counts import LayerCounts, count_operations, time_steps
+from spikefed.hardware.counts import LayerCounts, count_with_steps
 from spikefed.hardware.spikesim import SpikeSim
 from spikefed.hardware.training import Training, training_pj
 
@@ -72,7 +72,8 @@ class EnergyReport:
     Attributes:
         network: its name.
         steps: T.
-        bits: activation bits of the quantised ANN that tells as many values apart, ceil(log2(T + 1)).
+        bits: activation bits of the quantised ANN that tells as many values apart, ceil(log2(T + 1)); where real
+            numbers enter the SNN, the ANN reads the same ones.
         weight_bits: of that ANN and of the SNN beside it.
         images: how many were shown.
         first_layer: how direct coding was charged.
@@ -172,14 +173,14 @@ def energy_report(
         first_layer: direct coding charged ``once`` or in ``every-step``.
         weight_bits: 8 or 32, of the quantised ANN and of the SNN beside it.
         chip: the crossbars of the SpikeSim line.
-        steps: T of a module that neither has an attribute ``steps`` nor runs its last layer once a step.
+        steps: T of a module that has no attribute ``steps``, where `count_operations` would not see it.
 
     Raises:
         ConfigError: nothing to count, or an unknown ``first_layer`` or ``weight_bits``.
     """
     numbers = regime(f"int{weight_bits}")
-    layers = count_operations(net, images, generator, steps=steps)
-    steps, chip = steps or time_steps(net, layers[-1].passes), chip or SpikeSim()
+    layers, steps = count_with_steps(net, images, generator, steps=steps)
+    chip = chip or SpikeSim()
     spiking = memory.has_neurons(layers)
     rows = tuple(
         LayerEnergy(

@@ -72,7 +72,8 @@ def lemaire(
     if layer.dense:
         passes = dense_passes(layer, steps, first_layer)
         weights = mac = layer.macs * passes
-        address_ac = (layer.inputs + layer.outputs + (layer.out_channels * prod(layer.kernel) if conv else 0)) * passes
+        windows = layer.uses * layer.out_channels * prod(layer.kernel) if conv else 0
+        address_ac = (layer.inputs + layer.outputs + windows) * passes
         read = layer.macs * passes if conv else layer.inputs * passes
         queues += read * sram_pj_per_word(4 * layer.inputs)
         if not network_spikes:

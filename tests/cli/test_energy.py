@@ -63,6 +63,31 @@ def test_public_rows_that_are_rehearsed_or_drawn_are_counted_as_trained(file: Pa
     assert public("method.name=ds-fl", "method.distil_epochs=2", "method.public_per_round=10") == 10 * 2
 
 
+@pytest.mark.parametrize(
+    ("batch", "drop_last", "steps", "samples"),
+    [
+        (10, "false", 4, 36),
+        (10, "true", 3, 30),
+        (64, "true", 1, 36),  # a client with less than a batch trains on what it has
+        (35, "false", 1, 36),  # one sample is no batch: it joins the one before
+    ],
+)
+def test_batches_are_counted_as_training_cuts_them(
+    file: Path, batch: int, drop_last: str, steps: int, samples: int
+) -> None:
+    settings = (
+        "method.name=fsd+",
+        "method.distil_epochs=0",
+        "method.distil_batch=6",
+        f"training.local_batch={batch}",
+        f"training.drop_last={drop_last}",
+    )
+    done = invoke(str(file), "--images", "2", "--json", *[p for s in settings for p in ("--set", s)])
+    assert done.exit_code == 0, done.exception
+    round = json.loads(done.stdout)["client_round"]
+    assert (round["local_samples"], round["public_samples"]) == (samples * 3, steps * 3 * 6)
+
+
 def test_a_price_of_the_radio_needs_a_run(file: Path) -> None:
     assert "the run's folder" in invoke(str(file), "--images", "2", "--radio-nj-per-byte", "5").stdout
 

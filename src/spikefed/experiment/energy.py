@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -21,6 +21,7 @@ from spikefed.federated.randomness import EVALUATE, generator
 from spikefed.hardware import EnergyReport, SpikeSim, energy_report
 from spikefed.hardware.arithmetic import FirstLayer
 from spikefed.hardware.text import energy
+from spikefed.training import batches
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class RoundEnergy:
     """One client in one round, means over the clients.
 
     Attributes:
-        local_samples: training on private data: samples times epochs.
-        public_samples: distillation on the public rows: rows times epochs, and those rehearsed; 0 without any.
+        local_samples: training on private data: samples of all batches, times epochs.
+        public_samples: distillation on the public rows: rows times epochs, and those rehearsed; 0 without any. A method
+            that leaves out rows of which the server knows nothing (`fsd+`) trains on fewer.
         training_pj: arithmetic of both.
         upstream_bytes, downstream_bytes: measured, per client and round in which it was asked; None without a run.
         radio_pj: of those bytes; None without a run or without a price.
@@ -158,14 +160,13 @@ def _round(
 ) -> RoundEnergy:
     hyper: Any = federation.config.hyper()
     split = federation.split
-    held = sum(len(client.train) for client in split.clients) / len(split.clients)
-    local = held * getattr(hyper, "local_epochs", 0)
+    cut = [_batches(len(client.train), hyper) for client in split.clients]
+    epochs = getattr(hyper, "local_epochs", 0)
+    local = sum(map(sum, cut)) / len(cut) * epochs
     rows = min(getattr(hyper, "public_per_round", None) or len(split.public_images), len(split.public_images))
     public = rows * getattr(hyper, "distil_epochs", 0)
     if getattr(hyper, "rehearse", 0.0):  # a batch of public rows beside every batch of private ones
-        full = floor if hyper.drop_last else ceil
-        steps = sum(full(len(client.train) / hyper.local_batch) for client in split.clients) / len(split.clients)
-        public += steps * hyper.local_epochs * min(hyper.distil_batch, rows)
+        public += sum(map(len, cut)) / len(cut) * epochs * min(hyper.distil_batch, rows)
     sample = report.training.snn_pj if report.spiking else report.training.ann_pj
     up = down = radio = None
     if folder is not None:
@@ -174,3 +175,10 @@ def _round(
         up, down = (sum(line[f"{way}stream_bytes"] for line in lines) / asked for way in ("up", "down"))
         radio = None if radio_nj_per_byte is None else (up + down) * radio_nj_per_byte * 1e3
     return RoundEnergy(local, public, (local + public) * sample, up, down, radio)
+
+
+def _batches(samples: int, hyper: Any) -> list[int]:
+    """Sizes of the batches of an epoch, as `spikefed.training.batches` cuts them; a method may lack the settings."""
+    size, drop_last = getattr(hyper, "local_batch", samples), getattr(hyper, "drop_last", False)
+    order = torch.Generator()  # unused: sizes do not depend on the order
+    return [len(b) for b in batches(samples, max(1, size), shuffle=False, generator=order, drop_last=drop_last)]

@@ -210,3 +210,31 @@ def test_wrapped_and_bare_agree_on_what_the_first_layer_reads() -> None:
     )
     layer = count_operations(makes, IMAGES)[0]
     assert (layer.input, layer.constant, layer.passes) == ("spikes", False, 4)
+
+
+@pytest.mark.parametrize(
+    ("pool", "features"),
+    [
+        (nn.AvgPool2d(4), 16),
+        (nn.AvgPool2d((8, 2)), 16),
+        (nn.AdaptiveAvgPool2d(1), 4),
+        (nn.Sequential(nn.AvgPool2d(2), nn.AvgPool2d(4)), 4),
+        (nn.AdaptiveAvgPool2d((2, 2)), 16),
+    ],
+)
+def test_means_of_pooled_spikes_are_charged_as_additions(pool: nn.Module, features: int) -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        return sum(m.fc(m.pool(m.fire(m.conv(x))).flatten(1)) for _ in range(5))  # type: ignore[return-value]
+
+    net = Module(forward, conv=nn.Conv2d(1, 4, 3, padding=1), fire=IF(), pool=pool, fc=nn.Linear(features, 10))
+    conv, fc = count_operations(net, 2 * IMAGES, steps=5)
+    assert (conv.input, fc.input) == ("real", "spikes")
+    assert 0 < fc.events <= 5 * features * 10
+
+
+def test_means_of_real_numbers_stay_real() -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        return sum(m.fc(m.pool(m.conv(x) + m.fire(m.conv(x))).flatten(1)) for _ in range(5))  # type: ignore[return-value]
+
+    net = Module(forward, conv=nn.Conv2d(1, 4, 3, padding=1), fire=IF(), pool=nn.AvgPool2d(4), fc=nn.Linear(16, 10))
+    assert [layer.input for layer in count_operations(net, IMAGES, steps=5)] == ["real", "real"]

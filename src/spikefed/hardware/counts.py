@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -16,6 +16,12 @@ from spikefed.networks import ANNNetwork, SpikingLayer, SpikingNetwork, WrappedN
 from spikefed.networks.layers import WeightedLayer
 from spikefed.networks.monitor import device_of, in_eval_mode, spikes
 from spikefed.neurons import LIF, Direct
+
+POOLS = (
+    nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d
+)  # fmt: skip
+MOST_POOLED = 4096
+"""Of more values than these a mean is taken for a real number."""
 
 InputKind = Literal["real", "spikes"]
 """``spikes``: 0, 1, -1, or means of pooled spikes, charged as additions; ``real``: anything else, charged as MACs."""
@@ -161,6 +167,7 @@ class _Counter:
         self.fired = False  # a neuron ran: without one the network is an ANN
         self.coded = False  # neurons ran before the first layer: what enters it is their code of the image
         self.fired_steps: dict[str, int] = {}  # by neuron module, all batches together
+        self.pools = {4}  # numbers of values that average pools of this module take the mean of
         self.entered: list[Tensor] = []  # what entered the first layer in this batch, by call [rows, inputs]
         self.same = True  # ... and that it was alike in all time steps
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
@@ -170,6 +177,8 @@ class _Counter:
             if isinstance(module, WeightedLayer | nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 self.modules[name] = module
                 self.hooks.append(module.register_forward_hook(self._bound(name, self._weights)))
+            if isinstance(module, POOLS):
+                self.hooks.append(module.register_forward_hook(self._bound(name, self._pooled)))
             if isinstance(module, SpikingLayer) and module.neuron is not None:
                 self.hooks.append(module.register_forward_hook(self._bound(name, self._own_neurons)))
             elif spikes(module) and not isinstance(module, SpikingLayer):
@@ -203,7 +212,8 @@ class _Counter:
         tally.active += float(active.sum())
         tally.events += events(module, active)
         if not isinstance(self.net, SpikingNetwork | ANNNetwork):  # of ours it is known
-            tally.real = tally.real or not _like_spikes(x)
+            # No pool stands before the first layer; pixels must not pass for means of spikes.
+            tally.real = tally.real or not _like_spikes(x, {4} if name == self.order[0] else self.pools)
             if name == self.order[0] and self.same:
                 # A copy, because a module may write its next step into the same tensor.
                 self.entered.append(x.detach().clone().view(-1, tally.inputs))
@@ -240,6 +250,12 @@ class _Counter:
         if not self.fired or self.tallies[name].real or (first and image and self.same):  # black and white too
             return "real", first and self.same
         return "spikes", False
+
+    def _pooled(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
+        size = getattr(module, "kernel_size", None)  # an adaptive pool has none
+        axes = int(type(module).__name__[-2])
+        window = prod(size) if isinstance(size, tuple) else size**axes if size else x.numel() // out.numel()
+        self.pools |= {window} | {window * earlier for earlier in self.pools if window * earlier <= MOST_POOLED}
 
     def _own_neurons(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
         assert isinstance(module, SpikingLayer) and module.neuron is not None
@@ -312,7 +328,9 @@ def _first(out: object) -> Tensor:
     return value
 
 
-def _like_spikes(x: Tensor) -> bool:
-    """0, 1, -1, or means of four such."""
-    quarters = 4 * x.detach()
-    return bool(((quarters == quarters.round()) & (quarters.abs() <= 4)).all())
+def _like_spikes(x: Tensor, pools: Collection[int]) -> bool:
+    """0, 1, -1, or means of so many such as a pool, or pools behind one another, take."""
+    x = x.detach().float()
+    return bool((x.abs() <= 1).all()) and any(
+        bool(((size * x - (size * x).round()).abs() < 1e-3).all()) for size in sorted(pools)
+    )

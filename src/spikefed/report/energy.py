@@ -54,7 +54,8 @@ def energy_table(setting: int, groups: Sequence[Group], css: Any) -> str:
             )
     if not out:
         return (
-            '<p class="empty">No finished run here has energy.json (written since version 0.2 by networks that spike); '
+            '<p class="empty">None of the runs compared here has a file energy.json. A run writes it into its folder '
+            "when it ends, unless no energy model fits its network; "
             "<code>spikefed energy RUN</code> makes the numbers.</p>"
         )
     return table(f"energy-{setting + 1}", "Energy of one image at the measured firing rates", columns, out)

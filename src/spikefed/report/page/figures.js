@@ -99,7 +99,7 @@ function accuracyTable(groups, measure) {
 const compareFigures = [
   {
     id: "acc-rounds", title: "Accuracy against rounds",
-    caption: "Server accuracy on the test set. Line: mean over seeds; band: lowest to highest seed.",
+    caption: "Server accuracy. Line: mean over seeds; band: lowest to highest seed.",
     draw() {
       const groups = shownGroups().filter((g) => g.mean.some((v) => v !== null));
       if (!groups.length) return null;
@@ -143,7 +143,7 @@ const compareFigures = [
         return {
           type: "bar", orientation: "h", name: g.label, y: mine.map(name), x: sizes.map((v) => (v ? v : floor)),
           marker: { color: colourOf(g), line: { color: colourOf(g), width: 2 }, opacity: g.dash === "solid" ? 1 : 0.78 },
-          text: mine.map((r, i) => ` ${g.label}: ${sizes[i] ? bytesText(sizes[i]) + (r.reached < r.seeds ? ` (${r.reached} of ${r.seeds} seeds)` : "") : "not reached"}`),
+          text: mine.map((r, i) => ` ${g.label}: ${r.reached ? bytesText(sizes[i]) + (r.reached < r.seeds ? ` (${r.reached} of ${r.seeds} seeds)` : "") : "not reached"}`),
           textposition: "auto", constraintext: "none", cliponaxis: false, outsidetextfont: { color: css("--ink"), size: 12 }, insidetextfont: { color: css("--card"), size: 12 },
           hovertemplate: "%{text}<extra></extra>",
         };

@@ -71,7 +71,7 @@ const insideFigures = [
   },
   {
     id: "class-spikes", title: "Output spikes by class and time step", inside: true,
-    caption: "How often each output neuron of the server fires at each time step, over the test set.",
+    caption: "How often each output neuron of the server fires at each time step, over the images it is measured on.",
     draw() {
       const z = chosen()?.classSpikes;
       if (!Array.isArray(z) || !Array.isArray(z[0])) return null;

@@ -30,16 +30,22 @@ def make_run(
     streams: bool = False,
     drop: bool = False,
     extra: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    network: str = "small",
 ) -> Path:
-    """Write one run folder; accuracy rises to ``top``, every number follows from the arguments."""
+    """Write one run folder; accuracy rises to ``top``, every number follows from the arguments.
+
+    ``extra`` are keys of the network's table, ``data`` of the data's. ``local`` and ``central`` send nothing.
+    """
     rng = random.Random(f"{method}{preset}{seed}")
     folder.mkdir(parents=True)
     size = upload or (WEIGHT_BYTES if method.startswith("fedavg") else SPIKE_BYTES)
     name = f"{method}-{preset or 'plain'}-{dataset}"
     config = [f'name = "{name}"', f"seed = {seed}", f"rounds = {rounds}", *([f'preset = "{preset}"'] if preset else [])]
     config += ["[method]", f'name = "{method}"', "distil_lr = 0.001", ""]
-    config += ["[data]", f'dataset = "{dataset}"', 'partition = "iid"', f"clients = {clients}", ""]
-    config += ["[network]", 'name = "small"', "steps = 8"]
+    config += ["[data]", f'dataset = "{dataset}"', 'partition = "iid"', f"clients = {clients}"]
+    config += [f"{k} = {json.dumps(v)}" for k, v in (data or {}).items()]
+    config += ["", "[network]", f'name = "{network}"', "steps = 8"]
     config += [f"{k} = {json.dumps(v)}" for k, v in (extra or {}).items()]
     (folder / "config.toml").write_text("\n".join(config) + "\n")
     provenance = {"spikefed": "0.1.0", "commit": "abc1234", "python": "3.11.2", "torch": "2.13.0", "cpu": "2 cores"}
@@ -56,6 +62,8 @@ def make_run(
             "paper_upstream_bytes": clients * size,
             "text_upstream_bytes": round(clients * size * (1.0 if method.startswith("fedavg") else 5.4)),
         }
+        if method in ("local", "central"):
+            step = dict.fromkeys(step, 0)
         totals = {k: totals[k] + v for k, v in step.items()}
         parts = [
             {

@@ -22,7 +22,7 @@ class Curve:
 
     Attributes:
         rounds: round numbers, rising.
-        accuracy: server accuracy on the test set in [0, 1], None where it was not measured.
+        accuracy: server accuracy in [0, 1], None where it was not measured.
         totals: for each measure of `MEASURES`, the cumulative bytes of all clients, or None when the run lacks it.
     """
 
@@ -33,6 +33,10 @@ class Curve:
     @property
     def best(self) -> float | None:
         return max((a for a in self.accuracy if a is not None), default=None)
+
+    def best_of_first(self, rounds: int) -> float | None:
+        """Best accuracy of the first ``rounds`` rounds, None where none was measured."""
+        return max((a for a in self.accuracy[:rounds] if a is not None), default=None)
 
     @property
     def last(self) -> float | None:

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from spikefed.report.curves import Band, Curve, band_of, curve_of
+from spikefed.report.curves import Band, Curve, band_of, curve_of, mean
+from spikefed.report.defaults import complete
 from spikefed.report.runs import Run
+from spikefed.report.settings import Setting, setting_of
 
-# Config keys that do not make another experiment: the seed, the name, the length, places, how the machine is used.
-IGNORED = {"seed", "name", "label", "rounds", "preset", "run", "data.dir"}
+# Config keys that do not make another experiment: the seed, the name, the length, places, how the machine is used,
+# what a server does about clients that fail. Those that may differ when a run is resumed.
+IGNORED = {"seed", "name", "label", "rounds", "preset", "run", "deploy", "data.dir"}
 
 METHOD_NAMES = {
     "fsd": "FSD",
@@ -36,27 +39,12 @@ METHOD_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What must be equal for two methods to be compared: the data, how they are dealt, the network, the clients."""
-
-    dataset: str
-    partition: str | None
-    network: str | None
-    clients: int | None
-
-    @property
-    def label(self) -> str:
-        parts = [self.dataset, self.partition, self.network, f"{self.clients} clients" if self.clients else None]
-        return " · ".join(p for p in parts if p)
-
-
 @dataclass
 class Group:
     """Runs that differ by their seed only.
 
     Attributes:
-        traits: the config flattened to ``table.key``, without what does not make another experiment.
+        traits: the completed config flattened to ``table.key``, without what does not make another experiment.
         label: what a reader calls it; no other group of its setting has the same.
         variant: its place among the groups of one method and setting, which picks dash and marker.
     """
@@ -81,14 +69,32 @@ class Group:
     def seeds(self) -> list[int | None]:
         return [run.seed for run in self.runs]
 
+    @property
+    def network(self) -> str | None:
+        """The network's name, ``"vgg9 (ANN)"`` for an ordinary one; None when no file tells."""
+        name = self.runs[0].network
+        return f"{name} (ANN)" if name and self.traits.get("network.twin") == "ann" else name
+
+    @property
+    def best(self) -> float | None:
+        """Best accuracy of each seed, mean over seeds; None without a round."""
+        bests = [c.best for c in self.curves if c.best is not None]
+        return mean(bests) if bests else None
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is ever sent upstream: clients alone, or all data in one place."""
+        totals = [c.total("upstream") for c in self.curves if c.rounds]
+        return bool(totals) and not any(total is None or total > 0 for total in totals)
+
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Groups in order of setting, then first appearance; each has a label no other group of its setting has."""
     groups: dict[Any, Group] = {}
-    for run in runs:
-        traits = _traits(run.config)
-        key = (run.method, run.preset, run.label, setting_of(run), repr(sorted(traits.items())))
-        fresh = Group(run.method, run.preset, setting_of(run), traits, label=run.label or "")
+    for run, config in zip(runs, complete([run.config for run in runs]), strict=True):
+        setting, traits = setting_of(run, config), _traits(config)
+        key = (run.method, run.preset, run.label, setting, run.network, repr(sorted(traits.items())))
+        fresh = Group(run.method, run.preset, setting, traits, label=run.label or "")
         groups.setdefault(key, fresh).runs.append(run)
     out = list(groups.values())
     for group in out:
@@ -99,11 +105,25 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     return sorted(out, key=lambda g: order.index(g.setting))
 
 
-def setting_of(run: Run) -> Setting:
-    """The setting a run belongs to."""
-    data = run.config.get("data")
-    clients = data.get("clients") if isinstance(data, dict) else None
-    return Setting(run.dataset, run.partition, run.network, clients)
+def talkers(groups: Sequence[Group]) -> list[Group]:
+    """The groups that send something upstream; all, if none does."""
+    return [g for g in groups if not g.silent] or list(groups)
+
+
+def networks_of(groups: Sequence[Group]) -> dict[Setting, list[str]]:
+    """The networks of each setting in order of appearance."""
+    out: dict[Setting, list[str]] = {}
+    for group in groups:
+        found = out.setdefault(group.setting, [])
+        if group.network and group.network not in found:
+            found.append(group.network)
+    return out
+
+
+def common_rounds(groups: Sequence[Group]) -> int | None:
+    """Rounds that all runs have which have any, if some have more of them; None where all have equally many."""
+    counts = {len(c.rounds) for g in groups for c in g.curves if c.rounds}
+    return min(counts) if len(counts) > 1 else None
 
 
 def method_name(method: str) -> str:
@@ -125,7 +145,8 @@ def _traits(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _name(groups: list[Group]) -> None:
-    """Give each group of one setting the shortest label that tells it apart."""
+    """Give each group of one setting the shortest label that tells it apart; one of several networks is named in it."""
+    networks = {g.network for g in groups}
     for method in dict.fromkeys(g.method for g in groups):
         same = [g for g in groups if g.method == method]
         several = len({g.preset for g in same}) > 1
@@ -137,6 +158,8 @@ def _name(groups: list[Group]) -> None:
             group.label = method_name(method)
             if several and group.preset:
                 group.label += f" {group.preset}"
+            if len(networks) > 1 and group.network:
+                group.label += f" on {group.network}"
     for label in dict.fromkeys(g.label for g in groups):
         twins = [g for g in groups if g.label == label]
         if len(twins) > 1:

@@ -13,8 +13,9 @@ import numpy as np
 from spikefed.report import palette
 from spikefed.report.curves import MEASURES, Curve
 from spikefed.report.energy import energy_layers
-from spikefed.report.groups import Group
+from spikefed.report.groups import Group, networks_of
 from spikefed.report.runs import Run, number
+from spikefed.report.settings import titles
 from spikefed.report.targets import TargetRow
 
 CLIENT_CELLS = 40_000  # at most so many (client, round) cells a report; beyond, rounds are thinned
@@ -24,7 +25,8 @@ RASTER_ROWS = 24  # samples of a recorded spike stream that are shown
 
 def payload(groups: Sequence[Group], rows: Sequence[TargetRow]) -> dict[str, Any]:
     """Everything the script draws: settings, groups with bands, runs with details, target rows."""
-    settings = list(dict.fromkeys(g.setting for g in groups))
+    named = titles(networks_of(groups))
+    settings = list(named)
     runs = [(g, run, curve) for g in groups for run, curve in zip(g.runs, g.curves, strict=True)]
     cells = sum(len(r.rounds) * len(_client_ids(r)) for _, r, _ in runs)
     stride = max(1, math.ceil(cells / CLIENT_CELLS))
@@ -33,7 +35,7 @@ def payload(groups: Sequence[Group], rows: Sequence[TargetRow]) -> dict[str, Any
     all_matrices = matrices <= CONFUSION_CELLS
     return {
         "measures": {key: label for key, (_, label) in MEASURES.items()},
-        "settings": [{"label": s.label, "dataset": s.dataset} for s in settings],
+        "settings": [{"label": label, "dataset": s.dataset} for s, label in named.items()],
         "groups": [_group(g, settings) for g in groups],
         "runs": [
             _run(run, curve, groups.index(g), stride, all_matrices or id(run) in firsts) for g, run, curve in runs

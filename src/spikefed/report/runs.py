@@ -88,10 +88,20 @@ class Run:
 
     @property
     def targets(self) -> list[float]:
-        """Accuracies the experiment file asks the byte table for; often none."""
+        """Accuracies the byte table was asked for, by the result or else the experiment file; often none."""
         wanted = _inside(self.config, "run", "targets")
         known = [number(t) for t in wanted] if isinstance(wanted, list) else []
+        told = (self.result or {}).get("targets")
+        if isinstance(told, dict) and told:
+            known = [_parsed(t) for t in told]
         return [t for t in known if t is not None and 0 < t <= 1]
+
+    @property
+    def seconds(self) -> float | None:
+        """Computing time of all rounds; None when no round tells."""
+        told = [e["seconds"] for e in self.rounds if isinstance(e.get("seconds"), dict)]
+        known = [value for seconds in told if (value := number(seconds.get("round"))) is not None]
+        return sum(known) if known else None
 
     @property
     def command(self) -> str | None:
@@ -294,6 +304,14 @@ def _text(value: Any) -> str | None:
 def number(value: Any) -> float | None:
     """The value as a finite float, or None: files may hold null, NaN, or text."""
     return float(value) if is_number(value) else None
+
+
+def _parsed(text: Any) -> float | None:
+    """The number that a key of a JSON mapping writes, or None."""
+    try:
+        return number(float(text))
+    except (TypeError, ValueError):
+        return None
 
 
 def _frame(rows: list[dict[str, Any]]) -> pandas.DataFrame:

@@ -1,20 +1,18 @@
-"""The parts of the report that need no script: headline, cards, tables, config and provenance."""
+"""The parts of the report that need no script: tables, config and provenance."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from spikefed.report import palette
-from spikefed.report.curves import mean
 from spikefed.report.equal import default_budgets, equal_rows
-from spikefed.report.groups import Group, Setting
+from spikefed.report.groups import Group, common_rounds
 from spikefed.report.paper import PRINTED
-from spikefed.report.runs import Run, number
-from spikefed.report.targets import BASELINE, TargetRow, baseline_of
+from spikefed.report.runs import number
+from spikefed.report.settings import Setting
+from spikefed.report.targets import TargetRow
 from spikefed.report.text import (
     ABSENT,
     Cell,
@@ -27,84 +25,6 @@ from spikefed.report.text import (
     target_text,
     times,
 )
-
-
-def headline(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
-    """The finding in one or two plain sentences."""
-    return re.sub(r"(?<=\d) (?=[kMGT]?B\b)", "\u00a0", _finding(groups, rows))
-
-
-def _finding(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
-    hero = hero_row(groups, rows)
-    best = {g.label: b for g in groups if (b := _mean_best(g)) is not None}
-    if not best:
-        return "No round has finished yet."
-    order = sorted(best, key=lambda label: -best[label])
-    ends = ", ".join(f"{label} {percent(best[label])}" for label in order[:4])
-    ends += f" and {len(order) - 4} more below" if len(order) > 4 else ""
-    closing = f"Best server accuracy: {ends}."
-    if hero is None:
-        return closing
-    size = bytes_text(hero.bytes["upstream"])
-    start = f"{hero.group.label} reaches {target_text(hero.target)} with {size} sent upstream"
-    base = baseline_of(groups)
-    ratio = hero.ratio["upstream"]
-    if base is None or ratio is None or hero.group is base:
-        return f"{start}. {closing}"
-    theirs = next(r for r in rows if r.group is base and r.target == hero.target)
-    more = "as much" if ratio >= 1 else "of that"
-    return f"{start}; {base.label} needs {bytes_text(theirs.bytes['upstream'])}, {times(ratio)} {more}. {closing}"
-
-
-def hero_row(groups: Sequence[Group], rows: Sequence[TargetRow]) -> TargetRow | None:
-    """The row the page leads with: fewest bytes at the highest target that it and FedAvg (if any) both reach."""
-    base = baseline_of(groups)
-    reached = [r for r in rows if r.complete and r.bytes["upstream"] is not None]
-    if base is not None:
-        both = {r.target for r in reached if r.group is base}
-        reached = [r for r in reached if r.target in both and r.group is not base] or reached
-    if not reached:
-        return None
-    high = max(r.target for r in reached)
-    return min((r for r in reached if r.target == high), key=lambda r: r.bytes["upstream"] or 0.0)
-
-
-def cards(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
-    """Summary cards of one setting."""
-    runs = [run for g in groups for run in g.runs]
-    best = max((g for g in groups if _mean_best(g) is not None), key=lambda g: _mean_best(g) or 0.0, default=None)
-    hero = hero_row(groups, rows)
-    out = []
-    if best is not None:
-        seeds = [c.best for c in best.curves if c.best is not None]
-        out.append(("Best accuracy", percent(_mean_best(best)), f"{best.label}, {_over(len(seeds))}"))
-    if hero is not None:
-        out.append(
-            (
-                f"Upstream to {target_text(hero.target)}",
-                bytes_text(hero.bytes["upstream"]),
-                f"{hero.group.label}, {_rounds_text(hero)}",
-            )
-        )
-        if hero.ratio["upstream"] is not None and hero.group.method != BASELINE:
-            base = baseline_of(groups)
-            note = f"{base.label if base else ''} sends so many times as much to get there"
-            out.append(("Traffic saved", times(hero.ratio["upstream"]), note))
-    finished = sum(run.finished for run in runs)
-    state = "all finished" if finished == len(runs) else f"{len(runs) - finished} still in progress"
-    seeds = len({run.seed for run in runs})
-    out.append(("Runs", str(len(runs)), f"{plural(len(groups), 'configuration')}, {plural(seeds, 'seed')}, {state}"))
-    dropped = sum(len(e.get("dropped") or []) for run in runs for e in run.rounds)
-    expected = sum(len(_expected(e)) for run in runs for e in run.rounds)
-    if expected:
-        out.append(("Uploads lost", str(dropped), f"or refused, of {expected} expected"))
-    spent = [s for run in runs if (s := _run_seconds(run)) is not None]
-    if spent:
-        out.append(("Computing time", duration(sum(spent)), f"all {plural(len(spent), 'run')} together"))
-    return "".join(
-        f'<div class="card"><dt>{escape(k)}</dt><dd><strong>{escape(v)}</strong><span>{escape(n)}</span></dd></div>'
-        for k, v, n in out
-    )
 
 
 def targets_table(setting: int, rows: Sequence[TargetRow]) -> str:
@@ -136,7 +56,10 @@ def targets_table(setting: int, rows: Sequence[TargetRow]) -> str:
             Cell(_size(row, m), row.bytes[m] if row.bytes[m] is not None else "", note)
             for m in ("upstream", "paper", "text")
         ]
-        ratios = [Cell(times(r := row.ratio[m]), r if r is not None else "", note) for m in ("upstream", "text")]
+        over = f"against {row.base.label}" if row.base else ""
+        ratios = [
+            Cell(times(r := row.ratio[m]), r if r is not None else "", note or over) for m in ("upstream", "text")
+        ]
         out.append([name, target, Cell(_plus(row.rounds, row.rounds_spread) + mark, row.rounds, note), *sizes, *ratios])
     caption = "Bytes sent upstream until the server first reaches a target accuracy"
     breaks = {i for i, row in enumerate(rows) if i and row.target != rows[i - 1].target}
@@ -202,10 +125,14 @@ def runs_table(setting: int, groups: Sequence[Group]) -> str:
         Column("Time"),
         Column("State", False),
     ]
+    common = common_rounds(groups)
+    if common:
+        columns.insert(6, Column(f"Best of the first {plural(common, 'round')}"))
     out = []
     for group in groups:
         for run, curve in zip(group.runs, group.curves, strict=True):
-            up, down, spent = curve.total("upstream"), curve.total("downstream"), _run_seconds(run)
+            even = [Cell(percent(first := curve.best_of_first(common)), first)] if common else []
+            up, down, spent = curve.total("upstream"), curve.total("downstream"), run.seconds
             out.append(
                 [
                     run.name,
@@ -214,6 +141,7 @@ def runs_table(setting: int, groups: Sequence[Group]) -> str:
                     Cell(str(len(curve.rounds)), len(curve.rounds)),
                     Cell(percent(curve.last), curve.last),
                     Cell(percent(curve.best), curve.best),
+                    *even,
                     Cell(bytes_text(up), up),
                     Cell(bytes_text(down), down),
                     Cell(duration(spent), spent),
@@ -279,16 +207,6 @@ def codec_table(setting: int, groups: Sequence[Group]) -> str:
     return table(f"codecs-{setting + 1}", "Bytes by codec, every message of every run", columns, out)
 
 
-def unread(groups: Sequence[Group]) -> str:
-    """What could not be read, in sight: a curve that lacks a round shall not pass for a whole one."""
-    problems = [f"{run.name}: {p}" for g in groups for run in g.runs for p in run.problems]
-    if not problems:
-        return ""
-    items = "".join(f"<li>{escape(p)}</li>" for p in problems[:8])
-    items += f"<li>and {len(problems) - 8} more, under “Repeat it”</li>" if len(problems) > 8 else ""
-    return f'<div class="trouble"><p>Not everything could be read:</p><ul>{items}</ul></div>'
-
-
 def configs(groups: Sequence[Group]) -> str:
     """Config, provenance and the command of each group, folded."""
     return "".join(_config(group) for group in groups)
@@ -351,30 +269,6 @@ def css_of(group: Group) -> str:
 
 def _swatch(group: Group) -> str:
     return "m-" + "".join(c if c.isalnum() else "-" for c in group.method)
-
-
-def _expected(entry: dict[str, Any]) -> set[Any]:
-    """Clients an upload was due from in a round, whether or not those left out are among the participants."""
-    return {*(entry.get("participants") or []), *(d.get("client") for d in entry.get("dropped") or [])}
-
-
-def _mean_best(group: Group) -> float | None:
-    bests = [c.best for c in group.curves if c.best is not None]
-    return mean(bests) if bests else None
-
-
-def _run_seconds(run: Run) -> float | None:
-    values = [number((e.get("seconds") or {}).get("round")) for e in run.rounds if isinstance(e.get("seconds"), dict)]
-    known = [v for v in values if v is not None]
-    return sum(known) if known else None
-
-
-def _over(count: int) -> str:
-    return "one seed" if count == 1 else f"mean of {count} seeds"
-
-
-def _rounds_text(row: TargetRow) -> str:
-    return f"after {row.rounds:.3g} round{'' if row.rounds == 1 else 's'}, {_over(row.seeds)}"
 
 
 def _size(row: TargetRow, measure: str) -> str:

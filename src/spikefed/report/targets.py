@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spikefed.report.curves import MEASURES, mean, spread
-from spikefed.report.groups import Group
+from spikefed.report.groups import Group, talkers
 
 BASELINE = "fedavg"
 
@@ -27,6 +27,7 @@ class TargetRow:
         bytes_spread: the same as standard deviation.
         ratio: FedAvg's bytes over this group's bytes for ``"upstream"`` and ``"text"``. None unless every seed of
             both groups reached the target, as a ratio over the lucky seeds only would flatter.
+        base: the FedAvg of that ratio, None when there is none.
     """
 
     group: Group
@@ -39,6 +40,7 @@ class TargetRow:
     bytes: dict[str, float | None]
     bytes_spread: dict[str, float | None]
     ratio: dict[str, float | None]
+    base: Group | None = None
 
     @property
     def complete(self) -> bool:
@@ -47,17 +49,23 @@ class TargetRow:
 
 def target_rows(groups: Sequence[Group], targets: Sequence[float]) -> list[TargetRow]:
     """One row for each target and group of one setting, target by target."""
-    baseline = baseline_of(groups)
     rows = []
     for target in targets:
-        base = _row(baseline, target, None) if baseline else None
-        rows += [_row(group, target, base) for group in groups]
+        for group in groups:
+            base = baseline_of(groups, group)
+            rows.append(_row(group, target, _row(base, target, None) if base else None))
     return rows
 
 
-def baseline_of(groups: Sequence[Group]) -> Group | None:
-    """The FedAvg that the others are measured against: of several the one that sends most, which is the plain one."""
+def baseline_of(groups: Sequence[Group], group: Group | None = None) -> Group | None:
+    """The FedAvg that the others are measured against: of several the one that sends most, which is the plain one.
+
+    A ``group`` of another method is measured against the FedAvg of its own network where there is one: that of a larger
+    network would flatter it.
+    """
     candidates = [g for g in groups if g.method == BASELINE]
+    if group is not None and group.method != BASELINE:
+        candidates = [g for g in candidates if g.network == group.network] or candidates
 
     def a_round(group: Group) -> float:
         sent = group.curves[0].per_round("upstream")
@@ -67,18 +75,16 @@ def baseline_of(groups: Sequence[Group]) -> Group | None:
 
 
 def default_targets(groups: Sequence[Group]) -> list[float]:
-    """The targets the experiment files name, else two or three whole percents of the curves.
+    """The targets the runs name; two or three whole percents of the curves, too, where none is named or none reached.
 
-    Those are an early one and a late one that every run reaches, and one that only the best run does.
+    Those are an early one and a late one that every run reaches which sends anything, and one that only the best does.
     """
     named = {t for g in groups for run in g.runs for t in run.targets}
-    if named:
+    bests = [c.best for g in talkers(groups) for c in g.curves if c.best is not None]
+    if not bests or named and max(bests) >= min(named):
         return sorted(named)
-    bests = [c.best for g in groups for c in g.curves if c.best is not None]
-    if not bests:
-        return []
     wanted = [0.9 * min(bests), min(bests), max(bests)]
-    return sorted({math.floor(100 * w + 1e-9) / 100 for w in wanted} - {0.0})
+    return sorted(named | {math.floor(100 * w + 1e-9) / 100 for w in wanted} - {0.0})
 
 
 def _row(group: Group, target: float, base: TargetRow | None) -> TargetRow:
@@ -103,4 +109,5 @@ def _row(group: Group, target: float, base: TargetRow | None) -> TargetRow:
         means,
         {m: spread(v) for m, v in sizes.items()},
         ratio,
+        base.group if base else None,
     )

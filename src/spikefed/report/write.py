@@ -13,11 +13,12 @@ from importlib import resources
 from pathlib import Path
 
 from spikefed.errors import ReportError
-from spikefed.report import sections
+from spikefed.report import sections, summary
 from spikefed.report.energy import energy_table
-from spikefed.report.groups import Group, group_runs, method_name
+from spikefed.report.groups import Group, group_runs, method_name, networks_of
 from spikefed.report.payload import payload, to_json
 from spikefed.report.runs import Run, load_runs
+from spikefed.report.settings import titles
 from spikefed.report.targets import TargetRow, default_targets, target_rows
 from spikefed.report.text import plural
 
@@ -36,7 +37,8 @@ def write_report(
     Args:
         runs: run folders (finished or in progress), folders of runs, or result files; at least one.
         out: the file to write; it appears whole or not at all.
-        targets: server accuracies in (0, 1] of the byte table; by default two or three whole percents of the curves.
+        targets: server accuracies in (0, 1] of the byte table; by default those that the runs name, or
+            two or three whole percents of the curves.
         title: the page's heading.
         warn: called with a sentence for each thing in the folders that could not be read; the page says it too.
 
@@ -79,17 +81,17 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
         "ENERGY": [],
         "CONFIGS": [],
     }
-    settings = list(dict.fromkeys(g.setting for g in groups))
-    for place, setting in enumerate(settings):
+    named = titles(networks_of(groups))
+    for place, setting in enumerate(named):
         mine = [g for g in groups if g.setting == setting]
         found = target_rows(mine, sorted(targets) if targets else default_targets(mine))
         rows += found
-        summary = (
-            f'<p class="lede">{escape(sections.headline(mine, found))}</p><dl class="cards">'
-            f"{sections.cards(mine, found)}</dl>{sections.unread(mine)}"
+        top = (
+            f'<p class="lede">{escape(summary.headline(mine, found))}</p><dl class="cards">'
+            f"{summary.cards(mine, found)}</dl>{summary.caveats(mine)}{summary.unread(mine)}"
         )
         for name, html in (
-            ("SUMMARY", summary),
+            ("SUMMARY", top),
             ("TARGETS", sections.targets_table(place, found) + sections.printed_table(setting)),
             ("EQUAL", sections.equal_table(place, mine)),
             ("RUNS", sections.runs_table(place, mine)),
@@ -104,7 +106,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
     fields = {
         "TITLE": escape(title or default_title(groups)),
         "SUBTITLE": escape(_subtitle(runs, groups)),
-        "SETTINGS": _setting_picker([s.label for s in settings]),
+        "SETTINGS": _setting_picker(list(named.values())),
         "STYLE": asset("style.css") + "\n" + sections.swatches(groups),
         "MOTIF": motif(),
         "MADE": f'<time datetime="{now:%Y-%m-%dT%H:%M%z}">{now:%d %B %Y, %H:%M}</time>',

@@ -1,0 +1,155 @@
+"""The top of the report: the finding, cards, and what to know before any of it is believed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from spikefed.report.groups import Group, common_rounds, networks_of, talkers
+from spikefed.report.targets import BASELINE, TargetRow, baseline_of
+from spikefed.report.text import bytes_text, duration, percent, plural, target_text, times
+
+MOST_NAMES = 4
+
+
+def headline(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
+    """The finding in two or three plain sentences."""
+    return re.sub(r"(?<=\d) (?=[kMGT]?B\b)", "\u00a0", _finding(groups, rows))
+
+
+def _finding(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
+    if all(g.best is None for g in groups):
+        return "No round has finished yet."
+    speaking = talkers(groups)
+    ends = _bests(speaking)
+    closing = f"Best server accuracy: {ends}." if ends else ""
+    if len(speaking) < len(groups) and (mute := _bests([g for g in groups if g.silent])):
+        closing = f"{closing} Without a byte sent upstream: {mute}.".strip()
+    hero = hero_row(groups, rows)
+    if hero is None:
+        return closing
+    size = bytes_text(hero.bytes["upstream"])
+    start = f"{hero.group.label} reaches {target_text(hero.target)} with {size} sent upstream"
+    base, ratio = hero.base, hero.ratio["upstream"]
+    if base is None or ratio is None or hero.group is base:
+        return f"{start}. {closing}"
+    theirs = next(r for r in rows if r.group is base and r.target == hero.target)
+    more = "as much" if ratio >= 1 else "of that"
+    return f"{start}; {base.label} needs {bytes_text(theirs.bytes['upstream'])}, {times(ratio)} {more}. {closing}"
+
+
+def hero_row(groups: Sequence[Group], rows: Sequence[TargetRow]) -> TargetRow | None:
+    """The row the page leads with: fewest bytes at the highest target that it and its FedAvg (if any) both reach.
+
+    A row that sends nothing upstream leads only where no other reaches a target: it has no traffic to speak of.
+    """
+    reached = [r for r in rows if r.complete and r.bytes["upstream"] is not None]
+    reached = [r for r in reached if r.bytes["upstream"]] or reached
+    there = {(id(r.group), r.target) for r in reached}
+    beside = [r for r in reached if r.base is not r.group and (id(r.base), r.target) in there]
+    reached = beside or reached
+    if not reached:
+        return None
+    high = max(r.target for r in reached)
+    return min((r for r in reached if r.target == high), key=lambda r: r.bytes["upstream"] or 0.0)
+
+
+def cards(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
+    """Summary cards of one setting."""
+    runs = [run for g in groups for run in g.runs]
+    best = max((g for g in talkers(groups) if g.best is not None), key=lambda g: g.best or 0.0, default=None)
+    hero = hero_row(groups, rows)
+    out = []
+    if best is not None:
+        seeds = [c.best for c in best.curves if c.best is not None]
+        out.append(("Best accuracy", percent(best.best), f"{best.label}, {_over(len(seeds))}"))
+    if hero is not None:
+        out.append(
+            (
+                f"Upstream to {target_text(hero.target)}",
+                bytes_text(hero.bytes["upstream"]),
+                f"{hero.group.label}, {_rounds_text(hero)}",
+            )
+        )
+        if hero.ratio["upstream"] is not None and hero.group.method != BASELINE:
+            note = f"{hero.base.label if hero.base else ''} sends so many times as much to get there"
+            out.append(("Traffic saved", times(hero.ratio["upstream"]), note))
+    finished = sum(run.finished for run in runs)
+    state = "all finished" if finished == len(runs) else f"{len(runs) - finished} still in progress"
+    seeds = len({run.seed for run in runs})
+    out.append(("Runs", str(len(runs)), f"{plural(len(groups), 'configuration')}, {plural(seeds, 'seed')}, {state}"))
+    dropped = sum(len(e.get("dropped") or []) for run in runs for e in run.rounds)
+    expected = sum(len(_expected(e)) for run in runs for e in run.rounds)
+    if expected:
+        out.append(("Uploads lost", str(dropped), f"or refused, of {expected} expected"))
+    spent = [run.seconds for run in runs if run.seconds is not None]
+    if spent:
+        out.append(("Computing time", duration(sum(spent)), f"all {plural(len(spent), 'run')} together"))
+    return "".join(
+        f'<div class="card"><dt>{escape(k)}</dt><dd><strong>{escape(v)}</strong><span>{escape(n)}</span></dd></div>'
+        for k, v, n in out
+    )
+
+
+def caveats(groups: Sequence[Group]) -> str:
+    """In what the runs of one setting are unlike each other, beyond their labels; empty where in nothing."""
+    told = []
+    if common := common_rounds(groups):
+        lengths: dict[int, list[Group]] = {}
+        for group in groups:
+            for count in dict.fromkeys(len(c.rounds) for c in group.curves if c.rounds):
+                lengths.setdefault(count, []).append(group)
+        listed = "; ".join(f"{plural(n, 'round')}: {_names(lengths[n])}" for n in sorted(lengths, reverse=True))
+        told.append(
+            f"The runs have unequal numbers of rounds ({listed}). Best accuracies, totals and the front compare them "
+            f"as they are; the table of runs also has the best of the first {plural(common, 'round')}, which all have."
+        )
+    networks = [name for found in networks_of(groups).values() for name in found]
+    if len(networks) > 1:
+        listed = "; ".join(f"{name}: {_names([g for g in groups if g.network == name])}" for name in networks)
+        sentence = f"The networks differ ({listed})."
+        if base := baseline_of(groups):
+            sentence += f" Ratios to FedAvg are to {base.label}"
+            others = any(g.method != BASELINE for g in groups)
+            sentence += ", of a method to the FedAvg on its own network where there is one." if others else "."
+        told.append(sentence)
+    return "".join(f'<p class="caveat">{escape(sentence)}</p>' for sentence in told)
+
+
+def unread(groups: Sequence[Group]) -> str:
+    """What could not be read, in sight: a curve that lacks a round shall not pass for a whole one."""
+    problems = [f"{run.name}: {p}" for g in groups for run in g.runs for p in run.problems]
+    if not problems:
+        return ""
+    items = "".join(f"<li>{escape(p)}</li>" for p in problems[:8])
+    items += f"<li>and {len(problems) - 8} more, under “Repeat it”</li>" if len(problems) > 8 else ""
+    return f'<div class="trouble"><p>Not everything could be read:</p><ul>{items}</ul></div>'
+
+
+def _bests(groups: Sequence[Group]) -> str:
+    """Labels with their best accuracy, highest first."""
+    best = {g.label: g.best for g in groups if g.best is not None}
+    order = sorted(best, key=lambda label: -best[label])
+    ends = ", ".join(f"{label} {percent(best[label])}" for label in order[:MOST_NAMES])
+    return ends + (f" and {len(order) - MOST_NAMES} more below" if len(order) > MOST_NAMES else "")
+
+
+def _names(groups: Sequence[Group]) -> str:
+    labels = list(dict.fromkeys(g.label for g in groups))
+    more = f" and {len(labels) - MOST_NAMES} more" if len(labels) > MOST_NAMES else ""
+    return ", ".join(labels[:MOST_NAMES]) + more
+
+
+def _expected(entry: dict[str, Any]) -> set[Any]:
+    """Clients an upload was due from in a round, whether or not those left out are among the participants."""
+    return {*(entry.get("participants") or []), *(d.get("client") for d in entry.get("dropped") or [])}
+
+
+def _over(count: int) -> str:
+    return "one seed" if count == 1 else f"mean of {count} seeds"
+
+
+def _rounds_text(row: TargetRow) -> str:
+    return f"after {row.rounds:.3g} round{'' if row.rounds == 1 else 's'}, {_over(row.seeds)}"

@@ -90,11 +90,12 @@ def verdict(groups: dict[str, list[dict[str, Any]]], targets: list[float]) -> li
 
 
 def _seed_by_seed(groups: dict[str, list[dict[str, Any]]], names: Iterable[str]) -> str:
-    """Which of these runs is first in how many seeds; nothing of a single seed."""
-    by_seed: dict[int, dict[str, float]] = {}
+    """Which of these runs is first in how many seeds, of those that all of them have; nothing of a single seed."""
+    names, by_seed = list(names), dict[int, dict[str, float]]()
     for name in names:
         for record in groups[name]:
             by_seed.setdefault(record["seed"], {})[name] = record["accuracy"]
+    by_seed = {seed: found for seed, found in by_seed.items() if len(found) == len(names)}
     if len(by_seed) < 2:
         return ""
     first = Counter(max(found, key=lambda n: found[n]) for found in by_seed.values())

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,32 @@ def test_damaged_checkpoint_falls_back_on_the_one_before(tiny: dict[str, Any], t
     assert fingerprint(spikefed.run(tiny, out=path, resume=True)) == whole
 
 
+def test_without_a_whole_checkpoint_the_advice_begins_the_run_again(tiny: dict[str, Any], tmp_path: Path) -> None:
+    path = spikefed.run(tiny | {"rounds": 2}, out=tmp_path / "run")
+    whole = fingerprint(spikefed.run(tiny, out=tmp_path / "whole"))
+    for file in (path / "checkpoints").iterdir():
+        file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(CheckpointError, match="no checkpoint .* is whole .*; delete .*checkpoints and repeat"):
+        spikefed.run(tiny, out=path, resume=True)
+    shutil.rmtree(path / "checkpoints")
+    assert fingerprint(spikefed.run(tiny, out=path, resume=True)) == whole
+
+
+@pytest.mark.parametrize("name", ["ledger.jsonl", "metrics.jsonl"])
+@pytest.mark.parametrize("how", ["torn", "no text", "missing"])
+def test_a_gap_in_metrics_or_ledger_is_refused_and_left_as_it_is(
+    tiny: dict[str, Any], tmp_path: Path, name: str, how: str
+) -> None:
+    path = spikefed.run(tiny | {"rounds": 2}, out=tmp_path / "run")
+    file = path / name
+    lines = file.read_bytes().splitlines(keepends=True)
+    lines[1] = {"torn": lines[1][:20] + b"\n", "no text": b"\xff\xfe\n", "missing": b""}[how]
+    file.write_bytes(b"".join(lines))
+    with pytest.raises(CheckpointError, match=f"{name} does not hold .* put the file back"):
+        spikefed.run(tiny, out=path, resume=True)
+    assert file.read_bytes() == b"".join(lines)
+
+
 def test_a_refused_start_leaves_a_foreign_folder_as_it_was(tiny: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="already holds other files"):
@@ -272,7 +299,10 @@ def test_a_second_process_on_the_folder_is_refused(tiny: dict[str, Any], tmp_pat
 def test_lost_or_damaged_side_files(tiny: dict[str, Any], tmp_path: Path) -> None:
     path = spikefed.run(tiny | {"rounds": 1}, out=tmp_path / "run")
     (path / "provenance.json").write_text("{")
-    with pytest.raises(CheckpointError, match="provenance.json cannot be read"):
+    with pytest.raises(CheckpointError, match="provenance.json cannot be read .*; delete it and repeat the command"):
+        spikefed.run(tiny, out=path, resume=True)
+    (path / "provenance.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="provenance.json holds no JSON table"):
         spikefed.run(tiny, out=path, resume=True)
     (path / "provenance.json").unlink()
     (path / "metrics.jsonl").unlink()

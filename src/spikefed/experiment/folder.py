@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ except ImportError:  # not a POSIX system: no lock
     fcntl = None
 
 LOCK = ".lock"
+RESULT = {
+    "name": str, "method": str, "seed": int, "rounds": int, "accuracy": (int, float), "upstream_bytes": int,
+    "downstream_bytes": int,
+}  # fmt: skip
+"""What is told of a finished run, with its type in ``result.json``."""
 
 
 class RunFolder:
@@ -143,17 +149,17 @@ class RunFolder:
         self.sweep()
         for path in (self.metrics, self.ledger):
             if path.is_file():
-                kept = [line for line in path.read_text(encoding="utf-8").split("\n")[:-1] if round_of(line) <= round]
-                write_atomic(path, "".join(f"{line}\n" for line in kept))
+                kept = [line for line in records(path) if round_of(line) <= round]
+                write_atomic(path, json_lines(kept))
         for path in self.streams.glob("round-*.npz"):
             if int(path.stem.split("-")[1]) > round:
                 path.unlink()
         self.result.unlink(missing_ok=True)
 
-    def append(self, path: Path, records: list[dict[str, Any]]) -> None:
+    def append(self, path: Path, entries: list[dict[str, Any]]) -> None:
         """Append records as JSON lines."""
         try:
-            append_lines(path, "".join(json.dumps(r, separators=(",", ":")) + "\n" for r in records))
+            append_lines(path, json_lines(entries))
         except OSError as error:
             raise CheckpointError(
                 f"{path} could not be written ({error.strerror or error}); free some space and repeat with --resume"
@@ -172,24 +178,51 @@ class RunFolder:
         os.replace(temporary, self.streams / f"round-{round:04d}.npz")
 
     def check_complete(self, round: int) -> None:
-        """Raise CheckpointError unless the metrics hold exactly rounds 1 to ``round``."""
-        found = [line["round"] for line in self.read_lines(self.metrics)]
-        if found != list(range(1, round + 1)):
-            raise CheckpointError(
-                f"{self.metrics} does not hold rounds 1 to {round} of the checkpoint, so totals would be wrong; "
-                "put the file back or start in another folder with --out"
-            )
+        """Whether metrics and ledger hold all of rounds 1 to ``round``; nothing is changed, so both can be repaired.
+
+        Raises:
+            CheckpointError: the text names the file.
+        """
+        advice = "totals would be wrong; put the file back or start in another folder with --out"
+        kept = [line for line in records(self.metrics) if round_of(line) <= round]
+        if [round_of(line) for line in kept] != list(range(1, round + 1)):
+            raise CheckpointError(f"{self.metrics} does not hold rounds 1 to {round} of the checkpoint, so {advice}")
+        sent: Counter[tuple[int, str]] = Counter()
+        for message in records(self.ledger):
+            size = message.get("encoded_bytes")
+            sent[round_of(message), str(message.get("direction"))] += size if isinstance(size, int) else 0
+        for line in kept:
+            at = round_of(line)
+            if (sent[at, "up"], sent[at, "down"]) != (line.get("upstream_bytes"), line.get("downstream_bytes")):
+                raise CheckpointError(
+                    f"{self.ledger} does not hold what {self.metrics.name} counts in round {at}, so {advice}"
+                )
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """A JSON file of this folder.
 
         Raises:
-            CheckpointError: missing or not JSON.
+            CheckpointError: missing, not JSON, or no table.
         """
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}); delete it and repeat with --resume") from error
+            raise CheckpointError(f"{path} cannot be read ({error}); delete it and repeat the command") from error
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{path} holds no JSON table; delete it and repeat the command")
+        return found
+
+    def read_result(self) -> dict[str, Any]:
+        """The closing summary.
+
+        Raises:
+            CheckpointError: missing, not JSON, or without what every summary has.
+        """
+        found = self.read_json(self.result)
+        for key, kind in RESULT.items():
+            if not isinstance(found.get(key), kind):
+                raise CheckpointError(f"{self.result} is damaged (no '{key}'); delete it and repeat the command")
+        return found
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
         """Records of a JSON-lines file, without a torn last line."""
@@ -198,12 +231,24 @@ class RunFolder:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
-def round_of(line: str) -> int:
-    """The round a JSON line belongs to; a line that is no JSON belongs to no finished round."""
-    try:
-        return int(json.loads(line)["round"])
-    except (ValueError, KeyError, TypeError):
-        return 1 << 60
+def records(path: Path) -> list[dict[str, Any]]:
+    """What can be read of a JSON-lines file: torn and damaged lines are left out, a missing file holds nothing."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return [entry for entry in found if isinstance(entry, dict)]
+
+
+def json_lines(entries: Iterable[dict[str, Any]]) -> str:
+    """One line of JSON for each entry."""
+    return "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
+
+
+def round_of(entry: dict[str, Any]) -> int:
+    """The round that an entry belongs to; one that does not say belongs to no finished round."""
+    number = entry.get("round")
+    return number if isinstance(number, int) else 1 << 60
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 
 from spikefed import native, networks
-from spikefed.errors import CheckpointError, ConfigError, SpikefedError
+from spikefed.errors import CheckpointError, ConfigError, DamagedCheckpointError, SpikefedError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.config import Experiment
@@ -210,7 +210,13 @@ def _record_streams(federation: Federation, folder: RunFolder, record: Any) -> N
 def _restore(
     config: Experiment, folder: RunFolder, server: Server, transport: Local, history: History, progress: Progress
 ) -> None:
-    tree = history.latest(progress.warn)
+    try:
+        tree = history.latest(progress.warn)
+    except DamagedCheckpointError as error:
+        raise CheckpointError(
+            f"no checkpoint of the run in {folder.path} is whole ({str(error).partition(';')[0]}); delete "
+            f"{folder.checkpoints} and repeat the command: the run then begins again"
+        ) from error
     if tree is not None:
         if tree["server"]["round"] > config.rounds:
             raise CheckpointError(
@@ -219,8 +225,8 @@ def _restore(
             )
         server.load_state_dict(tree["server"])
         transport.load_state_dict(tree["clients"])
-    folder.truncate(server.round)
     folder.check_complete(server.round)
+    folder.truncate(server.round)
 
 
 def model_bytes(federation: Federation, server: Server) -> bytes:

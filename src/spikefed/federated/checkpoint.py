@@ -132,7 +132,7 @@ def read(path: Path, config_hash: str | None = None) -> dict[str, Any]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError, ValueError) as error:
         raise DamagedCheckpointError(
-            f"checkpoint {path} cannot be read ({error}); delete it to fall back on the one before"
+            f"checkpoint {path} cannot be read ({error}); an earlier one is used where one is whole"
         ) from error
     version = metadata.get("version")
     if version not in READS:
@@ -142,7 +142,7 @@ def read(path: Path, config_hash: str | None = None) -> dict[str, Any]:
         )
     if metadata["sha256"] != _digest(metadata["tree"], tensors):
         raise DamagedCheckpointError(
-            f"checkpoint {path} is damaged (SHA-256 differs); delete it to fall back on the one before"
+            f"checkpoint {path} is damaged (SHA-256 differs); an earlier one is used where one is whole"
         )
     if config_hash is not None and metadata["config_hash"] != config_hash:
         raise CheckpointError(f"checkpoint {path} belongs to another config; resume with the config of its run folder")

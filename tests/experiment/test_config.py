@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import spikefed
 from spikefed.errors import ConfigError
 from spikefed.experiment import config as configs
 from spikefed.experiment import toml
-from spikefed.experiment.checks import check
+from spikefed.experiment.checks import check, check_idle
 from spikefed.experiment.folder import flatten
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
@@ -112,6 +114,8 @@ def test_a_preset_of_the_command_line_lies_on_top_of_the_file_in_its_place(tmp_p
         ('[method]\nname = "fsd"\nlamda = 1', "the nearest known key is 'method.lambda'"),
         ('[method]\nname = "fsd"\nlr = 1', "it belongs to table [training]"),
         ('[method]\nname = "fdavg"', "method 'fdavg' is not known; use one of"),
+        ('[method]\nname = "fsdd"', "the nearest is 'fsd'"),
+        ('[method]\nname = "FSD+"', "the nearest is 'fsd+'"),
         ('[method]\nname = "nowhere:Method"', "cannot be imported"),
         ('preset = "best"', "preset 'best'"),
         ("data = 3", "'data' in"),
@@ -119,6 +123,8 @@ def test_a_preset_of_the_command_line_lies_on_top_of_the_file_in_its_place(tmp_p
         ("rounds = ", "is not valid TOML"),
         ("seed = -1", "'seed' = -1"),
         ('name = "../x"', "'name' = '../x'"),
+        ('label = "a b"', "it may hold letters, digits and the characters _ . + - only"),
+        ("[sweep]\nseeds = [0]", "x.toml is a sweep file (it has a table [sweep]), not one experiment; give it to"),
     ],
 )
 def test_mistakes_get_one_clear_sentence(tmp_path: Path, text: str, expected: str) -> None:
@@ -135,6 +141,50 @@ def test_missing_file_and_bad_override(tmp_path: Path) -> None:
         configs.load(write(tmp_path / "x.toml", ""), ["rounds"])
     with pytest.raises(ConfigError, match="nearest known key is 'rounds'"):
         configs.load(write(tmp_path / "x.toml", ""), ["round=2"])
+
+
+@pytest.mark.parametrize(
+    "override, where",
+    [("data.alpha=-1", "'data.alpha' = -1"), ("run.targets=[0.5, 2]", "'run.targets.1' = 2"),
+     ("training.lr=-1", "'training.lr' = -1"), ("data=3", "'data'"), ("preset=best", "preset 'best'")],
+)  # fmt: skip
+def test_a_bad_override_is_not_blamed_on_the_file(tmp_path: Path, override: str, where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configs.load(write(tmp_path / "x.toml", "[data]\nclients = 3"), [override])
+    assert str(caught.value).startswith(f"{where} in --set") and "x.toml" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"'data.clients' = 0 in .*x\.toml"):
+        configs.load(write(tmp_path / "x.toml", "[data]\nclients = 0"), ["data.alpha=0.2"])
+
+
+IDLE = [
+    ({"data": {"alpha": 0.1}}, r"'data.alpha' = 0.1 has no effect with data.partition = 'iid'; .*'dirichlet'"),
+    ({"data": {"alpha": 0.1, "partition": "shards"}}, "'data.alpha' .*'shards'"),
+    ({"data": {"shards_per_client": 3}}, "'data.shards_per_client' = 3 .*'shards'"),
+    ({"participation": {"fraction": 0.5}}, "'participation.fraction' = 0.5 .*schedule = 'all'; .*'sample'"),
+    ({"participation": {"rounds": [[0]], "schedule": "late"}}, "'participation.rounds' .*'late'; .*'list'"),
+]
+
+
+@pytest.mark.parametrize("tree, text", IDLE)
+def test_settings_without_effect_are_refused(tmp_path: Path, tree: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        spikefed.run(tree, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_choice_on_top_leaves_without_effect_falls_away(tmp_path: Path) -> None:
+    """So a base with Dirichlet data can be dealt evenly without naming its alpha again."""
+    path = write(tmp_path / "x.toml", '[data]\npartition = "dirichlet"\nalpha = 0.1\n')
+    assert configs.load(path).data.alpha == configs.load(path, ["data.clients=3"]).data.alpha == 0.1
+    for overrides in (["data.partition=iid"], ["data.partition=shards"]):
+        even = configs.load(path, overrides)
+        check_idle(even)
+        assert even.data.alpha == 0.5
+    for overrides in (["data.partition=iid", "data.alpha=0.2"], ["data.alpha=0.2", "data.partition=iid"]):
+        with pytest.raises(ConfigError, match=r"'data.alpha' = 0.2 has no effect"):
+            check_idle(configs.load(path, overrides))
+    again = configs.load(path, ["data.alpha=0.3", "data.partition=dirichlet"])
+    assert (again.data.partition, again.data.alpha) == ("dirichlet", 0.3)
 
 
 def test_calibrated_logits_need_logits() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from spikefed.errors import ConfigError
 from spikefed.experiment.config import Experiment
+from spikefed.experiment.tables import BELONGS
 from spikefed.federated import Method, method
 from spikefed.federated.attackers import Attacker
 from spikefed.objects import is_own
@@ -75,6 +76,25 @@ def check(config: Experiment) -> None:
                 raise ConfigError(
                     f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"
                 )
+
+
+def check_idle(config: Experiment) -> None:
+    """Refuse settings that the partition or the schedule leaves without effect; for runs that are about to begin.
+
+    A recorded config holds every key, so only values other than the default count, and a folder's run goes on as it
+    began.
+
+    Raises:
+        ConfigError: such a setting; the text names it and what to set instead.
+    """
+    for (table, key), (chooser, wanted) in BELONGS.items():
+        section = getattr(config, table)
+        default, chosen = type(section).model_fields[key].default, getattr(section, chooser)
+        if chosen != wanted and getattr(section, key) != default:
+            raise ConfigError(
+                f"'{table}.{key}' = {getattr(section, key)!r} has no effect with {table}.{chooser} = '{chosen}'; leave "
+                f"it out, or set {table}.{chooser} = '{wanted}'"
+            )
 
 
 def check_privacy(config: Experiment, steps: Method) -> None:

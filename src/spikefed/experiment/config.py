@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,11 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spikefed.errors import ConfigError
-from spikefed.federated import Hyperparameters, method
+from spikefed.experiment import wording
+from spikefed.experiment.tables import PRESETS, in_order, merge, override_key, parse_override, presets, read_tree
+from spikefed.federated import METHODS, Hyperparameters, method
 from spikefed.federated.attackers import Attack
 from spikefed.federated.local import LocalTraining
-
-PRESETS = Path(__file__).with_name("presets")
 
 
 class Section(BaseModel):
@@ -218,64 +217,6 @@ class Experiment(Section):
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
-def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Deep merge, ``top`` wins. A ``method`` table of another name replaces the one below it whole."""
-    merged = dict(base)
-    for key, value in top.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            other_method = key == "method" and value.get("name", below.get("name")) != below.get("name")
-            merged[key] = dict(value) if other_method else merge(below, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The tables of a file on top of those it ``extends`` (a path relative to it).
-
-    Raises:
-        ConfigError: missing, not TOML, or extending itself.
-    """
-    path = path.resolve()
-    if path in seen:
-        raise ConfigError(f"{path} extends itself through {' -> '.join(p.name for p in seen)}; remove one 'extends'")
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"experiment file {path} does not exist; give the path of a TOML file") from error
-    except OSError as error:
-        raise ConfigError(f"experiment file {path} cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"experiment file {path} is not valid TOML: {error}") from error
-    parent = tree.pop("extends", None)
-    return merge(read_tree(path.parent / str(parent), (*seen, path)), tree) if parent else tree
-
-
-def presets() -> dict[str, str]:
-    """Name and first comment line of every preset."""
-    return {
-        path.stem: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        for path in sorted(PRESETS.glob("*.toml"))
-    }
-
-
-def parse_override(text: str) -> dict[str, Any]:
-    """``a.b=value`` as a nested dict; the value is TOML, or text where it is not TOML."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"override '{text}' has no '='; write --set table.key=value")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value
-    *tables, last = key.strip().split(".")
-    tree: dict[str, Any] = {last: parsed}
-    for table in reversed(tables):
-        tree = {table: tree}
-    return tree
-
-
 def _nearest(key: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
     return close[0] if close else "nothing"
@@ -288,15 +229,26 @@ def _refuse_unknown(tree: Mapping[str, Any], model: type[BaseModel], where: str,
             raise ConfigError(f"unknown key '{where}{key}'; the nearest known key is '{where}{_nearest(key, known)}'")
 
 
-def validate(tree: Mapping[str, Any], source: str) -> Experiment:
+def validate(tree: Mapping[str, Any], source: str, overrides: Iterable[str] = ()) -> Experiment:
     """An `Experiment` from merged tables (preset already named inside).
+
+    Args:
+        tree: the tables.
+        source: where they come from, for errors.
+        overrides: texts that are merged in already; a value of theirs is not blamed on ``source``.
 
     Raises:
         ConfigError: one sentence that names the key, the value and what is allowed.
     """
+    if "sweep" in tree:
+        raise ConfigError(
+            f"{source} is a sweep file (it has a table [sweep]), not one experiment; give it to 'spikefed compare'"
+        )
+    given = [override_key(text) for text in overrides]
     if name := tree.get("preset"):
         if name not in presets():
-            raise ConfigError(f"preset '{name}' in {source} is not known; use one of {', '.join(presets())}")
+            place = wording.source_of("preset", source, given)
+            raise ConfigError(f"preset '{name}' in {place} is not known; use one of {', '.join(presets())}")
         tree = merge(read_tree(PRESETS / f"{name}.toml"), tree)
     _refuse_unknown(tree, Experiment, "")
     for key, field in Experiment.model_fields.items():
@@ -312,13 +264,19 @@ def validate(tree: Mapping[str, Any], source: str) -> Experiment:
                 and not isinstance(tree[key], Mapping)
             )
         ):
-            raise ConfigError(f"'{key}' in {source} must be a table ([{key}]), not {tree[key]!r}")
+            place = wording.source_of(key, source, given)
+            raise ConfigError(f"'{key}' in {place} must be a table ([{key}]), not {tree[key]!r}")
         if isinstance(kind, type) and issubclass(kind, Section) and key in tree:
             _refuse_unknown(tree[key], kind, f"{key}.")
     if isinstance(neuron := tree.get("network", {}).get("neuron"), Mapping):
         _refuse_unknown(neuron, NeuronConfig, "network.neuron.")
     name = tree.get("method", {}).get("name", "fsd")
-    hyper = method(str(name)).hyperparameters
+    try:
+        hyper = method(str(name)).hyperparameters
+    except ConfigError as error:
+        if ":" in str(name):  # a class of the user's, which has no list of neighbours
+            raise
+        raise ConfigError(f"{error}; the nearest is '{_nearest(str(name).lower(), METHODS)}'") from error
     _refuse_unknown(tree.get("training", {}), LocalTraining, "training.")
     own = {f.alias or k for k, f in hyper.model_fields.items()} - set(LocalTraining.model_fields)
     for key in tree.get("method", {}):
@@ -339,7 +297,7 @@ def validate(tree: Mapping[str, Any], source: str) -> Experiment:
         where = ".".join(str(part) for part in first["loc"])
         if hyper_parsed:
             where = f"{'training' if where in LocalTraining.model_fields else 'method'}.{where}"
-        raise ConfigError(f"'{where}' = {first.get('input')!r} in {source}: {first['msg']}") from error
+        raise ConfigError(wording.of_setting(first, where, wording.source_of(where, source, given))) from error
     return experiment
 
 
@@ -358,10 +316,11 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
 
 def from_tree(tree: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "the config") -> Experiment:
     """`load` for tables that are already in memory."""
-    for text in overrides:
+    ordered = in_order(overrides)
+    for text in ordered:
         given = parse_override(text)
         if given.get("preset") in presets():
             # Named in a file, a preset lies under the file; named after it, on top, as every override.
             tree = merge(tree, read_tree(PRESETS / f"{given['preset']}.toml"))
         tree = merge(tree, given)
-    return validate(tree, source)
+    return validate(tree, source, ordered)

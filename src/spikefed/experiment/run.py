@@ -17,6 +17,7 @@ from spikefed import native, networks
 from spikefed.errors import CheckpointError, ConfigError, DamagedCheckpointError, SpikefedError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
+from spikefed.experiment.checks import check_idle
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import run_energy
 from spikefed.experiment.folder import RunFolder
@@ -81,6 +82,7 @@ def run(
         recorded = folder.check_same(config)
         threads = recorded.run.threads
     else:
+        check_idle(config)
         threads = config.run.threads or (1 if config.run.workers > 1 else cores())
     if config.run.workers > 1 and threads != 1:
         raise ConfigError(

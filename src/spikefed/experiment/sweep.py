@@ -18,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from spikefed.errors import ConfigError
 from spikefed.experiment import config as configs
-from spikefed.experiment.checks import check
-from spikefed.experiment.config import Experiment, merge
+from spikefed.experiment import wording
+from spikefed.experiment.checks import check, check_idle
+from spikefed.experiment.config import Experiment
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.tables import in_order, merge, parse_override, read_tree
 
 Axis = Literal["seeds", "partitions", "methods"]
 LABEL = r"^[\w.+-]+$"
@@ -78,13 +80,17 @@ class Job:
         return self.folder.path.name
 
     def done(self) -> bool:
-        """Whether the folder holds a result of at least as many rounds."""
-        return self.folder.finished() and self.folder.read_json(self.folder.result)["rounds"] >= self.config.rounds
+        """Whether the folder holds a result of at least as many rounds.
+
+        Raises:
+            CheckpointError: there is a result that cannot be read.
+        """
+        return self.folder.finished() and self.folder.read_result()["rounds"] >= self.config.rounds
 
 
 def is_sweep(path: Path) -> bool:
     """Whether the file has a table ``[sweep]``."""
-    return "sweep" in configs.read_tree(path)
+    return "sweep" in read_tree(path)
 
 
 def read_sweep(path: Path) -> tuple[Sweep, dict[str, Any]]:
@@ -93,7 +99,7 @@ def read_sweep(path: Path) -> tuple[Sweep, dict[str, Any]]:
     Raises:
         ConfigError: one sentence naming the key.
     """
-    tree = configs.read_tree(path)
+    tree = read_tree(path)
     table = tree.pop("sweep")
     if not isinstance(table, dict):
         raise ConfigError(f"'sweep' in {path} must be a table ([sweep]), not {table!r}")
@@ -104,9 +110,7 @@ def read_sweep(path: Path) -> tuple[Sweep, dict[str, Any]]:
     try:
         sweep = Sweep.model_validate(table)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["sweep", *map(str, first["loc"])])
-        raise ConfigError(f"'{where}' in {path}: {first['msg']}") from error
+        raise ConfigError(wording.of_sweep(error.errors()[0], str(path))) from error
     if sorted(sweep.order) != ["methods", "partitions", "seeds"]:
         raise ConfigError(f"'sweep.order' in {path} must name seeds, partitions and methods once each")
     for axis in ("methods", "partitions"):
@@ -151,7 +155,7 @@ def jobs_of(
             known += labels
             if only and not set(only) & set(labels):
                 continue
-            config = configs.validate(tree, source)
+            config = configs.validate(tree, source, overrides)
             if not config.run.threads:
                 config = config.model_copy(update={"run": config.run.model_copy(update={"threads": 1})})
             folder = RunFolder(out / labels[-1])
@@ -164,6 +168,8 @@ def jobs_of(
             check(config)
             if folder.exists():
                 folder.check_same(config)
+            else:
+                check_idle(config)
             jobs.setdefault(folder.path, Job(config, folder, path, tuple(labels)))
     for label in only:
         if label not in known:
@@ -183,7 +189,7 @@ Found = Iterator[tuple[list[str], dict[str, Any], str]]  # labels (the run folde
 
 
 def _file_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> Found:
-    tree = _overridden(configs.read_tree(path), overrides)
+    tree = _overridden(read_tree(path), overrides)
     name = str(tree.get("name", "experiment"))
     for seed in seeds or [tree.get("seed", 0)]:
         yield [name, f"{name}-seed{seed}"], merge(tree, {"seed": seed}), str(path)
@@ -196,7 +202,9 @@ def _sweep_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> F
     bases = [sweep.base] if isinstance(sweep.base, str) else sweep.base
     methods: list[tuple[str, dict[str, Any], dict[str, Any]]] = []  # label, tables underneath, tables on top
     for base in bases:
-        below = configs.read_tree(path.parent / base)
+        below = read_tree(path.parent / base)
+        if "sweep" in below:
+            raise ConfigError(f"'sweep.base' in {path} names {base}, a sweep file itself; name an experiment file")
         name, tree = str(below.get("name", Path(base).stem)), merge(below, own)
         if not sweep.methods:
             methods.append((name, tree, {}))
@@ -216,8 +224,8 @@ def _sweep_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> F
 
 
 def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    for text in overrides:
-        tree = merge(tree, configs.parse_override(text))
+    for text in in_order(overrides):
+        tree = merge(tree, parse_override(text))
     return tree
 
 

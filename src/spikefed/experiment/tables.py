@@ -1,0 +1,101 @@
+"""Tables of experiment files before they are validated: reading, inheriting, merging, overriding."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from spikefed.errors import ConfigError
+
+PRESETS = Path(__file__).with_name("presets")
+
+BELONGS = {
+    ("data", "alpha"): ("partition", "dirichlet"),
+    ("data", "shards_per_client"): ("partition", "shards"),
+    ("participation", "fraction"): ("schedule", "sample"),
+    ("participation", "rounds"): ("schedule", "list"),
+}
+"""Settings that only one value of another key of their table gives a meaning."""
+
+
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge, ``top`` wins.
+
+    A ``method`` table of another name replaces the one below it whole. Likewise a setting below falls away where
+    ``top`` chooses what leaves it without a meaning: ``partition = "iid"`` over Dirichlet data drops their ``alpha``.
+    """
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            other_method = key == "method" and value.get("name", below.get("name")) != below.get("name")
+            merged[key] = dict(value) if other_method else merge(_without_idle(key, below, value), value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _without_idle(table: str, below: Mapping[str, Any], top: Mapping[str, Any]) -> Mapping[str, Any]:
+    idle = {key for (at, key), (chooser, value) in BELONGS.items() if at == table and top.get(chooser, value) != value}
+    return {key: value for key, value in below.items() if key not in idle}
+
+
+def in_order(overrides: Iterable[str]) -> list[str]:
+    """Overrides as they are to be merged: a choice of partition or schedule first.
+
+    It then clears what lies below it, and never what the same command line asks for.
+    """
+    choosers = {f"{table}.{chooser}" for (table, _), (chooser, _) in BELONGS.items()}
+    return sorted(overrides, key=lambda text: override_key(text) not in choosers)
+
+
+def override_key(text: str) -> str:
+    """The key of an override, as ``table.key``."""
+    return text.partition("=")[0].strip()
+
+
+def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The tables of a file on top of those it ``extends`` (a path relative to it).
+
+    Raises:
+        ConfigError: missing, not TOML, or extending itself.
+    """
+    path = path.resolve()
+    if path in seen:
+        raise ConfigError(f"{path} extends itself through {' -> '.join(p.name for p in seen)}; remove one 'extends'")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"experiment file {path} does not exist; give the path of a TOML file") from error
+    except OSError as error:
+        raise ConfigError(f"experiment file {path} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"experiment file {path} is not valid TOML: {error}") from error
+    parent = tree.pop("extends", None)
+    return merge(read_tree(path.parent / str(parent), (*seen, path)), tree) if parent else tree
+
+
+def presets() -> dict[str, str]:
+    """Name and first comment line of every preset."""
+    return {
+        path.stem: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        for path in sorted(PRESETS.glob("*.toml"))
+    }
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """``a.b=value`` as a nested dict; the value is TOML, or text where it is not TOML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"override '{text}' has no '='; write --set table.key=value")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    *tables, last = key.strip().split(".")
+    tree: dict[str, Any] = {last: parsed}
+    for table in reversed(tables):
+        tree = {table: tree}
+    return tree

@@ -117,7 +117,7 @@ def test_process_exit_codes_and_streams(file: Path, tmp_path: Path) -> None:
     assert good.returncode == 0 and (tmp_path / "runs" / "tiny-seed0" / "result.json").is_file()
     lines = good.stderr.splitlines()
     assert [line.split("accuracy")[0].strip() for line in lines[-2:]] == ["round 1/2", "round 2/2"]
-    assert good.stdout.startswith("tiny (fsd): server accuracy")
+    assert good.stdout.startswith("tiny (fsd), seed 0: server accuracy")
     assert run("run", str(file)).returncode == 2  # the folder holds a run
     assert run("run", str(file), "--resume", "-q").returncode == 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from spikefed.errors import SpikefedError, UnfinishedError
+from spikefed.errors import ConfigError, ReportError, SpikefedError, UnfinishedError
 
 app = typer.Typer(
     name="spikefed",
@@ -75,7 +76,9 @@ def compare(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs and the report.")],
     set_: Overrides = None,
-    seeds: Annotated[str, typer.Option("--seeds", metavar="0,1,2", help="Run everything once for each seed.")] = "",
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="0,1,2", help="Run everything once for each seed.")
+    ] = None,
     jobs: Annotated[
         int,
         typer.Option(
@@ -99,13 +102,10 @@ def compare(
 ) -> None:
     """Run what has not been run yet, then write one report. Exit code 3: some jobs failed, the report has the rest."""
     from spikefed import experiment
-    from spikefed.errors import ConfigError
     from spikefed.report import write_report
 
-    try:
-        numbers = [int(seed) for seed in seeds.split(",") if seed.strip()]
-    except ValueError as error:
-        raise ConfigError(f"--seeds '{seeds}' is not a list of whole numbers; write --seeds 0,1,2") from error
+    numbers = _seeds(seeds)
+    _check_targets(target or ())
     overrides = [*(set_ or []), *_data_dir(data_dir)]
     chosen = everything = experiment.jobs_of(files, out, overrides=overrides, seeds=numbers, only=only or ())
     if only:
@@ -116,13 +116,13 @@ def compare(
     )
     folders = [job.folder.path for job in everything if job.folder.metrics.is_file()]
     if not quiet and not json_:
-        for job in chosen:
-            if job.folder.finished():
-                _summary(job.folder.path)
+        for outcome in outcomes:
+            if outcome.error is None:
+                _summary(outcome.job.folder.path)
     page = None
     if folders and not no_report:
         heading = title or next((experiment.read_sweep(f)[0].title for f in files if experiment.is_sweep(f)), None)
-        page = write_report(folders, out / "report.html", targets=target or None, title=heading).resolve()
+        page = write_report(folders, out / "report.html", target or None, heading, _warn).resolve()
     if json_:
         print(json.dumps({"report": page and str(page), "jobs": [_ended(outcome) for outcome in outcomes]}, indent=1))
     elif page:
@@ -142,10 +142,7 @@ def report(
     """Make one offline HTML report of one or more runs."""
     from spikefed.report import write_report
 
-    def warn(text: str) -> None:
-        errors.print(f"[yellow]warning:[/] {_plain(text)}", highlight=False, soft_wrap=True)
-
-    print(write_report(runs, out, targets=target or None, title=title, warn=warn).resolve())
+    print(write_report(runs, out, targets=target or None, title=title, warn=_warn).resolve())
 
 
 @app.command()
@@ -178,9 +175,26 @@ def export_tensorboard(
 
 def _ended(outcome: Any) -> dict[str, Any]:
     folder = outcome.job.folder
-    done = folder.finished() and outcome.error is None
-    result = folder.read_json(folder.result) if done else {}
+    result = folder.read_result() if outcome.error is None else {}
     return {"run": str(folder.path), "error": outcome.error, **{k: v for k, v in result.items() if k != "curve"}}
+
+
+def _seeds(text: str | None) -> list[int]:
+    """The numbers of ``--seeds``; none where the option is not given."""
+    try:
+        numbers = [] if text is None else [int(seed) for seed in text.split(",")]
+    except ValueError:
+        numbers = [-1]
+    if any(number < 0 for number in numbers):
+        raise ConfigError(f"--seeds '{text}' is not a list of whole numbers from 0 on; write --seeds 0,1,2")
+    return numbers
+
+
+def _check_targets(targets: Sequence[float]) -> None:
+    """Refuse what the report would refuse, before any job has run."""
+    for target in targets:
+        if not 0.0 < target <= 1.0:
+            raise ReportError(f"target {target:g} is no accuracy; give fractions above 0 and up to 1, such as 0.82")
 
 
 def _data_dir(path: Path | None) -> list[str]:
@@ -188,11 +202,17 @@ def _data_dir(path: Path | None) -> list[str]:
 
 
 def _summary(path: Path) -> None:
+    from spikefed.experiment import RunFolder
     from spikefed.experiment.progress import size
+    from spikefed.federated import method
 
-    result = json.loads((path / "result.json").read_text())
+    result = RunFolder(path).read_result()
+    steps = method(result["method"])
+    # Without a server's network the run is measured on its clients', of which a pooled method has one.
+    alone = hasattr(steps, "client_network") and not getattr(steps, "pooled", False)
+    whose = "mean accuracy of the clients" if alone else "server accuracy"
     Console().print(
-        f"{result['name']} ({result['method']}): server accuracy {result['accuracy']:.4f} "
+        f"{result['name']} ({result['method']}), seed {result['seed']}: {whose} {result['accuracy']:.4f} "
         f"after {result['rounds']} rounds, up {size(result['upstream_bytes'])}, "
         f"down {size(result['downstream_bytes'])}  [{path}]",
         highlight=False,
@@ -226,6 +246,10 @@ def main() -> None:
 
 def _error(text: str) -> None:
     errors.print(f"[bold red]error:[/] {_plain(text)}", highlight=False, soft_wrap=True)
+
+
+def _warn(text: str) -> None:
+    errors.print(f"[yellow]warning:[/] {_plain(text)}", highlight=False, soft_wrap=True)
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from spikefed.errors import FolderBusyError, SpikefedError
+from spikefed.experiment.preflight import EXPECTED, check_data, check_expected, check_folder, identity
 from spikefed.experiment.progress import Progress, duration, size
 from spikefed.experiment.run import run
 from spikefed.experiment.sweep import Job
@@ -22,6 +24,7 @@ Say = Callable[[str], None]
 POLL_S = 0.2
 GRACE_S = 20.0
 """What an interrupted child may take to end before it is killed; everything it saved is whole either way."""
+BUSY = "another process is running it"
 
 
 @dataclass(frozen=True)
@@ -59,29 +62,52 @@ def run_jobs(
 
     Returns:
         one outcome a job, in the order of ``jobs``.
+
+    Raises:
+        ConfigError: the folder cannot be written, or the job of a child is no longer its parent's.
+        DataError: a job's data set is not on this machine.
     """
-    ended: dict[str, Outcome] = {}
-    for job in jobs:
-        if job.done():
-            ended[job.name] = Outcome(job)
-    if ended:
-        say(f"{len(ended)} of {len(jobs)} jobs are done already")
+    check_expected(jobs)
+    ended = {job.name: outcome for job in jobs if (outcome := _known(job)) is not None}
+    done = [outcome.job for outcome in ended.values() if outcome.error is None]
+    if done:
+        say(f"{len(done)} of {len(jobs)} jobs are done already{_longer(done)}")
     left = [job for job in jobs if job.name not in ended]
+    check_data(left)
+    for folder in dict.fromkeys(job.folder.path.parent for job in left):
+        check_folder(folder)
     started, ran = time.perf_counter(), 0
     for outcome in _here(left, progress) if parallel <= 1 else _beside(left, parallel, overrides, say):
         ended[outcome.job.name], ran = outcome, ran + 1
         waiting = len(jobs) - len(ended)
         rest = f", about {duration((time.perf_counter() - started) / ran * waiting)} left" if waiting else ""
         say(f"{len(ended)}/{len(jobs)} {_told(outcome)}{rest}")
-    return [ended[job.name] for job in jobs]
+    # Asked again: whoever was running a job at the time may have finished it since.
+    return [(_known(job) or ended[job.name]) if ended[job.name].busy else ended[job.name] for job in jobs]
+
+
+def _known(job: Job) -> Outcome | None:
+    """How a job ended that has a result already, be it one that cannot be read."""
+    try:
+        return Outcome(job) if job.done() else None
+    except SpikefedError as error:
+        return Outcome(job, str(error))
+
+
+def _longer(done: Sequence[Job]) -> str:
+    rounds = {job.name: (job.folder.read_result()["rounds"], job.config.rounds) for job in done}
+    longer = [f"{name} has {has}, not {asked}" for name, (has, asked) in rounds.items() if has > asked]
+    if not longer:
+        return ""
+    return f", {len(longer)} with more rounds than asked for, which are kept: {', '.join(longer[:3])}"
 
 
 def _told(outcome: Outcome) -> str:
     if outcome.busy:
-        return f"left {outcome.job.name}: another process is running it"
+        return f"left {outcome.job.name}: {BUSY}"
     if outcome.error is not None:
         return f"failed {outcome.job.name}: {outcome.error}"
-    result = outcome.job.folder.read_json(outcome.job.folder.result)
+    result = outcome.job.folder.read_result()
     return f"done {outcome.job.name}: accuracy {result['accuracy']:.4f}, up {size(result['upstream_bytes'])}"
 
 
@@ -92,7 +118,7 @@ def _here(jobs: Sequence[Job], progress: Progress | None) -> Iterator[Outcome]:
                 run(job.config, out=job.folder.path, resume=True, progress=progress)
             yield Outcome(job)
         except FolderBusyError:
-            yield Outcome(job, "another process is running it", busy=True)
+            yield Outcome(job, BUSY, busy=True)
         except SpikefedError as error:
             yield Outcome(job, str(error))
         except Exception as error:  # a defect in one job shall not cost the night's others
@@ -115,13 +141,17 @@ def _beside(jobs: Sequence[Job], parallel: int, overrides: Sequence[str], say: S
                 while waiting and len(children) < parallel:
                     job = waiting.pop(0)
                     # Looked at now, not at the start: another process may have taken it, or finished it, since.
-                    if job.done():
-                        yield Outcome(job)
+                    if (known := _known(job)) is not None:
+                        yield known
                     elif job.folder.busy():
-                        yield Outcome(job, "another process is running it", busy=True)
+                        yield Outcome(job, BUSY, busy=True)
                     else:
-                        children.append(_start(job, overrides))
-                        say(f"start {job.name}")
+                        try:
+                            children.append(_start(job, overrides))
+                        except OSError as error:
+                            yield Outcome(job, f"it cannot be started ({error}); free what is in the way, then repeat")
+                        else:
+                            say(f"start {job.name}")
                 for child in [c for c in children if c.process.poll() is not None]:
                     children.remove(child)
                     yield _outcome(child)
@@ -142,17 +172,18 @@ def _start(job: Job, overrides: Sequence[str]) -> _Child:
         log_start = file.tell()
         # A session of its own: Ctrl-C reaches this process alone, which then ends its children in order.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-        )
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+            env=os.environ | {EXPECTED: identity(job)},
+        )  # fmt: skip
     return _Child(job, process, log, log_start)
 
 
 def _outcome(child: _Child) -> Outcome:
     job, code = child.job, child.process.returncode
-    if code == 0 and job.done():
-        return Outcome(job)
+    if code == 0 and (known := _known(job)) is not None:
+        return known
     if job.folder.busy():
-        return Outcome(job, "another process is running it", busy=True)
+        return Outcome(job, BUSY, busy=True)
     with open(child.log, encoding="utf-8", errors="replace") as file:
         file.seek(child.log_start)
         said = [line.strip() for line in file if line.startswith("error: ")]

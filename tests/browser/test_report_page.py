@@ -203,6 +203,26 @@ def test_neighbouring_figures_and_cards_stand_at_one_height(watched: Watched, re
     assert len(numbers) == 6 and len(set(numbers)) == 1
 
 
+def test_bars_without_a_length_keep_their_labels_whatever_the_numbers(watched: Watched, tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "low", top=0.5), make_run(tmp_path / "local", method="local", top=0.97)]
+    runs += [make_run(tmp_path / f"cfd-{s}", method="cfd", seed=s, upload=2_600 + s) for s in range(2)]
+    page = watched.open(write_report(runs, tmp_path / "r.html", targets=[0.7]).as_uri())
+    figure = page.locator('figure[data-figure="bytes-target"]')
+    figure.scroll_into_view_if_needed()
+    figure.locator(".bars text").first.wait_for()
+    # The script's own axis and floor: whatever they round to, the bar's end is inside the axis.
+    ends = page.evaluate(
+        "(() => { const p = document.querySelector('figure[data-figure=bytes-target] .plot');"
+        " return [p.layout.xaxis.range[0], p.data.map((t) => Math.log10(t.x[0]))]; })()"
+    )
+    assert min(ends[1]) - ends[0] > 1e-3
+    labels = [text.strip() for text in figure.locator(".bars text").all_text_contents()]
+    assert "FSD: not reached" in labels and "Local only: 0 B" in labels
+    rows = page.locator('[data-table="targets-1"] tbody tr', has_text="CFD")
+    size = rows.locator("td").nth(2).inner_text().split(" ±")[0]
+    assert f"CFD: {size}" in labels
+
+
 def test_equal_weights_are_a_line_in_the_middle(watched: Watched, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", rounds=3)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

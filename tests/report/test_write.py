@@ -12,7 +12,7 @@ import pytest
 from report.synthetic import make_comparison, make_run
 from spikefed.errors import ReportError
 from spikefed.report import write_report
-from spikefed.report.text import bytes_text, duration, times
+from spikefed.report.text import bytes_text, duration, percent, times
 from spikefed.report.write import fill
 
 
@@ -164,6 +164,10 @@ def test_number_formats() -> None:
     assert [bytes_text(b) for b in (0, 999, 80_000, 1_734_000, 16_620_288, 148_551_000)] == [
         *("0 B", "999 B", "80.0 kB", "1.73 MB", "16.6 MB", "149 MB"),
     ]
+    assert (
+        bytes_text(320.5) == "321 B" and bytes_text(1125) == "1.13 kB" and percent(0.3125) == "31.3\u00a0%"
+    )  # as in JS
+    assert bytes_text(1e60).endswith(" TB") and bytes_text(float("inf")) == "inf TB"
     assert bytes_text(999_600) == "1.00 MB" and bytes_text(None) == "–"
     assert [times(t) for t in (1.794, 31.0, 170.2)] == ["1.79\u00a0×", "31.0\u00a0×", "170\u00a0×"]
     assert [duration(s) for s in (3.14, 48, 200, 7500)] == ["3.1 s", "48 s", "3 min 20 s", "2 h 05 min"]

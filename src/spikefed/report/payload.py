@@ -17,6 +17,7 @@ from spikefed.report.groups import Group, networks_of
 from spikefed.report.runs import Run, number
 from spikefed.report.settings import titles
 from spikefed.report.targets import TargetRow
+from spikefed.report.text import bytes_text
 
 CLIENT_CELLS = 40_000  # at most so many (client, round) cells a report; beyond, rounds are thinned
 CONFUSION_CELLS = 120_000  # at most so many confusion cells a report; beyond, one seed a group keeps its matrix
@@ -48,6 +49,7 @@ def payload(groups: Sequence[Group], rows: Sequence[TargetRow]) -> dict[str, Any
                 "seeds": r.seeds,
                 "best": r.best,
                 "bytes": r.bytes,
+                "text": {measure: bytes_text(size) for measure, size in r.bytes.items()},  # as the table has them
                 "rounds": r.rounds,
             }
             for r in rows
@@ -181,11 +183,14 @@ def _raster(folder: Path) -> dict[str, Any] | None:
 
 
 def _clean(value: Any) -> Any:
-    """Five significant digits for fractions, whole numbers for counts, None for what is not finite."""
+    """Whole numbers for counts, None for what is not finite, seven significant digits for fractions.
+
+    With fewer the page would round some to another tenth than the tables do.
+    """
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
-        return int(value) if value.is_integer() else (round(value) if abs(value) >= 1e5 else float(f"{value:.5g}"))
+        return int(value) if value.is_integer() else (round(value) if abs(value) >= 1e5 else float(f"{value:.7g}"))
     if isinstance(value, dict):
         return {str(k): _clean(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from html import escape
 
 ABSENT = "–"
+
+
+def fixed(value: float, digits: int = 0) -> str:
+    """A number with so many decimals; a tie goes away from zero, as in the page's script (Python's format: to even)."""
+    if not abs(value) < 2**53:
+        return f"{value:.{digits}f}"  # whole, or no number
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
 
 
 def bytes_text(count: float | None) -> str:
@@ -14,18 +22,18 @@ def bytes_text(count: float | None) -> str:
     if count is None:
         return ABSENT
     if abs(count) < 999.5:
-        return f"{count:.0f} B"
+        return f"{fixed(count)} B"
     for unit in ("kB", "MB", "GB", "TB"):
         count /= 1000
         if abs(count) < 999.5 or unit == "TB":
             break
     digits = 2 if abs(count) < 9.995 else 1 if abs(count) < 99.95 else 0
-    return f"{count:.{digits}f} {unit}"
+    return f"{fixed(count, digits)} {unit}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
     """``0.813`` as ``"81.3 %"`` with a no-break space."""
-    return ABSENT if value is None else f"{100 * value:.{digits}f}\u00a0%"
+    return ABSENT if value is None else f"{fixed(100 * value, digits)}\u00a0%"
 
 
 def energy_text(pj: float | None) -> str:
@@ -48,7 +56,7 @@ def times(value: float | None) -> str:
     if value is None:
         return ABSENT
     digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{digits}f}\u00a0×"
+    return f"{fixed(value, digits)}\u00a0×"
 
 
 def duration(seconds: float | None) -> str:

@@ -134,8 +134,10 @@ const compareFigures = [
       const values = rows.map((r) => r.bytes[state.measure]).filter((v) => v > 0);
       if (!values.length) return null;
       const axis = bytesAxis(values, DATA.measures[state.measure]);
-      axis.range = [axis.range[0] - 0.25, axis.range[1]];
-      const floor = 10 ** axis.range[0];
+      // Bars without a length end just inside the axis: the library hides the label of one that ends outside by a rounding.
+      const edge = axis.range[0] - 0.25;
+      const floor = 10 ** edge;
+      axis.range = [edge - 0.01 * (axis.range[1] - edge), axis.range[1]];
       const name = (r) => percentText(r.target, Number.isInteger(Math.round(1e4 * r.target) / 100) ? 0 : 1);
       const data = groups.map((g) => {
         const mine = rows.filter((r) => DATA.groups[r.group] === g);
@@ -143,7 +145,7 @@ const compareFigures = [
         return {
           type: "bar", orientation: "h", name: g.label, y: mine.map(name), x: sizes.map((v) => (v ? v : floor)),
           marker: { color: colourOf(g), line: { color: colourOf(g), width: 2 }, opacity: g.dash === "solid" ? 1 : 0.78 },
-          text: mine.map((r, i) => ` ${g.label}: ${r.reached ? bytesText(sizes[i]) + (r.reached < r.seeds ? ` (${r.reached} of ${r.seeds} seeds)` : "") : "not reached"}`),
+          text: mine.map((r, i) => ` ${g.label}: ${r.reached ? r.text[state.measure] + (r.reached < r.seeds ? ` (${r.reached} of ${r.seeds} seeds)` : "") : "not reached"}`),
           textposition: "auto", constraintext: "none", cliponaxis: false, outsidetextfont: { color: css("--ink"), size: 12 }, insidetextfont: { color: css("--card"), size: 12 },
           hovertemplate: "%{text}<extra></extra>",
         };
@@ -158,7 +160,7 @@ const compareFigures = [
         table: {
           columns: ["Method", "Target", "Seeds that reached it", DATA.measures[state.measure]],
           rows: rows.map((r) => [DATA.groups[r.group].label, { text: name(r), value: r.target }, `${r.reached} of ${r.seeds}`,
-            { text: r.reached ? bytesText(r.bytes[state.measure]) : "not reached", value: r.bytes[state.measure] }]),
+            { text: r.reached ? r.text[state.measure] : "not reached", value: r.bytes[state.measure] }]),
         },
       };
     },
@@ -183,7 +185,7 @@ const compareFigures = [
   },
   {
     id: "pareto", title: "Pareto front", measures: true,
-    caption: "Every round of every method; the stepped line is the best accuracy to be had for at most so many bytes.",
+    caption: "Every round of every method; the stepped line is the best accuracy of any round to be had for at most so many bytes.",
     draw() {
       const groups = shownGroups().filter((g) => g.totals[state.measure]);
       const points = groups.flatMap((g) => g.rounds.map((round, i) => ({ g, round, x: g.totals[state.measure][i], y: g.mean[i] }))).filter((p) => p.y !== null && p.x > 0);

@@ -34,7 +34,7 @@ def test_who_sends_nothing_does_not_lead(with_silent: list[Group]) -> None:
     assert hero is not None and hero.group.label == "FSD"
     text = headline(with_silent, rows)
     assert text.startswith("FSD reaches 85\u00a0% with ") and "FedAvg needs" in text
-    assert re.search(r"Best server accuracy: FedAvg 9\d\.\d\u00a0%, FSD \d\d\.\d\u00a0%\.", text)
+    assert re.search(r"Server accuracy after the last round: FedAvg 9\d\.\d\u00a0%, FSD \d\d\.\d\u00a0%\.", text)
     assert re.search(r"Without a byte sent upstream: Central \d+\.\d\u00a0%, Local only 7\d\.\d\u00a0%\.$", text)
     shown = cards(with_silent, rows)
     assert "Traffic saved" in shown and "Central" not in shown and "0 B" not in shown
@@ -43,8 +43,40 @@ def test_who_sends_nothing_does_not_lead(with_silent: list[Group]) -> None:
 def test_where_nothing_is_sent_somebody_leads(tmp_path: Path) -> None:
     groups = grouped(make_run(tmp_path / "local", method="local"))
     rows = target_rows(groups, [0.5])
-    assert headline(groups, rows).startswith("Local only reaches 50\u00a0% with 0\u00a0B sent upstream. Best server")
-    assert "Without a byte" not in headline(groups, rows) and "Best accuracy" in cards(groups, rows)
+    assert headline(groups, rows).startswith("Local only reaches 50\u00a0% with 0\u00a0B sent upstream. Server acc")
+    assert "Without a byte" not in headline(groups, rows) and "Highest after the last round" in cards(groups, rows)
+
+
+def test_the_last_round_decides_who_is_named_first(tmp_path: Path) -> None:
+    """A method that was ahead once and fell back does not lead: its best round was picked on what measures it."""
+    early, steady = make_run(tmp_path / "fsd", rounds=3), make_run(tmp_path / "cfd", method="cfd", rounds=3)
+    for folder, curve in ((early, (0.5, 0.95, 0.7)), (steady, (0.5, 0.6, 0.8))):
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for line, accuracy in zip(lines, curve, strict=True):
+            line["server_accuracy"] = accuracy
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    groups = grouped(early, steady)
+    text, shown = headline(groups, []), cards(groups, [])
+    assert text == "Server accuracy after the last round: CFD 80.0\u00a0%, FSD 70.0\u00a0%."
+    assert "Highest after the last round</dt><dd><strong>80.0\u00a0%</strong><span>CFD, one seed" in shown
+    page = write_report([early, steady], tmp_path / "r.html").read_text(encoding="utf-8")
+    head, *rows = read_tables(page)["runs-1"]
+    assert [rows[0][head.index(name)] for name in ("Last accuracy", "Best round")] == ["70.0\u00a0%", "95.0\u00a0%"]
+
+
+def test_only_clients_that_upload_can_lose_an_upload(with_silent: list[Group], tmp_path: Path) -> None:
+    """Those of ``local`` and ``central`` train alone: 2 methods x 10 rounds x 4 clients, not twice that."""
+    assert "or refused, of 80 expected" in cards(with_silent, [])
+    assert "Uploads lost" not in cards(grouped(make_run(tmp_path / "alone", method="local")), [])
+
+
+def test_a_method_that_lost_every_upload_has_lost_them(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", method="local", rounds=1)  # a run without a byte upstream
+    line = json.loads((folder / "metrics.jsonl").read_text())
+    lost = [{"client": c, "reason": "no answer"} for c in line["participants"]]
+    (folder / "metrics.jsonl").write_text(json.dumps(line | {"dropped": lost}) + "\n")
+    shown = cards(grouped(folder), [])
+    assert "<strong>4</strong><span>or refused, of 4 expected" in shown
 
 
 def test_default_targets_are_of_runs_that_send(with_silent: list[Group]) -> None:

@@ -40,6 +40,7 @@ class Curve:
 
     @property
     def last(self) -> float | None:
+        """Accuracy after the last round that was measured."""
         return next((a for a in reversed(self.accuracy) if a is not None), None)
 
     def total(self, measure: str) -> float | None:

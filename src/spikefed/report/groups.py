@@ -76,10 +76,10 @@ class Group:
         return f"{name} (ANN)" if name and self.traits.get("network.twin") == "ann" else name
 
     @property
-    def best(self) -> float | None:
-        """Best accuracy of each seed, mean over seeds; None without a round."""
-        bests = [c.best for c in self.curves if c.best is not None]
-        return mean(bests) if bests else None
+    def last(self) -> float | None:
+        """Accuracy after the last round of each seed, mean over seeds; None without a round."""
+        lasts = [c.last for c in self.curves if c.last is not None]
+        return mean(lasts) if lasts else None
 
     @property
     def silent(self) -> bool:

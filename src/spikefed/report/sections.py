@@ -46,7 +46,7 @@ def targets_table(setting: int, rows: Sequence[TargetRow]) -> str:
         name = Cell(row.group.label, kind=css_of(row.group))
         target = Cell(target_text(row.target), row.target)
         if not row.reached:
-            why = f"best {percent(row.best)}" if row.best is not None else "no round yet"
+            why = f"best round {percent(row.best)}" if row.best is not None else "no round yet"
             blank = [Cell("not reached", "", why, "absent")] + [Cell(ABSENT, "", kind="absent") for _ in range(5)]
             out.append([name, target, *blank])
             continue
@@ -82,7 +82,7 @@ def equal_table(setting: int, groups: Sequence[Group]) -> str:
             text = percent(accuracy) + (f" ± {100 * deviation:.1f}" if deviation is not None else "")
             cells.append(Cell(text, accuracy, "the whole run sent less than this" if spent else ""))
         out.append([Cell(row.group.label, kind=css_of(row.group)), *cells])
-    caption = "Best server accuracy by the time this much was sent upstream (encoded bytes, all clients together)"
+    caption = "Server accuracy of the best round within so many bytes sent upstream (encoded, all clients together)"
     return table(f"equal-{setting + 1}", caption, columns, out)
 
 
@@ -118,8 +118,8 @@ def runs_table(setting: int, groups: Sequence[Group]) -> str:
         Column("Method", False),
         Column("Seed"),
         Column("Rounds"),
-        Column("Last accuracy"),
-        Column("Best accuracy"),
+        Column("Last accuracy", note="after the last round"),
+        Column("Best round", note="the highest of all rounds, picked by the images it is measured on, so it flatters"),
         Column("Upstream"),
         Column("Downstream"),
         Column("Time"),

@@ -20,12 +20,12 @@ def headline(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
 
 
 def _finding(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
-    if all(g.best is None for g in groups):
+    if all(g.last is None for g in groups):
         return "No round has finished yet."
     speaking = talkers(groups)
-    ends = _bests(speaking)
-    closing = f"Best server accuracy: {ends}." if ends else ""
-    if len(speaking) < len(groups) and (mute := _bests([g for g in groups if g.silent])):
+    ends = _lasts(speaking)
+    closing = f"Server accuracy after the last round: {ends}." if ends else ""
+    if len(speaking) < len(groups) and (mute := _lasts([g for g in groups if g.silent])):
         closing = f"{closing} Without a byte sent upstream: {mute}.".strip()
     hero = hero_row(groups, rows)
     if hero is None:
@@ -59,12 +59,13 @@ def hero_row(groups: Sequence[Group], rows: Sequence[TargetRow]) -> TargetRow | 
 def cards(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
     """Summary cards of one setting."""
     runs = [run for g in groups for run in g.runs]
-    best = max((g for g in talkers(groups) if g.best is not None), key=lambda g: g.best or 0.0, default=None)
+    # The last round, not the best one: who picks that by the images it is measured on flatters the unsteady method.
+    first = max((g for g in talkers(groups) if g.last is not None), key=lambda g: g.last or 0.0, default=None)
     hero = hero_row(groups, rows)
     out = []
-    if best is not None:
-        seeds = [c.best for c in best.curves if c.best is not None]
-        out.append(("Best accuracy", percent(best.best), f"{best.label}, {_over(len(seeds))}"))
+    if first is not None:
+        seeds = [c.last for c in first.curves if c.last is not None]
+        out.append(("Highest after the last round", percent(first.last), f"{first.label}, {_over(len(seeds))}"))
     if hero is not None:
         out.append(
             (
@@ -81,7 +82,7 @@ def cards(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
     seeds = len({run.seed for run in runs})
     out.append(("Runs", str(len(runs)), f"{plural(len(groups), 'configuration')}, {plural(seeds, 'seed')}, {state}"))
     dropped = sum(len(e.get("dropped") or []) for run in runs for e in run.rounds)
-    expected = sum(len(_expected(e)) for run in runs for e in run.rounds)
+    expected = sum(len(_expected(e)) for g in groups if _uploads(g) for run in g.runs for e in run.rounds)
     if expected:
         out.append(("Uploads lost", str(dropped), f"or refused, of {expected} expected"))
     spent = [run.seconds for run in runs if run.seconds is not None]
@@ -103,8 +104,9 @@ def caveats(groups: Sequence[Group]) -> str:
                 lengths.setdefault(count, []).append(group)
         listed = "; ".join(f"{plural(n, 'round')}: {_names(lengths[n])}" for n in sorted(lengths, reverse=True))
         told.append(
-            f"The runs have unequal numbers of rounds ({listed}). Best accuracies, totals and the front compare them "
-            f"as they are; the table of runs also has the best of the first {plural(common, 'round')}, which all have."
+            f"The runs have unequal numbers of rounds ({listed}). Last accuracies, totals and the front compare "
+            "them as they are; the table of runs also has the best of the first "
+            f"{plural(common, 'round')}, which all have."
         )
     networks = [name for found in networks_of(groups).values() for name in found]
     if len(networks) > 1:
@@ -128,11 +130,11 @@ def unread(groups: Sequence[Group]) -> str:
     return f'<div class="trouble"><p>Not everything could be read:</p><ul>{items}</ul></div>'
 
 
-def _bests(groups: Sequence[Group]) -> str:
-    """Labels with their best accuracy, highest first."""
-    best = {g.label: g.best for g in groups if g.best is not None}
-    order = sorted(best, key=lambda label: -best[label])
-    ends = ", ".join(f"{label} {percent(best[label])}" for label in order[:MOST_NAMES])
+def _lasts(groups: Sequence[Group]) -> str:
+    """Labels with their accuracy after the last round, highest first."""
+    last = {g.label: g.last for g in groups if g.last is not None}
+    order = sorted(last, key=lambda label: -last[label])
+    ends = ", ".join(f"{label} {percent(last[label])}" for label in order[:MOST_NAMES])
     return ends + (f" and {len(order) - MOST_NAMES} more below" if len(order) > MOST_NAMES else "")
 
 
@@ -140,6 +142,11 @@ def _names(groups: Sequence[Group]) -> str:
     labels = list(dict.fromkeys(g.label for g in groups))
     more = f" and {len(labels) - MOST_NAMES} more" if len(labels) > MOST_NAMES else ""
     return ", ".join(labels[:MOST_NAMES]) + more
+
+
+def _uploads(group: Group) -> bool:
+    """Whether its clients send anything; a method all of whose uploads were lost does, too."""
+    return not group.silent or any(e.get("dropped") for run in group.runs for e in run.rounds)
 
 
 def _expected(entry: dict[str, Any]) -> set[Any]:

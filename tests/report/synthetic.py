@@ -100,7 +100,7 @@ def make_run(
             {"round": number, "direction": d, "client": c, "kind": kind, "codec": codec, "payload_bits": 8 * size}
             | {"encoded_bytes": size + 48, "header_bytes": 48, "paper_bytes": size, "text_bytes": size}
             for d in ("up", "down")
-            for c in range(clients)
+            for c in range(clients if step["upstream_bytes"] else 0)
         ]
     (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
     (folder / "ledger.jsonl").write_text("".join(json.dumps(m) + "\n" for m in ledger))

@@ -56,7 +56,7 @@ def test_one_round_and_equal_values_still_draw(tmp_path: Path) -> None:
 
 
 def test_nothing_to_plot_is_said(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "one", rounds=1)
+    folder = make_run(tmp_path / "one", rounds=1, finished=False)
     with pytest.raises(ReportError, match="plot against 'time' is not known; use one of rounds, upstream"):
         spikefed.plot(folder, "time")
     (folder / "metrics.jsonl").write_text("")

@@ -188,7 +188,7 @@ def test_energy_is_the_mean_over_seeds_and_says_where_it_is_missing(tmp_path: Pa
 
 
 def test_what_could_not_be_read_is_in_sight_and_said(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "a", rounds=3)
+    folder = make_run(tmp_path / "a", rounds=3, finished=False)
     metrics = folder / "metrics.jsonl"
     metrics.write_text(metrics.read_text()[:-40])
     said: list[str] = []

@@ -277,7 +277,7 @@ def _log(run: Run) -> list[tuple[str, str]]:
             if isinstance(d, dict)
         ]
     lines += [("mark", f"resumed after round {after}, {at}") for after, at in resumed.items()]
-    lines += [("warn", problem) for problem in run.problems]
+    lines += [("warn", problem) for problem in (run.troubles if run.finished else run.problems)]
     if run.finished:
         lines.append(("mark", f"finished {run.provenance.get('finished', '')}".rstrip()))
     return lines[::-1][:LOG_LINES]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikefed.errors import ReportError
+from spikefed.report.closing import curve_rounds, fill_rounds, ledger_faults
 from spikefed.report.tidy import is_number, tidy
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Run:
         provenance: versions, hardware, seed, command, start and end time; empty when there is none.
         rounds: one mapping a finished round, in rising order of ``"round"``; a resumed run's later line wins.
         result: the closing summary, None while the run is in progress.
-        problems: one sentence for each thing that could not be read.
+        problems: one sentence for each thing that could not be read, or in which the files contradict each other;
+            ``troubles`` has those of the files that are read on first use, too.
     """
 
     folder: Path
@@ -111,13 +113,25 @@ class Run:
 
     @cached_property
     def ledger(self) -> list[dict[str, Any]]:
-        """One mapping a message, read on first use (a torn line is left out)."""
-        return _json_lines(self.folder / "ledger.jsonl", [])
+        """One mapping a message, read on first use (a torn line is left out, and named in ``troubles``)."""
+        return _json_lines(self.folder / "ledger.jsonl", self._late_problems)
 
     @cached_property
     def energy(self) -> dict[str, Any] | None:
         """What an image costs the finished network by published models (``energy.json``); None without the file."""
-        return _json(self.folder / "energy.json", [])
+        return _json(self.folder / "energy.json", self._late_problems)
+
+    @cached_property
+    def _late_problems(self) -> list[str]:
+        return []
+
+    @cached_property
+    def troubles(self) -> tuple[str, ...]:
+        """``problems`` with those of the ledger and of ``energy.json``, which this reads."""
+        messages, _ = self.ledger, self.energy  # reading them fills the list of late problems
+        told = self.result is not None and (self.folder / "ledger.jsonl").is_file()
+        faults = ledger_faults(messages, self.result or {}) if told else []
+        return (*self.problems, *self._late_problems, *faults)
 
     def metrics_frame(self) -> pandas.DataFrame:
         """One row a round: every plain number of ``metrics.jsonl``, timings as ``seconds.<what>``. Needs pandas."""
@@ -182,12 +196,15 @@ def load_run(path: Path | str) -> Run:
             rounds[entry["round"]] = tidy(entry, problems)
         else:
             problems.append("a line of metrics.jsonl has no round number and was left out")
+    result = _json(path / "result.json", problems)
+    if result is not None:
+        fill_rounds(rounds, result, problems)
     return Run(
         folder=path,
         config=_toml(path / "config.toml", problems),
         provenance=_json(path / "provenance.json", problems) or {},
         rounds=[rounds[number] for number in sorted(rounds)],
-        result=_json(path / "result.json", problems),
+        result=result,
         problems=tuple(problems),
     )
 
@@ -228,19 +245,13 @@ def _load_result_file(path: Path) -> Run:
     result = _json(path, problems)
     if result is None or not isinstance(result.get("curve"), list):
         raise ReportError(f"'{path}' is no result file: it has no 'curve'; give a run folder or its result.json")
-    totals = ("upstream_bytes", "downstream_bytes", "paper_upstream_bytes", "text_upstream_bytes")
-    rounds = [
-        {"round": p["round"], "server_accuracy": p.get("accuracy"), **{f"{k}_total": p.get(k) for k in totals}}
-        for p in result["curve"]
-        if isinstance(p, dict) and isinstance(p.get("round"), int)
-    ]
     config = result.get("config")
     provenance = result.get("provenance")
     return Run(
         path,
         config if isinstance(config, dict) else {},
         provenance if isinstance(provenance, dict) else {},
-        rounds,
+        curve_rounds(result),
         result,
         tuple(problems),
     )

@@ -204,7 +204,10 @@ def codec_table(setting: int, groups: Sequence[Group]) -> str:
             )
     if not out:
         return ""
-    return table(f"codecs-{setting + 1}", "Bytes by codec, every message of every run", columns, out)
+    runs = [run for group in groups for run in group.runs]
+    told = sum(bool(run.ledger) or group.silent for group in groups for run in group.runs)
+    whose = "every run" if told == len(runs) else f"the {told} of {plural(len(runs), 'run')} that have a ledger"
+    return table(f"codecs-{setting + 1}", f"Bytes by codec, every message of {whose}", columns, out)
 
 
 def configs(groups: Sequence[Group]) -> str:
@@ -231,7 +234,7 @@ def _config(group: Group) -> str:
     if first.config:
         text = escape(toml_text(first.config))
         parts.append(f'<h4>Config{_of_seed(group)}</h4><pre class="copy" tabindex="0">{text}</pre>')
-    problems = [f"{run.name}: {p}" for run in group.runs for p in run.problems]
+    problems = [f"{run.name}: {p}" for run in group.runs for p in run.troubles]
     if problems:
         items = "".join(f"<li>{escape(p)}</li>" for p in problems)
         parts.append(f'<h4>What could not be read</h4><ul class="problems">{items}</ul>')

@@ -122,12 +122,12 @@ def caveats(groups: Sequence[Group]) -> str:
 
 def unread(groups: Sequence[Group]) -> str:
     """What could not be read, in sight: a curve that lacks a round shall not pass for a whole one."""
-    problems = [f"{run.name}: {p}" for g in groups for run in g.runs for p in run.problems]
+    problems = [f"{run.name}: {p}" for g in groups for run in g.runs for p in run.troubles]
     if not problems:
         return ""
     items = "".join(f"<li>{escape(p)}</li>" for p in problems[:8])
     items += f"<li>and {len(problems) - 8} more, under “Repeat it”</li>" if len(problems) > 8 else ""
-    return f'<div class="trouble"><p>Not everything could be read:</p><ul>{items}</ul></div>'
+    return f'<div class="trouble"><p>Not everything could be read, or agrees:</p><ul>{items}</ul></div>'
 
 
 def _lasts(groups: Sequence[Group]) -> str:

@@ -40,7 +40,8 @@ def write_report(
         targets: server accuracies in (0, 1] of the byte table; by default those that the runs name, or
             two or three whole percents of the curves.
         title: the page's heading.
-        warn: called with a sentence for each thing in the folders that could not be read; the page says it too.
+        warn: called with a sentence for each thing in the folders that could not be read or contradicts another; the
+            page says it too.
 
     Returns:
         ``out`` as a path.
@@ -56,7 +57,7 @@ def write_report(
     read = load_runs(runs)
     if warn is not None:
         for run in read:
-            for problem in run.problems:
+            for problem in run.troubles:
                 warn(f"{run.folder}: {problem}")
     page = render(read, targets, title)
     out = Path(out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spikefed.report.tidy import is_number
+from spikefed.report.tidy import number
 
 TOTALS = ("upstream_bytes", "downstream_bytes", "paper_upstream_bytes", "text_upstream_bytes")
 
@@ -40,27 +40,22 @@ def fill_rounds(rounds: dict[int, dict[str, Any]], result: Mapping[str, Any], pr
             f"metrics.jsonl lacks {_listed(lost)} of {len(told)}; accuracy and bytes there are those of result.json, "
             "all else is missing"
         )
-    last = result.get("rounds")
-    if is_number(last) and last > max(rounds, default=0):
+    last = number(result.get("rounds"))
+    if last is not None and last > max(rounds, default=0):
         problems.append(f"the run finished {last:g} rounds by its result.json, and only {len(rounds)} can be read")
 
 
 def ledger_faults(ledger: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> list[str]:
     """A sentence for each direction in which the messages do not add up to the summary's bytes."""
-    last = result.get("rounds")
+    last = number(result.get("rounds"))
+    # What a run sent that was taken up again is not in the summary of its first end.
+    counted = [m for m in ledger if last is None or (number(m.get("round")) or 0.0) <= last]
     faults = []
     for direction, key in (("up", "upstream_bytes"), ("down", "downstream_bytes")):
-        told = result.get(key)
-        if told is None:
-            told = next((e[f"{key}_total"] for e in reversed(curve_rounds(result))), None)
-        found = sum(
-            size
-            for message in ledger
-            if message.get("direction") == direction and is_number(size := message.get("encoded_bytes"))
-            # What a run sent that was taken up again is not in the summary of its first end.
-            if not (is_number(last) and is_number(number := message.get("round")) and number > last)
-        )
-        if _differ(found, told):
+        curve = [entry[f"{key}_total"] for entry in curve_rounds(result)]
+        told = number(result.get(key, curve[-1] if curve else None))
+        found = sum(number(m.get("encoded_bytes")) or 0.0 for m in counted if m.get("direction") == direction)
+        if told is not None and found != told:
             faults.append(
                 f"ledger.jsonl adds up to {_bytes(found)} {direction}stream where result.json says {_bytes(told)}; "
                 "bytes by codec are those of the ledger"
@@ -70,7 +65,7 @@ def ledger_faults(ledger: Sequence[Mapping[str, Any]], result: Mapping[str, Any]
 
 def _differ(one: Any, other: Any) -> bool:
     """Whether both are numbers, and not the same."""
-    return is_number(one) and is_number(other) and one != other
+    return number(one) is not None and number(other) is not None and one != other
 
 
 def _bytes(count: float) -> str:

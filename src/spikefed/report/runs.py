@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikefed.errors import ReportError
 from spikefed.report.closing import curve_rounds, fill_rounds, ledger_faults
-from spikefed.report.tidy import is_number, tidy
+from spikefed.report.tidy import number, tidy
 
 if TYPE_CHECKING:
     import pandas
@@ -262,7 +262,7 @@ def _json_lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     out = []
-    for number, line in enumerate(lines, start=1):
+    for place, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -272,7 +272,7 @@ def _json_lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
         if isinstance(entry, dict):
             out.append(entry)
         else:
-            where = "the last line" if number == len(lines) else f"line {number}"
+            where = "the last line" if place == len(lines) else f"line {place}"
             problems.append(f"{where} of {path.name} is torn and was left out")
     return out
 
@@ -310,11 +310,6 @@ def _inside(mapping: Mapping[str, Any], *keys: str) -> Any:
 
 def _text(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
-
-
-def number(value: Any) -> float | None:
-    """The value as a finite float, or None: files may hold null, NaN, or text."""
-    return float(value) if is_number(value) else None
 
 
 def _parsed(text: Any) -> float | None:

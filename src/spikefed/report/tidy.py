@@ -26,6 +26,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
+def number(value: Any) -> float | None:
+    """The value as a finite float, or None: files may hold null, NaN, or text."""
+    return float(value) if is_number(value) else None
+
+
 def _clients(value: Any) -> tuple[Any, bool]:
     rows = value if isinstance(value, list) else []
     kept = [r for r in rows if isinstance(r, dict) and _whole(r.get("client"))]

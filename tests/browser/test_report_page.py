@@ -223,6 +223,22 @@ def test_bars_without_a_length_keep_their_labels_whatever_the_numbers(watched: W
     assert f"CFD: {size}" in labels
 
 
+def test_captions_say_who_is_left_out_and_how_far_a_scale_goes(watched: Watched, tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / method, method=method, rounds=3) for method in ("fsd", "local", "central")]
+    page = watched.open(write_report(runs, tmp_path / "r.html").as_uri())
+    draw_all(page)
+    for name in ("acc-bytes", "bytes-round", "pareto"):
+        said = page.locator(f'figure[data-figure="{name}"] figcaption').inner_text()
+        assert said.endswith("Not shown, as 0 bytes have no place on the axis: Local only, Central."), name
+    assert "Not shown" not in page.locator('figure[data-figure="acc-rounds"] figcaption').inner_text()
+    assert page.locator('figure[data-figure="firing"] figcaption').inner_text().endswith("from 0 to 0.20.")
+    page.get_by_role("button", name="Local only", exact=True).click()
+    until(page, "!document.querySelector('figure[data-figure=acc-bytes] figcaption').textContent.includes('Local')")
+    shape = "getComputedStyle(document.querySelector('[data-table=runs-1] .m-fsd'), '::before').clipPath"
+    assert page.evaluate(shape) == "none"
+    assert "polygon" in page.evaluate(shape.replace("m-fsd", "m-local"))
+
+
 def test_equal_weights_are_a_line_in_the_middle(watched: Watched, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", rounds=3)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

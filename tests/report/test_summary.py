@@ -13,8 +13,10 @@ from report.synthetic import make_run
 from report.test_write import read_tables
 from spikefed.report import load_run, write_report
 from spikefed.report.groups import Group, group_runs
+from spikefed.report.sections import configs
 from spikefed.report.summary import cards, caveats, headline, hero_row
 from spikefed.report.targets import default_targets, target_rows
+from spikefed.report.write import default_title
 
 
 def grouped(*folders: Path) -> list[Group]:
@@ -145,3 +147,23 @@ def test_a_report_without_energy_says_of_which_runs_and_names_no_version(tmp_pat
     assert "energy-1" in read_tables(page) and "energy-2" not in read_tables(page)
     said = page[page.index("None of the runs compared here has a file energy.json") :]
     assert "version" not in said[: said.index("</p>")]
+
+
+def test_many_methods_make_a_short_title(tmp_path: Path) -> None:
+    names = ("fsd", "fedavg", "cfd", "local", "central", "fd")
+    runs = [make_run(tmp_path / m, method=m, rounds=1) for m in names]
+    assert default_title(grouped(*runs[:3])) == "FSD, FedAvg and CFD on digits"
+    assert default_title(grouped(*runs)) == "6 methods on digits"
+
+
+def test_one_run_is_written_as_one(tmp_path: Path) -> None:
+    one, other = make_run(tmp_path / "a", rounds=1), make_run(tmp_path / "b", seed=3, rounds=1)
+    assert "<small>1 run, seed 0</small>" in configs(grouped(one)) and "of one run" in cards(grouped(one), [])
+    both = grouped(one, other)
+    assert "<small>2 runs, seeds 0, 3</small>" in configs(both) and "all 2 runs together" in cards(both, [])
+
+
+def test_the_energy_table_explains_its_columns(tmp_path: Path) -> None:
+    page = write_report([make_run(tmp_path / "a", rounds=1)], tmp_path / "r.html").read_text(encoding="utf-8")
+    part = page[page.index('id="energy"') : page.index('data-table="energy-1"')]
+    assert "“Spikes an input” counts" in part and "At “Break-even”" in part

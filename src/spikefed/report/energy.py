@@ -58,7 +58,12 @@ def energy_table(setting: int, groups: Sequence[Group], css: Any) -> str:
             "when it ends, unless no energy model fits its network; "
             "<code>spikefed energy RUN</code> makes the numbers.</p>"
         )
-    return table(f"energy-{setting + 1}", "Energy of one image at the measured firing rates", columns, out)
+    explained = (
+        "<p>“Spikes an input” counts the spikes that reach a weight for one image, over all time steps; an ordinary "
+        "network sends one number there. At “Break-even” spikes an input both would need the same energy: with fewer "
+        "the spiking network needs less, and “none” says that no number of spikes is few enough.</p>"
+    )
+    return explained + table(f"energy-{setting + 1}", "Energy of one image at the measured firing rates", columns, out)
 
 
 def energy_layers(run: Run) -> dict[str, Any] | None:

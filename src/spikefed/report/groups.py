@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from spikefed.report import palette
 from spikefed.report.curves import Band, Curve, band_of, curve_of, mean
 from spikefed.report.defaults import complete
 from spikefed.report.runs import Run
@@ -47,6 +48,7 @@ class Group:
         traits: the completed config flattened to ``table.key``, without what does not make another experiment.
         label: what a reader calls it; no other group of its setting has the same.
         variant: its place among the groups of one method and setting, which picks dash and marker.
+        colour: that of its method on a light and on a dark page; no other method on the page has it.
     """
 
     method: str
@@ -56,6 +58,11 @@ class Group:
     runs: list[Run] = field(default_factory=list)
     label: str = ""
     variant: int = 0
+    colour: tuple[str, str] = palette.BLUE
+
+    @property
+    def symbol(self) -> str:
+        return palette.symbol_of(self.method, self.variant)
 
     @cached_property
     def curves(self) -> list[Curve]:
@@ -97,7 +104,9 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         fresh = Group(run.method, run.preset, setting, traits, label=run.label or "")
         groups.setdefault(key, fresh).runs.append(run)
     out = list(groups.values())
+    colours = palette.colours_of(group.method for group in out)
     for group in out:
+        group.colour = colours[group.method]
         group.runs.sort(key=lambda run: (run.seed is None, run.seed or 0))
     for setting in dict.fromkeys(g.setting for g in out):
         _name([g for g in out if g.setting == setting])

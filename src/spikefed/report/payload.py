@@ -63,15 +63,14 @@ def to_json(value: Any) -> str:
 
 
 def _group(group: Group, settings: list[Any]) -> dict[str, Any]:
-    light, dark = palette.colour_of(group.method)
     band = group.band
     return {
         "label": group.label,
         "method": group.method,
         "setting": settings.index(group.setting),
-        "colour": [light, dark],
+        "colour": list(group.colour),
         "dash": palette.dash_of(group.method, group.variant),
-        "symbol": palette.symbol_of(group.method) + ("-open" if group.variant % 2 else ""),
+        "symbol": group.symbol,
         "rounds": band.rounds,
         "mean": band.mean,
         "low": band.low,

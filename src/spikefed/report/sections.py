@@ -217,14 +217,14 @@ def configs(groups: Sequence[Group]) -> str:
 
 def _config(group: Group) -> str:
     first = group.runs[0]
-    told = list(dict.fromkeys(run.command for run in group.runs if run.command))
-    commands = [command for command in told if not command.startswith("spikefed.run in ")]
+    started = list(dict.fromkeys(run.command for run in group.runs if run.command))
+    commands = [command for command in started if not command.startswith("spikefed.run in ")]
     parts = []
     if commands:
         parts.append(f'<h4>To repeat it</h4><pre class="copy" tabindex="0">{escape(chr(10).join(commands))}</pre>')
-    elif told:
+    elif started:
         parts.append(
-            f"<h4>To repeat it</h4><p>Started by {escape(told[0])}. Save the config below as a file:</p>"
+            f"<h4>To repeat it</h4><p>Started by {escape(started[0])}. Save the config below as a file:</p>"
             '<pre class="copy" tabindex="0">spikefed run config.toml --out runs/again</pre>'
         )
     if first.provenance:
@@ -238,10 +238,11 @@ def _config(group: Group) -> str:
     if problems:
         items = "".join(f"<li>{escape(p)}</li>" for p in problems)
         parts.append(f'<h4>What could not be read</h4><ul class="problems">{items}</ul>')
-    seeds = ", ".join(str(s) for s in group.seeds if s is not None) or ABSENT
+    seeds = [str(s) for s in group.seeds if s is not None]
+    told = f", seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}" if seeds else ""
     return (
         f'<details class="fold"><summary><span class="{css_of(group)}">{escape(group.label)}</span>'
-        f"<small>{plural(len(group.runs), 'run')}, seeds {escape(seeds)}</small></summary>"
+        f"<small>{plural(len(group.runs), 'run')}{escape(told)}</small></summary>"
         f"{''.join(parts) or '<p>The run folder holds neither config nor provenance.</p>'}</details>"
     )
 
@@ -257,17 +258,20 @@ def toml_text(config: dict[str, object], prefix: str = "") -> str:
 
 
 def swatches(groups: Sequence[Group]) -> str:
-    """Style rules that give each method its colour, light and dark."""
+    """Style rules that give each method its colour, light and dark, and each configuration its marker."""
     rules = []
     for group in {_swatch(g): g for g in groups}.values():
-        light, dark = palette.colour_of(group.method)
+        light, dark = group.colour
         rules.append(f".{_swatch(group)}{{--on-light:{light};--on-dark:{dark}}}")
+    for symbol in dict.fromkeys(g.symbol for g in groups):
+        if (outline := palette.outline_of(symbol)) != "none":
+            rules.append(f".s-{symbol}::before{{clip-path:{outline};border-radius:0;width:.85rem;height:.85rem}}")
     return "\n".join(rules)
 
 
 def css_of(group: Group) -> str:
     """Style classes that give a group its colour and marker."""
-    return f"method {_swatch(group)}" + (" open" if group.variant % 2 else "")
+    return f"method {_swatch(group)} s-{group.symbol}"
 
 
 def _swatch(group: Group) -> str:

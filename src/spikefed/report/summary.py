@@ -87,7 +87,13 @@ def cards(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
         out.append(("Uploads lost", str(dropped), f"or refused, of {expected} expected"))
     spent = [run.seconds for run in runs if run.seconds is not None]
     if spent:
-        out.append(("Computing time", duration(sum(spent)), f"all {plural(len(spent), 'run')} together"))
+        out.append(
+            (
+                "Computing time",
+                duration(sum(spent)),
+                f"all {len(spent)} runs together" if len(spent) > 1 else "of one run",
+            )
+        )
     return "".join(
         f'<div class="card"><dt>{escape(k)}</dt><dd><strong>{escape(v)}</strong><span>{escape(n)}</span></dd></div>'
         for k, v, n in out

@@ -22,6 +22,7 @@ from spikefed.report.settings import titles
 from spikefed.report.targets import TargetRow, default_targets, target_rows
 from spikefed.report.text import plural
 
+MOST_NAMES = 5  # methods named in a title; more take several lines
 SCRIPTS = ("core.js", "tables.js", "figures.js", "inside.js", "main.js")
 
 
@@ -125,6 +126,8 @@ def default_title(groups: Sequence[Group]) -> str:
     methods = list(dict.fromkeys(method_name(g.method) for g in groups))
     datasets = list(dict.fromkeys(g.setting.dataset for g in groups))
     head = " and ".join(filter(None, [", ".join(methods[:-1]), methods[-1]]))
+    if len(methods) > MOST_NAMES:
+        head = f"{len(methods)} methods"
     return f"{head} on {' and '.join(filter(None, [', '.join(datasets[:-1]), datasets[-1]]))}"
 
 

@@ -96,6 +96,17 @@ function accuracyTable(groups, measure) {
   return { columns: ["Method", "Round", "Mean accuracy", "Lowest seed", "Highest seed", DATA.measures[measure]], rows };
 }
 
+// A logarithmic axis has no place for zero, and a figure none for a method without the measure: named, not passed over.
+function leftOut() {
+  const groups = shownGroups().filter((g) => g.rounds.length);
+  const sent = (g) => g.totals[state.measure]?.some((v) => v > 0);
+  if (!groups.some(sent)) return "";
+  const named = (rest, why) => (rest.length ? `${why}: ${rest.map((g) => g.label).join(", ")}.` : "");
+  const silent = groups.filter((g) => g.totals[state.measure] && !sent(g));
+  const without = groups.filter((g) => !g.totals[state.measure]);
+  return [named(silent, "Not shown, as 0 bytes have no place on the axis"), named(without, "Not shown, as this is not counted for them")].filter(Boolean).join(" ");
+}
+
 const compareFigures = [
   {
     id: "acc-rounds", title: "Accuracy against rounds",
@@ -116,6 +127,7 @@ const compareFigures = [
       const groups = shownGroups().filter((g) => g.totals[state.measure] && g.mean.some((v) => v !== null));
       if (!groups.length) return null;
       return {
+        note: leftOut(),
         data: groups.flatMap((g) => bandTraces(g, g.totals[state.measure], hoverOf(g, state.measure))),
         layout: {
           xaxis: bytesAxis(groups.flatMap((g) => g.totals[state.measure]), DATA.measures[state.measure]),
@@ -173,6 +185,7 @@ const compareFigures = [
       if (!groups.length) return null;
       const steps = groups.map((g) => g.totals[state.measure].map((v, i, all) => v - (i ? all[i - 1] : 0)));
       return {
+        note: leftOut(),
         data: groups.map((g, k) => ({
           x: g.rounds, y: steps[k].map((v) => v || null), name: g.label, mode: "lines+markers", line: { color: colourOf(g), width: 2, dash: g.dash, shape: "hvh" },
           marker: { color: colourOf(g), symbol: g.symbol, size: 6 }, text: steps[k].map(bytesText),
@@ -208,7 +221,7 @@ const compareFigures = [
         });
       }
       return {
-        data, layout: { xaxis: bytesAxis(points.map((p) => p.x), DATA.measures[state.measure]), yaxis: percentAxis("Server accuracy", points.map((p) => p.y)) },
+        note: leftOut(), data, layout: { xaxis: bytesAxis(points.map((p) => p.x), DATA.measures[state.measure]), yaxis: percentAxis("Server accuracy", points.map((p) => p.y)) },
         table: {
           columns: ["Method", "Round", DATA.measures[state.measure], "Mean accuracy"],
           rows: front.map((p) => [p.g.label, p.round, { text: bytesText(p.x), value: p.x }, { text: percentText(p.y), value: p.y }]),
@@ -234,10 +247,12 @@ function mountFigure(spec) {
     type: "button", class: "quiet", "aria-label": `Download the numbers of ${spec.title} as CSV`,
     onclick: () => { const { table } = spec.draw(); save(`${fileName(spec)}.csv`, "text/csv;charset=utf-8", csvText([table.columns, ...table.rows.map((row) => row.map((c) => (c !== null && typeof c === "object" ? c.value : c)))])); },
   }, "CSV"));
+  const caption = el("figcaption", {}, spec.caption);
+  figure.caption = caption;
   const numbers = el("details", {}, el("summary", {}, "The numbers"));
   numbers.addEventListener("toggle", () => fillNumbers(figure));
   figure.numbers = numbers;
-  node.append(el("div", { class: "fig-head" }, el("h3", {}, spec.title), tools), plot, el("figcaption", {}, spec.caption), numbers);
+  node.append(el("div", { class: "fig-head" }, el("h3", {}, spec.title), tools), plot, caption, numbers);
   figures.set(spec.id, figure);
   lazy.observe(node);
 }
@@ -255,6 +270,9 @@ function draw(figure) {
   figure.drawn = true;
   figure.node.hidden = !made;
   if (!made) return;
+  const caption = [figure.spec.caption, made.note].filter(Boolean).join(" ");
+  figure.caption.textContent = caption;
+  figure.plot.setAttribute("aria-label", `${figure.spec.title}. ${caption}`);
   if (made.height) figure.plot.style.height = `${made.height}px`;
   Plotly.react(figure.plot, made.data, layoutOf(made.layout), { displayModeBar: false, responsive: true });
   if (figure.numbers.open) fillNumbers(figure);

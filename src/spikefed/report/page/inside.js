@@ -52,7 +52,7 @@ const insideFigures = [
   clientFigure("weight", "Weight of each client", "Its share in the server’s merge.", "Weight", ".3f"),
   {
     id: "firing", title: "Firing rate by layer", inside: true,
-    caption: "Mean spikes a neuron and time step of the server’s network, on a scale from silent (0) to always firing (1).",
+    caption: "Mean spikes a neuron and time step of the server’s network: 0 is silent, 1 a spike at every step.",
     draw() {
       const run = chosen();
       if (!run?.firing) return null;
@@ -62,9 +62,10 @@ const insideFigures = [
       if (!many) {
         return { data: [{ type: "bar", orientation: "h", y: layers, x: layers.map((l) => run.firing[l]), marker: { color: css("--accent") }, hovertemplate: "%{y}: %{x:.3f}<extra></extra>" }], table, layout: { xaxis: { title: { text: "Firing rate" }, rangemode: "tozero" }, yaxis: { type: "category", autorange: "reversed" } } };
       }
+      const highest = Math.max(0.01, ...layers.flatMap((l) => run.firingRounds.rates[l]));
       return {
-        table,
-        data: [{ type: "heatmap", x: run.firingRounds.rounds, y: layers, z: layers.map((l) => run.firingRounds.rates[l]), colorscale: scale(), zmin: 0, zmax: Math.max(0.01, ...layers.flatMap((l) => run.firingRounds.rates[l])), colorbar: colourBar("", ".2f"), hovertemplate: "%{y}, round %{x}: %{z:.3f}<extra></extra>" }],
+        table, note: `The colours run from 0 to ${highest.toFixed(2)}.`,
+        data: [{ type: "heatmap", x: run.firingRounds.rounds, y: layers, z: layers.map((l) => run.firingRounds.rates[l]), colorscale: scale(), zmin: 0, zmax: highest, colorbar: colourBar("", ".2f"), hovertemplate: "%{y}, round %{x}: %{z:.3f}<extra></extra>" }],
         layout: { xaxis: roundAxis(run.firingRounds.rounds), yaxis: { type: "category", autorange: "reversed" } },
       };
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def test_configurations_of_one_method_have_a_marker_each() -> None:
     for method in ("fsd", "fedavg", "mine:Method"):
         assert len({palette.symbol_of(method, variant) for variant in range(20)}) == 20
     assert palette.symbol_of("fedavg") == "square" and palette.symbol_of("fedavg", 1) == "square-open"
+
+
+def test_the_plain_configuration_has_the_method_s_own_marker(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, method="fedavg", rounds=1, extra={"k": name}) for name in ("ternary", "plain")]
+    result = json.loads((runs[0] / "result.json").read_text())
+    (runs[0] / "result.json").write_text(json.dumps(result | {"label": "fedavg+ternary"}))
+    groups = group_runs([load_run(run) for run in runs])
+    assert [(g.label, g.symbol) for g in groups] == [("fedavg+ternary", "square-open"), ("FedAvg", "square")]
 
 
 def test_dots_in_tables_have_the_shape_of_the_figures(tmp_path: Path) -> None:

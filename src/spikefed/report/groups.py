@@ -160,7 +160,7 @@ def _name(groups: list[Group]) -> None:
         same = [g for g in groups if g.method == method]
         several = len({g.preset for g in same}) > 1
         # The plain configuration gets the solid line, whatever order the runs were given in.
-        for place, group in enumerate(sorted(same, key=lambda g: g.preset is not None)):
+        for place, group in enumerate(sorted(same, key=lambda g: (g.preset is not None, bool(g.label)))):
             group.variant = place
             if group.label:  # that of a sweep's variant stands as it is
                 continue

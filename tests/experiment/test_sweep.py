@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from spikefed.cli import app
 from spikefed.errors import ConfigError, UnfinishedError
-from spikefed.experiment import RunFolder, compare, from_tree, jobs_of, run_missing, toml
+from spikefed.experiment import RunFolder, compare, from_tree, jobs_of, load, run_missing, toml
 
 from .test_run import fingerprint
 
@@ -228,3 +228,10 @@ def test_sweep_files_that_ship_are_valid(tmp_path: Path) -> None:
     for file in files:
         jobs = jobs_of([file], tmp_path / file.stem)
         assert len(jobs) > 1 and len({job.name for job in jobs}) == len(jobs)
+
+
+def test_a_preset_of_the_command_line_lies_on_top_of_a_file_and_never_of_a_sweep(sweep: Path, tmp_path: Path) -> None:
+    (job,) = jobs_of([sweep.parent / "tiny.toml"], tmp_path / "out", overrides=["training.lr=0.3", "preset=faithful"])
+    assert job.config.hyper().lr == load(sweep.parent / "tiny.toml", ["preset=faithful"]).hyper().lr != 0.3
+    with pytest.raises(ConfigError, match="on top of every method"):
+        jobs_of([sweep], tmp_path / "out", overrides=["preset=faithful"])

@@ -316,11 +316,17 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
 
 def from_tree(tree: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "the config") -> Experiment:
     """`load` for tables that are already in memory."""
-    ordered = in_order(overrides)
-    for text in ordered:
+    overrides = list(overrides)
+    return validate(overridden(tree, overrides), source, in_order(overrides))
+
+
+def overridden(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """The tables with ``table.key=value`` texts on top."""
+    tree = dict(tree)
+    for text in in_order(overrides):
         given = parse_override(text)
         if given.get("preset") in presets():
             # Named in a file, a preset lies under the file; named after it, on top, as every override.
             tree = merge(tree, read_tree(PRESETS / f"{given['preset']}.toml"))
         tree = merge(tree, given)
-    return validate(tree, source, ordered)
+    return tree

@@ -22,7 +22,7 @@ from spikefed.experiment import wording
 from spikefed.experiment.checks import check, check_idle
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.folder import RunFolder
-from spikefed.experiment.tables import in_order, merge, parse_override, read_tree
+from spikefed.experiment.tables import merge, override_key, read_tree
 
 Axis = Literal["seeds", "partitions", "methods"]
 LABEL = r"^[\w.+-]+$"
@@ -189,7 +189,7 @@ Found = Iterator[tuple[list[str], dict[str, Any], str]]  # labels (the run folde
 
 
 def _file_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> Found:
-    tree = _overridden(read_tree(path), overrides)
+    tree = configs.overridden(read_tree(path), overrides)
     name = str(tree.get("name", "experiment"))
     for seed in seeds or [tree.get("seed", 0)]:
         yield [name, f"{name}-seed{seed}"], merge(tree, {"seed": seed}), str(path)
@@ -198,7 +198,11 @@ def _file_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> Fo
 def _sweep_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> Found:
     sweep, own = read_sweep(path)
     _refuse_given(own, f"the sweep {path}")
-    _refuse_given(_overridden({}, overrides), f"--set for the sweep {path}")
+    _refuse_given(configs.overridden({}, overrides), f"--set for the sweep {path}")
+    if any(override_key(text) == "preset" for text in overrides):
+        raise ConfigError(
+            f"'--set preset=...' would lie on top of every method of the sweep {path}; name the preset in its entries"
+        )
     bases = [sweep.base] if isinstance(sweep.base, str) else sweep.base
     methods: list[tuple[str, dict[str, Any], dict[str, Any]]] = []  # label, tables underneath, tables on top
     for base in bases:
@@ -217,16 +221,10 @@ def _sweep_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> F
         at: dict[str, Any] = dict(zip(sweep.order, chosen, strict=True))
         seed, (partition, dealt), (label, below, above) = at["seeds"], at["partitions"], at["methods"]
         name = f"{label}-{partition}" if partition else label
-        tree = _overridden(merge(merge(below, dealt), above), overrides)
+        tree = configs.overridden(merge(merge(below, dealt), above), overrides)
         tree |= {"name": name, "label": label, "seed": seed}
         labels = [label, *([partition, name] if partition else []), f"{name}-seed{seed}"]
         yield labels, tree, f"{path} ({name})"
-
-
-def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    for text in in_order(overrides):
-        tree = merge(tree, parse_override(text))
-    return tree
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

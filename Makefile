@@ -12,10 +12,11 @@ help:
 
 venv: $(STAMP) ## make .venv with spikefed and all tools in it
 
-$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard src/spikefed/*/native/*)
+$(STAMP): pyproject.toml constraints.txt tests/requirements.txt setup.py $(wildcard src/spikefed/*/native/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spikefed needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements.txt
 	touch $@
 
 demo: $(STAMP) ## FSD beside FedAvg on the embedded digits; prints the path of a report

@@ -22,7 +22,7 @@ from spikefed.wire.codec import Memory, SideInfo
 from spikefed.wire.narrowing import narrow, widen
 from spikefed.wire.share import Share
 
-from .helpers import PSID
+from .helpers import PSID, repair
 
 ROWS, CLASSES, STEPS, ROUNDS = 60, 10, 2, 6
 NEAR = nearest_rows(np.random.default_rng(0).integers(0, 9, (ROWS, 1, 4, 4), dtype=np.uint8))
@@ -135,3 +135,21 @@ def test_a_message_of_another_number_of_rows_is_refused() -> None:
     spikes = np.zeros((3, CLASSES, STEPS), np.uint8)
     with pytest.raises(PacketError, match="rows"):
         SpikeUplink(1, 0, spikes, 0.5, PSID, Share(np.array([0, 4]), ROWS)).encode()
+
+
+def test_a_broken_packet_of_a_share_is_refused_and_never_a_defect() -> None:
+    rng, share = np.random.default_rng(5), Share(np.arange(0, ROWS, 2), ROWS)
+    spikes = (rng.random((ROWS // 2, CLASSES, STEPS)) < 0.1).astype(np.uint8)
+    plan = Plan.spikes("up", round=1, client=0, shape=spikes.shape, public_set_id=PSID, share=share)
+    whole = ClientLink(0, "context", "context").encode(SpikeUplink(1, 0, spikes, 0.5, PSID, share))
+    refused = 0
+    for _ in range(400):
+        packet = bytearray(whole)
+        for place in rng.integers(len(packet), size=2):
+            packet[place] = rng.integers(256)
+        try:
+            ServerLink("context", "context").decode(repair(packet), plan)
+        except PacketError as error:
+            assert error.__cause__ is None, error
+            refused += 1
+    assert refused > 100

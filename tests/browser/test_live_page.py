@@ -71,6 +71,7 @@ def test_the_page_says_when_the_server_is_gone_and_goes_on_when_it_is_back(watch
     page.get_by_role("alert").wait_for()
     again = start(tmp_path / "run", port)
     page.get_by_role("alert").wait_for(state="hidden")
+    assert page.get_by_role("heading", level=1).is_visible()
     again.shutdown()
     again.server_close()
 

@@ -57,8 +57,8 @@ def _rows(kind: Kind) -> list[dict[str, str]]:
 
 def _parts(name: str | None) -> list[Part]:
     """All tables and methods with their settings, or the one of this name."""
+    from spikefed.experiment.config import nearest
     from spikefed.experiment.settings import parts
-    from spikefed.experiment.sweep import nearest
 
     known = parts()
     chosen = known if name is None else [part for part in known if part.name == name]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from spikefed.errors import ConfigError, ReportError, SpikefedError, UnfinishedError
+from spikefed.errors import ConfigError, SpikefedError, UnfinishedError
 
 app = typer.Typer(
     name="spikefed",
@@ -103,9 +102,10 @@ def compare(
     """Run what has not been run yet, then write one report. Exit code 3: some jobs failed, the report has the rest."""
     from spikefed import experiment
     from spikefed.report import write_report
+    from spikefed.report.write import check_targets
 
     numbers = _seeds(seeds)
-    _check_targets(target or ())
+    check_targets(target or ())
     overrides = [*(set_ or []), *_data_dir(data_dir)]
     chosen = everything = experiment.jobs_of(files, out, overrides=overrides, seeds=numbers, only=only or ())
     if only:
@@ -188,13 +188,6 @@ def _seeds(text: str | None) -> list[int]:
     if any(number < 0 for number in numbers):
         raise ConfigError(f"--seeds '{text}' is not a list of whole numbers from 0 on; write --seeds 0,1,2")
     return numbers
-
-
-def _check_targets(targets: Sequence[float]) -> None:
-    """Refuse what the report would refuse, before any job has run."""
-    for target in targets:
-        if not 0.0 < target <= 1.0:
-            raise ReportError(f"target {target:g} is no accuracy; give fractions above 0 and up to 1, such as 0.82")
 
 
 def _data_dir(path: Path | None) -> list[str]:

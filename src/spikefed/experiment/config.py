@@ -217,7 +217,8 @@ class Experiment(Section):
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
+def nearest(key: str, known: Iterable[str]) -> str:
+    """The known word that looks most like this one."""
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
     return close[0] if close else "nothing"
 
@@ -226,7 +227,7 @@ def _refuse_unknown(tree: Mapping[str, Any], model: type[BaseModel], where: str,
     known = [*(f.alias or name for name, f in model.model_fields.items()), *extra]
     for key in tree:
         if key not in known:
-            raise ConfigError(f"unknown key '{where}{key}'; the nearest known key is '{where}{_nearest(key, known)}'")
+            raise ConfigError(f"unknown key '{where}{key}'; the nearest known key is '{where}{nearest(key, known)}'")
 
 
 def validate(tree: Mapping[str, Any], source: str, overrides: Iterable[str] = ()) -> Experiment:
@@ -276,7 +277,7 @@ def validate(tree: Mapping[str, Any], source: str, overrides: Iterable[str] = ()
     except ConfigError as error:
         if ":" in str(name):  # a class of the user's, which has no list of neighbours
             raise
-        raise ConfigError(f"{error}; the nearest is '{_nearest(str(name).lower(), METHODS)}'") from error
+        raise ConfigError(f"{error}; the nearest is '{nearest(str(name).lower(), METHODS)}'") from error
     _refuse_unknown(tree.get("training", {}), LocalTraining, "training.")
     own = {f.alias or k for k, f in hyper.model_fields.items()} - set(LocalTraining.model_fields)
     for key in tree.get("method", {}):
@@ -285,7 +286,7 @@ def validate(tree: Mapping[str, Any], source: str, overrides: Iterable[str] = ()
                 raise ConfigError(f"unknown key 'method.{key}'; it belongs to table [training], as 'training.{key}'")
             raise ConfigError(
                 f"unknown key 'method.{key}' for method {name}; the nearest known key is "
-                f"'method.{_nearest(key, {*own, 'name'})}'"
+                f"'method.{nearest(key, {*own, 'name'})}'"
             )
     hyper_parsed = False
     try:

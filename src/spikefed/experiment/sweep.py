@@ -7,9 +7,8 @@ of the method, then the command line's. docs/reference/sweeps.md shows one.
 
 from __future__ import annotations
 
-import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +19,7 @@ from spikefed.errors import ConfigError
 from spikefed.experiment import config as configs
 from spikefed.experiment import wording
 from spikefed.experiment.checks import check, check_idle
-from spikefed.experiment.config import Experiment
+from spikefed.experiment.config import Experiment, nearest
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.tables import merge, override_key, read_tree
 
@@ -225,9 +224,3 @@ def _sweep_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> F
         tree |= {"name": name, "label": label, "seed": seed}
         labels = [label, *([partition, name] if partition else []), f"{name}-seed{seed}"]
         yield labels, tree, f"{path} ({name})"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that looks most like this one."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)
-    return close[0] if close else "nothing"

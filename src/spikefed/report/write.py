@@ -26,6 +26,17 @@ MOST_NAMES = 5  # methods named in a title; more take several lines
 SCRIPTS = ("core.js", "tables.js", "figures.js", "inside.js", "main.js")
 
 
+def check_targets(targets: Sequence[float]) -> None:
+    """Refuse targets that are no accuracies.
+
+    Raises:
+        ReportError: one sentence that names the first of them.
+    """
+    for target in targets:
+        if not 0.0 < target <= 1.0:
+            raise ReportError(f"target {target:g} is no accuracy; give fractions above 0 and up to 1, such as 0.82")
+
+
 def write_report(
     runs: Sequence[Path | str],
     out: Path | str,
@@ -52,9 +63,7 @@ def write_report(
     """
     if not runs:
         raise ReportError("a report needs at least one run folder; give the folders that 'spikefed run' printed")
-    for target in targets or []:
-        if not 0.0 < target <= 1.0:
-            raise ReportError(f"target {target:g} is no accuracy; give fractions above 0 and up to 1, such as 0.82")
+    check_targets(targets or ())
     read = load_runs(runs)
     if warn is not None:
         for run in read:

@@ -235,3 +235,21 @@ def test_every_setting_has_a_description() -> None:
 
 def test_flatten() -> None:
     assert flatten({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == {"a": 1, "b.c": 2, "b.d.e": 3}
+
+
+def test_a_key_that_came_later_leaves_the_hash_of_older_experiments_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydantic import Field
+
+    from spikefed.experiment import config as module
+
+    class LaterData(module.DataConfig):
+        new: int = Field(default=3, json_schema_extra={"since": "0.2"})
+
+    class LaterExperiment(module.Experiment):
+        data: LaterData = LaterData()
+        table: LaterData = Field(default=LaterData(new=5), json_schema_extra={"since": "0.2"})
+
+    before = module.Experiment().hash()
+    assert LaterExperiment().hash() == before
+    assert LaterExperiment(data=LaterData(new=4)).hash() != before
+    assert LaterExperiment(table=LaterData()).hash() != before

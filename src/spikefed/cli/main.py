@@ -202,7 +202,7 @@ def _summary(path: Path) -> None:
     result = RunFolder(path).read_result()
     steps = method(result["method"])
     # Without a server's network the run is measured on its clients', of which a pooled method has one.
-    alone = hasattr(steps, "client_network") and not getattr(steps, "pooled", False)
+    alone = not steps.server_model and not steps.pooled
     whose = "mean accuracy of the clients" if alone else "server accuracy"
     Console().print(
         f"{result['name']} ({result['method']}), seed {result['seed']}: {whose} {result['accuracy']:.4f} "

@@ -61,7 +61,7 @@ class Fleet:
         from spikefed.federated import method
 
         name = federation.config.method["name"]
-        if hasattr(method(name), "client_network"):
+        if not method(name).server_model:
             raise ConfigError(
                 f"method {name} has no server model, so a deployed server could measure nothing; use 'spikefed run'"
             )

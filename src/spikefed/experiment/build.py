@@ -280,7 +280,7 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
         seed=derive_seed(config.seed, SPLIT),
         public_source=public_source,
     )
-    if getattr(method(config.method["name"]), "pooled", False):
+    if method(config.method["name"]).pooled:
         split = data.pooled(split)
     if d.evaluate_on == "validation":
         test = train.subset(torch.cat([client.validation for client in split.clients]))

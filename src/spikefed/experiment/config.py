@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from spikefed.errors import ConfigError
 from spikefed.experiment import wording
@@ -207,14 +208,37 @@ class Experiment(Section):
         return tree
 
     def hash(self) -> str:
-        """SHA-256 of every setting that changes results; the number of rounds may grow when a run is resumed."""
+        """SHA-256 of every setting that changes results; the number of rounds may grow when a run is resumed.
+
+        A key marked ``since`` is left out at its default: an experiment keeps the hash it had before the key was there.
+        """
         tree = self.resolved()
+        _drop_new_defaults(tree, type(self))
+        hyper = method(self.method["name"]).hyperparameters
+        for table in ("training", "method"):
+            _drop_new_defaults(tree[table], hyper)
         for key in ("name", "label", "rounds", "preset", "run", "deploy"):
             tree.pop(key)
         tree["data"].pop("dir")
         if not self.attack.clients:
             tree.pop("attack")  # an experiment without liars keeps the hash it had before there were any
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _drop_new_defaults(tree: dict[str, Any], model: type[BaseModel]) -> None:
+    """Remove from ``tree`` the keys of ``model`` that came after version 0.1 and stand at their defaults."""
+    for name, field in model.model_fields.items():
+        key, kind = field.alias or name, field.annotation
+        marks = field.json_schema_extra
+        if key in tree and isinstance(marks, dict) and "since" in marks and tree[key] == _plain_default(field):
+            del tree[key]
+        elif isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(tree.get(key), dict):
+            _drop_new_defaults(tree[key], kind)
+
+
+def _plain_default(field: FieldInfo) -> Any:
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return default.model_dump() if isinstance(default, BaseModel) else default
 
 
 def nearest(key: str, known: Iterable[str]) -> str:

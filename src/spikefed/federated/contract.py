@@ -1,21 +1,22 @@
 """The contract of a federated method: four pure steps, named like the pseudocode of the papers.
 
 A method does no I/O, reads no clock and knows no engine. Its states are nested dicts of tensors, numbers and strings,
-so a
-checkpoint of a method comes for free; its randomness is the generator in the context. `docs/adding-a-method.md` walks
-through a whole method in one file.
+so a checkpoint comes for free; its randomness is the generator in the context. `docs/adding-a-method.md` walks through
+a whole method in one file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from spikefed.federated.traffic import Exchange, MessageKind, standard
 from spikefed.networks import Role, roles
 from spikefed.training import Preprocess
 
@@ -24,19 +25,6 @@ State = dict[str, Any]
 
 Message = Any
 """A decoded wire message (`spikefed.wire`): a frozen dataclass with ``kind``."""
-
-MessageKind = Literal[
-    "spikes",
-    "hint-spikes",
-    "partial-spikes",
-    "labels",
-    "counts",
-    "probabilities",
-    "class-means",
-    "weights",
-    "masked-votes",
-]
-"""What a message carries; a method that sends nothing in a direction says None."""
 
 
 class Hyperparameters(BaseModel):
@@ -162,43 +150,89 @@ class Diagnostics:
     weights: dict[int, float] = field(default_factory=dict)
 
 
-class Method(Protocol):
-    """The four steps. ``uplink_kind`` and ``downlink_kind`` tell the wire what to expect (None: nothing travels).
+class Method(ABC):
+    """The four steps and the network they make; below them hooks, which do the usual thing unless a method differs.
 
-    Optional members: ``exchanges(hyper, shape, networks)`` when kinds or shapes depend on the hyperparameters (see
-    `spikefed.federated.plans.exchanges`); ``client_network(state, ctx)`` for a method without a server model: the run
-    then reports the mean over its clients' own networks, which only works where all of them are in one process;
-    ``repeated(downlink, round, ctx)`` when the downlink of a round that found no quorum cannot be sent again as it is;
-    ``forget(state, clients)`` when the server's state remembers what single clients said: those set aside for refused
-    packets must not speak through it; ``pooled = True`` for one client that holds everybody's data.
+    A whole method, whose clients stay as they began and send nothing:
+
+    >>> class Silent(Method):
+    ...     name = "silent"
+    ...     summary = "every client stays as it began; nothing travels"
+    ...     def init_client(self, ctx):
+    ...         return {"weights": ctx.networks.initial()}
+    ...     def init_server(self, ctx):
+    ...         return {"weights": ctx.networks.initial()}, None
+    ...     def client_round(self, state, downlink, ctx):
+    ...         return state, None, ClientReport({"rounds": float(ctx.round)})
+    ...     def server_round(self, state, uplinks, ctx):
+    ...         return state, None, Diagnostics({"clients": float(len(uplinks))})
+    ...     def server_network(self, state, ctx):
+    ...         return ctx.networks.load(state["weights"])
+    >>> Silent().server_round({}, {0: None, 3: None}, None)[2].values
+    {'clients': 2.0}
+
+    Attributes:
+        name: what an experiment file says.
+        title: what tables and figures say; the name when empty.
+        summary: one line for ``spikefed list methods``.
+        hyperparameters: the class of ``ctx.hyper``.
+        uplink_kind, downlink_kind: what the wire carries each way; None: nothing.
+        server_model: whether there is a network at the server; without one a run reports the mean over its clients' own
+            (`client_network`), which only works where all of them are in one process.
+        pooled: one client holds everybody's private data.
     """
 
     name: ClassVar[str]
+    title: ClassVar[str] = ""
     summary: ClassVar[str]
-    hyperparameters: ClassVar[type[Hyperparameters]]
-    uplink_kind: ClassVar[MessageKind | None]
-    downlink_kind: ClassVar[MessageKind | None]
+    hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
+    uplink_kind: ClassVar[MessageKind | None] = None
+    downlink_kind: ClassVar[MessageKind | None] = None
+    server_model: ClassVar[bool] = True
+    pooled: ClassVar[bool] = False
 
+    @abstractmethod
     def init_client(self, ctx: ClientContext) -> State:
         """State of a client before its first round."""
-        ...
 
+    @abstractmethod
     def init_server(self, ctx: Context) -> tuple[State, Message | None]:
         """State of the server and the downlink of round 1 (None: the first round has none)."""
-        ...
 
+    @abstractmethod
     def client_round(
         self, state: State, downlink: Message | None, ctx: ClientContext
     ) -> tuple[State, Message | None, ClientReport]:
         """One client's part of a round; the message is None where ``uplink_kind`` is."""
-        ...
 
+    @abstractmethod
     def server_round(
         self, state: State, uplinks: Mapping[int, Message], ctx: Context
     ) -> tuple[State, Message | None, Diagnostics]:
         """The server's part; ``uplinks`` maps client numbers to accepted messages and is never empty."""
-        ...
 
+    @abstractmethod
     def server_network(self, state: State, ctx: Context) -> nn.Module:
-        """The network that the run reports and saves."""
-        ...
+        """The network that the run reports and saves; not called where ``server_model`` is False."""
+
+    def client_network(self, state: State, ctx: Context) -> nn.Module | None:
+        """Hook: the network that a client with this state would use itself, or None where it has none of its own."""
+        return None
+
+    def exchanges(self, hyper: Any, shape: tuple[int, int, int], networks: NetworkFactory) -> tuple[Exchange, Exchange]:
+        """Hook: what travels up and down, where kinds or shapes depend on the hyperparameters.
+
+        Args:
+            hyper: the method's hyperparameters.
+            shape: public rows, classes, time steps.
+            networks: for names and shapes of tensors.
+        """
+        return standard(self.uplink_kind, shape), standard(self.downlink_kind, shape)
+
+    def repeated(self, downlink: Message, round: int, ctx: Context) -> Message | None:
+        """Hook: the downlink of a round that follows one without quorum, made from the one that was sent before."""
+        return replace(downlink, round=round)
+
+    def forget(self, state: State, clients: Collection[int]) -> State:
+        """Hook: the server's state without what it remembers of these clients, which were set aside as liars."""
+        return state

@@ -25,6 +25,7 @@ from spikefed.federated.contract import (
     Hyperparameters,
     Message,
     MessageKind,
+    Method,
     State,
 )
 from spikefed.federated.local import LocalTraining, local_optimiser, train_locally, validate
@@ -166,7 +167,7 @@ def public_outputs(net: nn.Module, ctx: Context, rows: Tensor | None = None) -> 
     )
 
 
-class Distillation:
+class Distillation(Method):
     """The frame; numbers in comments are the lines of FSD's Algorithm 1 as listed in the specification."""
 
     name: ClassVar[str]

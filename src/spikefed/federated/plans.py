@@ -2,65 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from torch import Tensor
 
-from spikefed.federated.contract import MessageKind, Method, NetworkFactory
+from spikefed.federated.contract import Method, NetworkFactory
 from spikefed.federated.messages import to_wire
+from spikefed.federated.traffic import Exchange
 from spikefed.wire import Plan, TensorSpec, tensor_specs
 from spikefed.wire.masked import masked_plan
-from spikefed.wire.share import Share
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """One direction of a method's traffic.
-
-    Attributes:
-        kind: what travels; None: nothing.
-        shape: spikes ``(rows, classes, steps)``; labels ``(rows, classes, 1)``; counts ``(rows, classes, levels)``;
-            probabilities ``(rows, columns, 0)``; class means ``(classes, columns, 0)``; unused for weights.
-        hint: channels of the hint layer, for hint spikes.
-        exact: names of weight tensors that lossy codecs must leave alone.
-        share: (round, client) to the public rows that the message speaks of, for spikes and labels; None: all of them.
-    """
-
-    kind: MessageKind | None
-    shape: tuple[int, int, int] = (0, 0, 0)
-    hint: int = 0
-    exact: frozenset[str] = frozenset()
-    share: Callable[[int, int], Share | None] | None = None
-
-
-def standard(kind: MessageKind | None, shape: tuple[int, int, int]) -> Exchange:
-    """The usual shape of a kind on public rows x classes x steps ``shape``."""
-    rows, classes, steps = shape
-    by_kind = {
-        "labels": (rows, classes, 1),
-        "counts": (rows, classes, steps),
-        "probabilities": (rows, classes, 0),
-        "class-means": (classes, classes, 0),
-        "weights": (0, 0, 0),
-    }
-    return Exchange(kind, by_kind.get(kind or "", shape))
-
-
-def exchanges(
-    method: Method, hyper: Any, shape: tuple[int, int, int], networks: NetworkFactory
-) -> tuple[Exchange, Exchange]:
-    """What a method sends up and down: its own ``exchanges``, else the usual shapes of its two kinds.
-
-    Args:
-        shape: public rows, classes, time steps.
-    """
-    own = getattr(method, "exchanges", None)
-    if own is not None:
-        return own(hyper, shape, networks)
-    return standard(method.uplink_kind, shape), standard(method.downlink_kind, shape)
 
 
 @dataclass(frozen=True)
@@ -89,7 +42,7 @@ class Expectations:
         public_set_id: bytes,
     ) -> Expectations:
         """The expectations of a method on this public set and network."""
-        up, down = exchanges(method, hyper, shape, networks)
+        up, down = method.exchanges(hyper, shape, networks)
         return cls(up, down, networks.initial(), public_set_id)
 
     @cached_property

@@ -133,12 +133,7 @@ class Server:
         if self._downlink is not None and self._downlink.round != round:
             # Older than this round when the rounds since had no quorum. One message object for all clients: the link
             # codes it once, so that everybody gets the same bytes. A method may have nothing to say again.
-            again = getattr(self._method, "repeated", None)
-            self._downlink = (
-                again(self._downlink, round, self._context(round))
-                if again
-                else dataclasses.replace(self._downlink, round=round)
-            )
+            self._downlink = self._method.repeated(self._downlink, round, self._context(round))
         asked = self._trusted(record)
         if self._secure is not None:
             asked = self._prepared(self._secure, asked, record)
@@ -196,7 +191,7 @@ class Server:
 
         A method without a server model gives the network of the first client that has one.
         """
-        if not hasattr(self._method, "client_network"):
+        if self._method.server_model:
             return self._method.server_network(self._state, self._context(self.round))
         everyone = range(self._participation.clients)
         return next(self._client_networks(everyone), None) or self._context(0).networks.load()
@@ -204,12 +199,13 @@ class Server:
     def _client_networks(self, clients: Iterable[int]) -> Iterator[nn.Module]:
         for client in clients:
             state = self._transport.client_state(client)  # type: ignore[attr-defined]
-            if state is not None:
-                yield self._method.client_network(state, self._context(self.round))  # type: ignore[attr-defined]
+            net = None if state is None else self._method.client_network(state, self._context(self.round))
+            if net is not None:
+                yield net
 
     def _measure(self, record: RoundRecord) -> Evaluation:
         """The server's network on the test set; the mean over the round's clients where the server has none."""
-        if not hasattr(self._method, "client_network"):
+        if self._method.server_model:
             return self._evaluate(self.network(), record.round)
         networks = self._client_networks(record.participants)
         return mean_evaluation([self._evaluate(net, record.round) for net in networks])
@@ -237,8 +233,7 @@ class Server:
     def _without_liars(self, round: int) -> State:
         """The method's state, without what it remembers of clients that the next round will not ask."""
         gone = self._trust.set_aside(round + 1)
-        forget = getattr(self._method, "forget", None)
-        return forget(self._state, gone) if forget and gone else self._state
+        return self._method.forget(self._state, gone) if gone else self._state
 
     def _trusted(self, record: RoundRecord) -> list[int]:
         """The clients to ask."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from spikefed.federated import METHODS
 from spikefed.report import palette
 from spikefed.report.curves import Band, Curve, band_of, curve_of, mean
 from spikefed.report.defaults import complete
@@ -16,28 +17,6 @@ from spikefed.report.settings import Setting, setting_of
 # Config keys that do not make another experiment: the seed, the name, the length, places, how the machine is used,
 # what a server does about clients that fail. Those that may differ when a run is resumed.
 IGNORED = {"seed", "name", "label", "rounds", "preset", "run", "deploy", "data.dir"}
-
-METHOD_NAMES = {
-    "fsd": "FSD",
-    "fsd+": "FSD+",
-    "fd": "FD",
-    "fedadagrad": "FedAdagrad",
-    "fedavg": "FedAvg",
-    "fedavg-stc": "FedAvg + STC",
-    "stc": "FedAvg + STC",
-    "cfd": "CFD",
-    "dsfl": "DS-FL",
-    "ds-fl": "DS-FL",
-    "hdsfl": "HDSFL",
-    "fedprox": "FedProx",
-    "fedadam": "FedAdam",
-    "fedyogi": "FedYogi",
-    "fedavgm": "FedAvgM",
-    "fedopt": "FedOpt",
-    "scaffold": "SCAFFOLD",
-    "local": "Local only",
-    "central": "Central",
-}
 
 
 @dataclass
@@ -137,7 +116,8 @@ def common_rounds(groups: Sequence[Group]) -> int | None:
 
 def method_name(method: str) -> str:
     """How a reader writes the method; a user's own goes by the name of its class."""
-    return METHOD_NAMES.get(method, method.rpartition(":")[2])
+    made = METHODS.get(method)
+    return (made.title or made.name) if made else method.rpartition(":")[2]
 
 
 def _traits(config: dict[str, Any], prefix: str = "") -> dict[str, str]:

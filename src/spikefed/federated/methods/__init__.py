@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 
 from spikefed.errors import ConfigError
 from spikefed.federated.contract import Method
@@ -18,7 +17,7 @@ from spikefed.federated.methods.fsd import Fsd
 from spikefed.federated.methods.fsdplus import FsdPlus
 from spikefed.federated.methods.hdsfl import Hdsfl
 
-METHODS: dict[str, Callable[[], Method]] = {
+METHODS: dict[str, type[Method]] = {
     made.name: made
     for made in (
         Fsd, FsdPlus, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Local, Central,
@@ -53,4 +52,13 @@ def method(name: str) -> Method:
     ]  # fmt: skip
     if missing:
         raise ConfigError(f"method '{name}' lacks {', '.join(missing)}; see docs/adding-a-method.md")
+    return made if isinstance(made, Method) else _with_hooks(made)
+
+
+def _with_hooks(made: object) -> Method:
+    """The same object, of a class that has the contract's hooks behind its own members."""
+    own = type(made)
+    members = {} if hasattr(own, "server_model") else {"server_model": not hasattr(own, "client_network")}
+    made.__class__ = type(own.__name__, (own, Method), members)  # type: ignore[misc]
+    assert isinstance(made, Method)
     return made

@@ -14,20 +14,22 @@ from spikefed.federated.contract import (
     Diagnostics,
     Hyperparameters,
     MessageKind,
+    Method,
     State,
 )
 from spikefed.federated.local import LocalTraining, train_locally, validate
 
 
-class Local:
+class Local(Method):
     """Every client trains on its own data only; the run reports the mean over their networks."""
 
     name: ClassVar[str] = "local"
+    title: ClassVar[str] = "Local only"
     summary: ClassVar[str] = "floor: every client alone, mean over their networks; nothing travels"
     hyperparameters: ClassVar[type[Hyperparameters]] = LocalTraining
     uplink_kind: ClassVar[MessageKind | None] = None
     downlink_kind: ClassVar[MessageKind | None] = None
-    pooled: ClassVar[bool] = False
+    server_model: ClassVar[bool] = False
 
     def init_client(self, ctx: ClientContext) -> State:
         return {"weights": ctx.networks.initial()}
@@ -55,5 +57,6 @@ class Central(Local):
     """One network trained on the private data of all clients together, as if there were no reason not to."""
 
     name: ClassVar[str] = "central"
+    title: ClassVar[str] = "Central"
     summary: ClassVar[str] = "ceiling: one network on all clients' data pooled; nothing travels"
     pooled: ClassVar[bool] = True

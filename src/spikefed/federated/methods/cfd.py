@@ -16,9 +16,9 @@ from torch import nn
 
 from spikefed.federated.contract import ClientContext, Context, Hyperparameters, MessageKind, NetworkFactory, State
 from spikefed.federated.distillation import Distillation, Goal, Merged, public_outputs
-from spikefed.federated.plans import Exchange, standard
 from spikefed.federated.robust import normalised, one_hot, vote
 from spikefed.federated.soft import SoftLabelHyperparameters, probabilities, soft_goal
+from spikefed.federated.traffic import Exchange, standard
 from spikefed.wire import CountDownlink, CountUplink, LabelDownlink, LabelUplink, quantise_distribution
 
 
@@ -45,6 +45,7 @@ class Cfd(Distillation):
     """Quantised soft labels both ways; the frame is `Distillation`."""
 
     name: ClassVar[str] = "cfd"
+    title: ClassVar[str] = "CFD"
     summary: ClassVar[str] = "hard labels on a public set, their mean distilled, the server's labels sent back"
     hyperparameters: ClassVar[type[Hyperparameters]] = CfdHyperparameters
     uplink_kind: ClassVar[MessageKind | None] = "labels"

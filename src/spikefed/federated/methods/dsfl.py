@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from spikefed.federated.contract import ClientContext, Context, Hyperparameters, MessageKind, NetworkFactory, State
 from spikefed.federated.distillation import Distillation, Goal, Merged, public_outputs
-from spikefed.federated.plans import Exchange
 from spikefed.federated.randomness import derive_seed
 from spikefed.federated.robust import normalised, vote
 from spikefed.federated.soft import SoftLabelHyperparameters, probabilities, soft_goal
+from spikefed.federated.traffic import Exchange
 from spikefed.wire import ProbabilityDownlink, ProbabilityUplink
 
 
@@ -62,6 +62,7 @@ class Dsfl(Distillation):
     """Soft labels both ways; the frame is `Distillation`."""
 
     name: ClassVar[str] = "ds-fl"
+    title: ClassVar[str] = "DS-FL"
     summary: ClassVar[str] = "class probabilities on a public set, their sharpened mean distilled by both sides"
     hyperparameters: ClassVar[type[Hyperparameters]] = DsflHyperparameters
     uplink_kind: ClassVar[MessageKind | None] = "probabilities"

@@ -25,11 +25,12 @@ from spikefed.federated.contract import (
     Diagnostics,
     Hyperparameters,
     MessageKind,
+    Method,
     NetworkFactory,
     State,
 )
 from spikefed.federated.local import LocalTraining, train_locally, validate
-from spikefed.federated.plans import Exchange
+from spikefed.federated.traffic import Exchange
 from spikefed.training import outputs
 from spikefed.wire import ClassMeansDownlink, ClassMeansUplink
 
@@ -64,14 +65,16 @@ def without_own(means: np.ndarray, counts: np.ndarray, own: np.ndarray | None) -
     return np.where(rest[:, None] > 0, sums / np.maximum(rest, 1)[:, None], np.nan)
 
 
-class Fd:
+class Fd(Method):
     """Per-class mean outputs both ways. The downlink's last column counts the clients behind each row."""
 
     name: ClassVar[str] = "fd"
+    title: ClassVar[str] = "FD"
     summary: ClassVar[str] = "mean output per class, no public set, no server model"
     hyperparameters: ClassVar[type[Hyperparameters]] = FdHyperparameters
     uplink_kind: ClassVar[MessageKind | None] = "class-means"
     downlink_kind: ClassVar[MessageKind | None] = "class-means"
+    server_model: ClassVar[bool] = False
 
     def exchanges(
         self, hyper: FdHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory

@@ -23,13 +23,14 @@ from spikefed.federated.contract import (
     Diagnostics,
     Hyperparameters,
     MessageKind,
+    Method,
     NetworkFactory,
     State,
 )
 from spikefed.federated.local import LocalTraining, train_locally, validate
 from spikefed.federated.messages import from_wire, to_wire
-from spikefed.federated.plans import Exchange
 from spikefed.federated.robust import Merge, merge_tensors
+from spikefed.federated.traffic import Exchange
 from spikefed.federated.updates import add_update_noise, model_deviation
 from spikefed.networks.roles import BN_STATS
 from spikefed.wire import WeightsDownlink, WeightsUplink
@@ -93,10 +94,11 @@ def exact_tensors(payload: str, networks: NetworkFactory) -> frozenset[str]:
     return frozenset(name for name, role in networks.roles.items() if role == BN_STATS)
 
 
-class FedAvg:
+class FedAvg(Method):
     """Clients train the global weights on their own data; the server averages what they send."""
 
     name: ClassVar[str] = "fedavg"
+    title: ClassVar[str] = "FedAvg"
     summary: ClassVar[str] = "average of all weights and normalisation statistics, by samples"
     hyperparameters: ClassVar[type[Hyperparameters]] = FedAvgHyperparameters
     uplink_kind: ClassVar[MessageKind | None] = "weights"

@@ -55,6 +55,7 @@ class FedAvgM(FedAvg):
     """m = momentum m + Delta;  x += eta m."""
 
     name: ClassVar[str] = "fedavgm"
+    title: ClassVar[str] = "FedAvgM"
     summary: ClassVar[str] = "FedAvg with momentum at the server"
     hyperparameters: ClassVar[type[Hyperparameters]] = FedAvgMHyperparameters
 
@@ -97,6 +98,7 @@ class FedAdagrad(_Adaptive):
     """v += Delta^2."""
 
     name: ClassVar[str] = "fedadagrad"
+    title: ClassVar[str] = "FedAdagrad"
     summary: ClassVar[str] = "FedAvg with Adagrad at the server"
     hyperparameters: ClassVar[type[Hyperparameters]] = FedAdagradHyperparameters
 
@@ -109,6 +111,7 @@ class FedAdam(_Adaptive):
     """v = b2 v + (1 - b2) Delta^2."""
 
     name: ClassVar[str] = "fedadam"
+    title: ClassVar[str] = "FedAdam"
     summary: ClassVar[str] = "FedAvg with Adam at the server"
 
     @staticmethod
@@ -120,6 +123,7 @@ class FedYogi(_Adaptive):
     """v -= (1 - b2) Delta^2 sign(v - Delta^2)."""
 
     name: ClassVar[str] = "fedyogi"
+    title: ClassVar[str] = "FedYogi"
     summary: ClassVar[str] = "FedAvg with Yogi at the server"
     hyperparameters: ClassVar[type[Hyperparameters]] = FedYogiHyperparameters
 

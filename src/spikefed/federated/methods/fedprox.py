@@ -25,6 +25,7 @@ class FedProx(FedAvg):
     """FedAvg whose clients add mu/2 ||w - w_global||^2 over trained parameters to their loss."""
 
     name: ClassVar[str] = "fedprox"
+    title: ClassVar[str] = "FedProx"
     summary: ClassVar[str] = "FedAvg with a pull of every client towards the global weights"
     hyperparameters: ClassVar[type[Hyperparameters]] = FedProxHyperparameters
 

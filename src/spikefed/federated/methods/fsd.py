@@ -24,10 +24,10 @@ from spikefed.federated.contract import (
     State,
 )
 from spikefed.federated.distillation import Distillation, DistillationHyperparameters, Goal, Merged
-from spikefed.federated.plans import Exchange, standard
 from spikefed.federated.response import Source, account, noise_source, respond, unbiased
 from spikefed.federated.robust import clipped_accuracies, vote, weighted_mean
 from spikefed.federated.secure import Votes, VoteSum
+from spikefed.federated.traffic import Exchange, standard
 from spikefed.training import CrossTerm, distillation_loss, output_spikes
 from spikefed.wire import SpikeDownlink, SpikeUplink
 
@@ -130,6 +130,7 @@ class Fsd(Distillation):
     """Algorithm 1 of the paper; its frame with the steps 1-4, 8 and 10 is `Distillation`."""
 
     name: ClassVar[str] = "fsd"
+    title: ClassVar[str] = "FSD"
     summary: ClassVar[str] = "output spikes on a public set, accuracy-weighted average, distillation"
     hyperparameters: ClassVar[type[Hyperparameters]] = FsdHyperparameters
     uplink_kind: ClassVar[MessageKind | None] = "spikes"

@@ -42,7 +42,7 @@ from spikefed.federated.methods.fsd import (
     round_spikes,
     spike_goal,
 )
-from spikefed.federated.plans import Exchange
+from spikefed.federated.traffic import Exchange
 from spikefed.training import AUGMENTATIONS
 from spikefed.wire import LabelDownlink, LabelUplink, SpikeDownlink, SpikeUplink
 from spikefed.wire.partial import lead
@@ -194,6 +194,7 @@ class FsdPlus(Fsd):
     """Algorithm 1 with the levers above; all at their FSD values, and groups = T, it is Algorithm 1."""
 
     name: ClassVar[str] = "fsd+"
+    title: ClassVar[str] = "FSD+"
     summary: ClassVar[str] = "FSD at its best: few bits a train, votes by row, the server's own spikes sent back"
     hyperparameters: ClassVar[type[Hyperparameters]] = FsdPlusHyperparameters
     uplink_kind: ClassVar[MessageKind | None] = "spikes"

@@ -21,8 +21,8 @@ from spikefed.errors import ConfigError
 from spikefed.federated.contract import ClientContext, Context, Hyperparameters, MessageKind, NetworkFactory, State
 from spikefed.federated.distillation import Goal, Merged
 from spikefed.federated.methods.fsd import Fsd, FsdHyperparameters, public_spikes
-from spikefed.federated.plans import Exchange
 from spikefed.federated.robust import weighted_mean
+from spikefed.federated.traffic import Exchange
 from spikefed.networks.layers import SpikingLayer
 from spikefed.wire import HintSpikeUplink
 
@@ -82,6 +82,7 @@ class Hdsfl(Fsd):
     """Algorithm 1 of FSD with a second tensor in the uplink and a second term in the server's loss."""
 
     name: ClassVar[str] = "hdsfl"
+    title: ClassVar[str] = "HDSFL"
     summary: ClassVar[str] = "FSD with the spikes of a hint layer in the uplink"
     hyperparameters: ClassVar[type[Hyperparameters]] = HdsflHyperparameters
     uplink_kind: ClassVar[MessageKind | None] = "hint-spikes"

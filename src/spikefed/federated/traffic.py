@@ -1,0 +1,55 @@
+"""What travels in each direction of a method: kinds of message, and their shapes before anything is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from spikefed.wire.share import Share
+
+MessageKind = Literal[
+    "spikes",
+    "hint-spikes",
+    "partial-spikes",
+    "labels",
+    "counts",
+    "probabilities",
+    "class-means",
+    "weights",
+    "masked-votes",
+]
+"""What a message carries; a method that sends nothing in a direction says None."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One direction of a method's traffic.
+
+    Attributes:
+        kind: what travels; None: nothing.
+        shape: spikes ``(rows, classes, steps)``; labels ``(rows, classes, 1)``; counts ``(rows, classes, levels)``;
+            probabilities ``(rows, columns, 0)``; class means ``(classes, columns, 0)``; unused for weights.
+        hint: channels of the hint layer, for hint spikes.
+        exact: names of weight tensors that lossy codecs must leave alone.
+        share: (round, client) to the public rows that the message speaks of, for spikes and labels; None: all of them.
+    """
+
+    kind: MessageKind | None
+    shape: tuple[int, int, int] = (0, 0, 0)
+    hint: int = 0
+    exact: frozenset[str] = frozenset()
+    share: Callable[[int, int], Share | None] | None = None
+
+
+def standard(kind: MessageKind | None, shape: tuple[int, int, int]) -> Exchange:
+    """The usual shape of a kind on public rows x classes x steps ``shape``."""
+    rows, classes, steps = shape
+    by_kind = {
+        "labels": (rows, classes, 1),
+        "counts": (rows, classes, steps),
+        "probabilities": (rows, classes, 0),
+        "class-means": (classes, classes, 0),
+        "weights": (0, 0, 0),
+    }
+    return Exchange(kind, by_kind.get(kind or "", shape))

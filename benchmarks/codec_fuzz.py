@@ -26,7 +26,7 @@ from tests.wire.mutation import corpus, mutate
 
 from spikefed.wire import ClientLink, Message, PacketError, Plan, ServerLink, SpikeDownlink, SpikeUplink, decode
 from spikefed.wire.codec import by_number
-from spikefed.wire.header import unpack
+from spikefed.wire.header import Header, pack, unpack
 
 # Payloads of these codecs have one form only; those of "context" at most two, the code and the plain bits.
 ONE_FORM = {("spikes", "bitpack"), ("labels", "plain"), ("counts", "plain"), ("weights", "float32"),
@@ -112,6 +112,16 @@ def linked(count: int, seed: int) -> dict[str, Any]:
     return tally.as_dict()
 
 
+def large(seed: int) -> dict[str, Any]:
+    """Random payloads for a spike train of the paper's size, which the context coder must read to their end."""
+    shape, rng, tally = (8000, 10, 8), np.random.default_rng(seed), Tally()
+    plan = Plan.spikes("up", round=2, client=1, shape=shape, public_set_id=PSID)
+    header = Header(2, "spikes", "up", 2, 1, shape, PSID, accuracy=0.5)
+    for size in (0, 1, 1000, 79_998):
+        tally.take(decode, pack(header, rng.bytes(size) + b"\x01"), plan)
+    return tally.as_dict()
+
+
 def memory(count: int, seed: int) -> int:
     """Largest peak of numpy's and Python's allocations in one ``decode`` of a mutated packet, bytes."""
     rng, packets, worst = np.random.default_rng(seed), corpus(), 0
@@ -153,6 +163,7 @@ def main() -> None:
     content["resident_growth_mb"] = round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3, 1)
     print(content, flush=True)
     content["server_link"] = linked(given.count // 10, given.seed)
+    content["large_hostile"] = large(given.seed)
     content["peak_bytes_of_one_decode"] = memory(given.count // 50, given.seed)
     content["coverage_guided"] = coverage_guided(given.runs)
     print(content)

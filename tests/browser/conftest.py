@@ -59,7 +59,7 @@ def watched(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
     options = {"viewport": {"width": 1280, "height": 900}, "accept_downloads": True} | getattr(request, "param", {})
     context = chromium.new_context(**options)
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(120_000)
     yield Watched(page)
     context.close()
 
@@ -71,7 +71,7 @@ def axe_source() -> str:
     return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
-def until(page: Any, expression: str, timeout_s: float = 15.0) -> None:
+def until(page: Any, expression: str, timeout_s: float = 120.0) -> None:
     """Wait for a JavaScript expression to be true (Playwright's own wait needs eval, which the pages forbid)."""
     deadline = time.monotonic() + timeout_s
     while not page.evaluate(expression):

@@ -168,7 +168,7 @@ def test_bad_arguments(change: dict, says: str) -> None:
         split_federation(DIGITS, **({"clients": 4, "public": 100} | change))
 
 
-def test_large_split_is_quick() -> None:
+def test_a_split_of_the_papers_size() -> None:
     """The paper's size: 4 x 10,000 private, 8,000 public of 60,000."""
     labels = torch.from_numpy(np.resize(np.arange(10), 60000))
     big = ImageSet("big", "train", torch.zeros(60000, 1, 1, 1, dtype=torch.uint8), labels, 10)

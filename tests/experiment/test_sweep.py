@@ -211,7 +211,7 @@ def test_interrupted_in_parallel_then_taken_up(sweep: Path, tmp_path: Path) -> N
     while not any(path.is_file() for path in metrics) and process.poll() is None:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=900)
     assert process.returncode == 130, said
     folders = [RunFolder(path.parent) for path in metrics]
     assert not any(folder.busy() for folder in folders)

@@ -75,7 +75,6 @@ def train(mode: str, bf16: bool, seed: int) -> tuple[float, float]:
     return float(np.mean(losses[-50:])), accuracy
 
 
-@pytest.mark.timeout(900)
 def test_bf16_and_event_lists_learn_like_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     reference = np.array([train("reference", False, seed) for seed in range(SEEDS)])

@@ -17,6 +17,6 @@ NODE = shutil.which("node")
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
 def test_a_reader_in_javascript_reads_the_golden_packets() -> None:
     reader = Path(__file__).with_name("reader.mjs")
-    done = subprocess.run([str(NODE), str(reader), str(PATH)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([str(NODE), str(reader), str(PATH)], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout) == {"packets": 24, "referenced": 8}

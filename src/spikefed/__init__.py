@@ -8,8 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["Experiment", "describe", "explain", "load_experiment", "load_run", "plot", "run", "write_report"]
+from spikefed.version import __version__
+
+__all__ = [
+    "Experiment",
+    "__version__",
+    "describe",
+    "explain",
+    "load_experiment",
+    "load_run",
+    "plot",
+    "run",
+    "write_report",
+]
 
 if TYPE_CHECKING:
     from spikefed.experiment import Experiment, run

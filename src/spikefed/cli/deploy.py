@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from spikefed.cli.inspect import data_app
-from spikefed.cli.main import DataDir, Json, Overrides, Quietly, app, errors
+from spikefed.cli.app import app, data_app
+from spikefed.cli.console import errors
+from spikefed.cli.options import DataDir, Json, Overrides, Quietly, overrides, progress
+from spikefed.cli.runs import summary
 from spikefed.errors import DeployError
 
 FILE = Annotated[Path, typer.Argument(help="Experiment file (TOML), the same on every machine.")]
@@ -56,14 +58,13 @@ def server(
 ) -> None:
     """Run one experiment over a fleet: start a SuperLink, wait for clients, run every round."""
     _need_flower()
-    from spikefed.cli.main import _data_dir, _progress, _summary
     from spikefed.deploy.server import ServerOptions, serve
 
     options = ServerOptions(listen, certs.absolute(), database and database.absolute(), note=_note(quiet))
-    overrides = [*(set_ or []), *_data_dir(data_dir)]
-    path = serve(file, options, overrides=overrides, out=out, resume=resume, progress=_progress(quiet))
+    given = overrides(set_, data_dir)
+    path = serve(file, options, overrides=given, out=out, resume=resume, progress=progress(quiet))
     if not quiet:
-        _summary(path)
+        summary(path)
 
 
 @app.command()
@@ -90,13 +91,12 @@ def client(
     """Take part in a fleet's experiment with this machine's data, which never leave it."""
     _need_flower()
     from spikefed import native
-    from spikefed.cli.main import _data_dir
     from spikefed.deploy.client import ClientOptions, run_client
 
     native.keep_memory()
     folder = (state or Path(f"client-{number}.state")).absolute()
     options = ClientOptions(server, cert.absolute(), key.absolute(), folder, poll, patience, stay, _note(quiet))
-    run_client(file, number, options, overrides=[*(set_ or []), *_data_dir(data_dir)], share=data)
+    run_client(file, number, options, overrides=overrides(set_, data_dir), share=data)
 
 
 @app.command()
@@ -118,11 +118,10 @@ def share(
     data_dir: DataDir = None,
 ) -> None:
     """Deal an experiment's data out into one folder for each client, for 'spikefed client --data'."""
-    from spikefed.cli.main import _data_dir
     from spikefed.deploy.shares import write_shares
     from spikefed.experiment import load
 
-    for path in write_shares(load(file, [*(set_ or []), *_data_dir(data_dir)]), out):
+    for path in write_shares(load(file, overrides(set_, data_dir)), out):
         print(path)
 
 

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from spikefed.cli.main import Json, Overrides, app
+from spikefed.cli.app import app
+from spikefed.cli.options import DataDir, Json, Overrides
+from spikefed.cli.options import overrides as overrides_of
 
 
 class FirstLayerChoice(enum.StrEnum):
@@ -42,7 +44,7 @@ def energy(
     radio_nj_per_byte: Annotated[
         float | None, typer.Option("--radio-nj-per-byte", min=0, help="Price of a byte on the air, for a run's bytes.")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data files.")] = None,
+    data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
     """Energy of one inference by several published models, layer by layer, and of a client's round."""
@@ -50,7 +52,7 @@ def energy(
 
     found = experiment_energy(
         source,
-        overrides=[*(set_ or []), *([] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"])],
+        overrides=overrides_of(set_, data_dir),
         images=images,
         first_layer=first_layer.value,
         weight_bits=int(weight_bits.value),

@@ -12,17 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spikefed.cli.main import DataDir, Json, app
+from spikefed.cli.app import app, codec_app, data_app
+from spikefed.cli.options import DataDir, Json
 from spikefed.errors import ConfigError
 from spikefed.objects import is_own
 
 if TYPE_CHECKING:
     from spikefed.experiment.settings import Part
-
-data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
-codec_app = typer.Typer(help="Wire codecs.", no_args_is_help=True)
-app.add_typer(codec_app, name="codec")
 
 
 class Kind(enum.StrEnum):

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-import spikefed
 from spikefed import neurons
 from spikefed.experiment.config import Experiment
+from spikefed.version import __version__
 
 
 def now() -> str:
@@ -28,7 +28,7 @@ def now() -> str:
 
 def commit() -> str | None:
     """Commit of the source tree spikefed runs from, with ``+`` when it has changes; None outside a git checkout."""
-    folder = Path(spikefed.__file__).parent
+    folder = Path(__file__).parents[1]
     try:
         run = lambda *a: subprocess.run(["git", *a], cwd=folder, capture_output=True, text=True, timeout=10, check=True)  # noqa: E731
         tracked = run("ls-files", "--error-unmatch", "__init__.py")
@@ -52,7 +52,7 @@ def cpu_model() -> str:
 def machine() -> dict[str, Any]:
     """Versions and hardware, for run folders and benchmark files."""
     return {
-        "spikefed": spikefed.__version__,
+        "spikefed": __version__,
         "commit": commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -2,8 +2,9 @@
 
 from spikefed.hardware.costs import FP16, FP32, INT8, INT32, REGIMES, Regime
 from spikefed.hardware.counts import LayerCounts, count_operations
-from spikefed.hardware.energy import BreakEven, EnergyReport, LayerEnergy, energy_report
+from spikefed.hardware.energy import energy_report
 from spikefed.hardware.memory import Lemaire, lemaire
+from spikefed.hardware.report import BreakEven, EnergyReport, LayerEnergy
 from spikefed.hardware.spikesim import SpikeSim
 from spikefed.hardware.training import Training, training_pj
 

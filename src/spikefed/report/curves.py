@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from spikefed.report.runs import Run, number
+from spikefed.report.tidy import number
 
 # measure -> (key in metrics.jsonl, what a reader calls it)
 MEASURES = {
@@ -60,14 +61,25 @@ class Curve:
         return next((i for i, a in enumerate(self.accuracy) if a is not None and a >= target), None)
 
 
-def curve_of(run: Run) -> Curve:
+class HasRounds(Protocol):
+    """What a curve is made of.
+
+    Attributes:
+        rounds: one mapping a round, as in ``metrics.jsonl``.
+    """
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]: ...
+
+
+def curve_of(run: HasRounds) -> Curve:
     """The curve of a run; cumulative bytes are summed up from per-round bytes where only those are given."""
     accuracy = [number(e.get("server_accuracy", e.get("accuracy"))) for e in run.rounds]
     totals = {measure: _totals(run, key) for measure, (key, _) in MEASURES.items()}
     return Curve([e["round"] for e in run.rounds], accuracy, totals)
 
 
-def _totals(run: Run, key: str) -> list[float] | None:
+def _totals(run: HasRounds, key: str) -> list[float] | None:
     out: list[float] = []
     for entry in run.rounds:
         total = number(entry.get(f"{key}_total"))

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from spikefed.report.curves import curve_of
+from spikefed.report.curves import HasRounds, curve_of
 from spikefed.report.palette import colour_of
 from spikefed.report.text import bytes_text, percent, plural
-
-if TYPE_CHECKING:
-    from spikefed.report.runs import Run
 
 WIDTH, HEIGHT, PAD = 260, 70, 6
 
 
-def run_html(run: Run) -> str:
+class Named(HasRounds, Protocol):
+    """A run's rounds, and what a reader calls it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def dataset(self) -> str: ...
+
+    @property
+    def seed(self) -> int | None: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+
+def run_html(run: Named) -> str:
     """HTML of one run; needs no script and follows the notebook's own colours."""
     curve = curve_of(run)
     state = "finished" if run.finished else "in progress"

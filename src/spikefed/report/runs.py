@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikefed.errors import ReportError
 from spikefed.report.closing import curve_rounds, fill_rounds, ledger_faults
+from spikefed.report.notebook import run_html
 from spikefed.report.tidy import number, tidy
 
 if TYPE_CHECKING:
@@ -153,8 +154,6 @@ class Run:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from spikefed.report.notebook import run_html
-
         return run_html(self)
 
     def _told(self, key: str) -> Any:

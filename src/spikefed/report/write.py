@@ -21,6 +21,7 @@ from spikefed.report.runs import Run, load_runs
 from spikefed.report.settings import titles
 from spikefed.report.targets import TargetRow, default_targets, target_rows
 from spikefed.report.text import plural
+from spikefed.version import __version__
 
 MOST_NAMES = 5  # methods named in a title; more take several lines
 SCRIPTS = ("core.js", "tables.js", "figures.js", "inside.js", "main.js")
@@ -111,7 +112,6 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
             ("CONFIGS", sections.configs(mine)),
         ):
             parts[name].append(_for_setting(place, html))
-    from spikefed import __version__
 
     now = datetime.now().astimezone()
     fields = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -269,33 +270,49 @@ def validate(tree: Mapping[str, Any], source: str, overrides: Iterable[str] = ()
         raise ConfigError(
             f"{source} is a sweep file (it has a table [sweep]), not one experiment; give it to 'spikefed compare'"
         )
-    given = [override_key(text) for text in overrides]
-    if name := tree.get("preset"):
-        if name not in presets():
-            place = wording.source_of("preset", source, given)
-            raise ConfigError(f"preset '{name}' in {place} is not known; use one of {', '.join(presets())}")
-        tree = merge(read_tree(PRESETS / f"{name}.toml"), tree)
+    place = partial(wording.source_of, source=source, given=[override_key(text) for text in overrides])
+    tree = _on_preset(tree, place)
+    _check_tables(tree, place)
+    name = tree.get("method", {}).get("name", "fsd")
+    _check_method_keys(tree, name)
+    return _parsed({**tree, "method": {"name": name, **tree.get("method", {})}}, place)
+
+
+Place = Callable[[str], str]
+"""Key to where it was written: the file, or ``--set``."""
+
+
+def _on_preset(tree: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
+    """The tables on top of the preset that they name."""
+    name = tree.get("preset")
+    if not name:
+        return tree
+    if name not in presets():
+        raise ConfigError(f"preset '{name}' in {place('preset')} is not known; use one of {', '.join(presets())}")
+    return merge(read_tree(PRESETS / f"{name}.toml"), tree)
+
+
+def _check_tables(tree: Mapping[str, Any], place: Place) -> None:
+    """Refuse tables and keys that no experiment has, and values where a table belongs."""
     _refuse_unknown(tree, Experiment, "")
-    for key, field in Experiment.model_fields.items():
-        kind = field.annotation
-        if (
-            key in tree
-            and not isinstance(tree[key], Mapping)
-            and key in ("training", "method")
-            or (
-                isinstance(kind, type)
-                and issubclass(kind, Section)
-                and key in tree
-                and not isinstance(tree[key], Mapping)
-            )
-        ):
-            place = wording.source_of(key, source, given)
-            raise ConfigError(f"'{key}' in {place} must be a table ([{key}]), not {tree[key]!r}")
-        if isinstance(kind, type) and issubclass(kind, Section) and key in tree:
-            _refuse_unknown(tree[key], kind, f"{key}.")
+    sections = _sections(Experiment)
+    for key in tree:
+        if not isinstance(tree[key], Mapping) and (key in sections or key in ("training", "method")):
+            raise ConfigError(f"'{key}' in {place(key)} must be a table ([{key}]), not {tree[key]!r}")
+        if key in sections:
+            _refuse_unknown(tree[key], sections[key], f"{key}.")
     if isinstance(neuron := tree.get("network", {}).get("neuron"), Mapping):
         _refuse_unknown(neuron, NeuronConfig, "network.neuron.")
-    name = tree.get("method", {}).get("name", "fsd")
+
+
+def _sections(model: type[BaseModel]) -> dict[str, type[Section]]:
+    """Tables of an experiment by key, in the order of the file."""
+    kinds = {key: field.annotation for key, field in model.model_fields.items()}
+    return {key: kind for key, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
+
+
+def _check_method_keys(tree: Mapping[str, Any], name: Any) -> None:
+    """Refuse an unknown method, and keys that neither training nor this method has."""
     try:
         hyper = method(str(name)).hyperparameters
     except ConfigError as error:
@@ -305,24 +322,31 @@ def validate(tree: Mapping[str, Any], source: str, overrides: Iterable[str] = ()
     _refuse_unknown(tree.get("training", {}), LocalTraining, "training.")
     own = {f.alias or k for k, f in hyper.model_fields.items()} - set(LocalTraining.model_fields)
     for key in tree.get("method", {}):
-        if key != "name" and key not in own:
-            if key in LocalTraining.model_fields:
-                raise ConfigError(f"unknown key 'method.{key}'; it belongs to table [training], as 'training.{key}'")
-            raise ConfigError(
-                f"unknown key 'method.{key}' for method {name}; the nearest known key is "
-                f"'method.{nearest(key, {*own, 'name'})}'"
-            )
-    hyper_parsed = False
+        if key == "name" or key in own:
+            continue
+        if key in LocalTraining.model_fields:
+            raise ConfigError(f"unknown key 'method.{key}'; it belongs to table [training], as 'training.{key}'")
+        raise ConfigError(
+            f"unknown key 'method.{key}' for method {name}; the nearest known key is "
+            f"'method.{nearest(key, {*own, 'name'})}'"
+        )
+
+
+def _parsed(tree: Mapping[str, Any], place: Place) -> Experiment:
+    """The experiment, or one sentence on the first value that does not fit."""
     try:
-        experiment = Experiment.model_validate({**tree, "method": {"name": name, **tree.get("method", {})}})
-        hyper_parsed = True
-        experiment.hyper()
+        experiment = Experiment.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        if hyper_parsed:
-            where = f"{'training' if where in LocalTraining.model_fields else 'method'}.{where}"
-        raise ConfigError(wording.of_setting(first, where, wording.source_of(where, source, given))) from error
+        raise ConfigError(wording.of_setting(first, where, place(where))) from error
+    try:
+        experiment.hyper()
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f"{'training' if key in LocalTraining.model_fields else 'method'}.{key}"
+        raise ConfigError(wording.of_setting(first, where, place(where))) from error
     return experiment
 
 

@@ -31,7 +31,7 @@ from spikefed.federated import (
     method,
 )
 from spikefed.federated.attackers import Attacker
-from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator
+from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator, shared
 from spikefed.federated.secure import SecureClient, SecureServer
 from spikefed.federated.trust import Trust
 from spikefed.neurons import LIFParameters, surrogate
@@ -96,14 +96,16 @@ class Federation:
 
     def evaluate(self, net: nn.Module, round: int) -> Evaluation:
         """The network on the test set."""
-        return evaluate(
-            net,
-            self.test.images,
-            self.test.labels,
-            preprocess=self.preprocess,
-            generator=generator(self.config.seed, EVALUATE, round),
-            train_bn=getattr(self.config.hyper(), "train_bn_at_eval", False),
-        )
+        draws = generator(self.config.seed, EVALUATE, round)
+        with shared(draws):
+            return evaluate(
+                net,
+                self.test.images,
+                self.test.labels,
+                preprocess=self.preprocess,
+                generator=draws,
+                train_bn=getattr(self.config.hyper(), "train_bn_at_eval", False),
+            )
 
     def worker(self, client: int) -> ClientWorker:
         """A client of this experiment."""

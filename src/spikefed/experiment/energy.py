@@ -17,7 +17,7 @@ from spikefed.errors import CheckpointError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.folder import RunFolder
-from spikefed.federated.randomness import EVALUATE, generator
+from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.hardware import EnergyReport, SpikeSim, energy_report
 from spikefed.hardware.arithmetic import FirstLayer
 from spikefed.hardware.text import energy
@@ -128,7 +128,8 @@ def experiment_energy(
     net = federation.networks.load(_weights(folder) if folder else None)
     shown = federation.preprocess(federation.test.images[:images])
     draws = generator(config.seed, EVALUATE, 0, 2)
-    report = energy_report(net, shown, generator=draws, first_layer=first_layer, weight_bits=weight_bits, chip=chip)
+    with shared(draws):
+        report = energy_report(net, shown, generator=draws, first_layer=first_layer, weight_bits=weight_bits, chip=chip)
     return ExperimentEnergy(
         name=config.name,
         trained=folder is not None,
@@ -143,7 +144,8 @@ def run_energy(federation: Federation, net: nn.Module, images: int = 64) -> dict
     """What a finished run says of its network's energy: totals and layers, from the first test images."""
     shown = federation.preprocess(federation.test.images[:images])
     draws = generator(federation.config.seed, EVALUATE, 0, 2)
-    return json.loads(energy_report(net, shown, generator=draws).to_json())
+    with shared(draws):
+        return json.loads(energy_report(net, shown, generator=draws).to_json())
 
 
 def _weights(folder: RunFolder) -> dict[str, Any]:

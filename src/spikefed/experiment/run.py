@@ -26,7 +26,7 @@ from spikefed.experiment.provenance import now, provenance
 from spikefed.experiment.records import metrics_line, result
 from spikefed.federated import Server
 from spikefed.federated.history import History
-from spikefed.federated.randomness import EVALUATE, generator
+from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.files import write_atomic
 from spikefed.objects import is_own, name_of
 from spikefed.transports import LocalTransport, PoolTransport
@@ -190,7 +190,8 @@ def _one_round(
     messages = ledger.records[known:]
     probe = federation.test.images[:256]
     draws = generator(federation.config.seed, EVALUATE, record.round, 1)
-    rates = networks.firing_rates(server.network(), federation.preprocess(probe), generator=draws)
+    with shared(draws):
+        rates = networks.firing_rates(server.network(), federation.preprocess(probe), generator=draws)
     line = metrics_line(record, messages, lines[-1] if lines else None, rates, federation)
     if federation.config.run.record_streams:
         _record_streams(federation, folder, record)
@@ -245,7 +246,7 @@ def model_bytes(federation: Federation, server: Server) -> bytes:
             "std": federation.preprocess.std,
         },
     }
-    tensors = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in networks.copy_tensors(net).items()}
     return save(tensors, {"spikefed": json.dumps(facts, sort_keys=True)})  # one key: several have no fixed order
 
 

@@ -10,6 +10,7 @@ from spikefed.errors import PacketError
 from spikefed.federated.contract import ClientContext, Message, Method, State
 from spikefed.federated.exchange import Reply, Request
 from spikefed.federated.plans import Expectations
+from spikefed.federated.randomness import shared
 from spikefed.federated.secure import SECURE_ACTIONS, SecureClient, Votes
 from spikefed.wire import ClientLink
 
@@ -74,8 +75,11 @@ class ClientWorker:
         decoded = time.perf_counter()
         context = self._context(self.client, request.round)
         if self._state is None:
-            self._state = self._method.init_client(self._context(self.client, 0))
-        self._state, uplink, report = self._method.client_round(self._state, downlink, context)
+            first = self._context(self.client, 0)
+            with shared(first.generator):
+                self._state = self._method.init_client(first)
+        with shared(context.generator):
+            self._state, uplink, report = self._method.client_round(self._state, downlink, context)
         trained = time.perf_counter()
         if isinstance(uplink, Votes):
             assert self._secure is not None, "votes leave a client masked or not at all"

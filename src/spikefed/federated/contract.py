@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from spikefed.federated.traffic import Exchange, MessageKind, standard
-from spikefed.networks import Role, roles
+from spikefed.networks import Role, copy_tensors, load_tensors, retie, roles, ties
 from spikefed.training import Preprocess
 
 State = dict[str, Any]
@@ -44,19 +44,18 @@ class NetworkFactory:
         device: where the network computes; weights given and taken are on the host.
 
     Attributes:
-        roles: role of every state tensor by name (`spikefed.networks.roles`).
+        roles: role of every state tensor by name (`spikefed.networks.roles`); a tied one has its first name only.
     """
 
     def __init__(self, build: Callable[[int], nn.Module], seed: int, device: str = "cpu") -> None:
         self._build = build
         self._seed = seed
-        self._net = build(seed).to(device)
-        self._initial = self._copy(self._net)
-        self.roles: dict[str, Role] = roles(self._net)
-
-    @staticmethod
-    def _copy(net: nn.Module) -> dict[str, Tensor]:
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in net.state_dict().items()}
+        net = build(seed)
+        tied = ties(net)
+        self._net = net.to(device)
+        retie(self._net, tied)
+        self._initial = copy_tensors(self._net)
+        self.roles: dict[str, Role] = {n: role for n, role in roles(self._net).items() if n in self._initial}
 
     @property
     def network(self) -> nn.Module:
@@ -65,20 +64,25 @@ class NetworkFactory:
 
     def initial(self, own_seed: int | None = None) -> dict[str, Tensor]:
         """The common initial weights, or those of ``own_seed``: copies that nobody else holds."""
-        source = self._initial if own_seed is None else self._build(own_seed).state_dict()
-        return {name: tensor.clone() for name, tensor in source.items()}
+        if own_seed is not None:
+            return copy_tensors(self._build(own_seed))
+        return {name: tensor.clone() for name, tensor in self._initial.items()}
 
     def load(self, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """The shared network holding ``weights`` (the common initial ones when None)."""
-        self._net.load_state_dict(dict(self._initial if weights is None else weights))
+        """The shared network holding ``weights`` (the common initial ones when None).
+
+        Raises:
+            ConfigError: these are weights of another network.
+        """
+        load_tensors(self._net, self._initial if weights is None else weights)
         for parameter in self._net.parameters():
             parameter.grad = None
         return self._net
 
     @staticmethod
     def weights(net: nn.Module) -> dict[str, Tensor]:
-        """A copy of all state tensors of a network."""
-        return NetworkFactory._copy(net)
+        """A copy of all state tensors of a network; a tied one is there once, under the first of its names."""
+        return copy_tensors(net)
 
 
 @dataclass(frozen=True)

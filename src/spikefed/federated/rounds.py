@@ -18,6 +18,7 @@ from spikefed.federated.contract import Context, Diagnostics, Message, Method, S
 from spikefed.federated.exchange import Reply, Request, Transport
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
+from spikefed.federated.randomness import shared
 from spikefed.federated.secure import SecureServer
 from spikefed.federated.trust import Trust
 from spikefed.training import Evaluation, mean_evaluation
@@ -122,7 +123,9 @@ class Server:
         self._trust = trust or Trust(strikes=0)
         self._secure = secure
         self.round = 0
-        self._state, self._downlink = method.init_server(context(0))
+        first = context(0)
+        with shared(first.generator):
+            self._state, self._downlink = method.init_server(first)
 
     def run_round(self) -> RoundRecord:
         """Run the next round; a round with fewer accepted uploads than the quorum leaves the server as it was."""
@@ -164,10 +167,11 @@ class Server:
             if self._secure is not None:
                 uplinks = self._opened(self._secure, uplinks, record)
             if uplinks:
-                self._state = self._without_liars(round)
-                self._state, self._downlink, record.diagnostics = self._method.server_round(
-                    self._state, uplinks, self._context(round)
-                )
+                self._state, ctx = self._without_liars(round), self._context(round)
+                with shared(ctx.generator):
+                    self._state, self._downlink, record.diagnostics = self._method.server_round(
+                        self._state, uplinks, ctx
+                    )
         times.append(clock())
         if self._secure is not None and self._link.ledger is not None:
             for entry in self._secure.records():

@@ -9,6 +9,7 @@ from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm
 from spikefed.networks.own import Own, build_own
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
+from spikefed.networks.tensors import copy_tensors, load_tensors, retie, state_tensors, ties
 from spikefed.networks.zoo import NetworkInfo, ann_twin, build, networks
 
 __all__ = [
@@ -28,12 +29,17 @@ __all__ = [
     "ann_twin",
     "build",
     "build_own",
+    "copy_tensors",
     "describe",
     "explain",
     "firing_rates",
     "is_role",
+    "load_tensors",
     "networks",
+    "retie",
     "roles",
     "state_bytes",
+    "state_tensors",
+    "ties",
     "wrap",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from math import prod
 
@@ -13,6 +14,7 @@ from spikefed.errors import ConfigError
 from spikefed.networks.monitor import in_eval_mode
 from spikefed.networks.network import LayeredNetwork
 from spikefed.networks.roles import BN_AFFINE, WEIGHT, roles
+from spikefed.networks.tensors import state_tensors
 from spikefed.neurons import Direct
 
 
@@ -163,8 +165,19 @@ def _planned_rows(net: LayeredNetwork) -> list[LayerRow]:
     return rows
 
 
-def _row(module: nn.Module, name: str, kind: str, shape: tuple[int, ...], macs: int, times: int) -> LayerRow:
+def _row(
+    module: nn.Module,
+    name: str,
+    kind: str,
+    shape: tuple[int, ...],
+    macs: int,
+    times: int,
+    counted: Collection[str] | None = None,
+) -> LayerRow:
+    """A row of the module's tensors; of those in ``counted`` alone, which holds names of the whole network's."""
     role_of, tensors = roles(module), module.state_dict()
+    if counted is not None:
+        tensors = {n: t for n, t in tensors.items() if f"{name}.{n}".lstrip(".") in counted}
     return LayerRow(
         name=name,
         kind=kind,
@@ -191,7 +204,7 @@ def _observed_rows(net: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRo
     finally:
         for hook in hooks:
             hook.remove()
-    rows = []
+    counted, rows = state_tensors(net), []
     for name, module in owners:
         shapes = seen.get(module, [])
         total = sum(_macs(module, shape) for shape in shapes)
@@ -200,7 +213,8 @@ def _observed_rows(net: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRo
         out = _map_shape(module, shapes[-1]) if shapes else ()
         local = nn.Module()
         local._parameters, local._buffers = module._parameters, module._buffers
-        row = _row(module if not list(module.children()) else local, name, type(module).__name__, out, 0, times)
+        owner, kind = local if list(module.children()) else module, type(module).__name__
+        row = _row(owner, name, kind, out, 0, times, counted)  # a tied tensor counts where it stands first
         rows.append(LayerRow(**{**vars(row), "macs": total // max(times, 1)}))
     return rows
 

@@ -15,6 +15,7 @@ from spikefed.networks.monitor import in_eval_mode
 from spikefed.networks.network import LayeredNetwork, Readout
 from spikefed.neurons import Encoder
 from spikefed.objects import call, import_object, name_of, said
+from spikefed.seeding import seeded
 
 Own = str | nn.Module | Callable[..., Any]
 """``module:attribute``, a module (every participant starts from its weights), or what makes a module."""
@@ -30,7 +31,7 @@ def build_own(
     readout: Readout = "spike",
     seed: int = 0,
 ) -> nn.Module:
-    """The user's network with weights drawn under ``seed``; torch's global generator is left as it was.
+    """The user's network with weights drawn under ``seed``; the shared generators are left as they were.
 
     A function or class is called with those of ``input_shape``, ``classes``, ``steps`` and ``seed`` that it names. How
     time passes is seen from one small batch: a module may map images ``[B, C, H, W]`` to ``[T, B, classes]`` or
@@ -42,8 +43,7 @@ def build_own(
     """
     name = source if isinstance(source, str) else name_of(source)
     made = import_object(source, "network.name", ConfigError) if isinstance(source, str) else source
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if isinstance(made, nn.Module):
             net: Any = copy.deepcopy(made)
         else:

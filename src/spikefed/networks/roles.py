@@ -19,6 +19,8 @@ import re
 import torch
 from torch import nn
 
+from spikefed.networks.tensors import state_tensors
+
 WEIGHT, BN_AFFINE, BN_STATS, NEURON, FROZEN = "weight", "bn_affine", "bn_stats", "neuron", "frozen"
 Role = str
 """One of the names above."""
@@ -64,8 +66,8 @@ def roles(net: nn.Module) -> dict[str, Role]:
 
 
 def state_bytes(net: nn.Module, *wanted: Role) -> int:
-    """Bytes of all tensors in ``net.state_dict()``; with roles given, of those alone."""
-    tensors = {name: value for name, value in net.state_dict().items() if torch.is_tensor(value)}
+    """Bytes of all tensors in ``net.state_dict()``, tied ones once; with roles given, of those alone."""
+    tensors = state_tensors(net)
     role_of = roles(net) if wanted else {}
     return sum(t.numel() * t.element_size() for name, t in tensors.items() if not wanted or role_of[name] in wanted)
 

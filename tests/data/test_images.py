@@ -61,7 +61,10 @@ def test_public_set_id_is_sha256_of_shape_and_pixels() -> None:
     every_second = torch.stack([images, images], dim=1).flatten(0, 1)[::2]
     assert public_set_id(every_second) == expected  # memory layout does not count
     with pytest.raises(DataError):
-        public_set_id(images.float())
+        public_set_id(images.double())
+    real = images.float()
+    expected = hashlib.sha256(b"<f4" + struct.pack("<4q", 6, 1, 2, 3) + real.numpy().tobytes()).digest()
+    assert public_set_id(real) == expected
 
 
 def test_resize_and_channels() -> None:

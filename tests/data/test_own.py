@@ -118,7 +118,7 @@ F = LEVELS.astype(np.float32)
     [
         ((F, LABELS), r"m \(train\): float images must lie in \[0, 1\] but run from 0 to 255"),
         ((F / 255 - 0.5, LABELS), r"run from -0.5 to 0.5; scale them, or give uint8"),
-        ((F * np.nan, LABELS), r"run from nan to nan"),
+        ((F * np.nan, LABELS), r"600 pixels are not finite, the first in item 0 at \[0, 0\]"),
         ((LEVELS.astype(np.int32) * 2, LABELS), r"whole-number images must lie in 0..255 but run from 0 to 510"),
         ((LEVELS.astype(complex), LABELS), r"images are complex128"),
         ((LEVELS.reshape(20, 30), LABELS), r"shape \[20, 30\]; give \[N, H, W\].*reshape"),
@@ -129,8 +129,11 @@ F = LEVELS.astype(np.float32)
         ((LEVELS, LABELS * 0), r"every label is 0"),
         ((LEVELS[:4], LABELS[:4]), r"class 0 has one image"),
         ((HALVES[0], (LEVELS[:, :5], LABELS)), r"training images are 1x6x5, test images 1x5x5"),
-        ((HALVES[0], (LEVELS[:0], LABELS[:0])), r"the test part is empty"),
-        ([(LEVELS[0],)] * 3, r"m \(train\): item 0 is no pair \(image, label\): IndexError"),
+        ((HALVES[0], (LEVELS[:0], LABELS[:0])), r"m \(test\): it holds no images"),
+        (
+            [(LEVELS[0],)] * 3,
+            r"m \(train\): item 0 is no pair \(image, label\) and no dict with 'image' and 'label': Ind",
+        ),
         (lambda: 3, r"m \(train\) is int; give \(images, labels\)"),
         (lambda: 1 / 0, r"m failed: ZeroDivisionError: division by zero \(.*test_own.py, line \d+\)"),
         (lambda root: PAIR, r"asks for its folder \('root'\); give it as data.dir"),

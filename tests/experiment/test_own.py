@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 import spikefed
 from spikefed.errors import CheckpointError, ConfigError, DataError
 from spikefed.experiment import RunFolder, toml
+from spikefed.experiment import config as configs
 
 CODE = '''
 import numpy as np
@@ -154,3 +156,43 @@ def test_one_module_cannot_start_clients_differently(module: Any, own: dict[str,
     own["method"]["client_reset"] = "own"
     with pytest.raises(ConfigError, match="client_reset = 'own' asks for other initial weights"):
         spikefed.run(own, dataset=module.shapes, network=module.Net(3, 4))
+
+
+class Told:
+    """A listener that remembers warnings."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.said.append(message)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+def test_names_of_classes_reach_result_model_and_report(module: Any, own: dict[str, Any], tmp_path: Path) -> None:
+    images, labels = module.shapes()
+    names = np.array(["low", "mid", "top"])[labels]
+    told = Told()
+    own["rounds"], own["network"]["name"] = 1, "4C3-AP2"
+    folder = spikefed.run(own, dataset=(images, names), out=tmp_path / "run", progress=told)  # type: ignore[arg-type]
+    assert told.said[0] == "python:tuple: classes 0 to 2 are low, mid and top."
+    assert json.loads((folder / "result.json").read_text())["class_names"] == ["low", "mid", "top"]
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["spikefed"])["class_names"] == ["low", "mid", "top"]
+    page = spikefed.write_report([folder], tmp_path / "report.html").read_text()
+    assert '"classNames":["low","mid","top"]' in page
+
+
+def test_a_file_with_a_byte_order_mark_is_read(own: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "bom.toml").write_text(toml.dump(own), encoding="utf-8-sig")
+    (tmp_path / "plain.toml").write_text(toml.dump(own), encoding="utf-8")
+    assert configs.load(tmp_path / "bom.toml") == configs.load(tmp_path / "plain.toml")
+
+
+def test_series_are_asked_for_or_run_as_said(own: dict[str, Any], tmp_path: Path) -> None:
+    waves, labels = np.random.default_rng(0).random((60, 50, 3)), np.arange(60) % 3
+    with pytest.raises(DataError, match="say which with data.kind = 'series' or 'images'"):
+        spikefed.run(own, dataset=(waves, labels), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

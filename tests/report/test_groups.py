@@ -45,7 +45,7 @@ def record(path: Path, seed: int = 0, drop: str = "", **tables: Any) -> Path:
         ("private_per_client", (10_000, 2500), ["10,000 private a client", "2,500 private a client"]),
         ("public", (400, 2000), ["400 public", "2,000 public"]),
         ("public_dataset", ("mnist", "emnist-balanced"), ["public rows of mnist", "public rows of emnist-balanced"]),
-        ("test_limit", (100, 2000), ["first 100 test images", "first 2,000 test images"]),
+        ("test_limit", (100, 2000), ["100 test images", "2,000 test images"]),
         ("validation", (0.1, 0.0), ["10\u00a0% for validation", "0\u00a0% for validation"]),
         ("evaluate_on", ("test", "validation"), ["measured on test data", "measured on validation data"]),
         ("key_of_tomorrow", ("a", "b"), ["key_of_tomorrow=a", "key_of_tomorrow=b"]),

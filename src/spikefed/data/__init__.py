@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from spikefed.data.catalogue import DatasetInfo, OfficialFile, dataset_info, datasets
 from spikefed.data.check import CheckRow, FileRow, check
+from spikefed.data.convert import converted
 from spikefed.data.federation import ClientIndices, FederatedSplit, label_counts, pooled, split_federation
 from spikefed.data.fetch import fetch
 from spikefed.data.images import ImageSet, public_set_id, resize, to_channels
-from spikefed.data.load import load, load_both
-from spikefed.data.own import image_sets
+from spikefed.data.lazy import LazyImages
+from spikefed.data.limit import limited
+from spikefed.data.load import load, load_both, load_sources
+from spikefed.data.own import image_sets, sources
 from spikefed.data.partition import dirichlet_partition, iid_partition, shard_partition
+from spikefed.data.parts import Reading, Sources
 
 __all__ = [
     "CheckRow",
@@ -18,6 +22,13 @@ __all__ = [
     "FederatedSplit",
     "FileRow",
     "ImageSet",
+    "LazyImages",
+    "Reading",
+    "Sources",
+    "converted",
+    "limited",
+    "load_sources",
+    "sources",
     "OfficialFile",
     "check",
     "dataset_info",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,17 +14,27 @@ from torch import Tensor
 
 from spikefed.errors import DataError
 
+Values = Literal["pixels", "counts", "reals"]
+"""What the numbers are: levels 0..255, counts of events, or real numbers."""
+DTYPES = {"pixels": (torch.uint8,), "counts": (torch.uint8, torch.int32), "reals": (torch.float32,)}
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images with their labels, in a fixed order.
+    """Images, frames or series with their labels, in a fixed order.
 
     Attributes:
         name: data set name, such as ``"mnist"``.
         split: ``"train"`` or ``"test"``.
-        images: uint8 ``[N, C, H, W]``, 0..255.
+        images: ``[N, C, H, W]``; with a time axis ``[N, T, C, H, W]``, a series of F numbers being ``[N, T, F, 1, 1]``.
+            uint8 for pixels, uint8 or int32 for counts, float32 for reals. A tensor, or a `LazyImages` that reads
+            rows when they are asked for.
         labels: int64 ``[N]``, 0..classes-1.
         classes: number of classes.
+        class_names: a text for each class; empty when they have only numbers.
+        values: what the numbers are.
+        columns: further facts of each item by name, ``[N]`` each: the person it is from, say.
+        notes: sentences on what was done to the source that its owner should know.
 
     Raises:
         DataError: dtypes, shapes, lengths or the label range do not fit together.
@@ -31,15 +42,20 @@ class ImageSet:
 
     name: str
     split: str
-    images: Tensor
+    images: Any
     labels: Tensor
     classes: int
+    class_names: tuple[str, ...] = ()
+    values: Values = "pixels"
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"image set '{self.name}' ({self.split})"
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+        if self.images.dtype not in DTYPES[self.values] or self.images.ndim not in (4, 5):
+            wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES[self.values])
             raise DataError(
-                f"{where}: images must be uint8 [N, C, H, W], not {self.images.dtype} with shape "
+                f"{where}: images must be {wanted} [N, C, H, W] or [N, T, C, H, W], not {self.images.dtype} with shape "
                 f"{list(self.images.shape)}; convert them first."
             )
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
@@ -56,15 +72,33 @@ class ImageSet:
                 f"{where}: labels run from {int(self.labels.min())} to {int(self.labels.max())}, outside "
                 f"0..{self.classes - 1}; check the number of classes and the label file."
             )
+        if self.class_names and len(self.class_names) != self.classes:
+            raise DataError(
+                f"{where}: {self.classes} classes but {len(self.class_names)} class names; give one a class."
+            )
+        for key, column in self.columns.items():
+            if len(column) != len(self.labels):
+                raise DataError(
+                    f"{where}: {len(self.labels)} items but {len(column)} values of '{key}'; give one value an item."
+                )
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
+    def steps(self) -> int | None:
+        """T of a set with a time axis, None without."""
+        return self.images.shape[1] if self.images.ndim == 5 else None
+
+    @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape (C, H, W) of one image."""
-        channels, height, width = self.images.shape[1:]
+        """Shape (C, H, W) of one image, or of one time step."""
+        channels, height, width = self.images.shape[-3:]
         return (channels, height, width)
+
+    def class_name(self, label: int) -> str:
+        """The name of a class, its number where it has none."""
+        return self.class_names[label] if self.class_names else str(label)
 
     def subset(self, indices: Tensor | np.ndarray | Sequence[int]) -> ImageSet:
         """The items at ``indices``, in that order (a copy)."""
@@ -74,11 +108,16 @@ class ImageSet:
                 f"image set '{self.name}' ({self.split}): indices run from {int(chosen.min())} to "
                 f"{int(chosen.max())}, outside 0..{len(self) - 1}; choose indices of this set."
             )
-        return ImageSet(self.name, self.split, self.images[chosen], self.labels[chosen], self.classes)
+        images = self.images[chosen] if isinstance(self.images, Tensor) else self.images.take(chosen.numpy())
+        columns = {key: column[chosen.numpy()] for key, column in self.columns.items()}
+        return replace(self, images=images, labels=self.labels[chosen], columns=columns)
 
     def fingerprint(self) -> str:
-        """SHA-256 of shape, pixels and labels, in hexadecimal: tells whether data of one name are still the same."""
-        digest = hashlib.sha256(public_set_id(self.images))
+        """SHA-256 of shape, pixels and labels, in hexadecimal: tells whether data of one name are still the same.
+
+        Of images that are read when asked for, their own `LazyImages.digest` stands for the pixels.
+        """
+        digest = hashlib.sha256(public_set_id(self.images) if isinstance(self.images, Tensor) else self.images.digest())
         digest.update(np.ascontiguousarray(self.labels.numpy(), dtype="<i8").data)
         return digest.hexdigest()
 
@@ -90,20 +129,24 @@ class ImageSet:
 def public_set_id(images: Tensor) -> bytes:
     """Identity of a public set (uint8 ``[P, C, H, W]``): the SHA-256 (32 bytes) of its shape and pixels, in order.
 
-    The shape goes in as four little-endian int64, then the pixels row by row. Two sets have the same identity only
-    if they hold the same images in the same order, so both ends can prove that row n means the same image.
+    The shape goes in as little-endian int64, then the pixels row by row; before them the name of the type, where it is
+    not uint8. Two sets have the same identity only if they hold the same images in the same order, so both ends can
+    prove that row n means the same image.
 
     Raises:
-        DataError: ``images`` is not uint8 ``[P, C, H, W]``.
+        DataError: ``images`` is not ``[P, C, H, W]`` or ``[P, T, C, H, W]`` of uint8, int32 or float32.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4:
+    if images.dtype not in (torch.uint8, torch.int32, torch.float32) or images.ndim not in (4, 5):
         raise DataError(
-            f"public set: images must be uint8 [P, C, H, W], not {images.dtype} with shape {list(images.shape)}; "
-            "take them from an ImageSet."
+            f"public set: images must be uint8 [P, C, H, W] or [P, T, C, H, W], not {images.dtype} with shape "
+            f"{list(images.shape)}; take them from an ImageSet."
         )
     pixels = np.ascontiguousarray(images.detach().cpu().numpy())
-    digest = hashlib.sha256(np.asarray(pixels.shape, dtype="<i8").tobytes())
-    digest.update(pixels.reshape(-1).data)
+    if pixels.dtype != np.uint8:
+        pixels = pixels.astype(pixels.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(b"" if pixels.dtype == np.uint8 else pixels.dtype.str.encode())
+    digest.update(np.asarray(pixels.shape, dtype="<i8").tobytes())
+    digest.update(pixels.reshape(-1).view(np.uint8).data)
     return digest.digest()
 
 

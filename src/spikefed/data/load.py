@@ -13,6 +13,7 @@ from spikefed.data.digits import read_digits
 from spikefed.data.images import ImageSet
 from spikefed.data.locate import Found, locate
 from spikefed.data.own import load_own
+from spikefed.data.parts import Reading, Sources
 from spikefed.data.verify import again
 from spikefed.errors import DataError
 from spikefed.objects import is_own
@@ -46,7 +47,8 @@ def load(name: str, split: str, data_dir: Path | str | None = None, *, verify: b
     if split not in ("train", "test"):
         raise DataError(f"{name} has no split '{split}'; choose 'train' or 'test'.")
     if is_own(name):
-        return load_own(name, data_dir)[("train", "test").index(split)]
+        found = load_own(name, data_dir)
+        return found.train if split == "train" else found.test
     info = dataset_info(name)
     if not info.forms:
         images, labels = read_digits(split)
@@ -64,7 +66,24 @@ def load_both(name: str, data_dir: Path | str | None = None) -> tuple[ImageSet, 
     Raises:
         DataError: as `load`.
     """
-    return load_own(name, data_dir) if is_own(name) else (load(name, "train", data_dir), load(name, "test", data_dir))
+    found = load_sources(name, data_dir)
+    return found.train, found.test
+
+
+def load_sources(name: str, data_dir: Path | str | None = None, reading: Reading | None = None) -> Sources:
+    """Training set, test set, and public rows where the source brings its own.
+
+    Args:
+        name: as for `load`.
+        data_dir: as for `load`.
+        reading: how a user's own source is to be read, where it does not say so itself.
+
+    Raises:
+        DataError: as `load`.
+    """
+    if is_own(name):
+        return load_own(name, data_dir, reading)
+    return Sources(load(name, "train", data_dir), load(name, "test", data_dir))
 
 
 def read_found(info: DatasetInfo, split: str, found: Found, verify: bool) -> tuple[np.ndarray, np.ndarray]:

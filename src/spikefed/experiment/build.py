@@ -266,9 +266,9 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
     """
     check(config)
     d = config.data
-    folder = Path(d.dir) if d.dir else None
-    train, test = data.load_both(d.dataset, folder) if dataset is None else data.image_sets(dataset, d.dataset, folder)
-    public_source = data.load(d.public_dataset, "train", folder) if d.public_dataset else None
+    found = sources(config, dataset)
+    train, test = found.train, found.test
+    public_source = public_set(config, found)
     split = data.split_federation(
         train,
         clients=d.clients,
@@ -287,8 +287,30 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
     if d.evaluate_on == "validation":
         test = train.subset(torch.cat([client.validation for client in split.clients]))
     if d.test_limit:
-        test = test.subset(torch.arange(min(d.test_limit, len(test))))
+        test = data.limited(test, d.test_limit)
     return assemble(config, train, test, split, preprocess_for(config, train), network)
+
+
+def sources(config: Experiment, dataset: Any = None) -> data.Sources:
+    """Training set, test set, and the public rows that the source brings, before anything is dealt out."""
+    d = config.data
+    folder, reading = Path(d.dir) if d.dir else None, reading_of(config)
+    if dataset is None:
+        return data.load_sources(d.dataset, folder, reading)
+    return data.sources(dataset, d.dataset, folder, reading)
+
+
+def reading_of(config: Experiment) -> data.Reading:
+    """How the user's own data are to be read."""
+    return data.Reading(config.data.kind, config.data.channels)
+
+
+def public_set(config: Experiment, found: data.Sources) -> data.ImageSet | None:
+    """Where the public rows come from, if not from the training set."""
+    d = config.data
+    if d.public_dataset is None:
+        return found.public
+    return data.load_sources(d.public_dataset, Path(d.dir) if d.dir else None, reading_of(config)).train
 
 
 def assemble(

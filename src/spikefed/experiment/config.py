@@ -27,6 +27,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+SINCE_02: dict[str, Any] = {"since": "0.2"}
+"""Marks a key that version 0.1 did not have: at its default it leaves an experiment's hash as it was."""
+
+
 class DataConfig(Section):
     """Which images, and who holds what."""
 
@@ -54,7 +58,22 @@ class DataConfig(Section):
     evaluate_on: Literal["test", "validation"] = Field(
         default="test", description="what the server is measured on; 'validation' (all clients' together) for tuning"
     )
-    test_limit: int | None = Field(default=None, ge=1, description="use only the first test images")
+    test_limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="use so many test images: the first, or a sample by class where the first lack classes",
+    )
+    kind: Literal["images", "frames", "series", "rows"] | None = Field(
+        default=None,
+        json_schema_extra=SINCE_02,
+        description="what your own arrays are: images [N, C, H, W], frames [N, T, C, H, W], series [N, T, F] or rows "
+        "[N, F]; default: told from their shape",
+    )
+    channels: Literal["first", "last"] | None = Field(
+        default=None,
+        json_schema_extra=SINCE_02,
+        description="which axis of your own images has the channels; default: told from their shape",
+    )
 
 
 class NeuronConfig(Section):

@@ -99,7 +99,8 @@ def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Fede
         "best_accuracy": max(line["server_accuracy"] for line in lines),
         "upstream_bytes": last["upstream_bytes_total"],
         "downstream_bytes": last["downstream_bytes_total"],
-        "public_set_bytes": federation.split.public_images.numel(),
+        "public_set_bytes": federation.split.public_images.numel() * federation.split.public_images.element_size(),
+        **({"class_names": federation.train.class_names} if federation.train.class_names else {}),
         "targets": {f"{target:g}": bytes_to(lines, target) for target in config.run.targets},
         "curve": [
             {"round": line["round"], "accuracy": line["server_accuracy"]} | {k: line[f"{k}_total"] for k in BYTE_KEYS}

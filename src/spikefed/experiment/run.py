@@ -145,6 +145,8 @@ def _rounds(
     write_atomic(folder.provenance, json.dumps(facts, indent=1))
     lines = folder.read_lines(folder.metrics)
     progress.begin(config, server.round, folder.path)
+    for note in federation.train.notes if server.round == 0 else ():
+        progress.warn(note)
     hand_back = native.Trim()
     while server.round < config.rounds:
         lines.append(_one_round(federation, folder, server, transport, history, ledger, lines))
@@ -240,6 +242,7 @@ def model_bytes(federation: Federation, server: Server) -> bytes:
         "network": tree["network"],
         "input_shape": list(federation.train.images.shape[1:]),
         "classes": federation.train.classes,
+        **({"class_names": federation.train.class_names} if federation.train.class_names else {}),
         "pixels": {
             "mode": federation.preprocess.mode,
             "mean": federation.preprocess.mean,

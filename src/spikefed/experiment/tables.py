@@ -66,7 +66,7 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in seen:
         raise ConfigError(f"{path} extends itself through {' -> '.join(p.name for p in seen)}; remove one 'extends'")
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"experiment file {path} does not exist; give the path of a TOML file") from error
     except OSError as error:

@@ -95,6 +95,7 @@ def _run(run: Run, curve: Curve, group: int, stride: int, with_confusion: bool) 
         "firingRounds": _firing_rounds(run),
         "classSpikes": _last(run, "class_spikes"),
         "confusion": _last(run, "confusion") if with_confusion else None,
+        "classNames": run.class_names,
         "seconds": _seconds(run),
         "energy": energy_layers(run),
         "raster": _raster(run.folder),

@@ -84,6 +84,12 @@ class Run:
         return _text(self._told("network"))
 
     @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes, where the data have names for them."""
+        told = (self.result or {}).get("class_names")
+        return [str(name) for name in told] if isinstance(told, list) and told else None
+
+    @property
     def seed(self) -> int | None:
         value = self._told("seed")
         value = self.provenance.get("seed") if value is None else value

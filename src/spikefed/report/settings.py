@@ -93,13 +93,15 @@ def _words(key: str, value: str) -> str:
         case "shards_per_client":
             return f"{count} shards a client"
         case "test_limit":
-            return "all test images" if absent else f"first {count} test images"
+            return "all test images" if absent else f"{count} test images"
         case "evaluate_on":
             return f"measured on {value} data"
         case "validation":
             return f"{_share(value)} for validation"
         case "validation_overlap":
             return "validation items trained on" if value == "True" else "validation items kept apart"
+        case "kind" | "channels":
+            return f"{key} told from shapes" if absent else f"{key} {value}"
     return f"{key}={value}"
 
 

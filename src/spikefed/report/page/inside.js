@@ -122,7 +122,8 @@ const insideFigures = [
       const counts = chosen()?.confusion;
       if (!Array.isArray(counts) || !Array.isArray(counts[0])) return null;
       const shares = counts.map((row) => { const sum = row.reduce((a, b) => a + b, 0) || 1; return row.map((v) => v / sum); });
-      const names = counts.map((_, c) => String(c));
+      const told = chosen()?.classNames;
+      const names = counts.map((_, c) => Array.isArray(told) && told.length === counts.length ? String(told[c]) : String(c));
       return {
         data: [{
           type: "heatmap", x: names, y: names, z: shares, zmin: 0, zmax: 1, colorscale: scale(), xgap: 1, ygap: 1, colorbar: colourBar("", ".0%"),

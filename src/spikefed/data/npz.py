@@ -1,0 +1,148 @@
+"""Files of NumPy arrays.
+
+===========================================  =========================================================
+array                                        what it is
+===========================================  =========================================================
+``images``, ``x``, ``series``, ``frames``    the items of a file that holds one part
+``labels``, ``y``                            their classes
+``train_images``, ``x_train``, ...           items of the training part; ``test_`` and ``public_`` alike
+``train_labels``, ``y_train``, ...           their classes; public items need none
+any other of the same length                 a column: ``person``, or ``train_person`` beside ``train_images``
+===========================================  =========================================================
+
+A folder holds ``train.npz`` and ``test.npz`` of one part each; or any other names, one file a client.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from spikefed.data.convert import Kind
+from spikefed.data.locate import search_folders
+from spikefed.data.parts import Part, Reading, joined, part_of
+from spikefed.errors import DataError
+
+NPZ = "npz:"
+_ITEMS = ("images", "x", "series", "frames", "rows")
+_KINDS: tuple[Kind, ...] = ("series", "frames", "rows")
+_LABELS = ("labels", "y", "label")
+_SPLITS = ("train", "test", "public")
+
+
+def read_npz(name: str, data_dir: Path | str | None, reading: Reading) -> dict[str, Part]:
+    """The parts of ``npz:PATH``: a file, or a folder of files.
+
+    Raises:
+        DataError: not found, no NumPy archive of plain arrays, or arrays of other names.
+    """
+    path = Path(name.removeprefix(NPZ)).expanduser()
+    roots = [Path()] if path.is_absolute() else [*([Path()] if data_dir is None else []), *search_folders(data_dir)]
+    for place in (p for root in roots for p in (root / path, root / f"{path}.npz")):
+        if place.is_file():
+            return _parts(arrays_of(place), place, reading)
+        if place.is_dir():
+            files = {file.stem: file for file in sorted(place.glob("*.npz"))}
+            if "train" in files:
+                both = {split: files[split] for split in _SPLITS if split in files}
+                return {split: _single(arrays_of(file), file, reading, split) for split, file in both.items()}
+            if files:
+                return _clients(files, reading)
+    looked = ", ".join(str(root / path) for root in roots)
+    raise DataError(
+        f"{name} was not found as {looked}: give an .npz file, or a folder with train.npz and test.npz; paths count "
+        "from data.dir (or --data-dir), else from here."
+    )
+
+
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    """Every array of an archive.
+
+    Raises:
+        DataError: it cannot be read, or holds pickled objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{path} is no .npz file of plain arrays: {error}; write it with numpy.savez.") from error
+
+
+def _parts(arrays: dict[str, np.ndarray], path: Path, reading: Reading) -> dict[str, Part]:
+    found = {split: names for split in _SPLITS if (names := _names(arrays, split))}
+    if "train" not in found:
+        return {"train": _single(arrays, path, reading, "train")}
+    ours = {key for names in found.values() for key in names}
+    return {split: _part(arrays, names, split, path, reading, ours) for split, names in found.items()}
+
+
+def _names(arrays: Mapping[str, np.ndarray], split: str) -> tuple[str, str] | None:
+    """Names of a part's items and labels, in either order of words; None where it has no items."""
+    both = lambda word: (f"{split}_{word}", f"{word}_{split}")  # noqa: E731
+    items = next((key for word in _ITEMS for key in both(word) if key in arrays), None)
+    if items is None:
+        return None
+    return items, next((key for word in _LABELS for key in both(word) if key in arrays), "")
+
+
+def _single(arrays: dict[str, np.ndarray], path: Path, reading: Reading, split: str) -> Part:
+    """A file of one part."""
+    items = next((key for key in _ITEMS if key in arrays), "")
+    labels = next((key for key in _LABELS if key in arrays), "")
+    if not items:
+        items, labels = _names(arrays, split) or ("", "")
+    return _part(arrays, (items, labels), split, path, reading, {items, labels})
+
+
+def _part(
+    arrays: dict[str, np.ndarray],
+    names: tuple[str, str],
+    split: str,
+    path: Path,
+    reading: Reading,
+    ours: set[str],
+) -> Part:
+    items, labels = names
+    if not items or (not labels and split != "public"):
+        raise DataError(
+            f"{path} holds {', '.join(arrays) or 'nothing'}; it must hold '{split}_images' and '{split}_labels' or "
+            f"'x_{split}' and 'y_{split}', or 'images' and 'labels' of one part."
+        )
+    count = len(arrays[items]) if arrays[items].ndim else 0
+    given = arrays[labels] if labels else np.zeros(count, np.int64)
+    columns = _columns(arrays, split, count, ours)
+    if reading.kind is None:  # the name may say what the array is
+        word = next((kind for kind in _KINDS if kind in items), None)
+        reading = replace(reading, kind=word) if word else reading
+    return part_of(arrays[items], given, f"{path.name} ({split})", reading, columns=columns)
+
+
+def _columns(arrays: dict[str, np.ndarray], split: str, count: int, ours: set[str]) -> dict[str, np.ndarray]:
+    """Arrays of one value an item, those of other parts left out."""
+    columns = {}
+    for key, array in arrays.items():
+        if key in ours or array.ndim != 1 or len(array) != count:
+            continue
+        owner = next((s for s in _SPLITS if key.startswith(f"{s}_") or key.endswith(f"_{s}")), split)
+        if owner == split:
+            columns[key.removeprefix(f"{split}_").removesuffix(f"_{split}")] = array
+    return columns
+
+
+def _clients(files: Mapping[str, Path], reading: Reading) -> dict[str, Part]:
+    """One file a client; those that hold a test part keep it."""
+    read = {name: _parts(arrays_of(path), path, reading) for name, path in files.items() if name not in _SPLITS}
+    where = str(next(iter(files.values())).parent)
+    found = {}
+    for split in ("train", "test"):
+        held = {name: parts[split] for name, parts in read.items() if split in parts}
+        if held:
+            found[split] = joined(held, where)
+    for split in ("test", "public"):
+        if split in files:
+            found[split] = _single(arrays_of(files[split]), files[split], reading, split)
+    return found

@@ -12,7 +12,7 @@ import spikefed
 
 ROOT = Path(spikefed.__file__).parent
 FLOORS = (
-    {"errors", "files", "native", "objects", "version"},
+    {"errors", "files", "hyper", "native", "objects", "seeding", "version"},
     {"neurons", "wire"},
     {"networks", "data"},
     {"hardware", "training", "interop"},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ from spikefed.errors import SpikefedError
 _HERE = str(Path(__file__).parent)
 PYTHON = "python:"
 """Marks, in a recorded config, an object of a Python program that no name leads back to."""
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """The known word that looks most like this one."""
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
+    return close[0] if close else "nothing"
 
 
 def is_own(name: str) -> bool:

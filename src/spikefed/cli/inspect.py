@@ -15,7 +15,7 @@ from rich.table import Table
 from spikefed.cli.app import app, codec_app, data_app
 from spikefed.cli.options import DataDir, Json
 from spikefed.errors import ConfigError
-from spikefed.objects import is_own
+from spikefed.objects import is_own, nearest
 
 if TYPE_CHECKING:
     from spikefed.experiment.settings import Part
@@ -28,6 +28,7 @@ class Kind(enum.StrEnum):
     networks = "networks"
     methods = "methods"
     codecs = "codecs"
+    probes = "probes"
     presets = "presets"
     settings = "settings"
 
@@ -36,6 +37,7 @@ def _rows(kind: Kind) -> list[dict[str, str]]:
     from spikefed import data, networks, wire
     from spikefed.experiment import presets
     from spikefed.federated import METHODS
+    from spikefed.probes import PROBES
 
     if kind is Kind.datasets:
         return [
@@ -46,6 +48,8 @@ def _rows(kind: Kind) -> list[dict[str, str]]:
         return [{"name": n.name, "summary": n.summary} for n in networks.networks()]
     if kind is Kind.methods:
         return [{"name": name, "summary": cls.summary} for name, cls in sorted(METHODS.items())]
+    if kind is Kind.probes:
+        return [{"name": name, "summary": cls.summary} for name, cls in sorted(PROBES.items())]
     if kind is Kind.codecs:
         return [{"name": c.name, "kind": c.kind, "summary": c.description} for c in wire.codecs()]
     return [{"name": name, "summary": text} for name, text in presets().items()]
@@ -53,7 +57,6 @@ def _rows(kind: Kind) -> list[dict[str, str]]:
 
 def _parts(name: str | None) -> list[Part]:
     """All tables and methods with their settings, or the one of this name."""
-    from spikefed.experiment.config import nearest
     from spikefed.experiment.settings import parts
 
     known = parts()
@@ -83,7 +86,7 @@ def list_(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """List data sets, networks, methods, codecs or presets, or all settings of an experiment file."""
+    """List data sets, networks, methods, codecs, probes or presets, or all settings of an experiment file."""
     if part is not None and kind is not Kind.settings:
         raise ConfigError(f"'{part}' is for 'spikefed list settings' alone; leave it out")
     if kind is Kind.settings:

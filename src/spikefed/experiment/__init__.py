@@ -5,6 +5,7 @@ from spikefed.experiment.compare import check_finished, compare, run_missing
 from spikefed.experiment.config import Experiment, from_tree, load, presets
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.jobs import Outcome, run_jobs
+from spikefed.experiment.probe import probe_run
 from spikefed.experiment.run import run
 from spikefed.experiment.sweep import Job, is_sweep, jobs_of, read_sweep
 
@@ -23,6 +24,7 @@ __all__ = [
     "jobs_of",
     "load",
     "presets",
+    "probe_run",
     "read_sweep",
     "run",
     "run_jobs",

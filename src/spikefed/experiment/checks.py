@@ -42,6 +42,8 @@ def check(config: Experiment) -> None:
         raise ConfigError("training.calibrate shifts logits, and local_loss = 'mse-rate' has none; take ce-rate or tet")
     if config.run.device != "cpu":
         _check_device(config)
+    for table in config.probe_tables():
+        table.probe.check(table.hyper)
     taking_part = config.participation
     if getattr(hyper, "payload_down", "") == "change" and (taking_part.schedule != "all" or taking_part.straggle):
         raise ConfigError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -15,10 +14,12 @@ from pydantic.fields import FieldInfo
 
 from spikefed.errors import ConfigError
 from spikefed.experiment import wording
+from spikefed.experiment.probetables import ProbeTable, probe_tables
 from spikefed.experiment.tables import PRESETS, in_order, merge, override_key, parse_override, presets, read_tree
 from spikefed.federated import METHODS, Hyperparameters, method
 from spikefed.federated.attackers import Attack
 from spikefed.federated.local import LocalTraining
+from spikefed.objects import nearest
 
 
 class Section(BaseModel):
@@ -213,6 +214,15 @@ class Experiment(Section):
     attack: AttackConfig = AttackConfig()
     deploy: DeployConfig = DeployConfig()
     run: RunConfig = RunConfig()
+    probe: list[dict[str, Any]] = Field(
+        default=[],
+        description="measures of the network, a table [[probe]] each ('spikefed list probes'); none changes a result",
+        json_schema_extra={"since": "0.2"},
+    )
+
+    def probe_tables(self) -> list[ProbeTable]:
+        """The tables ``[[probe]]``, checked."""
+        return probe_tables(self.probe, lambda key: "the config")
 
     def hyper(self) -> Hyperparameters:
         """The method's validated hyperparameters: tables ``training`` and ``method`` together."""
@@ -225,11 +235,13 @@ class Experiment(Section):
         hyper = self.hyper().model_dump(by_alias=True)
         tree["training"] = {key: hyper[key] for key in hyper if key in LocalTraining.model_fields}
         tree["method"] = {"name": self.method["name"]} | {k: v for k, v in hyper.items() if k not in tree["training"]}
-        return tree
+        tree["probe"] = [table.resolved() for table in self.probe_tables()]
+        return tree if tree["probe"] else {key: value for key, value in tree.items() if key != "probe"}
 
     def hash(self) -> str:
         """SHA-256 of every setting that changes results; the number of rounds may grow when a run is resumed.
 
+        Probes look and change nothing: they are left out.
         A key marked ``since`` is left out at its default: an experiment keeps the hash it had before the key was there.
         """
         tree = self.resolved()
@@ -239,6 +251,7 @@ class Experiment(Section):
             _drop_new_defaults(tree[table], hyper)
         for key in ("name", "label", "rounds", "preset", "run", "deploy"):
             tree.pop(key)
+        tree.pop("probe", None)
         tree["data"].pop("dir")
         if not self.attack.clients:
             tree.pop("attack")  # an experiment without liars keeps the hash it had before there were any
@@ -259,12 +272,6 @@ def _drop_new_defaults(tree: dict[str, Any], model: type[BaseModel]) -> None:
 def _plain_default(field: FieldInfo) -> Any:
     default = field.get_default(call_default_factory=True, validated_data={})
     return default.model_dump() if isinstance(default, BaseModel) else default
-
-
-def nearest(key: str, known: Iterable[str]) -> str:
-    """The known word that looks most like this one."""
-    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
-    return close[0] if close else "nothing"
 
 
 def _refuse_unknown(tree: Mapping[str, Any], model: type[BaseModel], where: str, extra: Iterable[str] = ()) -> None:
@@ -292,6 +299,7 @@ def validate(tree: Mapping[str, Any], source: str, overrides: Iterable[str] = ()
     place = partial(wording.source_of, source=source, given=[override_key(text) for text in overrides])
     tree = _on_preset(tree, place)
     _check_tables(tree, place)
+    probe_tables(tree.get("probe", []), place)
     name = tree.get("method", {}).get("name", "fsd")
     _check_method_keys(tree, name)
     return _parsed({**tree, "method": {"name": name, **tree.get("method", {})}}, place)

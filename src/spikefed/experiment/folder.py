@@ -46,6 +46,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.model = path / "model.safetensors"
         self.streams = path / "streams"
+        self.probes = path / "probes"
 
     def exists(self) -> bool:
         """Whether a run was ever started here."""
@@ -75,7 +76,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Delete temporary files that a killed run left behind."""
-        for folder in (self.path, self.checkpoints, self.streams):
+        for folder in (self.path, self.checkpoints, self.streams, self.probes):
             for path in folder.glob(".*.tmp*") if folder.is_dir() else ():
                 path.unlink(missing_ok=True)
 
@@ -134,7 +135,7 @@ class RunFolder:
         recorded = configs.load(self.config)
         if recorded.hash() != config.hash():
             before, now = flatten(recorded.resolved()), flatten(config.resolved())
-            free = ("name", "label", "rounds", "preset", "run.", "deploy.", "data.dir")
+            free = ("name", "label", "rounds", "preset", "run.", "deploy.", "data.dir", "probe")
             differing = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not k.startswith(free)]
             key = differing[0]
             raise CheckpointError(

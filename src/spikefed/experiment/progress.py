@@ -31,6 +31,10 @@ class Progress(Protocol):
         """A round is done and saved; ``line`` is its entry in metrics.jsonl."""
         ...
 
+    def probe(self, label: str, done: int, total: int, what: str) -> None:
+        """The probe of this label has done ``done`` of ``total`` steps; ``what`` says of which kind."""
+        ...
+
     def end(self, lines: list[dict[str, Any]]) -> None:
         """The run is done."""
         ...
@@ -52,6 +56,8 @@ class Quiet:
     def client(self, round: int, done: int, total: int) -> None: ...
 
     def round(self, line: dict[str, Any]) -> None: ...
+
+    def probe(self, label: str, done: int, total: int, what: str) -> None: ...
 
     def end(self, lines: list[dict[str, Any]]) -> None: ...
 
@@ -109,6 +115,7 @@ class Console_:
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal and self._console.file.isatty()
         self._pulse_s = pulse_s
         self._bar: Bar | None = None
+        self._probes: Any = None  # the task of the bar, once a probe has spoken
         self._started = self._spoke = 0.0
         self._first = self._rounds = 0
 
@@ -124,10 +131,7 @@ class Console_:
             )
         )
         if self._live:
-            self._bar = Bar(
-                TextColumn("{task.fields[name]:>7}"), MofNCompleteColumn(), BarColumn(bar_width=24),
-                TextColumn("{task.description}"), TimeRemainingColumn(), console=self._console,
-            )  # fmt: skip
+            self._bar = _bars(self._console)
             self._bar.start()
             self._bar.add_task("", name="round", total=config.rounds, completed=round)
             self._bar.add_task("training the first round", name="client", total=None)
@@ -155,6 +159,22 @@ class Console_:
             took = f"{line['seconds']['round']:.1f} s"
             self._say(f"round {line['round']}/{self._rounds}  {numbers(line)}  {took}  left {duration(left)}")
 
+    def probe(self, label: str, done: int, total: int, what: str) -> None:
+        text = f"probe {label}: {done} of {total} {what}"
+        if self._live:
+            self._probe_bar().update(self._probes, completed=done, total=total, description=text, visible=done < total)
+        elif time.perf_counter() - self._spoke >= self._pulse_s:
+            self._say(escape(text))
+
+    def _probe_bar(self) -> Bar:
+        """The bars, with one for probes; a probe of a finished run has no others."""
+        if self._bar is None:
+            self._bar = _bars(self._console)
+            self._bar.start()
+        if self._probes is None:
+            self._probes = self._bar.add_task("", name="probe", total=None)
+        return self._bar
+
     def end(self, lines: list[dict[str, Any]]) -> None:
         self.close()
 
@@ -164,11 +184,18 @@ class Console_:
     def close(self) -> None:
         if self._bar:
             self._bar.stop()
-            self._bar = None
+            self._bar = self._probes = None
 
     def _say(self, text: str) -> None:
         self._spoke = time.perf_counter()
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _bars(console: Console) -> Bar:
+    return Bar(
+        TextColumn("{task.fields[name]:>7}"), MofNCompleteColumn(), BarColumn(bar_width=24),
+        TextColumn("{task.description}"), TimeRemainingColumn(), console=console,
+    )  # fmt: skip
 
 
 class Notebook:
@@ -197,6 +224,8 @@ class Notebook:
         self._line = line
         self._warnings += troubles(line)
         self._show(line["round"], 0, 0)
+
+    def probe(self, label: str, done: int, total: int, what: str) -> None: ...
 
     def end(self, lines: list[dict[str, Any]]) -> None: ...
 

@@ -21,6 +21,7 @@ from spikefed.experiment.checks import check_idle
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import run_energy
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.probing import Probing
 from spikefed.experiment.progress import Progress, default
 from spikefed.experiment.provenance import now, provenance
 from spikefed.experiment.records import metrics_line, result
@@ -147,13 +148,19 @@ def _rounds(
     progress.begin(config, server.round, folder.path)
     for note in federation.train.notes if server.round == 0 else ():
         progress.warn(note)
+    probing = Probing(federation, folder, server, progress)
+    if resuming:
+        probing.go_on_from(server.round)
     hand_back = native.Trim()
     while server.round < config.rounds:
         lines.append(_one_round(federation, folder, server, transport, history, ledger, lines))
         progress.round(lines[-1])
         hand_back()
+        if server.round < config.rounds:
+            probing.after(server.round)
     write_atomic(folder.model, model_bytes(federation, server))
     _write_energy(federation, folder, server, progress)
+    probing.after(server.round, last=True)  # before the result: who finds one finds the probes too
     write_atomic(folder.result, json.dumps(result(config, lines, federation), indent=1))
     if "finished" not in facts or resuming:
         write_atomic(folder.provenance, json.dumps(facts | {"finished": now()}, indent=1))

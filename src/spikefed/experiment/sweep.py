@@ -19,9 +19,10 @@ from spikefed.errors import ConfigError
 from spikefed.experiment import config as configs
 from spikefed.experiment import wording
 from spikefed.experiment.checks import check, check_idle
-from spikefed.experiment.config import Experiment, nearest
+from spikefed.experiment.config import Experiment
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.tables import merge, override_key, read_tree
+from spikefed.objects import nearest
 
 Axis = Literal["seeds", "partitions", "methods"]
 LABEL = r"^[\w.+-]+$"

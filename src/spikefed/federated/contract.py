@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from spikefed.federated.traffic import Exchange, MessageKind, standard
+from spikefed.hyper import Hyperparameters
 from spikefed.networks import Role, copy_tensors, load_tensors, retie, roles, ties
 from spikefed.training import Preprocess
 
@@ -25,12 +25,6 @@ State = dict[str, Any]
 
 Message = Any
 """A decoded wire message (`spikefed.wire`): a frozen dataclass with ``kind``."""
-
-
-class Hyperparameters(BaseModel):
-    """Base of every method's hyperparameters: frozen, validated, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class NetworkFactory:

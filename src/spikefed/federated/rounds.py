@@ -200,12 +200,20 @@ class Server:
         everyone = range(self._participation.clients)
         return next(self._client_networks(everyone), None) or self._context(0).networks.load()
 
+    def client_networks(self) -> Iterator[tuple[int, nn.Module]]:
+        """Number and own network of every client in this process that has one; shared memory, valid until the next."""
+        if hasattr(self._transport, "client_state"):
+            yield from self._networks_of(range(self._participation.clients))
+
     def _client_networks(self, clients: Iterable[int]) -> Iterator[nn.Module]:
+        return (net for _, net in self._networks_of(clients))
+
+    def _networks_of(self, clients: Iterable[int]) -> Iterator[tuple[int, nn.Module]]:
         for client in clients:
             state = self._transport.client_state(client)  # type: ignore[attr-defined]
             net = None if state is None else self._method.client_network(state, self._context(self.round))
             if net is not None:
-                yield net
+                yield client, net
 
     def _measure(self, record: RoundRecord) -> Evaluation:
         """The server's network on the test set; the mean over the round's clients where the server has none."""

@@ -16,7 +16,7 @@ from spikefed.report.settings import Setting, setting_of
 
 # Config keys that do not make another experiment: the seed, the name, the length, places, how the machine is used,
 # what a server does about clients that fail. Those that may differ when a run is resumed.
-IGNORED = {"seed", "name", "label", "rounds", "preset", "run", "deploy", "data.dir"}
+IGNORED = {"seed", "name", "label", "rounds", "preset", "run", "deploy", "data.dir", "probe"}
 
 
 @dataclass

@@ -46,6 +46,13 @@ def energy_text(pj: float | None) -> str:
     return f"{pj:.3g}\u00a0pJ"
 
 
+def number_text(value: float | None) -> str:
+    """A number without a unit: whole ones with commas, others with four digits."""
+    if value is None:
+        return ABSENT
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+
+
 def target_text(value: float) -> str:
     """A target without needless digits: ``"82 %"``, ``"82.5 %"``."""
     return f"{100 * value:.4g}\u00a0%"

@@ -1,0 +1,128 @@
+"""A probe on a run that has ended: its network, its images, its settings, from the run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from spikefed.errors import CheckpointError, ConfigError
+from spikefed.experiment import config as configs
+from spikefed.experiment.build import Federation, build
+from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.probetables import ProbeTable, checked_label, probe_tables
+from spikefed.experiment.probing import measure
+from spikefed.experiment.progress import Progress, default
+from spikefed.experiment.run import torch_threads, writable
+from spikefed.federated import Server
+from spikefed.federated.history import History
+from spikefed.probes import files
+from spikefed.transports import LocalTransport
+from spikefed.wire import Ledger
+
+
+def probe_run(
+    run: Path | str,
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    label: str | None = None,
+    data_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run a probe on the network that a finished run left, and keep what it found in ``RUN/probes``.
+
+    Args:
+        run: run folder, or the model file in it.
+        name: of a probe, ``module:ClassName``, or the label of a table ``[[probe]]`` of the run, whose settings it then
+            begins with.
+        settings: hyperparameters of the probe.
+        label: name of the file; default: the probe's name.
+        data_dir: folder of the data files; default: where the run found them.
+        progress: told how far a long probe is; repeat the call to go on with one that was interrupted.
+
+    Returns:
+        the probe's file, as `spikefed.probes.files` describes it.
+
+    Raises:
+        ConfigError: no such probe or setting, or the label's file holds other settings.
+        DataError: the data set is not on this machine.
+        CheckpointError: the folder has no finished model.
+    """
+    folder = folder_of(Path(run))
+    place = [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"]
+    config = configs.load(folder.config, place)
+    table = _table(config, name, settings or {}, label)
+    files.check_same(folder.probes, table.label, table.name, table.probe.version, table.hyper.model_dump(mode="json"))
+    table.probe.check(table.hyper)
+    progress = progress or default()
+    try:
+        with torch_threads(config.run.threads or 1), writable(folder):
+            federation = build(config)
+            server = _server(federation, folder, progress)
+            net = federation.networks.load(weights_of(folder))
+            measure(table, federation, folder, server, net, progress)
+    finally:
+        progress.close()
+    return files.read(files.path_of(folder.probes, table.label))
+
+
+def folder_of(path: Path) -> RunFolder:
+    """The run folder that is meant, be it by its model file.
+
+    Raises:
+        CheckpointError: no run is there, or one that has not ended.
+    """
+    folder = RunFolder(path.parent if path.is_file() else path)
+    if not folder.exists():
+        raise CheckpointError(
+            f"{path} is no run folder (it has no config.toml); give the folder that 'spikefed run' made"
+        )
+    if not folder.model.is_file():
+        raise CheckpointError(f"the run in {folder.path} has no model yet; finish it with --resume, then probe it")
+    return folder
+
+
+def weights_of(folder: RunFolder) -> dict[str, Any]:
+    """Tensors of the run's model file.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        return load_file(folder.model)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder.model} cannot be read ({error}); finish the run with --resume, or give its experiment file"
+        ) from error
+
+
+def _table(config: configs.Experiment, name: str, settings: Mapping[str, Any], label: str | None) -> ProbeTable:
+    known = {table.label: table for table in config.probe_tables()}
+    given: dict[str, Any] = {"name": name, **settings}
+    if name in known:
+        before = known[name]
+        given = {"name": before.name, "label": name, **before.hyper.model_dump(exclude_unset=True), **settings}
+    if label is not None:
+        given["label"] = checked_label(label)
+    try:
+        return probe_tables([given], lambda key: "the command")[0]
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("[[probe]] in the command: ")) from error
+
+
+def _server(federation: Federation, folder: RunFolder, progress: Progress) -> Server:
+    """The server as the last checkpoint has it, with its clients' states; without a checkpoint it knows no client."""
+    transport = LocalTransport(federation.worker)
+    server = federation.server(transport, Ledger())
+    tree = History(folder.checkpoints, federation.config.hash()).latest(progress.warn)
+    if tree is not None:
+        server.load_state_dict(tree["server"])
+        transport.load_state_dict(tree["clients"])
+    else:
+        server.round = folder.read_result()["rounds"]
+    return server

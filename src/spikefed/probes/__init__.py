@@ -1,0 +1,20 @@
+"""Measures of a network: what can be learned about it during or after training, one file each."""
+
+from spikefed.probes.accuracy import Accuracy
+from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
+from spikefed.probes.registry import PROBES, probe
+from spikefed.probes.run import Measurement, run_probe
+
+__all__ = [
+    "Accuracy",
+    "Measurement",
+    "PROBES",
+    "Probe",
+    "ProbeContext",
+    "ProbeHyperparameters",
+    "Quantity",
+    "Record",
+    "Subject",
+    "probe",
+    "run_probe",
+]

@@ -1,0 +1,32 @@
+"""The table that finds a probe by name: one file each, or a user's own as ``module:attribute``."""
+
+from __future__ import annotations
+
+import inspect
+
+from spikefed.errors import ConfigError
+from spikefed.objects import import_object, is_own, nearest
+from spikefed.probes.accuracy import Accuracy
+from spikefed.probes.contract import Probe
+
+PROBES: dict[str, type[Probe]] = {made.name: made for made in (Accuracy,)}
+
+
+def probe(name: str) -> Probe:
+    """A probe by its short name, or a user's own as ``package.module:ClassName``.
+
+    Raises:
+        ConfigError: no such probe, or the class is none.
+    """
+    if name in PROBES:
+        return PROBES[name]()
+    if not is_own(name):
+        raise ConfigError(
+            f"probe '{name}' is not known; the nearest is '{nearest(name.lower(), PROBES)}' (see 'spikefed list "
+            "probes'), and your own is named 'module:ClassName'"
+        )
+    made = import_object(name, "probe", ConfigError)
+    made = made() if inspect.isclass(made) and issubclass(made, Probe) and not inspect.isabstract(made) else made
+    if not isinstance(made, Probe):
+        raise ConfigError(f"probe '{name}' is no probe; see docs/adding-a-probe.md for the class that it must be")
+    return made

@@ -1,0 +1,51 @@
+"""The report's part on probes, and a probe's table for the terminal, both from the file that the probe left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spikefed.report.columns import Column, lines
+
+PART = "part"
+"""Key of records that come in several tables: rows of one part stand together."""
+
+
+def probe_text(tree: Mapping[str, Any]) -> str:
+    """The latest measurement of a probe's file, a table a part, for the terminal."""
+    latest = tree["measurements"][-1]
+    settings = ", ".join(f"{key} = {value}" for key, value in tree["hyper"].items() if value is not None)
+    out = [
+        f"{tree['title']} of round {latest['round']}, {latest['images']} images"
+        + (f" ({settings})" if settings else "")
+    ]
+    for part, rows in parts_of(latest["records"]).items():
+        out += ["", part] if part else [""]
+        out += lines(columns_of(tree, rows), rows)
+    return "\n".join(out)
+
+
+def parts_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Records by what they say under `PART`, in order of appearance."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        found.setdefault(str(record.get(PART) or ""), []).append(record)
+    return found
+
+
+def columns_of(tree: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """A column for each key that a row has, those that the probe told of first and in its order."""
+    told = {str(q["key"]): q for q in tree.get("quantities", [])}
+    there = list(dict.fromkeys(key for row in rows for key in row if key != PART))
+    keys = [key for key in told if key in there] + [key for key in there if key not in told]
+    return [_column(key, told.get(key), rows) for key in keys]
+
+
+def _column(key: str, told: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> Column:
+    def value(row: Mapping[str, Any]) -> Any:
+        return row.get(key)
+
+    if told is not None:
+        return Column(key, str(told["title"]), value, str(told.get("unit", "number")), str(told.get("note", "")))
+    text = any(isinstance(row.get(key), str) for row in rows)
+    return Column(key, key.replace("_", " "), value, "text" if text else "number")

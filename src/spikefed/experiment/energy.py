@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
-from spikefed.errors import CheckpointError
+from spikefed import networks
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.folder import RunFolder
@@ -125,7 +123,7 @@ def experiment_energy(
     folder = RunFolder(Path(source)) if Path(source).is_dir() else None
     config = configs.load(folder.config if folder else Path(source), overrides)
     federation = build(config)
-    net = federation.networks.load(_weights(folder) if folder else None)
+    net = federation.networks.load(networks.read_tensors(folder.model).tensors if folder else None)
     shown = federation.preprocess(federation.test.images[:images])
     draws = generator(config.seed, EVALUATE, 0, 2)
     with shared(draws):
@@ -146,15 +144,6 @@ def run_energy(federation: Federation, net: nn.Module, images: int = 64) -> dict
     draws = generator(federation.config.seed, EVALUATE, 0, 2)
     with shared(draws):
         return json.loads(energy_report(net, shown, generator=draws).to_json())
-
-
-def _weights(folder: RunFolder) -> dict[str, Any]:
-    try:
-        return load_file(folder.model)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder.model} cannot be read ({error}); finish the run with --resume, or give its experiment file"
-        ) from error
 
 
 def _round(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from spikefed import native, networks
 from spikefed.errors import CheckpointError, ConfigError, DamagedCheckpointError, SpikefedError
@@ -256,8 +255,7 @@ def model_bytes(federation: Federation, server: Server) -> bytes:
             "std": federation.preprocess.std,
         },
     }
-    tensors = {name: tensor.contiguous() for name, tensor in networks.copy_tensors(net).items()}
-    return save(tensors, {"spikefed": json.dumps(facts, sort_keys=True)})  # one key: several have no fixed order
+    return networks.write_tensors(networks.copy_tensors(net), facts=facts)
 
 
 def with_names(config: Experiment, dataset: Any, network: Any) -> Experiment:

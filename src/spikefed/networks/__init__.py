@@ -9,6 +9,7 @@ from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm
 from spikefed.networks.own import Own, build_own
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
+from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tensors
 from spikefed.networks.tensors import copy_tensors, load_tensors, retie, state_tensors, ties
 from spikefed.networks.zoo import NetworkInfo, ann_twin, build, networks
 
@@ -19,6 +20,7 @@ __all__ = [
     "LayerPath",
     "LayerRow",
     "NORMS",
+    "NamedTensors",
     "NetworkInfo",
     "Norm",
     "Own",
@@ -36,10 +38,12 @@ __all__ = [
     "is_role",
     "load_tensors",
     "networks",
+    "read_tensors",
     "retie",
     "roles",
     "state_bytes",
     "state_tensors",
     "ties",
     "wrap",
+    "write_tensors",
 ]

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from spikefed import native
-from spikefed.neurons import events
+from spikefed.neurons import events, products
 
 LAYERS = ((64, 64, 32), (64, 128, 16), (128, 128, 16), (128, 256, 8), (256, 256, 8))
 DENSITIES = (0.04, 0.07, 0.1, 0.18, 0.25)
@@ -42,8 +42,8 @@ def layer(inputs: int, outputs: int, side: int, maps: int, repeats: int) -> list
     up = torch.randn(maps, outputs, side, side).contiguous(memory_format=last)
     full = torch.rand(maps, inputs, side, side).contiguous(memory_format=last)
     forward = fastest(lambda: F.conv2d(full, dense, padding=1), repeats)
-    weights = fastest(lambda: events.dense_weight_gradient(up, full, weight), repeats)
-    inputs_ = fastest(lambda: events.input_gradient(up, weight, full.shape), repeats)
+    weights = fastest(lambda: products.weight_gradient(up, full, weight), repeats)
+    inputs_ = fastest(lambda: products.input_gradient(up, weight, full.shape), repeats)
     rows = []
     for density in DENSITIES:
         x = (full < density).float().contiguous(memory_format=last)

@@ -32,7 +32,9 @@ VARIANTS = {"dense float32": (-1.0, False), "event lists": (1.1, False), "bf16":
 def train(
     train_set: tuple[Tensor, Tensor], test_set: tuple[Tensor, Tensor], seed: int, limit: float, bf16: bool, steps: int
 ):
-    paths.FLOAT32_LIMIT = limit
+    paths.FLOAT32_LIMIT = paths.FLOAT32_WEIGHT_LIMIT = limit
+    paths.WINOGRAD_LIMIT = dict.fromkeys(paths.WINOGRAD_LIMIT, limit)
+    paths.NARROW_LIMIT = limit
     layout = nets.LAYOUTS["small"]
     torch.manual_seed(seed)
     net = nets.Ours(layout)

@@ -14,7 +14,7 @@ import torch
 
 from spikefed import native
 from spikefed.experiment.provenance import commit, cpu_model
-from spikefed.neurons import fused
+from spikefed.neurons import fused, processor
 
 LEVELS = {0: "portable", 1: "avx2", 2: "avx512"}
 
@@ -29,7 +29,7 @@ def describe(command: list[str]) -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "load": [round(v, 2) for v in os.getloadavg()] if hasattr(os, "getloadavg") else None,
-        "amx": fused.has_amx(),
+        "amx": processor.has_amx(),
         "native": LEVELS[lib.spikefed_level()] if lib is not None else native.why_not(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "python": platform.python_version(),

@@ -125,7 +125,7 @@ def _dense(step: Step) -> Step:
     """The same without event lists."""
 
     def run() -> float:
-        names = ("FLOAT32_LIMIT", "BF16_LIMIT", "BF16_WEIGHT_LIMIT", "AMX_WEIGHT_LIMIT")
+        names = ("FLOAT32_LIMIT", "FLOAT32_WEIGHT_LIMIT", "BF16_LIMIT", "BF16_WEIGHT_LIMIT", "AMX_WEIGHT_LIMIT")
         limits = {name: getattr(paths, name) for name in names}
         for name in names:
             setattr(paths, name, -1.0)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 from spikefed import native
-from spikefed.neurons import LIFParameters, fused, norm_lif, paths, spike_conv2d, spike_linear, use_kernels
+from spikefed.neurons import LIFParameters, fused, norm_lif, paths, processor, spike_conv2d, spike_linear, use_kernels
 
 pytestmark = [
     pytest.mark.slow,
@@ -82,7 +82,7 @@ def test_bf16_and_event_lists_learn_like_the_reference(monkeypatch: pytest.Monke
         monkeypatch.setattr(paths, "LEAST_WORK", 0)
         for limit in ("FLOAT32_LIMIT", "BF16_LIMIT", "BF16_WEIGHT_LIMIT", "AMX_WEIGHT_LIMIT"):
             monkeypatch.setattr(paths, limit, 1.1)  # event lists wherever they are possible
-        monkeypatch.setattr(fused, "has_amx", lambda: False)
+        monkeypatch.setattr(processor, "has_amx", lambda: False)
         with paths.record_paths() as choices:
             fast = np.array([train("auto", bf16, seed) for seed in range(SEEDS)])
         assert any(c.path == "events" for c in choices)

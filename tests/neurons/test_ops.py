@@ -15,6 +15,8 @@ from spikefed.neurons import (
     fused,
     norm_lif,
     paths,
+    processor,
+    products,
     spike_conv2d,
     spike_linear,
     use_kernels,
@@ -91,7 +93,7 @@ def test_event_lists_equal_the_dense_convolution(kernel, channels, out, side, ra
         upstream, x, weight, None, [1, 1], [kernel // 2] * 2, [1, 1], False, [0, 0], 1, [True, True, False]
     )
     assert_close(events.weight_gradient(events.banded(listed, kernel), upstream), wanted[1])
-    assert_close(events.input_gradient(upstream, weight, x.shape), wanted[0])
+    assert_close(products.input_gradient(upstream, weight, x.shape), wanted[0])
 
 
 @needs_native
@@ -101,7 +103,8 @@ def test_spike_conv2d_takes_lists_when_sparse_and_gives_the_same(monkeypatch, bi
     torch.manual_seed(0)
     weight = torch.randn(24, 20, 3, 3, requires_grad=True)
     shift = torch.randn(24, requires_grad=True) if bias else None
-    for rate, path in [(0.05, "events"), (0.5, "dense")]:
+    dense = "winograd" if paths.by_winograd(weight, 1, 1, torch.float32) else "dense"
+    for rate, path in [(0.05, "events"), (0.4, "events for the weight gradient"), (0.6, dense)]:
         x = as_made_by_norm_lif(spikes(9, 20, 6, 6, rate=rate)).requires_grad_()
         leaves = [t for t in (x, weight, shift) if t is not None]
         with paths.record_paths() as choices:
@@ -120,7 +123,7 @@ def test_spike_conv2d_takes_lists_when_sparse_and_gives_the_same(monkeypatch, bi
 @pytest.mark.parametrize("amx", [True, False])
 def test_bf16_under_autocast(monkeypatch, amx) -> None:
     monkeypatch.setattr(paths, "LEAST_WORK", 0)
-    monkeypatch.setattr(fused, "has_amx", lambda: amx)
+    monkeypatch.setattr(processor, "has_amx", lambda: amx)
     torch.manual_seed(0)
     weight, bias = torch.randn(32, 128, 3, 3, requires_grad=True), torch.randn(32, requires_grad=True)
     x = as_made_by_norm_lif(spikes(9, 128, 6, 6, rate=0.05)).requires_grad_()
@@ -219,7 +222,7 @@ def test_input_gradient_inside_a_window(kernel, channels, out, side) -> None:
     weight = torch.randn(out, channels, kernel, kernel)
     upstream = torch.randn(7, out, *side).contiguous(memory_format=torch.channels_last)
     got = events.input_gradient_at(events.banded(events.listed(mask.to(torch.uint8)), kernel), upstream, weight)
-    assert_close(got, events.input_gradient(upstream, weight, mask.shape) * mask)
+    assert_close(got, products.input_gradient(upstream, weight, mask.shape) * mask)
     assert (got[mask == 0] == 0).all()
 
 
@@ -227,7 +230,8 @@ def test_input_gradient_inside_a_window(kernel, channels, out, side) -> None:
 @pytest.mark.parametrize("rate", ["sparse", "dense"])
 def test_windowed_gradient_through_two_layers_equals_the_reference(monkeypatch, rate) -> None:
     monkeypatch.setattr(paths, "LEAST_WORK", 0)
-    monkeypatch.setattr(paths, "WINDOW_LIMIT", 0.9)
+    for name in ("WINDOW_LIMIT", "WINOGRAD_WINDOW_LIMIT"):
+        monkeypatch.setattr(paths, name, 0.9)
     if rate == "dense":
         monkeypatch.setattr(paths, "FLOAT32_LIMIT", -1.0)
     p = LIFParameters(decay=0.5, v_threshold=1.0, surrogate=Rectangle())

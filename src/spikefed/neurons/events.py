@@ -209,7 +209,7 @@ def input_gradient_at(window: BandedList, upstream: Tensor, weight: Tensor) -> T
     lib = library()
     assert lib is not None
     out = torch.empty(window.shape, dtype=upstream.dtype, memory_format=torch.channels_last)
-    table = _table(weight)
+    table = _table(weight.to(upstream.dtype).float())
     a = _with_bands(window, upstream.dtype, len(weight))
     a.go, a.weight, a.out = upstream.data_ptr(), table.data_ptr(), out.data_ptr()
     lib.spikefed_events_input_grad(a)
@@ -224,22 +224,3 @@ def _table(weight: Tensor) -> Tensor:
         flat = torch.cat([flat, flat.new_zeros(rows - len(weight), columns)])
     blocks = rows // _LANES
     return fused.transpose(flat.contiguous(), flat.new_empty(blocks, columns, _LANES), blocks, _LANES, columns)
-
-
-def input_gradient(upstream: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
-    """Gradient of the input (of ``shape``), dense, in the precision of ``upstream``."""
-    unread = torch.empty(shape, dtype=upstream.dtype, memory_format=torch.channels_last)  # only its shape matters
-    return _dense_backward(upstream, unread, weight, [True, False, False])[0]
-
-
-def dense_weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """Gradient of the weight by torch's dense kernel."""
-    return _dense_backward(upstream, x, weight, [False, True, False])[1].to(weight.dtype)
-
-
-def _dense_backward(upstream: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, ...]:
-    cast = weight.to(upstream.dtype).contiguous(memory_format=torch.channels_last)
-    padding = [weight.shape[2] // 2] * 2
-    return torch.ops.aten.convolution_backward(
-        upstream, x, cast, None, [1, 1], padding, [1, 1], False, [0, 0], 1, wanted
-    )

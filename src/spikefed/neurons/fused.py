@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spikefed import native
+from spikefed.neurons import processor
 from spikefed.neurons.parameters import LIFParameters
 
 _POINTERS = (
@@ -68,19 +69,13 @@ def _prepared() -> ctypes.CDLL | None:
     if lib.spikefed_norm_lif_size() != ctypes.sizeof(Arguments):
         return None
     native.lend_threads(lib)
+    processor.choose_instruction_set(lib)
     return lib
 
 
 def library() -> ctypes.CDLL | None:
     """The native library ready for use, or ``None`` (see ``spikefed.native.why_not``)."""
     return _prepared() if native.library() is not None else None
-
-
-@cache
-def has_amx() -> bool:
-    """Whether the processor multiplies bf16 matrices in tiles (oneDNN then is several times faster in bf16)."""
-    lib = library()
-    return lib is not None and bool(lib.spikefed_has_amx())
 
 
 @lru_cache(maxsize=256)
@@ -103,11 +98,16 @@ def smallest_that_fires(p: LIFParameters) -> float:
     return u.item()
 
 
+def transformed() -> bool:
+    """Whether this runs inside a ``torch.func`` transform, which our functions do not know."""
+    return torch._C._functorch.maybe_current_level() is not None  # pyright: ignore
+
+
 def suits(x: Tensor, *state: Tensor | None) -> bool:
     """Whether the native kernel can take these tensors; if not the reference does."""
     if x.device.type != "cpu" or x.dtype not in _DTYPES or x.numel() == 0 or library() is None:
         return False
-    if torch._C._functorch.maybe_current_level() is not None:  # pyright: ignore  (inside a torch.func transform)
+    if transformed():
         return False
     return all(s is None or (s.dtype == torch.float32 and s.is_contiguous() and s.device.type == "cpu") for s in state)
 
@@ -162,7 +162,7 @@ def _window_pays(x: Tensor, p: LIFParameters) -> bool:
     )  # distance of potential 0 from the threshold, as the surrogate sees it
     return (
         x.dim() == 4
-        and (x.dtype == torch.float32 or not has_amx())  # matrix tiles are faster than any window
+        and (x.dtype == torch.float32 or not processor.has_amx())  # matrix tiles are faster than any window
         and torch.is_grad_enabled()
         and x.requires_grad
         and p.surrogate.support < rest

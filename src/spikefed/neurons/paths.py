@@ -14,21 +14,30 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from spikefed.neurons import events, fused
+from spikefed.neurons import events, processor, products, winograd
 
-Path = Literal["dense", "events", "events for the weight gradient"]
+Path = Literal["dense", "winograd", "events", "events for the weight gradient"]
 
-# Part of non-zeros below which event lists beat oneDNN's dense kernels, by the speed of the dense arithmetic. The
-# weight gradient gains more than the forward product, because its sums stay in registers.
-FLOAT32_LIMIT = 0.30
-BF16_LIMIT = 0.20  # AVX-512 with bf16 instructions: forward
-BF16_WEIGHT_LIMIT = 0.28  # the same: weight gradient
+# Part of non-zeros below which event lists beat the dense product beside them. The weight gradient gains more than the
+# forward product, because its sums stay in registers. Forward:
+FLOAT32_LIMIT = 0.30  # beside oneDNN
+BF16_LIMIT = 0.20  # beside oneDNN on bf16 instructions
+WINOGRAD_LIMIT = {"portable": 0.0, "avx2": 0.18, "avx512": 0.14}  # beside Winograd, float32
+BF16_WINOGRAD_LIMIT = 0.16
+NARROW_LIMIT = 0.25  # beside Winograd in layers of fewer than 64 channels, where its transforms weigh more
+# Weight gradient:
+FLOAT32_WEIGHT_LIMIT = 0.45
+BF16_WEIGHT_LIMIT = 0.33
 AMX_WEIGHT_LIMIT = 0.10  # matrix tiles: only the weight gradient of deep, small maps
 # Part of neurons inside the surrogate's window below which their input gradient is computed one by one.
 WINDOW_LIMIT = 0.30
 BF16_WINDOW_LIMIT = 0.22
+WINOGRAD_WINDOW_LIMIT = 0.12
 # Multiply-adds of the dense convolution below which lists are not worth their calls.
 LEAST_WORK = 64 * 1024 * 1024
+# Channels on both sides below which Winograd's transforms cost more than they save.
+LEAST_CHANNELS = 16
+LEAST_CHANNELS_BF16 = 64  # beside oneDNN on bf16 instructions
 
 
 @dataclass(frozen=True)
@@ -66,31 +75,88 @@ def note(operation: str, path: str, reason: str, x: Tensor, density: float = flo
         rows.append(Choice(operation, path, reason, tuple(x.shape), density))
 
 
-def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: torch.dtype) -> tuple[Path, str]:
-    """The path of ``spike_conv2d`` and its reason. ``dtype``: the precision it computes in (autocast counts)."""
-    density = density_of(x)
+@dataclass(frozen=True)
+class Plan:
+    """How the three products of a convolution are computed, and why.
+
+    ``window``: whether the input gradient may be taken at the neurons inside the surrogate's window only.
+    """
+
+    forward: Literal["dense", "winograd", "events"]
+    weight: Literal["dense", "events"]
+    gradient: Literal["dense", "winograd"]
+    reason: str
+
+    @property
+    def path(self) -> Path:
+        """In a word."""
+        if self.forward != "events" and self.weight == "events":
+            return "events for the weight gradient"
+        return self.forward
+
+
+def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: torch.dtype) -> Plan:
+    """The path of ``spike_conv2d``. ``dtype``: the precision it computes in (autocast counts)."""
+    dense = "winograd" if by_winograd(weight, stride, padding, dtype) else "dense"
+    density, reason = density_of(x), ""
+    forward, by_weight = _limits(x, weight, dtype)
     if density is None:
-        return "dense", "input density not known (no spikes of norm_lif)"
-    if not events.suits(x, weight, stride, padding):
-        return "dense", "event lists need stride 1, same padding, a 1x1 or 3x3 kernel and float32 weights"
-    if _work(x, weight) < LEAST_WORK:
-        return "dense", "too small for event lists to pay"
-    if dtype == torch.float32:
-        return _by(density, FLOAT32_LIMIT, "float32", "events")
-    if not fused.has_amx():
-        if density < BF16_LIMIT:
-            return _by(density, BF16_LIMIT, "bf16", "events")
-        return _by(density, BF16_WEIGHT_LIMIT, "bf16", "events for the weight gradient")
-    if x.shape[2] * x.shape[3] > 64 or x.shape[1] < 128:
-        return "dense", "bf16 matrix tiles are faster here"
-    return _by(density, AMX_WEIGHT_LIMIT, "bf16 matrix tiles", "events for the weight gradient")
+        forward = by_weight = 0.0
+        reason = "input density not known (no spikes of norm_lif)"
+    elif not events.suits(x, weight, stride, padding):
+        forward = by_weight = 0.0
+        reason = "event lists need stride 1, same padding, a 1x1 or 3x3 kernel and float32 weights"
+    elif _work(x, weight) < LEAST_WORK:
+        forward = by_weight = 0.0
+        reason = "too small for event lists to pay"
+    elif by_weight <= 0:
+        reason = "bf16 matrix tiles are faster here"
+    else:
+        limit = forward if density < forward else by_weight
+        reason = f"density {density:.3f} is {'' if density < limit else 'not '}below {limit:g} ({_name(dtype)})"
+    if products.emulated(dtype):
+        reason += f"; {products.WHY_EMULATED}"
+    density = 1.0 if density is None else density
+    return Plan("events" if density < forward else dense, "events" if density < by_weight else "dense", dense, reason)
 
 
-def window_limit(dtype: torch.dtype) -> float:
+def by_winograd(weight: Tensor, stride: int, padding: int, dtype: torch.dtype) -> bool:
+    """Whether dense products with the weight go by Winograd's filtering."""
+    least = LEAST_CHANNELS_BF16 if _bf16_instructions(dtype) else LEAST_CHANNELS
+    return (
+        min(weight.shape[:2]) >= least
+        and winograd.suits(weight, stride, padding)
+        and not (_bf16_instructions(dtype) and processor.has_amx())
+    )
+
+
+def _bf16_instructions(dtype: torch.dtype) -> bool:
+    return dtype == torch.bfloat16 and not products.emulated(dtype)
+
+
+def _name(dtype: torch.dtype) -> str:
+    if not _bf16_instructions(dtype):
+        return "float32"
+    return "bf16 matrix tiles" if processor.has_amx() else "bf16"
+
+
+def _limits(x: Tensor, weight: Tensor, dtype: torch.dtype) -> tuple[float, float]:
+    """Densities below which lists do the forward product and the weight gradient."""
+    fast = by_winograd(weight, 1, 1, dtype)
+    if not _bf16_instructions(dtype):
+        rival = NARROW_LIMIT if min(weight.shape[:2]) < 64 else WINOGRAD_LIMIT[processor.instruction_set()]
+        return min(FLOAT32_LIMIT, rival) if fast else FLOAT32_LIMIT, FLOAT32_WEIGHT_LIMIT
+    if not processor.has_amx():
+        return min(BF16_LIMIT, BF16_WINOGRAD_LIMIT) if fast else BF16_LIMIT, BF16_WEIGHT_LIMIT
+    return 0.0, 0.0 if x.shape[2] * x.shape[3] > 64 or x.shape[1] < 128 else AMX_WEIGHT_LIMIT
+
+
+def window_limit(weight: Tensor, dtype: torch.dtype) -> float:
     """Part of neurons inside a surrogate's window below which their gradient is computed one by one; 0 = never."""
-    if dtype == torch.float32:
-        return WINDOW_LIMIT
-    return 0.0 if fused.has_amx() else BF16_WINDOW_LIMIT
+    if _bf16_instructions(dtype) and processor.has_amx():
+        return 0.0
+    limit = BF16_WINDOW_LIMIT if _bf16_instructions(dtype) else WINDOW_LIMIT
+    return min(limit, WINOGRAD_WINDOW_LIMIT) if by_winograd(weight, 1, 1, dtype) else limit
 
 
 def could_list(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
@@ -103,10 +169,8 @@ def _work(x: Tensor, weight: Tensor) -> int:
     return x.shape[0] * x.shape[2] * x.shape[3] * weight.numel()
 
 
-def _by(density: float, limit: float, name: str, path: Path) -> tuple[Path, str]:
-    if density < limit:
-        return path, f"density {density:.3f} is below {limit:g} ({name})"
-    return "dense", f"density {density:.3f} is not below {limit:g} ({name})"
+def _by(density: float, limit: float, name: str) -> str:
+    return f"density {density:.3f} is {'' if density < limit else 'not '}below {limit:g} ({name})"
 
 
 def window_of(x: Tensor) -> Tensor | None:

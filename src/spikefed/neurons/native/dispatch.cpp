@@ -2,6 +2,7 @@
 #include "common.h"
 #include "events.h"
 #include "norm_lif.h"
+#include "winograd.h"
 #include <cstdlib>
 #include <cstring>
 
@@ -13,8 +14,8 @@
 namespace spikefed {
 namespace portable { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; }
 #ifdef SPIKEFED_X86
-namespace avx2 { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; }
-namespace avx512 { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; }
+namespace avx2 { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; extern const WinogradKernel winograd_kernel; }
+namespace avx512 { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; extern const WinogradKernel winograd_kernel; }
 #endif
 
 namespace {
@@ -43,6 +44,13 @@ const EventKernels &events() {
     if (level == 1) return avx2::event_kernels;
 #endif
     return portable::event_kernels;
+}
+WinogradKernel winograd() { // null: this instruction set has none
+#ifdef SPIKEFED_X86
+    if (level == 2) return avx512::winograd_kernel;
+    if (level == 1) return avx2::winograd_kernel;
+#endif
+    return nullptr;
 }
 } // namespace
 } // namespace spikefed
@@ -76,3 +84,7 @@ SPIKEFED_API void spikefed_events_forward(const spikefed::Events *a) { spikefed:
 SPIKEFED_API void spikefed_events_weight_grad(const spikefed::Events *a) { spikefed::events().weight_grad(*a); }
 SPIKEFED_API void spikefed_events_input_grad(const spikefed::Events *a) { spikefed::events().input_grad(*a); }
 SPIKEFED_API int64_t spikefed_events_size() { return sizeof(spikefed::Events); }
+
+SPIKEFED_API int32_t spikefed_has_winograd() { return spikefed::winograd() != nullptr; }
+SPIKEFED_API void spikefed_winograd(const spikefed::Winograd *a) { spikefed::winograd()(*a); }
+SPIKEFED_API int64_t spikefed_winograd_size() { return sizeof(spikefed::Winograd); }

@@ -78,6 +78,14 @@ static void forward_wide(const Events &a, const T *w, int64_t image, int64_t row
     }
 }
 
+static void round_weights(float *row, int64_t width) {
+    for (int64_t j = 0; j < width; ++j) {
+        uint16_t rounded;
+        store(&rounded, row[j]);
+        row[j] = load(rounded);
+    }
+}
+
 // Weights of one event row, `width` channels, as the loop reads them.
 static void pack_pairs(const float *from, uint32_t *to, int64_t width) {
     for (int64_t j = 0; j < width; j += 2 * kVec)
@@ -108,6 +116,7 @@ static void events_forward(const Events &a) {
                     for (int64_t j = 0; j < width; j += kEventLanes)
                         memcpy(to + j, a.weight + (b0 + j) * rows + (c * a.kernel * a.kernel + tap) * kEventLanes,
                                sizeof(float) * kEventLanes);
+                    if (a.dtype == 1 && !pairs) round_weights(to, width);
                     if (pairs) pack_pairs(line, reinterpret_cast<uint32_t *>(packed) + r * width / 2, width);
                 }
             });

@@ -22,13 +22,14 @@ static inline void store(uint16_t *p, float v) { // round to nearest even
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-// Zeroed memory on a cache-line border (an unaligned vector load that crosses lines costs two).
-template <class T> static T *scratch(int64_t n) {
-    void *raw = calloc(1, static_cast<size_t>(n) * sizeof(T) + 128);
+// Memory on a cache-line border (an unaligned vector load that crosses lines costs two).
+template <class T> static T *aligned_in(void *raw) {
     const uintptr_t aligned = (reinterpret_cast<uintptr_t>(raw) + 64 + 63) & ~static_cast<uintptr_t>(63);
     reinterpret_cast<void **>(aligned)[-1] = raw;
     return reinterpret_cast<T *>(aligned);
 }
+template <class T> static T *scratch(int64_t n) { return aligned_in<T>(calloc(1, static_cast<size_t>(n) * sizeof(T) + 128)); } // zeros
+template <class T> static T *unset(int64_t n) { return aligned_in<T>(malloc(static_cast<size_t>(n) * sizeof(T) + 128)); }
 static void release(void *p) {
     if (p) free(static_cast<void **>(p)[-1]);
 }

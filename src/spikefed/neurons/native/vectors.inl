@@ -2,14 +2,17 @@
 // fused multiply-add, Mask (comparisons, choose), masks of non-zeros as bits.
 #undef SPIKEFED_INLINE
 #undef SPIKEFED_UNROLL
+#undef SPIKEFED_UNROLL_ALL
 #undef SPIKEFED_PREFETCH
 #if defined(__GNUC__)
 #define SPIKEFED_INLINE inline __attribute__((always_inline))
 #define SPIKEFED_UNROLL _Pragma("GCC unroll 8")
+#define SPIKEFED_UNROLL_ALL _Pragma("GCC unroll 64")
 #define SPIKEFED_PREFETCH(p, write) __builtin_prefetch(p, write)
 #else
 #define SPIKEFED_INLINE inline
 #define SPIKEFED_UNROLL
+#define SPIKEFED_UNROLL_ALL
 #define SPIKEFED_PREFETCH(p, write) static_cast<void>(p)
 #endif
 #if defined(SPIKEFED_AVX512)

@@ -1,0 +1,113 @@
+"""Convolution and linear layers as autograd functions whose three products take different paths."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spikefed.neurons import events, fused, products, winograd
+from spikefed.neurons.paths import Plan
+
+
+class Convolution(torch.autograd.Function):
+    """Convolution by the products of a plan.
+
+    Where the input was listed for the weight gradient, its list is saved for backward instead of the input.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, plan: Plan,
+        window: events.BandedList | None, stride: int, padding: int,
+    ) -> Tensor:  # fmt: skip
+        learning = ctx.needs_input_grad[1]
+        lists = learning and plan.weight == "events"
+        listed = events.listed(x) if lists or plan.forward == "events" else None
+        with torch.autocast("cpu", enabled=False):
+            if plan.forward == "events" and listed is not None:
+                out = events.convolve(listed, weight, bias, dtype)
+            elif plan.forward == "winograd":
+                out = winograd.convolve(x.to(dtype), weight, bias)
+            else:
+                out = products.convolve(x, weight, bias, stride, padding, dtype)
+        saved: tuple[Tensor, ...] = (x,)
+        if lists and listed is not None:
+            saved = events.banded(listed, weight.shape[2]).tensors()
+        ctx.save_for_backward(weight, *saved, *(window.tensors() if window else ()))
+        ctx.shape, ctx.dtype, ctx.x_dtype, ctx.plan = x.shape, dtype, x.dtype, plan
+        ctx.listed, ctx.windowed, ctx.stride, ctx.padding = lists, window is not None, stride, padding
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *rest = ctx.saved_tensors
+        upstream = grads[0].to(ctx.dtype).contiguous(memory_format=torch.channels_last)
+        grad_x = grad_weight = grad_bias = None
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:
+                grad_x = _input_gradient(ctx, upstream, weight, rest).to(ctx.x_dtype)
+            if ctx.needs_input_grad[1]:
+                grad_weight = _weight_gradient(ctx, upstream, weight, rest)
+            if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
+                grad_bias = upstream.sum((0, 2, 3), dtype=torch.float32).to(ctx.bias_dtype)
+        return grad_x, grad_weight, grad_bias, None, None, None, None, None
+
+
+def _input_gradient(ctx, upstream: Tensor, weight: Tensor, rest: list[Tensor]) -> Tensor:
+    if ctx.windowed:
+        return events.input_gradient_at(events.BandedList(ctx.shape, weight.shape[2], *rest[-3:]), upstream, weight)
+    if ctx.plan.gradient == "winograd":
+        return winograd.input_gradient(upstream, weight)
+    return products.input_gradient(upstream, weight, ctx.shape, ctx.stride, ctx.padding)
+
+
+def _weight_gradient(ctx, upstream: Tensor, weight: Tensor, rest: list[Tensor]) -> Tensor:
+    if ctx.listed:
+        return events.weight_gradient(events.BandedList(ctx.shape, weight.shape[2], *rest[:3]), upstream)
+    return products.weight_gradient(upstream, rest[0], weight, ctx.stride, ctx.padding)
+
+
+class Linear(torch.autograd.Function):
+    """Linear layer in float32, or in bfloat16 through it, its three products by oneDNN."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.bias_dtype, ctx.dtype = None if bias is None else bias.dtype, dtype
+        with torch.autocast("cpu", enabled=False):
+            return products.linear(x, weight, bias, dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), dtype = ctx.saved_tensors, ctx.dtype
+        upstream = grads[0].to(dtype).contiguous()
+        grad_x = grad_weight = grad_bias = None
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:
+                grad_x = products.linear(upstream, weight.t(), None, dtype).to(x.dtype)
+            if ctx.needs_input_grad[1]:
+                grad_weight = products.linear_weight_gradient(upstream, x, dtype).to(weight.dtype)
+            if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
+                grad_bias = upstream.float().sum(0).to(ctx.bias_dtype)
+        return grad_x, grad_weight, grad_bias, None
+
+
+class Flatten(torch.autograd.Function):
+    """``flatten(1)`` of a channels-last map, by a native transpose (torch's generic copy is several times slower)."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        n, c, h, w = x.shape
+        return fused.transpose(x, x.new_empty(n, c * h * w), n, h * w, c)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        n, c, h, w = ctx.shape
+        out = torch.empty(ctx.shape, dtype=grads[0].dtype, memory_format=torch.channels_last)
+        return fused.transpose(grads[0].contiguous(), out, n, c, h * w)

@@ -1,0 +1,78 @@
+"""What this processor is good at, as far as the choice of a path needs to know."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from functools import cache
+
+import torch
+
+from spikefed import native
+from spikefed.errors import ConfigError
+
+INSTRUCTION_SETS = ("portable", "avx2", "avx512")
+"""Of the native library, from the plainest to the widest."""
+
+# Limits that oneDNN can be held to (its variable ONEDNN_MAX_CPU_ISA) below the instructions for bfloat16.
+_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+
+
+def choose_instruction_set(library: ctypes.CDLL) -> None:
+    """Hold the native library to the instruction set that ``SPIKEFED_NATIVE_ISA`` names, if it names one.
+
+    Raises:
+        ConfigError: the name is not known, or the processor does not have it.
+    """
+    wanted = os.environ.get("SPIKEFED_NATIVE_ISA")
+    if wanted is None:
+        return
+    if wanted not in INSTRUCTION_SETS:
+        raise ConfigError(
+            f"environment variable SPIKEFED_NATIVE_ISA is '{wanted}'; set it to one of {', '.join(INSTRUCTION_SETS)}"
+        )
+    best = library.spikefed_best_level()
+    if INSTRUCTION_SETS.index(wanted) > best:
+        raise ConfigError(
+            f"environment variable SPIKEFED_NATIVE_ISA is '{wanted}', which this processor does not have; unset it, or "
+            f"set it to one of {', '.join(INSTRUCTION_SETS[: best + 1])}"
+        )
+    library.spikefed_set_level(INSTRUCTION_SETS.index(wanted))
+
+
+def instruction_set() -> str:
+    """The native library's in use; ``portable`` without the library."""
+    library = native.library()
+    return INSTRUCTION_SETS[0 if library is None else library.spikefed_level()]
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether torch's products of bfloat16 numbers run on instructions for them.
+
+    Without them oneDNN leaves bfloat16 convolutions to a plain loop, ten and more times slower than float32 ones.
+    """
+    if not torch.backends.mkldnn.is_available() or _held_below_bf16():
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64", "i686"):
+        return _torch_says("_is_avx512_bf16_supported") or _torch_says("_is_amx_tile_supported")
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
+
+
+@cache
+def has_amx() -> bool:
+    """Whether the processor multiplies bf16 matrices in tiles (oneDNN then is several times faster in bf16)."""
+    library = native.library()
+    return has_bf16() and library is not None and bool(library.spikefed_has_amx())
+
+
+def _held_below_bf16() -> bool:
+    held = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    return held.upper() in _WITHOUT_BF16
+
+
+def _torch_says(question: str) -> bool:
+    ask = getattr(torch.cpu, question, None)
+    return ask is not None and bool(ask())

@@ -1,0 +1,88 @@
+"""Dense 3x3 convolution by Winograd's minimal filtering F(4x4, 3x3), native: a quarter of the multiplications.
+
+Sums are float32 in every precision. The error is about twice that of the direct sum (1.6e-6 against 0.8e-6 over 256
+channels of normal numbers, relative, in the 2-norm): last bits differ, as with any other order of sums.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int32, c_int64, c_void_p
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from spikefed import native
+from spikefed.neurons import fused
+
+_POINTERS = ("x", "out", "weight", "bias")
+_SIZES = ("images", "height", "width", "in_channels", "out_channels")
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+
+
+class Arguments(ctypes.Structure):
+    """Mirror of ``struct Winograd`` in native/winograd.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in _POINTERS),
+        *((name, c_int64) for name in _SIZES),
+        ("dtype", c_int32),
+        ("gradient", c_int32),
+        ("threads", c_int32),
+    ]
+
+
+@cache
+def _prepared() -> ctypes.CDLL | None:
+    lib = fused.library()
+    if lib is None:
+        return None
+    lib.spikefed_winograd.argtypes, lib.spikefed_winograd.restype = [ctypes.POINTER(Arguments)], None
+    lib.spikefed_winograd_size.restype = c_int64
+    return lib if lib.spikefed_winograd_size() == ctypes.sizeof(Arguments) else None
+
+
+def library() -> ctypes.CDLL | None:
+    """The native library if the instruction set in use has this kernel, else ``None``."""
+    lib = _prepared() if native.library() is not None else None
+    return lib if lib is not None and lib.spikefed_has_winograd() else None
+
+
+def suits(weight: Tensor, stride: int, padding: int) -> bool:
+    """Whether the kernel can take this convolution."""
+    return (
+        weight.shape[2:] == (3, 3)
+        and stride == 1
+        and padding == 1
+        and weight.dtype == torch.float32
+        and weight.device.type == "cpu"
+        and library() is not None
+    )
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolution of ``x`` [N, Cin, H, W], channels-last float32 or bfloat16, with ``weight`` [Cout, Cin, 3, 3].
+
+    In bfloat16 the weights are rounded to it, the sums are float32, the result is rounded.
+    """
+    return _run(x, weight, bias, len(weight), gradient=False)
+
+
+def input_gradient(upstream: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of the input, in the precision of ``upstream`` [N, Cout, H, W], channels-last."""
+    return _run(upstream, weight, None, weight.shape[1], gradient=True)
+
+
+def _run(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, *, gradient: bool) -> Tensor:
+    lib = library()
+    assert lib is not None
+    n, c, h, w = x.shape
+    weight = weight.detach().contiguous()
+    bias = None if bias is None else bias.detach().float().contiguous()
+    out = torch.empty((n, channels, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+    a = Arguments(x.data_ptr(), out.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr())
+    a.images, a.height, a.width, a.in_channels, a.out_channels = n, h, w, c, channels
+    a.dtype, a.gradient, a.threads = _DTYPES[x.dtype], gradient, torch.get_num_threads()
+    lib.spikefed_winograd(a)
+    return out

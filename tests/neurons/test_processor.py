@@ -1,0 +1,48 @@
+"""Which instructions are used, and how a user holds the library to fewer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from spikefed import native
+from spikefed.errors import ConfigError
+from spikefed.neurons import fused, processor
+
+needs_native = pytest.mark.skipif(fused.library() is None, reason="no native library")
+
+
+@needs_native
+@pytest.mark.parametrize("name", ["portable", "avx2", "avx512"])
+def test_the_environment_holds_the_library_to_an_instruction_set(name) -> None:
+    lib = fused.library()
+    assert lib is not None
+    code = "from spikefed.neurons import fused, processor; fused.library(); print(processor.instruction_set())"
+    environment = {**os.environ, "SPIKEFED_NATIVE_ISA": name}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    if processor.INSTRUCTION_SETS.index(name) <= lib.spikefed_best_level():
+        assert done.stdout.strip() == name, done.stderr
+    else:
+        assert "SPIKEFED_NATIVE_ISA" in done.stderr and "does not have" in done.stderr
+
+
+@needs_native
+def test_an_unknown_instruction_set_is_one_sentence(monkeypatch) -> None:
+    lib = native.library()
+    assert lib is not None
+    monkeypatch.setenv("SPIKEFED_NATIVE_ISA", "sse9")
+    with pytest.raises(ConfigError, match="SPIKEFED_NATIVE_ISA is 'sse9'; set it to one of portable, avx2, avx512"):
+        processor.choose_instruction_set(lib)
+
+
+@pytest.mark.parametrize("held", ["AVX2", "avx512_core"])
+def test_onednn_held_below_bfloat16_has_none(monkeypatch, held) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", held)
+    processor.has_bf16.cache_clear()
+    try:
+        assert not processor.has_bf16()
+    finally:
+        processor.has_bf16.cache_clear()

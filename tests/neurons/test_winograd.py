@@ -1,0 +1,115 @@
+"""The Winograd convolution against torch's own: values, edges, layouts, instruction sets, threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikefed.neurons import fused, spike_conv2d, winograd
+
+pytestmark = pytest.mark.skipif(winograd.library() is None, reason="no Winograd kernel on this processor")
+SHAPES = [(64, 64, 9, 7), (16, 40, 4, 4), (33, 20, 5, 11), (130, 48, 1, 1), (3, 17, 2, 3), (24, 70, 14, 14)]
+"""In channels, out channels, height, width: whole and ragged tiles, vectors and panels."""
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x
+
+
+def error(got: Tensor, wanted: Tensor) -> float:
+    assert got.shape == wanted.shape
+    return float((got.double() - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "height", "width"), SHAPES)
+def test_forward_and_input_gradient_equal_the_direct_sums(inputs, outputs, height, width) -> None:
+    x, weight = normal(7, inputs, height, width), torch.randn(outputs, inputs, 3, 3)
+    bias = torch.randn(outputs)
+    wanted = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    assert error(winograd.convolve(x, weight, bias), wanted) < 3e-6
+    upstream = normal(7, outputs, height, width, seed=1)
+    wanted = F.conv_transpose2d(upstream.double(), weight.double(), padding=1)
+    assert error(winograd.input_gradient(upstream, weight), wanted) < 3e-6
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "height", "width"), SHAPES)
+def test_bfloat16_rounds_inputs_weights_and_results_and_nothing_else(inputs, outputs, height, width) -> None:
+    x, weight = normal(7, inputs, height, width).bfloat16(), torch.randn(outputs, inputs, 3, 3)
+    got = winograd.convolve(x, weight, None)
+    wanted = F.conv2d(x.float(), weight.bfloat16().float(), padding=1).bfloat16()
+    assert got.dtype == torch.bfloat16
+    assert (got != wanted).float().mean() < 0.01  # sums in another order may round to the neighbour
+    assert error(got, wanted.double()) < 2**-12
+
+
+def test_every_instruction_set_with_fused_products_gives_the_same_bits() -> None:
+    lib = fused.library()
+    assert lib is not None
+    best = lib.spikefed_best_level()
+    if best < 2:
+        pytest.skip("this processor has one of them only")
+    x, weight = normal(5, 40, 10, 6), torch.randn(50, 40, 3, 3)
+    try:
+        results = []
+        for level in (1, 2):
+            lib.spikefed_set_level(level)
+            results.append(winograd.convolve(x, weight, None))
+    finally:
+        lib.spikefed_set_level(best)
+    assert torch.equal(*results)
+
+
+def test_without_the_kernel_the_convolution_is_dense() -> None:
+    lib = fused.library()
+    assert lib is not None
+    lib.spikefed_set_level(0)
+    try:
+        assert winograd.library() is None and not winograd.suits(torch.randn(32, 32, 3, 3), 1, 1)
+        x, weight = normal(2, 32, 6, 6), torch.randn(32, 32, 3, 3)
+        assert torch.equal(spike_conv2d(x, weight, padding=1), F.conv2d(x, weight, padding=1))
+    finally:
+        lib.spikefed_set_level(lib.spikefed_best_level())
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+def test_repeats_bit_for_bit_on_any_number_of_threads() -> None:
+    x, weight = normal(40, 32, 10, 10), torch.randn(48, 32, 3, 3)
+    results = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        results.append(winograd.input_gradient(normal(40, 48, 10, 10), weight))
+        results.append(winograd.convolve(x, weight, None))
+    assert all(torch.equal(a, b) for a, b in zip(results, results[2:], strict=False))
+
+
+def test_nan_and_infinity_are_not_hidden() -> None:
+    x, weight = normal(1, 16, 8, 8), torch.randn(16, 16, 3, 3)
+    x[0, 3, 2, 2] = float("nan")
+    assert winograd.convolve(x, weight, None)[0, :, 2, 2].isnan().all()
+
+
+@pytest.mark.parametrize(("stride", "padding", "kernel"), [(2, 1, 3), (1, 0, 3), (1, 2, 5), (1, 0, 1)])
+def test_other_convolutions_are_not_taken(stride, padding, kernel) -> None:
+    assert not winograd.suits(torch.randn(32, 32, kernel, kernel), stride, padding)
+
+
+def test_a_layer_learns_the_same_as_in_torch() -> None:
+    x = normal(4, 32, 9, 9).requires_grad_()
+    weight, bias = torch.randn(24, 32, 3, 3, requires_grad=True), torch.randn(24, requires_grad=True)
+    upstream = normal(4, 24, 9, 9, seed=2)
+    got = torch.autograd.grad(spike_conv2d(x, weight, bias, padding=1), (x, weight, bias), upstream)
+    wanted = torch.autograd.grad(F.conv2d(x, weight, bias, padding=1), (x, weight, bias), upstream)
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert error(ours, theirs.double()) < 3e-6

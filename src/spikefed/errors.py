@@ -39,6 +39,10 @@ class UnfinishedError(SpikefedError):
     """Some jobs of a comparison failed, or run in another process; the command line exits with code 3."""
 
 
+class UnmergedError(SpikefedError):
+    """A run went through all its rounds and merged nothing, so its network is the one it began with."""
+
+
 class DamagedCheckpointError(CheckpointError):
     """A checkpoint file is torn, altered, or unreadable; the one before may still be whole."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from spikefed.errors import CheckpointError
 from spikefed.federated import ClientWorker, checkpoint
+from spikefed.federated.divergence import DIVERGED
 from spikefed.federated.exchange import Reply, Request
 
 KEEP = 2
@@ -56,13 +57,17 @@ class Memory:
         asked = hashlib.sha256((request.downlink or b"-") + request.action.encode()).hexdigest()
         kept = self._kept.get(request.round)
         if kept is not None and kept["asked"] == asked:
-            return Reply(self._worker.client, request.round, kept["reply"], dict(kept["report"]))
+            return Reply(
+                self._worker.client, request.round, kept["reply"], dict(kept["report"]), error=kept.get("error")
+            )
         if kept is not None and request.action == "round":
             self._back_to(request.round - 1)
         reply = self._worker.handle(request)
-        if request.action == "round" and not reply.error and not reply.needs_intra:
+        # A client that diverged has done its round too: asked again, it need not find that out again.
+        done = not reply.error or DIVERGED in reply.report
+        if request.action == "round" and done and not reply.needs_intra:
             self._keep(request.round, {
-                "run": run, "asked": asked, "reply": reply.uplink, "report": dict(reply.report),
+                "run": run, "asked": asked, "reply": reply.uplink, "report": dict(reply.report), "error": reply.error,
                 "worker": self._worker.state_dict(),
             })  # fmt: skip
         return reply

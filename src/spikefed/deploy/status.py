@@ -41,7 +41,8 @@ def status_of(path: Path) -> dict[str, Any]:
         "accuracy": last.get("server_accuracy"),
         "upstream_bytes": last.get("upstream_bytes_total", 0),
         "downstream_bytes": last.get("downstream_bytes_total", 0),
-        "rounds_without_quorum": [line["round"] for line in lines if not line["merged"]],
+        "rounds_without_quorum": [line["round"] for line in lines if not line["merged"] and "diverged" not in line],
+        "rounds_diverged": [line["round"] for line in lines if "diverged" in line],
         "clients": [{**c, "dropped": dict(c["dropped"])} for c in clients.values()],
         "notes": log.read_text(encoding="utf-8").splitlines()[-5:] if log.is_file() else [],
     }
@@ -56,6 +57,8 @@ def status_text(found: dict[str, Any]) -> str:
     ]
     if found["rounds_without_quorum"]:
         lines.append(f"rounds without quorum: {', '.join(map(str, found['rounds_without_quorum']))}")
+    if found["rounds_diverged"]:
+        lines.append(f"rounds in which the server diverged: {', '.join(map(str, found['rounds_diverged']))}")
     for client in found["clients"]:
         dropped = ", ".join(f"{kind} {count}" for kind, count in client["dropped"].items()) or "nothing dropped"
         lines.append(f"client {client['client']}: last accepted in round {client['last_round']}; {dropped}")

@@ -94,7 +94,7 @@ def troubles(line: dict[str, Any]) -> list[str]:
     """What went wrong in a round, a sentence each."""
     said = [f"client {drop['client']} dropped: {drop['reason']}" for drop in line["dropped"]]
     if not line["merged"]:
-        said.insert(0, "too few uploads for the quorum, the server is unchanged")
+        said.insert(0, line.get("diverged") or "too few uploads for the quorum, the server is unchanged")
     return [f"round {line['round']}: {text}" for text in said]
 
 

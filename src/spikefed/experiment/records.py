@@ -62,6 +62,7 @@ def metrics_line(
         "drop_counts": dict(Counter(drop["kind"] for drop in record.dropped)),
         "attempts": record.attempts,
         "merged": record.diagnostics is not None,
+        **({"diverged": record.diverged} if record.diverged else {}),
         **sizes,
         **{f"{key}_total": value + (before[f"{key}_total"] if before else 0) for key, value in sizes.items()},
         "diagnostics": {k: _number(v) for k, v in (record.diagnostics.values if record.diagnostics else {}).items()},

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from spikefed import native, networks
-from spikefed.errors import CheckpointError, ConfigError, DamagedCheckpointError, SpikefedError
+from spikefed.errors import CheckpointError, ConfigError, DamagedCheckpointError, SpikefedError, UnmergedError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.checks import check_idle
@@ -157,6 +157,7 @@ def _rounds(
         hand_back()
         if server.round < config.rounds:
             probing.after(server.round)
+    _check_merged(lines, folder)
     write_atomic(folder.model, model_bytes(federation, server))
     _write_energy(federation, folder, server, progress)
     probing.after(server.round, last=True)  # before the result: who finds one finds the probes too
@@ -164,6 +165,19 @@ def _rounds(
     if "finished" not in facts or resuming:
         write_atomic(folder.provenance, json.dumps(facts | {"finished": now()}, indent=1))
     progress.end(lines)
+
+
+def _check_merged(lines: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
+    """Refuse to call a run done whose network is still the one it began with."""
+    if any(line["merged"] for line in lines):
+        return
+    last = lines[-1]
+    why = [f"client {drop['client']}: {drop['reason']}" for drop in last["dropped"]] or [last.get("diverged")]
+    raise UnmergedError(
+        f"nothing was merged in the run's {len(lines)} rounds, so its network is the one it began with (round "
+        f"{last['round']}: {why[0] or 'too few uploads for participation.quorum'}); mend that and start in another "
+        f"folder with --out, {folder.metrics} says what was dropped"
+    )
 
 
 def _write_energy(federation: Federation, folder: RunFolder, server: Server, progress: Progress) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from spikefed.errors import PacketError
-from spikefed.federated.contract import ClientContext, Message, Method, State
+from spikefed.federated.contract import ClientContext, ClientReport, Message, Method, State
+from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, is_finite, lost, said_of
 from spikefed.federated.exchange import Reply, Request
 from spikefed.federated.plans import Expectations
 from spikefed.federated.randomness import shared
@@ -78,8 +79,19 @@ class ClientWorker:
             first = self._context(self.client, 0)
             with shared(first.generator):
                 self._state = self._method.init_client(first)
-        with shared(context.generator):
-            self._state, uplink, report = self._method.client_round(self._state, downlink, context)
+        try:
+            with shared(context.generator):
+                state, uplink, report = self._method.client_round(self._state, downlink, context)
+        except Exception:
+            # A network full of NaN may fail anywhere: a message refuses them, a sort has no order for them.
+            if ruined := self._ruined(context):
+                return ruined
+            raise
+        if ruined := self._ruined(context):
+            self._state = state if is_finite(state) else self._state
+            return ruined
+        self._state = state
+        report = self._with_growth(report, context)
         trained = time.perf_counter()
         if isinstance(uplink, Votes):
             assert self._secure is not None, "votes leave a client masked or not at all"
@@ -91,6 +103,25 @@ class ClientWorker:
         data = b"" if uplink is None else self._link.encode(uplink)
         seconds = {"seconds": trained - decoded, "wire_seconds": time.perf_counter() - trained + decoded - started}
         return Reply(self.client, request.round, data, report.values | seconds)
+
+    def _ruined(self, context: ClientContext) -> Reply | None:
+        """The reply of a client whose training diverged; None where its network holds numbers."""
+        names = lost(context.networks)
+        if not names:
+            return None
+        context.networks.load()  # leaves no NaN to whoever looks next
+        self._last = None
+        reason = (
+            f"its training diverged: {said_of(names, context.networks)}; it is left out of this round and goes on from "
+            f"what it had before; {advice(context.hyper, 'lr', 'distil_lr')}"
+        )
+        return Reply(self.client, context.round, report={DIVERGED: 1.0}, error=reason)
+
+    @staticmethod
+    def _with_growth(report: ClientReport, context: ClientContext) -> ClientReport:
+        """The report, and how far the weights grew where that is beyond measure."""
+        grown = growth(context.networks)
+        return ClientReport({**report.values, GROWN: grown}) if grown > GROWTH else report
 
     def forget_upload(self) -> None:
         """The round is over: nobody will ask for its upload again."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from spikefed.federated.traffic import Exchange, MessageKind, standard
 from spikefed.hyper import Hyperparameters
-from spikefed.networks import Role, copy_tensors, load_tensors, retie, roles, ties
+from spikefed.networks import Role, copy_tensors, load_tensors, norm, retie, roles, ties
+from spikefed.networks.roles import WEIGHT
 from spikefed.training import Preprocess
 
 State = dict[str, Any]
@@ -39,6 +41,7 @@ class NetworkFactory:
 
     Attributes:
         roles: role of every state tensor by name (`spikefed.networks.roles`); a tied one has its first name only.
+        finite: names of the tensors whose initial values are all finite numbers (a mask of -inf is not one of them).
     """
 
     def __init__(self, build: Callable[[int], nn.Module], seed: int, device: str = "cpu") -> None:
@@ -50,6 +53,19 @@ class NetworkFactory:
         retie(self._net, tied)
         self._initial = copy_tensors(self._net)
         self.roles: dict[str, Role] = {n: role for n, role in roles(self._net).items() if n in self._initial}
+        self.finite: frozenset[str] = frozenset(
+            n for n, t in self._initial.items() if t.is_floating_point() and bool(torch.isfinite(t).all())
+        )
+
+    @cached_property
+    def initial_norm(self) -> float:
+        """2-norm of all weights and biases at the start."""
+        return norm(self._initial[name] for name in self.weight_names)
+
+    @cached_property
+    def weight_names(self) -> list[str]:
+        """Names of the tensors of role ``weight`` that are `finite` at the start."""
+        return [name for name, role in self.roles.items() if role == WEIGHT and name in self.finite]
 
     @property
     def network(self) -> nn.Module:

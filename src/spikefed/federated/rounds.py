@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from spikefed.errors import PacketError
 from spikefed.federated.contract import Context, Diagnostics, Message, Method, State
+from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, lost, said_of
 from spikefed.federated.exchange import Reply, Request, Transport
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
@@ -52,9 +53,10 @@ class RoundRecord:
         uplinks: accepted messages by client.
         replies: all replies by client.
         dropped: ``{"client", "kind", "reason"}`` of everything that was not accepted; ``kind`` is the field that was
-            refused, or missing, late, repeated, stranger, error, set-aside.
+            refused, or missing, late, repeated, stranger, error, diverged, set-aside.
         attempts: how often the round was tried before it had its quorum, or was given up.
-        diagnostics: what the server step reported; None when nothing was accepted.
+        diagnostics: what the server step reported; None when nothing was accepted, or the server diverged.
+        diverged: in one sentence, that the server step gave a network of NaN and was taken back; None when it did not.
         downlink: the message that the next round sends.
         evaluation: the server's network on the test set.
         seconds: wall time by phase.
@@ -68,6 +70,7 @@ class RoundRecord:
     dropped: list[dict[str, Any]] = field(default_factory=list)
     attempts: int = 1
     diagnostics: Diagnostics | None = None
+    diverged: str | None = None
     downlink: Message | None = None
     evaluation: Evaluation | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -167,11 +170,7 @@ class Server:
             if self._secure is not None:
                 uplinks = self._opened(self._secure, uplinks, record)
             if uplinks:
-                self._state, ctx = self._without_liars(round), self._context(round)
-                with shared(ctx.generator):
-                    self._state, self._downlink, record.diagnostics = self._method.server_round(
-                        self._state, uplinks, ctx
-                    )
+                self._merge(uplinks, record)
         times.append(clock())
         if self._secure is not None and self._link.ledger is not None:
             for entry in self._secure.records():
@@ -189,6 +188,36 @@ class Server:
         }
         self.round = round
         return record
+
+    def _merge(self, uplinks: dict[int, Message], record: RoundRecord) -> None:
+        """The method's server step; a server whose network it ruins stays as it was, and the record says so."""
+        self._state, ctx = self._without_liars(record.round), self._context(record.round)
+        try:
+            with shared(ctx.generator):
+                state, downlink, diagnostics = self._method.server_round(self._state, uplinks, ctx)
+        except Exception:
+            if self._ruined(ctx, record):  # a network full of NaN may fail anywhere
+                return
+            raise
+        if self._method.server_model:
+            self._method.server_network(state, ctx)
+            if self._ruined(ctx, record):
+                return
+            grown = growth(ctx.networks)
+            if grown > GROWTH:
+                diagnostics = replace(diagnostics, values={**diagnostics.values, GROWN: grown})
+        self._state, self._downlink, record.diagnostics = state, downlink, diagnostics
+
+    @staticmethod
+    def _ruined(ctx: Context, record: RoundRecord) -> bool:
+        names = lost(ctx.networks)
+        if names:
+            ctx.networks.load()  # leaves no NaN to whoever looks next
+            record.diverged = (
+                f"the server's network diverged: {said_of(names, ctx.networks)}; it keeps that of the round before; "
+                f"{advice(ctx.hyper, 'lr', 'distil_lr', 'server_lr')}"
+            )
+        return bool(names)
 
     def network(self) -> nn.Module:
         """The network that the run reports; shared memory, valid until the next step.
@@ -289,7 +318,7 @@ class Server:
             if reply.refused:
                 raise PacketError(reply.refused, reply.error or "it cannot be read")
             if reply.error:
-                record.drop(client, "error", reply.error)
+                record.drop(client, "diverged" if reply.report.get(DIVERGED) else "error", reply.error)
                 return
             if self._expectations.up.kind is None:
                 record.uplinks[client] = None

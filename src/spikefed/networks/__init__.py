@@ -10,7 +10,7 @@ from spikefed.networks.norms import NORMS, Norm
 from spikefed.networks.own import Own, build_own
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
 from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tensors
-from spikefed.networks.tensors import copy_tensors, load_tensors, retie, state_tensors, ties
+from spikefed.networks.tensors import copy_tensors, load_tensors, norm, retie, state_tensors, ties
 from spikefed.networks.zoo import NetworkInfo, ann_twin, build, networks
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "is_role",
     "load_tensors",
     "networks",
+    "norm",
     "read_tensors",
     "retie",
     "roles",

@@ -6,8 +6,9 @@ first of them alone, so it is saved once and travels once; put back, it is there
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
@@ -96,3 +97,9 @@ def retie(net: nn.Module, names: Mapping[str, str]) -> None:
 def ties(net: nn.Module) -> dict[str, str]:
     """Further names of tied tensors, with the first name of each."""
     return {name: first for name, first in _first_names(net).items() if name != first}
+
+
+def norm(tensors: Iterable[Tensor]) -> float:
+    """2-norm of all these tensors together, in float64; 0 without any."""
+    parts = [torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors]
+    return float(torch.stack(parts).norm()) if parts else 0.0

@@ -265,9 +265,7 @@ def _log(run: Run) -> list[tuple[str, str]]:
         ]
         lines.append(("", ", ".join(parts)))
         if entry.get("merged") is False:
-            lines.append(
-                ("warn", f"round {entry['round']:>3}: too few uploads for the quorum, the server is unchanged")
-            )
+            lines.append(("warn", f"round {entry['round']:>3}: {entry.get('diverged') or UNMERGED}"))
         lines += [
             (
                 "warn",
@@ -281,6 +279,9 @@ def _log(run: Run) -> list[tuple[str, str]]:
     if run.finished:
         lines.append(("mark", f"finished {run.provenance.get('finished', '')}".rstrip()))
     return lines[::-1][:LOG_LINES]
+
+
+UNMERGED = "too few uploads for the quorum, the server is unchanged"
 
 
 def _page(folder: Path) -> str:

@@ -197,6 +197,7 @@ function fillRunTables() {
         digits(c.last[i].train_loss, 3), digits(c.last[i].distil_loss, 3), digits(c.last[i].firing_rate, 3)]))));
   }
   if (run.unmerged.length) $("#dropped").append(el("p", { class: "trouble" }, `Too few uploads for the quorum, the server unchanged, in round ${run.unmerged.join(", ")}.`));
+  if (run.diverged.length) $("#dropped").append(el("p", { class: "trouble" }, `The server’s network diverged and was taken back in round ${run.diverged.join(", ")}.`));
   $("#dropped").append(run.dropped.length
     ? tableBlock(`dropped-${reduced(run.name)}`, "Uploads refused or lost", ["Round", "Client", "Reason"], run.dropped.map(([r, c, why]) => [r, `client ${c}`, why]))
     : el("p", { class: "empty" }, "No upload was refused or lost in this run."));

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from spikefed.federated.contract import ClientContext, Hyperparameters
-from spikefed.training import AUGMENTATIONS, LABEL_LOSSES, evaluate, optimiser, train
+from spikefed.training import AUGMENTATIONS, LABEL_LOSSES, Mask, evaluate, held, optimiser, train
 
 
 class LocalTraining(Hyperparameters):
@@ -86,14 +86,19 @@ def train_locally(
     ctx: ClientContext,
     optim: torch.optim.Optimizer | None = None,
     extra: LabelLoss | None = None,
+    mask: Mask | None = None,
 ) -> float:
     """Train ``net`` in place on the client's private training data; returns the last epoch's mean loss.
 
     Args:
         optim: goes on with this optimiser; default: a fresh one.
         extra: a method's own term, added to the loss on labels.
+        mask: held through every step (`spikefed.training.held`).
     """
     hyper: LocalTraining = ctx.hyper
+    optim = optim or local_optimiser(net, ctx)
+    if mask is not None:
+        held(optim, mask.on(net))
     label_loss = LABEL_LOSSES[hyper.local_loss]
     offset_of = cache(partial(label_offset, ctx))  # once, not every step
 
@@ -108,7 +113,7 @@ def train_locally(
         ctx.train.images,
         ctx.train.labels,
         loss,
-        optim or local_optimiser(net, ctx),
+        optim,
         epochs=hyper.local_epochs,
         batch_size=hyper.local_batch,
         preprocess=ctx.preprocess,

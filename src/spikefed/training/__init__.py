@@ -22,23 +22,28 @@ from spikefed.training.losses import (
     spike_mse,
     step_cross_entropy,
 )
+from spikefed.training.masks import Mask, density, held, released
 
 __all__ = [
     "AUGMENTATIONS",
     "CrossTerm",
     "Evaluation",
     "LABEL_LOSSES",
+    "Mask",
     "Preprocess",
     "batches",
+    "density",
     "distillation_loss",
     "evaluate",
     "firing_rate",
+    "held",
     "mean_evaluation",
     "optimiser",
     "output_spikes",
     "outputs",
     "rate_cross_entropy",
     "rate_mse",
+    "released",
     "spike_mse",
     "step_cross_entropy",
     "train",

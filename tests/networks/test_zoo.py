@@ -154,7 +154,7 @@ def test_initial_weights_have_the_spread_their_sources_state():
         ({"input_shape": (28, 28)}, "channels x height x width"),
         ({"name": "vgg9-bntt", "input_shape": (3, 7, 32)}, "at least 3x8x8"),
         ({"name": "cifarnet", "input_shape": (1, 3, 3)}, "at least 1x4x4"),
-        ({"input_shape": (1, 1, 1)}, "at least 1x2x2"),
+        ({"name": "8C3-AP2", "input_shape": (1, 1, 1)}, "at least 1x2x2"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_sentence(arguments, message):
@@ -167,6 +167,8 @@ def test_what_cannot_be_built_is_refused_in_one_sentence(arguments, message):
 def test_the_smallest_input_that_errors_name_does_build(name):
     sides = [side for side in range(1, 10) if _builds(name, side)]
     assert sides == list(range(sides[0], 10))
+    if sides[0] == 1:  # of a side of 1 it makes a network for rows of numbers
+        return
     with pytest.raises(ConfigError, match=f"at least 1x{sides[0]}x{sides[0]}"):
         build(name, input_shape=(1, sides[0] - 1, sides[0] - 1), classes=2, steps=1)
 

@@ -14,6 +14,7 @@ from spikefed.data.load import load, load_both, load_sources
 from spikefed.data.own import image_sets, sources
 from spikefed.data.partition import dirichlet_partition, iid_partition, shard_partition
 from spikefed.data.parts import Reading, Sources
+from spikefed.data.timeaxis import to_steps
 
 __all__ = [
     "CheckRow",
@@ -46,4 +47,5 @@ __all__ = [
     "shard_partition",
     "split_federation",
     "to_channels",
+    "to_steps",
 ]

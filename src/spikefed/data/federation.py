@@ -188,10 +188,10 @@ def _check_arguments(
             f"data split: a public set of {public:,} items is larger than {source.name} ({source.split}), which has "
             f"{len(source):,}; lower the public size."
         )
-    if public_source is not None and public_source.shape != train.shape:
+    if public_source is not None and public_source.images.shape[1:] != train.images.shape[1:]:
         raise DataError(
-            f"data split: public images of {public_source.name} are {list(public_source.shape)}, those of {train.name} "
-            f"{list(train.shape)}; bring them to one shape with resize and to_channels."
+            f"data split: public images of {public_source.name} are {list(public_source.images.shape[1:])}, those of "
+            f"{train.name} {list(train.images.shape[1:])}; bring them to one shape with resize and to_channels."
         )
     left = len(train) - (public if public_source is None else 0)
     need = clients * (private_per_client or 1)

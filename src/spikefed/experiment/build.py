@@ -34,7 +34,7 @@ from spikefed.federated.attackers import Attacker
 from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator, shared
 from spikefed.federated.secure import SecureClient, SecureServer
 from spikefed.federated.trust import Trust
-from spikefed.neurons import LIFParameters, surrogate
+from spikefed.neurons import LIFParameters, SendOnDelta, surrogate
 from spikefed.objects import is_own
 from spikefed.training import Evaluation, Preprocess, evaluate
 from spikefed.transports import LocalTransport, PoolTransport
@@ -189,15 +189,29 @@ def codec_of(config: Experiment, kind: str | None, direction: str) -> str:
 def preprocess_for(config: Experiment, train: data.ImageSet) -> Preprocess:
     """The config's pixel mode, or the one that its coding needs; ``standard`` measures the training images."""
     mode = config.data.pixels
+    if mode is None and train.values != "pixels":
+        mode = "raw" if train.values == "counts" else "standard"
     if mode is None:
         info = network_info(config)
         own = config.network.coding in (None, info.coding)
         mode = info.pixels if own else "signed" if config.network.coding == "poisson" else "unit"
     if mode != "standard":
         return Preprocess(mode)  # type: ignore[arg-type]
-    pixels = train.images.to(torch.float64)
-    mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp_min(1.0)
+    mean, std = moments(train)
     return Preprocess("standard", tuple(mean.tolist()), tuple(std.tolist()))
+
+
+MOMENTS = 10_000
+"""Images that are read at most to measure mean and deviation where they are not in memory."""
+
+
+def moments(train: data.ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each channel; of lazily read images, those of evenly spaced ones."""
+    rows = slice(None) if isinstance(train.images, torch.Tensor) else slice(None, None, -(-len(train) // MOMENTS))
+    numbers = train.images[rows].to(torch.float64)
+    axes = tuple(axis for axis in range(numbers.ndim) if axis != numbers.ndim - 3)
+    least = 1.0 if train.values == "pixels" else 1e-6
+    return numbers.mean(dim=axes), numbers.std(dim=axes).clamp_min(least)
 
 
 def network_info(config: Experiment) -> networks.NetworkInfo:
@@ -219,21 +233,28 @@ def neuron_for(config: Experiment) -> LIFParameters | None:
 
 
 def _network(
-    config: Experiment, shape: tuple[int, int, int], classes: int, live: networks.Own | None, seed: int
+    config: Experiment,
+    shape: tuple[int, int, int],
+    classes: int,
+    live: networks.Own | None,
+    timed: bool,
+    seed: int,
 ) -> nn.Module:
+    coding = SendOnDelta(config.network.delta) if config.network.coding == "delta" else config.network.coding
     if live is not None or is_own(config.network.name):
         return networks.build_own(
             config.network.name if live is None else live,
             input_shape=shape,
             classes=classes,
             steps=config.network.steps,
-            coding=config.network.coding,
+            coding=coding,
             readout=config.network.readout,
             seed=seed,
+            timed=timed,
         )
     given: dict[str, Any] = {
         "norm": config.network.norm,
-        "coding": config.network.coding,
+        "coding": coding,
         "neuron": neuron_for(config),
     }
     if config.network.twin == "ann":
@@ -266,9 +287,7 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
     """
     check(config)
     d = config.data
-    found = sources(config, dataset)
-    train, test = found.train, found.test
-    public_source = public_set(config, found)
+    train, test, public_source = timed(config, sources(config, dataset))
     split = data.split_federation(
         train,
         clients=d.clients,
@@ -300,6 +319,37 @@ def sources(config: Experiment, dataset: Any = None) -> data.Sources:
     return data.sources(dataset, d.dataset, folder, reading)
 
 
+def timed(config: Experiment, found: data.Sources) -> data.Sources:
+    """Sets with a time axis brought to the network's steps; the public set of another source in place."""
+    steps, how = config.network.steps, config.data.resample
+    both = data.Sources(found.train, found.test, public_set(config, found))
+    if found.train.steps is None:
+        return both
+    if config.network.twin == "ann":
+        raise ConfigError(
+            "network.twin = 'ann' has one step, and the data have a time axis; leave it out, or give images"
+        )
+    return data.Sources(*(None if each is None else data.to_steps(each, steps, how) for each in both))  # type: ignore
+
+
+def check_time(config: Experiment, train: data.ImageSet) -> None:
+    """Refuse settings that need a time axis, or pictures.
+
+    Raises:
+        ConfigError: one that has nothing to work on.
+    """
+    augment = getattr(config.hyper(), "augment", "none")
+    if train.steps is None and config.network.coding == "delta":
+        raise ConfigError(
+            "network.coding = 'delta' spikes at changes in time, and the data have no time axis; use direct, bernoulli "
+            "or poisson"
+        )
+    if augment != "none" and 1 in train.shape[1:]:
+        raise ConfigError(
+            f"training.augment = '{augment}' moves pictures, and the data are series or rows of numbers; leave it out"
+        )
+
+
 def reading_of(config: Experiment) -> data.Reading:
     """How the user's own data are to be read."""
     return data.Reading(config.data.kind, config.data.channels)
@@ -322,8 +372,9 @@ def assemble(
     network: networks.Own | None = None,
 ) -> Federation:
     """The objects of a run around data that is already dealt out (see `build`)."""
-    shape = tuple(train.images.shape[1:])
-    make = partial(_network, config, shape, train.classes, network)  # type: ignore[arg-type]
+    shape = train.shape
+    check_time(config, train)
+    make = partial(_network, config, shape, train.classes, network, train.steps is not None)  # type: ignore[arg-type]
     if isinstance(network, nn.Module) and getattr(config.hyper(), "client_reset", None) == "own":
         raise ConfigError(
             "method.client_reset = 'own' asks for other initial weights on each client, but the network is one module "

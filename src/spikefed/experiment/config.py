@@ -53,8 +53,10 @@ class DataConfig(Section):
         default=0.1, ge=0, lt=1, description="share kept to measure a client's accuracy [FSD: 0.1]"
     )
     validation_overlap: bool = Field(default=False, description="train on the validation items too [FSD authors' code]")
-    pixels: Literal["unit", "signed", "standard"] | None = Field(
-        default=None, description="network input: [0, 1], [-1, 1], or mean 0, deviation 1; default: what coding needs"
+    pixels: Literal["unit", "signed", "standard", "raw"] | None = Field(
+        default=None,
+        description="network input: [0, 1], [-1, 1], mean 0 and deviation 1, or the numbers as they are; default: what "
+        "coding needs, raw for counts of events, standard for real numbers",
     )
     evaluate_on: Literal["test", "validation"] = Field(
         default="test", description="what the server is measured on; 'validation' (all clients' together) for tuning"
@@ -74,6 +76,12 @@ class DataConfig(Section):
         default=None,
         json_schema_extra=SINCE_02,
         description="which axis of your own images has the channels; default: told from their shape",
+    )
+    resample: Literal["bin", "pick", "window"] = Field(
+        default="bin",
+        json_schema_extra=SINCE_02,
+        description="data with a time axis to the network's T steps: 'bin' takes sums of counts and means of other "
+        "numbers over T equal stretches, 'pick' one sample of each, 'window' shows a step its whole stretch (series)",
     )
 
 
@@ -107,8 +115,15 @@ class NetworkConfig(Section):
     norm: Literal["none", "bn", "tdbn", "bntt"] | None = Field(
         default=None, description="normalisation; default: the network's"
     )
-    coding: Literal["direct", "bernoulli", "poisson"] | None = Field(
-        default=None, description="input coding; default: the network's"
+    coding: Literal["direct", "bernoulli", "poisson", "delta"] | None = Field(
+        default=None,
+        description="input coding; default: the network's; 'delta' spikes where a series has moved by 'network.delta'",
+    )
+    delta: float = Field(
+        default=0.5,
+        gt=0,
+        json_schema_extra=SINCE_02,
+        description="coding 'delta': change of the network's input that gives a spike",
     )
     readout: Literal["spike", "current"] = Field(
         default="spike", description="output spikes, or the last layer's currents"

@@ -260,7 +260,7 @@ def model_bytes(federation: Federation, server: Server) -> bytes:
     tree = federation.config.resolved()
     facts = {
         "network": tree["network"],
-        "input_shape": list(federation.train.images.shape[1:]),
+        "input_shape": list(federation.train.shape),
         "classes": federation.train.classes,
         **({"class_names": federation.train.class_names} if federation.train.class_names else {}),
         "pixels": {

@@ -14,6 +14,7 @@ PRESETS = Path(__file__).with_name("presets")
 BELONGS = {
     ("data", "alpha"): ("partition", "dirichlet"),
     ("data", "shards_per_client"): ("partition", "shards"),
+    ("network", "delta"): ("coding", "delta"),
     ("participation", "fraction"): ("schedule", "sample"),
     ("participation", "rounds"): ("schedule", "list"),
 }

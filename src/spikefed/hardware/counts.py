@@ -211,6 +211,9 @@ class _Counter:
         tally.calls += 1
         tally.active += float(active.sum())
         tally.events += events(module, active)
+        timed = isinstance(self.net, SpikingNetwork) and name == self.order[0]
+        if timed:
+            tally.real = tally.real or bool(((x != 0) & (x != 1)).any())
         if not isinstance(self.net, SpikingNetwork | ANNNetwork):  # of ours it is known
             # No pool stands before the first layer; pixels must not pass for means of spikes.
             tally.real = tally.real or not _like_spikes(x, {4} if name == self.order[0] else self.pools)
@@ -245,7 +248,10 @@ class _Counter:
         if isinstance(self.net, ANNNetwork):
             return "real", first
         if isinstance(self.net, SpikingNetwork):
-            return ("real", True) if first and direct else ("spikes", False)
+            # Data with steps of their own enter T times, and events are spikes already.
+            once = self.tallies[name].rows == self.images or self.steps == 1
+            real = once or self.tallies[name].real
+            return ("real" if real else "spikes", once) if first and direct else ("spikes", False)
         image = isinstance(self.net, WrappedNetwork) and self.net.mode != "images" and direct and not self.coded
         if not self.fired or self.tallies[name].real or (first and image and self.same):  # black and white too
             return "real", first and self.same

@@ -5,6 +5,7 @@ Neither library is imported: their modules are known by what they carry (`reset`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -31,6 +32,8 @@ class WrappedNetwork(nn.Module):
         module: the user's module; its tensors appear in the state dict under ``module.``.
         steps, classes, input_shape, encoder, readout: as in `SpikingNetwork`.
         mode: how time is fed.
+        timed: the data have time steps of their own, ``[B, T, C, H, W]``; the module then sees them as
+            `step_shape` says.
     """
 
     def __init__(
@@ -43,12 +46,14 @@ class WrappedNetwork(nn.Module):
         coding: Encoder,
         readout: Readout,
         mode: Mode,
+        timed: bool = False,
     ) -> None:
         super().__init__()
         self.module = module
         self.name = type(module).__name__
         self.steps, self.classes, self.input_shape = steps, classes, input_shape
         self.encoder, self.readout, self.mode = coding, readout, mode
+        self.timed = timed
         self._takes_generator = mode == "images" and "generator" in parameters(module.forward)
 
     def forward(
@@ -63,12 +68,17 @@ class WrappedNetwork(nn.Module):
         wanted = (self.steps, x.shape[0], self.classes)
         try:
             if self.mode == "images":
+                x = x.reshape(*x.shape[:2], *step_shape(x.shape[2:])) if self.timed else x
                 out = _spikes(self.module(x, generator=generator) if self._takes_generator else self.module(x))
                 # T = B = C would leave the order open; [T, B, classes] is meant then.
                 if tuple(out.shape) != wanted and tuple(out.shape) == (*wanted[1:], wanted[0]):
                     out = out.permute(2, 0, 1)
                 return self._checked(out, wanted)
-            coded = self.encoder.encode(x, self.steps, generator).expand(self.steps, *x.shape)
+            if self.timed:
+                coded = self.encoder.encode_steps(x.transpose(0, 1).contiguous(), generator)
+                coded = coded.reshape(*coded.shape[:2], *step_shape(coded.shape[2:]))
+            else:
+                coded = self.encoder.encode(x, self.steps, generator).expand(self.steps, *x.shape)
             if self.mode == "sequence":
                 out = _spikes(self.module(coded))
             else:
@@ -86,6 +96,12 @@ class WrappedNetwork(nn.Module):
         return out
 
 
+def step_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Shape in which a user's module sees a time step: ``(F,)`` of F numbers, ``(F, W)`` of a window, ``(C, H, W)``."""
+    channels, height, width = shape
+    return (channels,) if height == width == 1 else (channels, width) if height == 1 else (channels, height, width)
+
+
 def wrap(
     module: nn.Module,
     *,
@@ -95,6 +111,7 @@ def wrap(
     coding: str | Encoder = "direct",
     readout: Readout = "spike",
     mode: Mode | None = None,
+    timed: bool = False,
 ) -> WrappedNetwork:
     """Use any ``nn.Module`` as a client's network.
 
@@ -112,6 +129,7 @@ def wrap(
         readout: ``spike`` when outputs are 0 or 1, ``current`` when their mean over T are logits.
         mode: ``step``, ``sequence`` or ``images``; when None, ``sequence`` if a neuron in it works on sequences, as
             ours and SpikingJelly's in ``step_mode = "m"`` do, else ``step``.
+        timed: the data have time steps of their own, ``[B, T, C, H, W]``.
 
     Raises:
         ConfigError: T below 1, or an unknown mode or coding.
@@ -130,6 +148,7 @@ def wrap(
         coding=encoder(coding) if isinstance(coding, str) else coding,
         readout=readout,
         mode=mode,
+        timed=timed,
     )
 
 

@@ -200,7 +200,8 @@ def _observed_rows(net: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRo
     ]
     try:
         with in_eval_mode(net), torch.no_grad():
-            net(torch.zeros(1, *input_shape))
+            timed = (_steps(net),) if getattr(net, "timed", False) else ()
+            net(torch.zeros(1, *timed, *input_shape))
     finally:
         for hook in hooks:
             hook.remove()

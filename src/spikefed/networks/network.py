@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spikefed.errors import ConfigError
 from spikefed.networks.layers import ReLULayer, SpikingLayer, WeightedLayer
 from spikefed.neurons import Direct, Encoder
+from spikefed.neurons.encoding import encode_input
 
 Readout = Literal["spike", "current"]
 """``spike``: a LIF after the last weights, outputs 0 or 1. ``current``: the raw weighted sums of each step."""
@@ -47,12 +48,24 @@ class LayeredNetwork(nn.Module):
         """Number of outputs."""
         return self.layers[-1].plan.map_shape[0]
 
+    steps: int
+
+    def has_time(self, x: Tensor) -> bool:
+        """Whether a batch has steps of its own, ``[B, T, C, H, W]``."""
+        return x.ndim == len(self.input_shape) + 2
+
     def check_input(self, x: Tensor) -> None:
-        """Raise ConfigError unless ``x`` is ``[B, C, H, W]`` of this network's input shape."""
-        if tuple(x.shape[1:]) != self.input_shape:
+        """Raise ConfigError unless ``x`` is ``[B, C, H, W]`` or ``[B, T, C, H, W]`` of this network's input shape."""
+        timed = self.has_time(x)
+        if tuple(x.shape[1 + timed :]) != self.input_shape:
             raise ConfigError(
                 f"network {self.name} was built for images {'x'.join(map(str, self.input_shape))} but got a batch of "
-                f"shape {tuple(x.shape)}; build it with input_shape={tuple(x.shape[1:])}"
+                f"shape {tuple(x.shape)}; build it with input_shape={tuple(x.shape[1 + timed :])}"
+            )
+        if timed and x.shape[1] != self.steps:
+            raise ConfigError(
+                f"network {self.name} has {self.steps} time step{'s' * (self.steps > 1)} but got data of {x.shape[1]}; "
+                f"resample them, or build it with steps={x.shape[1]}"
             )
 
 
@@ -90,12 +103,13 @@ class SpikingNetwork(LayeredNetwork):
         return "current" if getattr(self.layers[-1], "neuron", None) is None else "spike"
 
     def forward(
-        self, x: Float[Tensor, "B C H W"], generator: torch.Generator | None = None
+        self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None
     ) -> Float[Tensor, "T B classes"]:
         """Outputs of every time step.
 
         Args:
-            x: images in the range that the coding expects (Bernoulli [0, 1], signed Poisson [-1, 1], direct any).
+            x: images ``[B, C, H, W]`` in the range that the coding expects (Bernoulli [0, 1], signed Poisson [-1, 1],
+                direct any); or data with steps of their own, ``[B, T, C, H, W]``, one for each step of the network.
             generator: source of the input coding's randomness; torch's global one when None.
 
         Returns:
@@ -112,8 +126,7 @@ class SpikingNetwork(LayeredNetwork):
             return self._outputs(x, generator)
 
     def _outputs(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        repeat = isinstance(self.encoder, Direct)
-        y = self.encoder.encode(x, self.steps, generator).flatten(0, 1)
+        y, repeat = encode_input(self.encoder, x, self.steps, generator, self.has_time(x))
         for layer in self.layers:
             y = layer(y, self.steps, repeat)
             repeat = False

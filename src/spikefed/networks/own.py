@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError, SpikefedError
-from spikefed.networks.adapter import Mode, WrappedNetwork, has_sequence_neurons, reset, wrap
+from spikefed.networks.adapter import Mode, WrappedNetwork, has_sequence_neurons, reset, step_shape, wrap
 from spikefed.networks.monitor import in_eval_mode
 from spikefed.networks.network import LayeredNetwork, Readout
-from spikefed.neurons import Encoder
+from spikefed.neurons import Direct, Encoder, encoder
 from spikefed.objects import call, import_object, name_of, said
 from spikefed.seeding import seeded
 
@@ -30,13 +30,15 @@ def build_own(
     coding: str | Encoder | None = None,
     readout: Readout = "spike",
     seed: int = 0,
+    timed: bool = False,
 ) -> nn.Module:
     """The user's network with weights drawn under ``seed``; the shared generators are left as they were.
 
     A function or class is called with those of ``input_shape``, ``classes``, ``steps`` and ``seed`` that it names. How
     time passes is seen from one small batch: a module may map images ``[B, C, H, W]`` to ``[T, B, classes]`` or
     ``[B, classes, T]``; or map one step ``[B, ...]`` to ``[B, classes]`` and be called T times; or map a sequence
-    ``[T, B, ...]`` to ``[T, B, classes]``. What `wrap` made is taken as it is.
+    ``[T, B, ...]`` to ``[T, B, classes]``. What `wrap` made is taken as it is. Data that are ``timed`` have steps of
+    their own: ``images`` are then ``[B, T, ...]``, and a step is of the shape that `step_shape` says.
 
     Raises:
         ConfigError: it cannot be imported or called, is no module, or its outputs fit none of these.
@@ -47,20 +49,38 @@ def build_own(
         if isinstance(made, nn.Module):
             net: Any = copy.deepcopy(made)
         else:
-            net = _called(made, name, {"input_shape": input_shape, "classes": classes, "steps": steps, "seed": seed})
+            net = _called(
+                made,
+                name,
+                {
+                    "input_shape": step_shape(input_shape) if timed else input_shape,
+                    "classes": classes,
+                    "steps": steps,
+                    "seed": seed,
+                },
+            )
         if not isinstance(net, nn.Module):
             raise ConfigError(
                 f"network.name '{name}' gave {type(net).__name__}; it must be, or give, a torch.nn.Module"
             )
         if not isinstance(net, WrappedNetwork | LayeredNetwork):
-            mode, coding = _observe(net, name, input_shape, classes, steps, readout), coding or "direct"
-            if mode == "images" and coding != "direct":
+            coder = encoder(coding or "direct")
+            seen = (input_shape[0] * coder.widens, *input_shape[1:])
+            mode = _observe(net, name, step_shape(seen) if timed else seen, classes, steps, readout, timed)
+            if mode == "images" and coder != Direct():
                 raise ConfigError(
                     f"network.name '{name}' takes images and makes its own time steps, so network.coding = '{coding}' "
                     "would have no effect; leave it out"
                 )
             net = wrap(
-                net, steps=steps, classes=classes, input_shape=input_shape, coding=coding, readout=readout, mode=mode
+                net,
+                steps=steps,
+                classes=classes,
+                input_shape=input_shape,
+                coding=coder,
+                readout=readout,
+                mode=mode,
+                timed=timed,
             )
         if (net.steps, net.classes) != (steps, classes):
             raise ConfigError(
@@ -85,12 +105,19 @@ def _called(maker: Callable[..., Any], name: str, given: dict[str, Any]) -> Any:
 
 
 def _observe(
-    net: nn.Module, name: str, input_shape: tuple[int, ...], classes: int, steps: int, readout: Readout
+    net: nn.Module,
+    name: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    steps: int,
+    readout: Readout,
+    timed: bool = False,
 ) -> Mode:
     """How the module takes time, from its outputs on random pixels; refuses what is neither spikes nor currents."""
     batch = next(b for b in range(2, 6) if b not in (steps, classes))  # so that no two shapes below are alike
     images = torch.rand(batch, *input_shape, generator=torch.Generator().manual_seed(0))
-    orders: list[tuple[Mode, Tensor]] = [("images", images), ("sequence", images.expand(steps, *images.shape))]
+    series = images.expand(steps, *images.shape)
+    orders: list[tuple[Mode, Tensor]] = [("images", series.transpose(0, 1) if timed else images), ("sequence", series)]
     wanted: dict[str, set[tuple[int, ...]]] = {
         "images": {(steps, batch, classes), (batch, classes, steps)},
         "sequence": {(steps, batch, classes)},

@@ -59,6 +59,7 @@ def small_layout(input_shape: tuple[int, ...]) -> str:
     ==================  =================================  ==============
     longer side         layout                             weights
     ==================  =================================  ==============
+    a side of 1         128FC-64FC (series, rows)          10 k at 6x1x1
     below 16 (digits)   16C3-32C3-AP2-64FC                 38 k at 8x8
     16 to 29 (MNIST)    16C3-AP2-32C3-AP2-128FC            207 k at 28x28
     from 30 (CIFAR)     16C3-AP2-32C3-AP2, then 64C3-AP2   156 k at 32x32
@@ -66,12 +67,19 @@ def small_layout(input_shape: tuple[int, ...]) -> str:
     ==================  =================================  ==============
     """
     short, long = min(input_shape[1:]), max(input_shape[1:])
+    if short == 1:
+        return series_layout(input_shape)
     if long < 16 or short < 4:
         return "16C3-32C3-AP2-64FC"
     if long < 30:
         return "16C3-AP2-32C3-AP2-128FC"
     pools = min((long // 5).bit_length(), short.bit_length() - 1)
     return "-".join(["16C3-AP2-32C3-AP2", *["64C3-AP2"] * (pools - 2), "128FC"])
+
+
+def series_layout(input_shape: tuple[int, ...]) -> str:
+    """Layout of ``small-1d``: two hidden linear layers on the numbers of a time step, whose neurons remember."""
+    return "128FC-64FC"
 
 
 _ZOO = (
@@ -130,6 +138,19 @@ _ZOO = (
         xavier_gain=None,
         pixels="unit",
     ),
+    NetworkInfo(
+        name="small-1d",
+        summary="linear layers for series and rows of numbers: each time step sees its values, the neurons the past",
+        source="this project",
+        layout=series_layout,
+        neuron=LIFParameters(kind="soft", decay=0.9, v_threshold=1.0, surrogate=Triangle(gamma=1.0)),
+        norm="bn",
+        coding="direct",
+        bias="auto",
+        readout_norm=True,
+        xavier_gain=None,
+        pixels="unit",
+    ),
 )
 _BY_NAME = {info.name: info for info in _ZOO}
 
@@ -181,7 +202,10 @@ def build(
         raise ConfigError(f"network.readout '{readout}' is not known; use 'spike' or 'current'")
     if steps < 1:
         raise ConfigError(f"a network needs at least 1 time step but network.steps is {steps}; 8 is the papers' choice")
-    plans = parse_layout(info.layout(tuple(input_shape)), tuple(input_shape), classes)
+    coder = encoder(info.coding if coding is None else coding)
+    channels, height, width = input_shape if len(input_shape) == 3 else (0, 0, 0)  # another shape is refused below
+    coded = (channels * coder.widens, height, width) if channels else tuple(input_shape)
+    plans = parse_layout(info.layout(coded), coded, classes)
     layers = []
     for plan in plans:
         last = plan is plans[-1]
@@ -190,9 +214,7 @@ def build(
         layer_neuron = None if last and readout == "current" else neuron or info.neuron
         bias = info.bias == "all" or (info.bias == "auto" and layer_norm is None)
         layers.append(SpikingLayer(plan, bias=bias, norm=layer_norm, neuron=layer_neuron))
-    net = SpikingNetwork(
-        name, input_shape, layers, steps=steps, encoder=encoder(info.coding if coding is None else coding)
-    )
+    net = SpikingNetwork(name, input_shape, layers, steps=steps, encoder=coder)
     initialise(net, _generator(seed, generator), info.xavier_gain)
     return net
 

@@ -1,6 +1,6 @@
 """Spiking neurons: equations, surrogate gradients, input coding, and the fused operations networks are built from."""
 
-from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, SignedPoisson, encoder
+from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, SendOnDelta, SignedPoisson, encoder
 from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, spike
 from spikefed.neurons.kernels import kernels, use_kernels
 from spikefed.neurons.modules import IF, LIF
@@ -21,6 +21,7 @@ __all__ = [
     "LIFParameters",
     "Norm",
     "Rectangle",
+    "SendOnDelta",
     "SignedPoisson",
     "Surrogate",
     "Triangle",

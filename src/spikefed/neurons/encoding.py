@@ -1,6 +1,7 @@
-"""From pixels to input currents or spikes.
+"""From pixels, or from numbers with a time axis, to input currents or spikes.
 
-Every encoder is a frozen, stateless object; randomness comes from the generator.
+Every encoder is a frozen, stateless object; randomness comes from the generator. ``encode`` makes T steps of one image,
+``encode_steps`` codes data that have their own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Direct:
     ...]``."""
 
     name: ClassVar[str] = "direct"
+    widens: ClassVar[int] = 1
 
     def encode(
         self, x: Float[Tensor, " B *rest"], steps: int, generator: torch.Generator | None = None
@@ -28,17 +30,30 @@ class Direct:
         _check_steps(steps)
         return x.unsqueeze(0)
 
+    def encode_steps(
+        self, x: Float[Tensor, "T B *rest"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "T B *rest"]:
+        """The values of each step are its currents."""
+        return x
+
 
 @dataclass(frozen=True)
 class Bernoulli:
     """Spike with probability = pixel: o_t = 1[pixel > U(0, 1)] (public STBP and HDSFL code). Pixels in [0, 1]."""
 
     name: ClassVar[str] = "bernoulli"
+    widens: ClassVar[int] = 1
 
     def encode(
         self, x: Float[Tensor, " B *rest"], steps: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "T B *rest"]:
         return (x.unsqueeze(0) > _uniform(x, steps, generator)).to(x.dtype)
+
+    def encode_steps(
+        self, x: Float[Tensor, "T B *rest"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "T B *rest"]:
+        """A draw for every value of every step."""
+        return (x > _uniform(x[0], len(x), generator)).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -49,23 +64,81 @@ class SignedPoisson:
     """
 
     name: ClassVar[str] = "poisson"
+    widens: ClassVar[int] = 1
 
     def encode(
         self, x: Float[Tensor, " B *rest"], steps: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "T B *rest"]:
         return x.sign() * (2 * _uniform(x, steps, generator) <= x.abs()).to(x.dtype)
 
+    def encode_steps(
+        self, x: Float[Tensor, "T B *rest"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "T B *rest"]:
+        """A draw for every value of every step."""
+        return x.sign() * (2 * _uniform(x[0], len(x), generator) <= x.abs()).to(x.dtype)
 
-Encoder = Direct | Bernoulli | SignedPoisson
-ENCODERS: dict[str, type[Direct] | type[Bernoulli] | type[SignedPoisson]] = {
+
+@dataclass(frozen=True)
+class SendOnDelta:
+    """Spikes where a value has moved by ``threshold`` since the last spike, up and down on channels of their own.
+
+    The reference starts at the first sample and moves by the thresholds that were crossed, n = trunc((x - r) / delta).
+    Channels 0 to C - 1 carry steps up, C to 2C - 1 steps down. In ``[T, B, C, 1, W]`` the width is time within a step:
+    sample w of step t comes before sample w + 1, and the reference goes on from step to step. Send-on-delta sampling:
+    Miskowicz, Sensors 6(1), 2006; its spike form: level-crossing sampling of event cameras and asynchronous ADCs.
+
+    Attributes:
+        threshold: delta > 0, in the input's own units.
+        graded: give the number of crossings instead of 1; then r stays within delta of every sample.
+    """
+
+    threshold: float = 0.5
+    graded: bool = False
+    name: ClassVar[str] = "delta"
+    widens: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < float("inf"):
+            raise ConfigError(f"send-on-delta needs a threshold above 0, not {self.threshold}; 0.5 deviations is usual")
+
+    def encode(self, x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+        """Refused: an image that does not change crosses no threshold."""
+        raise ConfigError(
+            "coding 'delta' spikes at changes in time, and images have none; use direct, or give a series"
+        )
+
+    def encode_steps(
+        self, x: Float[Tensor, "T B C *rest"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "T B D *rest"]:
+        """Spikes of twice as many channels; not differentiable with respect to ``x``."""
+        folded = x.ndim == 5 and x.shape[3] == 1 and x.shape[4] > 1
+        samples = x.permute(0, 4, 1, 2, 3).flatten(0, 1) if folded else x
+        with torch.no_grad():
+            spikes = self._crossings(samples)
+        return spikes.unflatten(0, (len(x), -1)).permute(0, 2, 3, 4, 1).contiguous() if folded else spikes
+
+    def _crossings(self, samples: Tensor) -> Tensor:
+        """``[L, B, C, ...]`` to ``[L, B, 2C, ...]``."""
+        reference, out = samples[0].clone(), []
+        for sample in samples:
+            crossed = torch.trunc((sample - reference) / self.threshold)
+            reference = reference + crossed * self.threshold
+            both = torch.cat([crossed.clamp_min(0), (-crossed).clamp_min(0)], dim=1)
+            out.append(both if self.graded else both.clamp_max(1))
+        return torch.stack(out)
+
+
+Encoder = Direct | Bernoulli | SignedPoisson | SendOnDelta
+ENCODERS: dict[str, type[Direct] | type[Bernoulli] | type[SignedPoisson] | type[SendOnDelta]] = {
     "direct": Direct,
     "bernoulli": Bernoulli,
     "poisson": SignedPoisson,
+    "delta": SendOnDelta,
 }
 
 
 def encoder(name: str | Encoder) -> Encoder:
-    """``"direct"``, ``"bernoulli"`` or ``"poisson"`` (signed); an encoder object passes through.
+    """``"direct"``, ``"bernoulli"``, ``"poisson"`` (signed) or ``"delta"``; an encoder object passes through.
 
     Raises:
         ConfigError: unknown name.
@@ -75,6 +148,26 @@ def encoder(name: str | Encoder) -> Encoder:
     if name not in ENCODERS:
         raise ConfigError(f"unknown input coding '{name}'; use one of {', '.join(ENCODERS)}")
     return ENCODERS[name]()
+
+
+def encode_input(
+    coder: Encoder, x: Tensor, steps: int, generator: torch.Generator | None, timed: bool
+) -> tuple[Float[Tensor, "N ..."], bool]:
+    """Input of a network that runs layer by layer, time folded into the batch.
+
+    Args:
+        coder: the input coding.
+        x: ``[B, ...]``; ``timed`` ``[B, T, ...]``, whose steps are the network's.
+        steps: T.
+        generator: source of the coding's randomness.
+        timed: whether ``x`` has a time axis.
+
+    Returns:
+        ``[T*B, ...]`` (row t*B + b), or ``[B, ...]`` where every step is alike; and whether that is so.
+    """
+    if timed:
+        return coder.encode_steps(x.transpose(0, 1).contiguous(), generator).flatten(0, 1), False
+    return coder.encode(x, steps, generator).flatten(0, 1), isinstance(coder, Direct)
 
 
 def _uniform(x: Tensor, steps: int, generator: torch.Generator | None) -> Tensor:

@@ -8,7 +8,12 @@ from torch import Tensor
 
 
 def crop(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
-    """Shift each image of ``[B, C, H, W]`` by up to ``padding`` pixels each way; what moves in is zero."""
+    """Shift each image of ``[B, C, H, W]`` by up to ``padding`` pixels each way; what moves in is zero.
+
+    All time steps of ``[B, T, C, H, W]`` shift alike.
+    """
+    if x.ndim == 5:
+        return crop(x.flatten(1, 2), generator, padding).view_as(x)
     batch, channels, height, width = x.shape
     padded = F.pad(x, (padding,) * 4)
     offset = torch.randint(0, 2 * padding + 1, (2, batch), generator=generator)
@@ -21,7 +26,7 @@ def crop(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
 def flip(x: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image left to right with probability one half."""
     chosen = torch.rand(len(x), generator=generator) < 0.5
-    return torch.where(chosen.to(x.device).view(-1, 1, 1, 1), x.flip(-1), x)
+    return torch.where(chosen.to(x.device).view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
 
 
 def shift2(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -20,27 +20,30 @@ Network = nn.Module
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Pixels 0..255 to network input.
+    """Pixels 0..255, counts or real numbers to network input.
 
     Attributes:
-        mode: ``unit`` [0, 1]; ``signed`` [-1, 1]; ``standard`` subtracts the mean and divides by the deviation.
-        mean: per-channel mean in 0..255, for ``standard``.
-        std: per-channel standard deviation in 0..255, for ``standard``.
+        mode: ``unit`` [0, 1]; ``signed`` [-1, 1]; ``standard`` subtracts the mean and divides by the deviation; ``raw``
+            takes the numbers as they are (counts of events).
+        mean: per-channel mean in the data's units, for ``standard``.
+        std: per-channel standard deviation in the data's units, for ``standard``.
     """
 
-    mode: Literal["unit", "signed", "standard"] = "unit"
+    mode: Literal["unit", "signed", "standard", "raw"] = "unit"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """``[B, C, H, W]`` uint8 to float32 of the same shape."""
-        x = images.to(torch.float32)
+        """``[B, C, H, W]`` or ``[B, T, C, H, W]`` to float32 of the same shape."""
+        x = images.to(torch.float32, copy=True)
+        if self.mode == "raw":
+            return x
         if self.mode == "unit":
             return x.div_(255.0)
         if self.mode == "signed":
             return x.div_(127.5).sub_(1.0)
-        mean = x.new_tensor(self.mean).view(1, -1, 1, 1)
-        return x.sub_(mean).div_(x.new_tensor(self.std).view(1, -1, 1, 1))
+        mean, std = (x.new_tensor(value).view(-1, 1, 1) for value in (self.mean, self.std))
+        return x.sub_(mean).div_(std)
 
 
 def optimiser(

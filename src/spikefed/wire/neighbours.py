@@ -17,7 +17,8 @@ def nearest_rows(images: np.ndarray, block: int = 512) -> np.ndarray | None:
     """For each row the (at most) 5 earlier rows with the least squared distance, nearest first.
 
     Args:
-        images: uint8 [N, C, H, W]. Sides above 16 pixels are first summed over squares of ceil(side / 16).
+        images: uint8 [N, C, H, W], or [N, T, C, H, W]. Sides above 16 pixels are first summed over squares of
+            ceil(side / 16). Other types are brought to 256 levels between their extremes first.
 
     Returns:
         int32 [N, 5], -1 where there are fewer earlier rows; equal distances keep the smaller row first. None above
@@ -26,7 +27,7 @@ def nearest_rows(images: np.ndarray, block: int = 512) -> np.ndarray | None:
     n = len(images)
     if n > MAX_ROWS:
         return None
-    pixels = _reduced(images).reshape(n, -1).astype(np.float64)
+    pixels = _reduced(_levels(images)).reshape(n, -1).astype(np.float64)
     squares = (pixels * pixels).sum(axis=1)
     near = np.full((n, NEAR), -1, dtype=np.int32)
     for first in range(0, n, block):
@@ -57,6 +58,15 @@ def check_near(near: np.ndarray | None) -> np.ndarray | None:
     if late.any() or gaps.any() or near.min(initial=-1) < -1:
         raise PacketError("near", "holds a row that is not earlier, or a gap; make it with nearest_rows")
     return near
+
+
+def _levels(images: np.ndarray) -> np.ndarray:
+    """uint8 as they are; counts and real numbers as the nearest of 256 levels from the smallest to the largest."""
+    if images.dtype == np.uint8 or not images.size:
+        return images
+    wide = images.astype(np.float64)
+    low = wide.min()
+    return np.rint((wide - low) * (255 / max(wide.max() - low, 1e-300))).astype(np.uint8)
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:

@@ -17,12 +17,12 @@ def network(seed: int = 0, **changes) -> SpikingNetwork:
     net = build(given.pop("name", "4C3-AP2-12FC"), **given)
     with torch.no_grad():
         for _ in range(60):
-            net(Preprocess()(subject().images))
+            net(Preprocess()(subject(shape=net.input_shape).images))
     return net.eval()
 
 
-def subject(images: int = 24) -> Subject:
+def subject(images: int = 24, shape: tuple[int, ...] = (1, 8, 8)) -> Subject:
     draws = torch.Generator().manual_seed(7)
-    pixels = torch.randint(0, 256, (images, 1, 8, 8), generator=draws, dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (images, *shape), generator=draws, dtype=torch.uint8)
     labels = torch.randint(0, CLASSES, (images,), generator=draws)
     return Subject(pixels, labels, Preprocess(), ("ant", "bee", "cat", "dog"))

@@ -15,10 +15,12 @@ from spikefed import networks
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.probing import subject_of
 from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.hardware import EnergyReport, SpikeSim, energy_report
 from spikefed.hardware.arithmetic import FirstLayer
 from spikefed.hardware.text import energy
+from spikefed.probes.energy import IMAGES, energy_tree
 from spikefed.training import batches
 
 
@@ -138,12 +140,11 @@ def experiment_energy(
     )
 
 
-def run_energy(federation: Federation, net: nn.Module, images: int = 64) -> dict[str, Any]:
+def run_energy(federation: Federation, net: nn.Module, images: int = IMAGES) -> dict[str, Any]:
     """What a finished run says of its network's energy: totals and layers, from the first test images."""
-    shown = federation.preprocess(federation.test.images[:images])
     draws = generator(federation.config.seed, EVALUATE, 0, 2)
     with shared(draws):
-        return json.loads(energy_report(net, shown, generator=draws).to_json())
+        return energy_tree(net, subject_of(federation).first(images), draws)
 
 
 def _round(

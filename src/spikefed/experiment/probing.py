@@ -13,7 +13,7 @@ from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.probetables import ProbeTable
 from spikefed.experiment.progress import Progress
 from spikefed.federated import Server
-from spikefed.federated.randomness import EVALUATE, generator
+from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.networks import copy_tensors, load_tensors
 from spikefed.objects import said
 from spikefed.probes import Subject, files, run_probe
@@ -69,20 +69,23 @@ def measure(
     """
     files.check_same(folder.probes, table.label, table.name, table.probe.version, table.hyper.model_dump(mode="json"))
     tell: Any = getattr(progress, "probe", None)
-    found = run_probe(
-        net,
-        subject_of(federation),
-        table.probe,
-        hyper=table.hyper.model_dump(exclude_unset=True),
-        round=server.round,
-        seed=federation.config.seed,
-        generator=generator(federation.config.seed, EVALUATE, server.round),
-        train_bn=getattr(federation.config.hyper(), "train_bn_at_eval", False),
-        clients=clients_of(server, net),
-        progress=lambda done, total, what: tell and tell(table.label, done, total, what),
-        partial=files.partial_path(folder.probes, table.label),
-        name=table.name,
-    )
+    config = federation.config
+    draws = generator(config.seed, EVALUATE, server.round)  # as the run's own measure: the same images, the same spikes
+    with shared(draws):
+        found = run_probe(
+            net,
+            subject_of(federation),
+            table.probe,
+            hyper=table.hyper.model_dump(exclude_unset=True),
+            round=server.round,
+            seed=config.seed,
+            generator=draws,
+            train_bn=getattr(config.hyper(), "train_bn_at_eval", False),
+            clients=clients_of(server, net),
+            progress=lambda done, total, what: tell and tell(table.label, done, total, what),
+            partial=files.partial_path(folder.probes, table.label),
+            name=table.name,
+        )
     files.add(folder.probes, table.label, found)
 
 

@@ -8,8 +8,19 @@ from spikefed.errors import ConfigError
 from spikefed.objects import import_object, is_own, nearest
 from spikefed.probes.accuracy import Accuracy
 from spikefed.probes.contract import Probe
+from spikefed.probes.energy import Energy
+from spikefed.probes.latency import Latency
+from spikefed.probes.rates import Rates
 
-PROBES: dict[str, type[Probe]] = {made.name: made for made in (Accuracy,)}
+PROBES: dict[str, type[Probe]] = {
+    made.name: made
+    for made in (
+        Accuracy,
+        Energy,
+        Latency,
+        Rates,
+    )
+}
 
 
 def probe(name: str) -> Probe:

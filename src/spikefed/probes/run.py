@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from spikefed.probes.contract import (
 )
 from spikefed.probes.partial import Partial
 from spikefed.probes.registry import probe as probe_of
+from spikefed.seeding import seeded
 
 if TYPE_CHECKING:
     import pandas
@@ -101,7 +102,8 @@ def run_probe(
         hyper: the probe's hyperparameters that are not at their defaults.
         round: that the network comes from.
         seed: of the experiment.
-        generator: the probe's randomness; by default drawn from seed and round.
+        generator: the probe's randomness; by default drawn from seed and round, and the generators that all libraries
+            share (a user's dropout draws from them) with it. Who gives one answers for those too.
         train_bn: as in `ProbeContext`.
         clients: as in `ProbeContext`.
         progress: told how far a long probe is.
@@ -130,7 +132,8 @@ def run_probe(
         partial=Partial(partial, json.dumps(identity, sort_keys=True, default=str)),
     )
     started = time.perf_counter()
-    with untouched(net):
+    shared = seeded(ctx.generator.initial_seed()) if generator is None else nullcontext()
+    with untouched(net), shared:
         records = [_checked(record, name) for record in chosen.measure(net, shown, ctx)]
     if not records:
         raise ConfigError(f"probe '{name}' gave no record; it must give at least one row")

@@ -26,11 +26,15 @@ deploy-demo: $(STAMP) ## the same experiment in one process and over a loopback 
 	rm -rf runs/deploy-demo
 	$(BIN)/python -m spikefed.deploy.loopback experiments/fsd-digits-fleet.toml --out runs/deploy-demo
 
-test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest
+# A file of tests never goes to two processes, and what takes longest begins first (tests/conftest.py); WORKERS=0: one process.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
+
+test: $(STAMP) ## all tests, several files at a time (WORKERS=N)
+	$(PYTEST)
 
 test-fast: $(STAMP) ## all tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff format --check .

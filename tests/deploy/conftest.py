@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,23 @@ def tiny(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def module_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Loopback]]:
+    """As ``fleet``, for fleets that several tests look at."""
+    made: list[Loopback] = []
+
+    def make(name: str, clients: int, rounds: int, participation: str = "", **more: Any) -> Loopback:
+        folder = tmp_path_factory.mktemp(name)
+        file = folder / f"{name}.toml"
+        file.write_text(TINY.format(clients=clients, rounds=rounds, participation=participation))
+        made.append(Loopback(file, folder / "fleet", **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
 
 
 @pytest.fixture

@@ -12,10 +12,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 from spikefed.federated import Reply, Request
 from spikefed.wire.header import pack, unpack
+
+PROGRAM = (sys.executable, str(Path(__file__)))
+"""How to start it in a client's place."""
 
 
 def header(data: bytes, **changes: object) -> bytes:

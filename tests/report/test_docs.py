@@ -174,12 +174,35 @@ def test_notebooks_are_small_and_hold_no_outputs() -> None:
         assert path.stat().st_size < 20_000
 
 
-def test_every_notebook_runs() -> None:
+@pytest.fixture
+def notebooks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module scripts/notebooks.py."""
     pytest.importorskip("nbclient", reason="the docs extra is not installed")
-    command = [sys.executable, "scripts/notebooks.py", *map(str, NOTEBOOKS)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3500)
-    assert done.returncode == 0, done.stderr
-    assert sorted(json.loads(done.stdout.splitlines()[-1])) == [path.stem for path in NOTEBOOKS]
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("notebooks")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(notebooks: Any, path: Path) -> None:
+    """As the site has it: run when it or the package has changed, else kept from when it ran."""
+    cells = [cell for cell in notebooks.executed(path).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == [*range(1, len(cells) + 1)]
+    assert all(output.output_type != "error" for cell in cells for output in cell.outputs)
+
+
+def test_the_notebook_script_says_how_long_each_took_and_which_cell_failed(notebooks: Any, tmp_path: Path) -> None:
+    import nbformat
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "tiny.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), path)
+        command = [sys.executable, "scripts/notebooks.py", str(path)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+
+    said = json.loads(run("print(1)").stdout.splitlines()[-1])
+    assert list(said) == ["tiny"] and set(said["tiny"]) == {"clock", "processor"}
+    failed = run("1 / 0")
+    assert failed.returncode == 1 and "tiny.ipynb" in failed.stderr and "ZeroDivisionError" in failed.stderr
 
 
 def test_notebooks_are_pages_with_their_figures(site: Path) -> None:

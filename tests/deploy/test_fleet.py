@@ -1,0 +1,37 @@
+"""A fleet that nothing harms gives what one process gives, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import spikefed
+from deploy.fleets import everybody_ends, lines, same_as_one_process
+from spikefed.deploy.loopback import Loopback, differing, miscounted
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+def test_a_fleet_gives_what_one_process_gives_and_leaves_nothing_running(
+    tiny: Callable[..., Path], fleet: Callable[..., Loopback]
+) -> None:
+    f = fleet(tiny(rounds=3))
+    f.start()
+    everybody_ends(f, "client-0", "client-1")
+    same_as_one_process(f)
+    assert miscounted(f) == []
+    assert all(not line["dropped"] and line["attempts"] == 1 for line in lines(f))
+
+
+def test_secure_aggregation_over_a_fleet_gives_the_model_of_one_process(
+    tiny: Callable[..., Path], fleet: Callable[..., Loopback]
+) -> None:
+    """Four exchanges a round instead of one; masks differ from run to run, their sum and so the model do not."""
+    f = fleet(tiny(clients=3, rounds=2), overrides=["method.secure=true"])
+    f.start()
+    everybody_ends(f, "client-0", "client-1", "client-2")
+    local = spikefed.run(f.file, overrides=f.overrides, out=f.folder / "local")
+    assert "model.safetensors" not in differing(local, f.run)
+    assert all(line["merged"] and not line["dropped"] for line in lines(f))

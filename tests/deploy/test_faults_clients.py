@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.fleets import everybody_ends, lines
+from deploy.fleets import HANGS_S, everybody_ends, lines
 from deploy.liar import PROGRAM
 from spikefed.deploy.loopback import SPIKEFED, Loopback
 
@@ -20,7 +20,7 @@ def test_a_client_that_lost_its_memory_rejoins_through_an_intra_packet(
 ) -> None:
     f = fleet(tiny(rounds=4, participation="deadline_s = 100"))
     f.start()
-    f.wait_for(lambda: f.rounds() >= 2, 500, "second round")
+    f.wait_for(lambda: f.rounds() >= 2, HANGS_S, "second round")
     f.kill("client-1")
     shutil.rmtree(f.folder / "client-1.state")
     f.client(1)
@@ -36,7 +36,7 @@ def test_a_client_that_hangs_is_left_behind_at_the_deadline(
     f = fleet(tiny(rounds=2, participation="deadline_s = 20\nquorum = 1"))
     for client in range(2):
         f.client(client, program=(*PROGRAM, "hang") if client else SPIKEFED)
-        f.wait_for(lambda client=client: "waiting" in f.said(f"client-{client}"), 300, "client")
+        f.wait_for(lambda client=client: "waiting" in f.said(f"client-{client}"), HANGS_S, "client")
     f.server()
     everybody_ends(f, "client-0", killing="client-1")
     missing = [[(d["client"], d["kind"]) for d in line["dropped"]] for line in lines(f)]
@@ -50,7 +50,7 @@ def test_quorum_missing_repeats_the_round_then_gives_it_up(
     f = fleet(tiny(rounds=1, participation="deadline_s = 8\nquorum = 2"), overrides=["deploy.repeats=1"])
     f.server()
     f.client(0)
-    assert f.wait("server", 700) == 0, f.said("server")
+    assert f.wait("server", HANGS_S) == 0, f.said("server")
     (line,) = lines(f)
     assert line["attempts"] == 2 and not line["merged"]
     assert {"client": 1, "kind": "missing"}.items() <= line["dropped"][-1].items()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deploy.fleets import everybody_ends, lines, same_as_one_process
+from deploy.fleets import HANGS_S, everybody_ends, lines, same_as_one_process
 from spikefed.deploy.loopback import Loopback
 from spikefed.deploy.proxy import Proxy
 
@@ -49,13 +49,15 @@ def hurt(module_fleet: Callable[..., Loopback]) -> Iterator[tuple[Loopback, dict
             time.sleep(CUT_S)
             proxy.mend()
 
-        f.wait_for(lambda: f.rounds() >= 1, 300, "first round")
+        f.wait_for(lambda: f.rounds() >= 1, HANGS_S, "first round")
         for number, harm in enumerate((superlink, client, machine, network)):
             before = f.rounds()
             harm()
             rounds[harm.__name__] = before, f.rounds()
             more = min(before + 2, f.rounds() + 2)
-            f.wait_for(lambda more=more: f.rounds() >= more, 300, f"round {more} after the {harm.__name__} was lost")
+            f.wait_for(
+                lambda more=more: f.rounds() >= more, HANGS_S, f"round {more} after the {harm.__name__} was lost"
+            )
             assert f.rounds() < 16, f"all rounds were over after {number + 1} losses"
         everybody_ends(f, "client-0", "client-1")
     yield f, rounds

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deploy.fleets import everybody_ends, lines, same_as_one_process
+from deploy.fleets import HANGS_S, everybody_ends, lines, same_as_one_process
 from spikefed.deploy.loopback import Loopback
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -26,7 +26,7 @@ def crashed(module_fleet: Callable[..., Loopback]) -> tuple[Loopback, dict[str, 
     for client in range(2):
         f.client(client)
     for number, point in enumerate(POINTS):
-        code = f.server(program=(*CRASH, point, str(number + 2))).wait(300)
+        code = f.server(program=(*CRASH, point, str(number + 2))).wait(HANGS_S)
         deaths[point] = code, f.rounds()
     f.server()
     everybody_ends(f, "client-0", "client-1")

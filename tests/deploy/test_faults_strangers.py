@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from deploy.fleets import lines
+from deploy.fleets import HANGS_S, lines
 from spikefed.deploy.loopback import Loopback
 from spikefed.transports.flower.keys import make_keys
 
@@ -17,18 +18,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 @pytest.fixture(scope="module")
 def strangers(module_fleet: Callable[..., Loopback]) -> tuple[Loopback, dict[str, int]]:
     """Client 0 is honest; 1 trusts another CA, 2 has a key of another fleet, 3 has its own key and number 0."""
-    f = module_fleet("strangers", 4, 1, "deadline_s = 30\nquorum = 1")
+    f = module_fleet("strangers", 4, 1, "deadline_s = 30\nquorum = 1", overrides=["deploy.repeats=100"])
     make_keys(f.folder / "other", [], 1)
     f.client(0)
     f.client(3, "--client", "0", "--state", str(f.folder / "client-3.state"))
     for early in ("client-0", "client-3"):
-        f.wait_for(lambda early=early: "waiting for" in f.said(early), 300, f"{early}, which starts before the server")
+        f.wait_for(
+            lambda early=early: "waiting for" in f.said(early), HANGS_S, f"{early}, which starts before the server"
+        )
+    f.processes["client-0"].send_signal(signal.SIGSTOP)  # the round lasts until the strangers have been turned away
     f.server()
-    f.wait_for(lambda: "listening" in f.said("server"), 300, "SuperLink")
+    f.wait_for(lambda: "listening" in f.said("server"), HANGS_S, "SuperLink")
     f.client(1, "--cert", str(f.folder / "other" / "ca.crt"))
     f.client(2, "--key", str(f.folder / "other/clients/client-0.key"), "--patience", "1")
-    codes = {name: f.wait(name, 300) for name in ("client-1", "client-2", "server")}
-    return f, codes
+    codes = {name: f.wait(name, HANGS_S) for name in ("client-1", "client-2")}
+    f.processes["client-0"].send_signal(signal.SIGCONT)
+    return f, codes | {"server": f.wait("server", HANGS_S)}
 
 
 def test_another_ca_is_refused_in_one_sentence(strangers: Any) -> None:

@@ -154,7 +154,10 @@ def test_public_source() -> None:
         ({"public": 800, "private_per_client": 200}, "need 800, but digits .* has 637 left beside 800 public"),
         ({"public": 1437}, "need 4, but digits"),
         ({"private_per_client": 0}, "private_per_client must be at least 1"),
-        ({"partition": "random"}, "unknown partition 'random'; choose one of iid, dirichlet, shards"),
+        (
+            {"partition": "random"},
+            "unknown partition 'random'; choose one of iid, dirichlet, shards, column, or your own module:function",
+        ),
         ({"partition": "dirichlet", "alpha": 0.0}, "alpha must be a positive number"),
         ({"partition": "shards", "shards_per_client": 0}, "shards_per_client must be at least 1"),
         ({"validation": 1.0}, r"fraction in \[0, 1\)"),

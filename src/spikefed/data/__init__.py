@@ -7,6 +7,7 @@ from spikefed.data.check import CheckRow, FileRow, check
 from spikefed.data.convert import converted
 from spikefed.data.federation import ClientIndices, FederatedSplit, label_counts, pooled, split_federation
 from spikefed.data.fetch import fetch
+from spikefed.data.groups import check_owners, leave_out
 from spikefed.data.images import ImageSet, public_set_id, resize, to_channels
 from spikefed.data.lazy import LazyImages
 from spikefed.data.limit import limited
@@ -32,6 +33,8 @@ __all__ = [
     "sources",
     "OfficialFile",
     "check",
+    "check_owners",
+    "leave_out",
     "dataset_info",
     "datasets",
     "dirichlet_partition",

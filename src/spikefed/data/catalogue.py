@@ -290,6 +290,16 @@ _CATALOGUE: dict[str, DatasetInfo] = {
             source="E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning "
             "Repository, 1998 (its test part of 1,797 images)",
         ),
+        DatasetInfo(
+            name="watch",
+            title="Smartwatch exercises of ten people (inside seglearn)",
+            classes=7,
+            shape=(6, 1, 1),
+            sizes={"train": 3675, "test": 1002},
+            licence="BSD-3-Clause",
+            source="D. M. Burns et al., Shoulder physiotherapy exercise recognition: machine learning the inertial "
+            "signals from a smartwatch, Physiological Measurement 39, 2018 (arXiv:1802.01489)",
+        ),
         _mnist_like(
             "mnist",
             "MNIST",

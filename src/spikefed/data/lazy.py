@@ -69,3 +69,27 @@ class LazyImages:
 
 def _plain(index: Any) -> Any:
     return index.detach().cpu().numpy() if isinstance(index, Tensor) else index
+
+
+def joined_rows(first: Tensor | LazyImages, second: Tensor | LazyImages) -> LazyImages:
+    """Two sets of items one after the other, still read when asked for."""
+    cut = len(first)
+
+    def read(rows: Rows) -> Tensor:
+        early = rows < cut
+        out = torch.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+        for chosen, source, start in ((early, first, 0), (~early, second, cut)):
+            if chosen.any():
+                out[torch.from_numpy(chosen)] = source[torch.from_numpy(rows[chosen] - start)]
+        return out
+
+    def digest() -> bytes:
+        return hashlib.sha256(b"".join(map(_digest_of, (first, second)))).digest()
+
+    return LazyImages(read, np.arange(cut + len(second)), first.shape[1:], first.dtype, digest)
+
+
+def _digest_of(images: Tensor | LazyImages) -> bytes:
+    if isinstance(images, LazyImages):
+        return images.digest()
+    return hashlib.sha256(images.contiguous().numpy().tobytes()).digest()

@@ -15,6 +15,7 @@ from spikefed.data.locate import Found, locate
 from spikefed.data.own import load_own
 from spikefed.data.parts import Reading, Sources
 from spikefed.data.verify import again
+from spikefed.data.watch import read_watch
 from spikefed.errors import DataError
 from spikefed.objects import is_own
 
@@ -50,6 +51,8 @@ def load(name: str, split: str, data_dir: Path | str | None = None, *, verify: b
         found = load_own(name, data_dir)
         return found.train if split == "train" else found.test
     info = dataset_info(name)
+    if name == "watch":
+        return read_watch(split)
     if not info.forms:
         images, labels = read_digits(split)
         where = "scikit-learn's digits"

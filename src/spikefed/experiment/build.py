@@ -34,7 +34,7 @@ from spikefed.federated.attackers import Attacker
 from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator, shared
 from spikefed.federated.secure import SecureClient, SecureServer
 from spikefed.federated.trust import Trust
-from spikefed.neurons import LIFParameters, SendOnDelta, settle_precision, surrogate
+from spikefed.neurons import LIFParameters, SendOnDelta, surrogate
 from spikefed.objects import is_own
 from spikefed.training import Evaluation, Preprocess, evaluate
 from spikefed.transports import LocalTransport, PoolTransport
@@ -270,7 +270,7 @@ def _network(
         seed=seed,
         **{key: value for key, value in given.items() if value is not None},
     )
-    net.precision = settle_precision(config.network.precision, config.run.device)
+    net.precision = config.network.precision
     return net
 
 
@@ -287,7 +287,11 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
     """
     check(config)
     d = config.data
-    train, test, public_source = timed(config, sources(config, dataset))
+    seed = derive_seed(config.seed, SPLIT)
+    train, test, public_source = data.leave_out(
+        timed(config, sources(config, dataset)), d.by, test=d.test_groups, public=d.public_groups, seed=seed
+    )
+    data.check_owners(train, d.partition)
     split = data.split_federation(
         train,
         clients=d.clients,
@@ -298,8 +302,12 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
         shards_per_client=d.shards_per_client,
         validation=d.validation,
         validation_overlap=d.validation_overlap,
-        seed=derive_seed(config.seed, SPLIT),
+        seed=seed,
         public_source=public_source,
+        by=d.by,
+        sizes=d.sizes,
+        size_alpha=d.size_alpha,
+        own_test=d.own_test,
     )
     if method(config.method["name"]).pooled:
         split = data.pooled(split)

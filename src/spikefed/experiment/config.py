@@ -46,7 +46,12 @@ class DataConfig(Section):
     )
     public: int = Field(default=400, ge=1, description="rows of the public set X_p")
     public_dataset: str | None = Field(default=None, description="data set of the public rows; default: the same")
-    partition: Literal["iid", "dirichlet", "shards"] = Field(default="iid", description="how private data is dealt out")
+    partition: str = Field(
+        default="iid",
+        pattern=r"^(iid|dirichlet|shards|column|[^:]+:.+)$",
+        description="how private data is dealt out: iid, dirichlet, shards; column: one client for each value of the "
+        "column 'by'; or a function of your own, module:function",
+    )
     alpha: float = Field(default=0.5, gt=0, le=1e6, description="Dirichlet concentration; smaller is more skewed")
     shards_per_client: int = Field(default=2, ge=1, description="label-sorted shards per client")
     validation: float = Field(
@@ -65,6 +70,39 @@ class DataConfig(Section):
         default=None,
         ge=1,
         description="use so many test images: the first, or a sample by class where the first lack classes",
+    )
+    by: str = Field(
+        default="client",
+        json_schema_extra=SINCE_02,
+        description="column that says whose an item is, such as person; for partition 'column' and for groups",
+    )
+    sizes: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[], json_schema_extra=SINCE_02, description="items of each client; default: equal shares"
+    )
+    size_alpha: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        json_schema_extra=SINCE_02,
+        description="clients' sizes drawn from Dirichlet(size_alpha); smaller is less equal; default: equal shares",
+    )
+    own_test: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        json_schema_extra=SINCE_02,
+        description="share of each client's items, the last of each class, that is its own test set",
+    )
+    test_groups: list[str | int] | int = Field(
+        default=0,
+        json_schema_extra=SINCE_02,
+        description="values of the column 'by' whose items are the test set (people left out), or how many the seed "
+        "draws; default: the test part as it comes",
+    )
+    public_groups: list[str | int] | int = Field(
+        default=0,
+        json_schema_extra=SINCE_02,
+        description="values of the column 'by' whose items alone are public rows, or how many the seed draws",
     )
     kind: Literal["images", "frames", "series", "rows"] | None = Field(
         default=None,
@@ -129,10 +167,7 @@ class NetworkConfig(Section):
         default="spike", description="output spikes, or the last layer's currents"
     )
     neuron: NeuronConfig | None = Field(default=None, description="neuron of every layer; default: the network's")
-    precision: Literal["float32", "bfloat16", "auto"] = Field(
-        default="float32",
-        description="type of products and activations; 'auto': the faster one on this machine, which the run records",
-    )
+    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="type of products and activations")
 
 
 class ParticipationConfig(Section):
@@ -241,10 +276,6 @@ class Experiment(Section):
     def probe_tables(self) -> list[ProbeTable]:
         """The tables ``[[probe]]``, checked."""
         return probe_tables(self.probe, lambda key: "the config")
-
-    def with_precision(self, precision: str) -> Experiment:
-        """The same with ``network.precision``."""
-        return self.model_copy(update={"network": self.network.model_copy(update={"precision": precision})})
 
     def hyper(self) -> Hyperparameters:
         """The method's validated hyperparameters: tables ``training`` and ``method`` together."""

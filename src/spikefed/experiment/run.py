@@ -20,6 +20,7 @@ from spikefed.experiment.checks import check_idle
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import run_energy
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.people import people
 from spikefed.experiment.probing import Probing
 from spikefed.experiment.progress import Progress, default
 from spikefed.experiment.provenance import now, provenance
@@ -28,7 +29,6 @@ from spikefed.federated import Server
 from spikefed.federated.history import History
 from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.files import write_atomic
-from spikefed.neurons import settle_precision, why_slow
 from spikefed.objects import is_own, name_of
 from spikefed.transports import LocalTransport, PoolTransport
 from spikefed.wire import Ledger
@@ -82,10 +82,8 @@ def run(
     if resume and folder.exists():
         recorded = folder.check_same(config)
         threads = recorded.run.threads
-        config = config.with_precision(recorded.network.precision)
     else:
         check_idle(config)
-        config = config.with_precision(settle_precision(config.network.precision, config.run.device))
         threads = config.run.threads or (1 if config.run.workers > 1 else cores())
     if config.run.workers > 1 and threads != 1:
         raise ConfigError(
@@ -93,8 +91,6 @@ def run(
             "which changes the last bits of results; set run.threads = 1, or run.workers = 1"
         )
     config = config.model_copy(update={"run": config.run.model_copy(update={"threads": threads})})
-    if slow := why_slow(config.network.precision, config.run.device):
-        progress.warn(slow)
     try:
         with torch_threads(config.run.threads), writable(folder):
             _run(config, folder, resume, progress, dataset, network, transport)
@@ -166,7 +162,7 @@ def _rounds(
     write_atomic(folder.model, model_bytes(federation, server))
     _write_energy(federation, folder, server, progress)
     probing.after(server.round, last=True)  # before the result: who finds one finds the probes too
-    write_atomic(folder.result, json.dumps(result(config, lines, federation), indent=1))
+    write_atomic(folder.result, json.dumps(_told(config, lines, federation, server), indent=1))
     if "finished" not in facts or resuming:
         write_atomic(folder.provenance, json.dumps(facts | {"finished": now()}, indent=1))
     progress.end(lines)
@@ -183,6 +179,12 @@ def _check_merged(lines: Sequence[Mapping[str, Any]], folder: RunFolder) -> None
         f"{last['round']}: {why[0] or 'too few uploads for participation.quorum'}); mend that and start in another "
         f"folder with --out, {folder.metrics} says what was dropped"
     )
+
+
+def _told(config: Experiment, lines: list[dict[str, Any]], federation: Federation, server: Server) -> dict[str, Any]:
+    """The closing record, with a row a client where clients have test data of their own."""
+    found = people(federation, server)
+    return result(config, lines, federation) | ({"people": found} if found else {})
 
 
 def _write_energy(federation: Federation, folder: RunFolder, server: Server, progress: Progress) -> None:

@@ -229,6 +229,11 @@ class Server:
         everyone = range(self._participation.clients)
         return next(self._client_networks(everyone), None) or self._context(0).networks.load()
 
+    @property
+    def has_model(self) -> bool:
+        """Whether the method has one network for all."""
+        return self._method.server_model
+
     def client_networks(self) -> Iterator[tuple[int, nn.Module]]:
         """Number and own network of every client in this process that has one; shared memory, valid until the next."""
         if hasattr(self._transport, "client_state"):

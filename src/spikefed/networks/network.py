@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks.layers import ReLULayer, SpikingLayer, WeightedLayer
-from spikefed.neurons import Direct, Encoder, settle_precision
+from spikefed.neurons import Direct, Encoder
 from spikefed.neurons.encoding import encode_input
 
 Readout = Literal["spike", "current"]
@@ -80,10 +80,8 @@ class SpikingNetwork(LayeredNetwork):
         encoder: pixels to input currents or spikes.
         readout: ``spike`` or ``current``.
         precision: of products and activations, ``float32`` or ``bfloat16`` (autocast); weights, membranes, statistics
-            and outputs stay float32. May be changed at any time; ``auto`` stands for the faster one here.
+            and outputs stay float32. May be changed at any time.
     """
-
-    _precision = "float32"
 
     def __init__(
         self,
@@ -97,15 +95,7 @@ class SpikingNetwork(LayeredNetwork):
         super().__init__(name, input_shape, list(layers))
         self.steps = steps
         self.encoder = encoder
-
-    @property
-    def precision(self) -> str:
-        """See the class."""
-        return self._precision
-
-    @precision.setter
-    def precision(self, asked: str) -> None:
-        self._precision = settle_precision(asked)
+        self.precision: Precision = "float32"
 
     @property
     def readout(self) -> Readout:

@@ -8,7 +8,6 @@ from spikefed.neurons.norm_lif import Norm, norm_lif
 from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.paths import Choice, record_paths
-from spikefed.neurons.processor import fastest_precision, settle_precision, why_slow
 from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "Surrogate",
     "Triangle",
     "encoder",
-    "fastest_precision",
     "if_",
     "kernels",
     "lif",
@@ -35,11 +33,9 @@ __all__ = [
     "lif_soft",
     "norm_lif",
     "record_paths",
-    "settle_precision",
     "spike",
     "spike_conv2d",
     "spike_linear",
     "surrogate",
     "use_kernels",
-    "why_slow",
 ]

@@ -18,6 +18,7 @@ from spikefed.wire import (
     Message,
     PartialSpikeUplink,
     ProbabilityUplink,
+    SelectedWeightsUplink,
     ServerLink,
     SpikeDownlink,
     SpikeUplink,
@@ -38,7 +39,11 @@ IMAGES = np.add.outer(np.arange(24) % 6, np.arange(4)).astype(np.uint8).reshape(
 def singles() -> list[tuple[str, Message, str]]:
     """Name, message and codec of packets that need no state; contents are made of plain arithmetic."""
     ramp = np.arange(36, dtype=np.float32).reshape(4, 9)
-    tensors = {"w": ramp / 16 - 1, "steps": np.array(5), "b": np.array([0.5, -0.25, 0.0], np.float32)}
+    tensors: dict[str, np.ndarray] = {
+        "w": ramp / 16 - 1,
+        "steps": np.array(5),
+        "b": np.array([0.5, -0.25, 0.0], np.float32),
+    }
     tensors["kept"] = np.array([0.1, 3.0], np.float32)
     labels, counts = np.arange(40) * 7 % 11 - 1, np.arange(30).reshape(10, 3) * 5 % 9
     soft = np.ones((5, 4), np.float32) / 4
@@ -60,6 +65,13 @@ def singles() -> list[tuple[str, Message, str]]:
     for info in codecs("weights"):
         message = WeightsUplink(3, 2, tensors, 100, 0.75, exact=("kept",))
         found.append((f"weights-{info.name}", message, info.name))
+    kept = {"w": np.arange(36).reshape(4, 9) % 5 == 1, "b": np.array([True, False, True])}
+    whole = {"steps": None, "kept": None}
+    for info in codecs("selected-weights"):
+        selected = SelectedWeightsUplink(3, 2, tensors, kept, 100, 0.75, exact=("kept",))
+        found.append((f"selected-weights-{info.name}", selected, info.name))
+    known = WeightsUplink(3, 2, tensors, 100, 0.75, exact=("kept",), kept={**kept, **whole})
+    found.append(("weights-selection-float32", known, "float32"))
     partial = select_rows(random_spikes(9, 4, 8), np.arange(9) % 3 == 0)
     found.append(("partial-spikes-context", PartialSpikeUplink(3, 2, partial, 0.75, PSID), "context"))
     # Regular enough to be coded, not sent as plain bits.
@@ -107,8 +119,9 @@ def content_of(message: Message) -> Any:
             "spikes": np.packbits(content.spikes).tobytes().hex(),
             "hint": np.packbits(content.hint).tobytes().hex(),
         }
-    if message.kind == "weights":
-        return {name: array.tolist() for name, array in content.items()}
+    if isinstance(message, WeightsUplink | SelectedWeightsUplink):
+        kept = {n: m.astype(int).tolist() for n, m in (message.kept or {}).items() if m is not None}
+        return {n: array.tolist() for n, array in content.items()} | ({"which": kept} if kept else {})
     return json.loads(json.dumps(content.tolist()).replace("NaN", "null"))
 
 

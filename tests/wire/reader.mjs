@@ -8,7 +8,7 @@ const word = (value) => BigInt.asUintN(64, value);
 const fail = (field, why) => { throw new Error(`${field}: ${why}`); };
 
 // ---- section 2: header
-const KINDS = ["", "spikes", "weights", "labels", "counts", "probabilities", "class-means", "partial-spikes", "hint-spikes", "masked-votes"];
+const KINDS = ["", "spikes", "weights", "labels", "counts", "probabilities", "class-means", "partial-spikes", "hint-spikes", "masked-votes", "selected-weights"];
 const AXES = { spikes: 3, counts: 3, labels: 2 };
 
 function crc32(bytes) {

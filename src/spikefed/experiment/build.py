@@ -39,6 +39,7 @@ from spikefed.objects import is_own
 from spikefed.training import Evaluation, Preprocess, evaluate
 from spikefed.transports import LocalTransport, PoolTransport
 from spikefed.wire import ClientLink, Ledger, ServerLink
+from spikefed.wire.header import WEIGHT_KINDS
 from spikefed.wire.neighbours import nearest_rows
 
 
@@ -182,7 +183,7 @@ def codec_of(config: Experiment, kind: str | None, direction: str) -> str:
         return "none"
     if kind == "masked-votes":
         return "ring"
-    key = kind.replace("-", "_")
+    key = "weights" if kind in WEIGHT_KINDS else kind.replace("-", "_")
     return getattr(config.wire, f"{key}_{direction}" if key in ("spikes", "weights") else key)
 
 

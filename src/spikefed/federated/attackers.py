@@ -16,6 +16,7 @@ from spikefed.errors import ConfigError
 from spikefed.federated.contract import ClientContext, ClientReport, Labelled, Message, Method, State
 from spikefed.federated.secure import Votes
 from spikefed.wire import PartialSpikes
+from spikefed.wire.header import WEIGHT_KINDS
 
 Attack = Literal["flip-labels", "invert-spikes", "random", "scale"]
 FIELDS = {
@@ -25,12 +26,13 @@ FIELDS = {
     "counts": "counts",
     "probabilities": "probabilities",
     "weights": "tensors",
+    "selected-weights": "tensors",
 }
 """What each kind of message carries its content in."""
 APPLIES: dict[str, tuple[str, ...]] = {
     "invert-spikes": ("spikes", "partial-spikes", "counts"),
     "random": tuple(FIELDS),
-    "scale": ("weights",),
+    "scale": WEIGHT_KINDS,
 }
 """Kinds of upload that each attack can change; ``flip-labels`` does its work before there is an upload."""
 
@@ -90,7 +92,7 @@ class Attacker:
             return dataclasses.replace(uplink, votes=spikes * np.uint16(uplink.weight))
         field = FIELDS[uplink.kind]
         content = getattr(uplink, field)
-        if uplink.kind == "weights":
+        if uplink.kind in WEIGHT_KINDS:
             changed: Any = {name: self._weights(tensor, known.get(name), rng) for name, tensor in content.items()}
         elif uplink.kind == "spikes":
             changed = self._spikes(content, rng)

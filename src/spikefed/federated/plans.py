@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor
 
 from spikefed.federated.contract import Method, NetworkFactory
@@ -46,10 +47,25 @@ class Expectations:
         return cls(up, down, networks.initial(), public_set_id)
 
     @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The tensors as the wire carries them."""
+        return to_wire(self.tensors)
+
+    @cached_property
     def tables(self) -> dict[str, tuple[TensorSpec, ...]]:
-        """The tensor table of each direction."""
-        arrays = to_wire(self.tensors)
-        return {"up": tensor_specs(arrays, self.up.exact), "down": tensor_specs(arrays, self.down.exact)}
+        """The tensor table of each direction, where it is the same in every message."""
+        ways = {"up": self.up, "down": self.down}
+        return {way: tensor_specs(self.arrays, it.exact, masked=it.masked) for way, it in ways.items()}
+
+    def table(self, direction: Literal["up", "down"], round: int, client: int) -> tuple[TensorSpec, ...]:
+        """The tensor table of one message of weights."""
+        exchange = self.up if direction == "up" else self.down
+        if exchange.select is None:
+            return self.tables[direction]
+        selection = exchange.select(round, client)
+        chosen = {name: array for name, array in self.arrays.items() if name in selection}
+        kept = None if selection.whole else {name: selection.arrays()[name] for name in chosen}
+        return tensor_specs(chosen, exchange.exact, kept, exchange.masked)
 
     def plan(self, direction: Literal["up", "down"], round: int, client: int) -> Plan:
         """The plan of one message."""
@@ -57,7 +73,10 @@ class Expectations:
         kind, common = exchange.kind, {"round": round, "client": client}
         assert kind is not None, "a direction without messages has no plan"
         if kind == "weights":
-            return Plan.weights(direction, tensors=self.tables[direction], **common)  # type: ignore[arg-type]
+            return Plan.weights(direction, tensors=self.table(direction, round, client), **common)  # type: ignore[arg-type]
+        if kind == "selected-weights":
+            table, follows = self.table(direction, round, client), direction == "up" and not exchange.own_mask
+            return Plan.selected_weights(direction, tensors=table, follows=follows, **common)  # type: ignore[arg-type]
         if kind == "hint-spikes":
             return Plan.hint_spikes(
                 direction,

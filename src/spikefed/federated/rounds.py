@@ -28,6 +28,7 @@ from spikefed.wire import (
     CountDownlink,
     LabelDownlink,
     ProbabilityDownlink,
+    SelectedWeightsDownlink,
     ServerLink,
     SpikeDownlink,
     WeightsDownlink,
@@ -38,6 +39,7 @@ DOWNLINKS: dict[str, type] = {
     made.kind: made
     for made in (
         SpikeDownlink, WeightsDownlink, LabelDownlink, CountDownlink, ProbabilityDownlink, ClassMeansDownlink,
+        SelectedWeightsDownlink,
     )
 }  # fmt: skip
 
@@ -372,6 +374,10 @@ class Server:
 
 
 def _plain(message: Message) -> dict[str, Any]:
-    """A message's fields as a checkpoint holds them: sets as sorted lists, which the message takes back as a set."""
+    """A message's fields as a checkpoint holds them: sets as sorted lists, which the message takes back as a set.
+
+    A message that is no selection has no ``kept``, as in checkpoints of 0.1.
+    """
     values = {each.name: getattr(message, each.name) for each in dataclasses.fields(message)}
-    return {key: sorted(value) if isinstance(value, frozenset) else value for key, value in values.items()}
+    plain = {key: sorted(value) if isinstance(value, frozenset) else value for key, value in values.items()}
+    return {key: value for key, value in plain.items() if key != "kept" or value is not None}

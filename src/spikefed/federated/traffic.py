@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from spikefed.federated.selection import Selection
 from spikefed.wire.share import Share
 
 MessageKind = Literal[
@@ -18,6 +19,7 @@ MessageKind = Literal[
     "class-means",
     "weights",
     "masked-votes",
+    "selected-weights",
 ]
 """What a message carries; a method that sends nothing in a direction says None."""
 
@@ -32,6 +34,10 @@ class Exchange:
             probabilities ``(rows, columns, 0)``; class means ``(classes, columns, 0)``; unused for weights.
         hint: channels of the hint layer, for hint spikes.
         exact: names of weight tensors that lossy codecs must leave alone.
+        select: (round, client) to the selection of weights that the message carries (`spikefed.federated.selection`);
+            None: all tensors, whole.
+        masked: for selected weights, names of the tensors whose entries the message's own mask names.
+        own_mask: for selected weights that go up, a client may send under another mask than the server's last.
         share: (round, client) to the public rows that the message speaks of, for spikes and labels; None: all of them.
     """
 
@@ -40,6 +46,9 @@ class Exchange:
     hint: int = 0
     exact: frozenset[str] = frozenset()
     share: Callable[[int, int], Share | None] | None = None
+    select: Callable[[int, int], Selection] | None = None
+    masked: frozenset[str] = frozenset()
+    own_mask: bool = False
 
 
 def standard(kind: MessageKind | None, shape: tuple[int, int, int]) -> Exchange:
@@ -51,5 +60,6 @@ def standard(kind: MessageKind | None, shape: tuple[int, int, int]) -> Exchange:
         "probabilities": (rows, classes, 0),
         "class-means": (classes, classes, 0),
         "weights": (0, 0, 0),
+        "selected-weights": (0, 0, 0),
     }
     return Exchange(kind, by_kind.get(kind or "", shape))

@@ -40,13 +40,15 @@ from spikefed.wire.rowmessages import (
     ProbabilityUplink,
 )
 from spikefed.wire.rows import MISSING, quantise_distribution
+from spikefed.wire.selected import SelectedWeightsDownlink, SelectedWeightsUplink
 from spikefed.wire.sizes import pickle_equivalent_bytes, text_equivalent_bytes
 
 __all__ = [
     "MAX_HEADER_BYTES", "MISSING", "ClassMeansDownlink", "ClassMeansUplink", "ClientLink", "CodecInfo",
     "CountDownlink", "CountUplink", "HintSpikeUplink", "HintSpikes", "LabelDownlink", "LabelUplink", "Ledger",
     "Message", "PackedSpikes", "PacketError", "PartialSpikeDownlink", "PartialSpikeUplink", "PartialSpikes", "Plan",
-    "ProbabilityDownlink", "ProbabilityUplink", "Record", "ServerLink", "SpikeDownlink", "SpikeUplink", "TensorSpec",
+    "ProbabilityDownlink", "ProbabilityUplink", "Record", "SelectedWeightsDownlink", "SelectedWeightsUplink",
+    "ServerLink", "SpikeDownlink", "SpikeUplink", "TensorSpec",
     "Totals", "WeightsDownlink", "WeightsUplink", "changed_rows", "codec_bench", "codecs", "confident_labels", "decode",
     "first_steps", "nearest_rows", "pickle_equivalent_bytes", "quantise_distribution", "select_rows", "tensor_specs",
     "text_equivalent_bytes", "uncertain_rows",

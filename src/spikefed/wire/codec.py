@@ -71,7 +71,8 @@ class Codec(ABC):
         kind: of the content (``"spikes"``, ``"weights"``, ...).
         lossless: decode(encode(x)) == x, bit for bit.
         uses_side: can use the newest content of the other direction, or alike rows, as side information.
-        self_contained: payloads read without any memory, even though the sender keeps some (error feedback).
+        feedback: the sender keeps a state of its own (error feedback), which no receiver needs.
+        self_contained: payloads read without any memory, even though the sender keeps some.
     """
 
     name: ClassVar[str]
@@ -80,6 +81,7 @@ class Codec(ABC):
     description: ClassVar[str]
     lossless: ClassVar[bool] = True
     uses_side: ClassVar[bool] = False
+    feedback: ClassVar[bool] = False
     self_contained: ClassVar[bool] = False
 
     def side_bits(self, kind: str, content: Any, plan: Plan) -> np.ndarray | None:

@@ -19,10 +19,11 @@ HOLDS_NOTHING = bytes(4)
 DIRECTIONS = ("up", "down")
 KINDS = (
     "", "spikes", "weights", "labels", "counts", "probabilities", "class-means", "partial-spikes", "hint-spikes",
-    "masked-votes",
+    "masked-votes", "selected-weights",
 )  # fmt: skip
+WEIGHT_KINDS = ("weights", "selected-weights")
 # Sizes at the end of a shape that are the same in every message of the kind, and so never travel.
-FIXED_AXES = {"weights": (0, 0), "labels": (1,), "probabilities": (0,), "class-means": (0,)}
+FIXED_AXES = {"weights": (0, 0), "selected-weights": (0, 0), "labels": (1,), "probabilities": (0,), "class-means": (0,)}
 _AXES = {kind: (4 if kind == "hint-spikes" else 3) - len(FIXED_AXES.get(kind, ())) for kind in KINDS}
 
 _CRC = struct.Struct("<I")
@@ -80,7 +81,7 @@ def pack(header: Header, payload: bytes) -> bytes:
         *(varint(size, "shape") for size in header.shape[:axes]),
         header.reference if has_reference else header.content_id[:ID_BYTES],  # a reference names the content too
         header.holds if has_holds else b"",
-        varint(header.samples, "samples") if up and header.kind == "weights" else b"",
+        varint(header.samples, "samples") if up and header.kind in WEIGHT_KINDS else b"",
         _ACCURACY.pack(header.accuracy) if up else b"",
     ))  # fmt: skip
     crc = zlib.crc32(payload, zlib.crc32(body))
@@ -121,7 +122,7 @@ def unpack(data: bytes | bytearray | memoryview) -> tuple[Header, memoryview]:
         if flags & flag and not any(value):
             raise PacketError(name, "zeros, which stand for none, are left out")
     up = direction == "up"
-    samples = cursor.varint("samples") if up and kind == "weights" else 0
+    samples = cursor.varint("samples") if up and kind in WEIGHT_KINDS else 0
     accuracy = _ACCURACY.unpack(cursor.take(_ACCURACY.size, "accuracy"))[0] if up else 0.0
     header = Header(
         codec, kind, direction, round_, EVERYONE if client == 0 else client - 1, shape + FIXED_AXES.get(kind, ()),

@@ -23,6 +23,7 @@ from spikefed.wire.measure import paper_bytes, text_bytes
 from spikefed.wire.messages import Message, build_message, check_packet, decode_payload, header_of
 from spikefed.wire.neighbours import check_near
 from spikefed.wire.plan import Plan
+from spikefed.wire.selected import check_follows
 
 BROADCAST = -1  # index of the server's own sender of messages that every client reads alike
 
@@ -103,9 +104,16 @@ def _side(codec: Codec, bits: Mapping[str, np.ndarray] | None, near: np.ndarray 
     packed = (bits or {}).get(codec.kind)
     if packed is not None and packed.size != codec.side_size(plan):
         packed = None
-    if near is not None and (len(near) != plan.public_rows or codec.kind == "partial-spikes"):
+    if near is not None and (len(near) != plan.public_rows or codec.kind in ("partial-spikes", "selected-weights")):
         near = None
     return SideInfo(packed, near) if packed is not None or near is not None else None
+
+
+def with_own(memory: Memory | None, own: Memory | None) -> Memory | None:
+    """What both ends hold, beside the sender's own state."""
+    if own is None:
+        return memory
+    return Memory(memory.shared if memory is not None else {}, own.private)
 
 
 class ClientLink:
@@ -128,12 +136,12 @@ class ClientLink:
         codec = find(message.kind, self.up)
         plan = message.plan()
         memory, side, reference = self._sender.base, _side(codec, self._bits, self.near, plan), NO_REFERENCE
-        if codec.self_contained:
-            memory, side = self._sender.own_state(codec, message.round), None
-        elif intra:
+        if intra or codec.self_contained:
             memory = side = None
         else:
             reference = reference_id(memory, side, plan.content_id)
+        if codec.feedback:
+            memory = with_own(memory, self._sender.own_state(codec, message.round))
         payload, new = codec.encode(message.source, plan, memory, side)
         self._sender.sent(new)
         header = header_of(message, codec.number, reference=reference, client=self.client,
@@ -185,6 +193,7 @@ class ServerLink:
         self._receivers: dict[int, Receiver] = {}
         self._bits: dict[int, dict[str, np.ndarray]] = {}  # by client: of the downlink sent last
         self._coded: tuple[Any, dict[bytes, tuple[bytes, Memory | None]]] = (None, {})
+        self._own: Memory | None = None  # what error feedback of the message in ``_coded`` began with
         self._bits_made: tuple[Any, dict[str, np.ndarray]] = (None, {})
 
     def encode(self, message: Message, client: int, *, intra: bool = False) -> bytes:
@@ -192,14 +201,14 @@ class ServerLink:
         codec = find(message.kind, self.down)
         receiver = self._receivers.setdefault(client, Receiver())
         if codec.self_contained:  # error feedback is the server's own: one payload for all
-            reference, payload = NO_REFERENCE, self._broadcast_payload(codec, message)
+            reference, (payload, _) = NO_REFERENCE, self._payload(codec, message, None, None)
         else:
             sender = self._senders.setdefault(client, Sender())
             base = None if intra else sender.base
             side = None if intra else _side(codec, None, self.near, message.plan())
             reference = reference_id(base, side, message.plan().content_id)
             payload, new = self._payload(codec, message, base, side)
-            sender.sent(new)
+            sender.sent(Memory(new.shared) if new is not None and codec.feedback else new)
         self._bits[client] = self._bits_once(message)
         header = header_of(message, codec.number, reference=reference, client=client, holds=receiver.holds)  # fmt: skip
         data = pack(header, payload)
@@ -228,6 +237,8 @@ class ServerLink:
         memory, side = receiver.find(header.reference, known, plan.content_id)
         content, new = decode_payload(codec, payload, plan, memory, side)
         message = build_message(header, content, plan)
+        if plan.follows:
+            check_follows(message, self._bits.get(client, {}).get(codec.kind))
         receiver.accepted(memory, new)
         self._senders.setdefault(client, Sender()).acknowledge(header.holds)
         return message, codec, len(payload)
@@ -235,20 +246,19 @@ class ServerLink:
     def _payload(
         self, codec: Codec, message: Message, base: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, Memory | None]:
-        if self._coded[0] is not message:
+        """The payload for all clients that hold the same; error feedback is the server's own, one state for all."""
+        broadcast = self._senders.setdefault(BROADCAST, Sender()) if codec.feedback else None
+        first = self._coded[0] is not message
+        if first:
             self._coded = (message, {})
+            self._own = None if broadcast is None else broadcast.own_state(codec, message.round)
         coded, key = self._coded[1], reference_id(base, side, b"")
         if key not in coded:
-            coded[key] = codec.encode(message.source, message.plan(), base, side)
+            memory = base if broadcast is None else with_own(base, self._own)
+            coded[key] = codec.encode(message.source, message.plan(), memory, side)
+        if first and broadcast is not None:
+            broadcast.sent(coded[key][1])
         return coded[key]
-
-    def _broadcast_payload(self, codec: Codec, message: Message) -> bytes:
-        sender = self._senders.setdefault(BROADCAST, Sender())
-        if self._coded[0] is not message:
-            state = sender.own_state(codec, message.round)
-            self._coded = (message, {b"": codec.encode(message.source, message.plan(), state, None)})
-            sender.sent(self._coded[1][b""][1])
-        return self._coded[1][b""][0]
 
     def _bits_once(self, message: Message) -> dict[str, np.ndarray]:
         if self._bits_made[0] is not message:

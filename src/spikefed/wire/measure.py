@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from spikefed.wire.messages import Message
+from spikefed.wire.messages import Message, WeightsMessage
 from spikefed.wire.packed import packed_bytes
 from spikefed.wire.rows import digits_bytes
 from spikefed.wire.sizes import pickle_equivalent_bytes, text_equivalent_bytes
@@ -20,8 +20,8 @@ def paper_bytes(message: Message) -> int:
     content = message.content
     if message.kind == "hint-spikes":
         return packed_bytes(content.spikes.shape) + packed_bytes(content.hint.shape)
-    if message.kind == "weights":
-        return sum(array.nbytes for array in content.values())
+    if isinstance(message, WeightsMessage):
+        return message.own_bytes
     if message.kind == "labels":
         return digits_bytes(shape[0], shape[1] + 1)
     if message.kind == "counts":
@@ -38,7 +38,7 @@ def text_bytes(message: Message) -> int:
     content = message.content
     if message.kind == "hint-spikes":
         return text_equivalent_bytes(content.spikes) + text_equivalent_bytes(content.hint)
-    if message.kind == "weights":
+    if isinstance(message, WeightsMessage):
         return pickle_equivalent_bytes(paper_bytes(message), len(content))
     if message.kind == "partial-spikes":
         return text_equivalent_bytes(content.spikes[content.rows]) + len(

@@ -17,7 +17,8 @@ from spikefed.errors import PacketError
 from spikefed.wire.codec import by_number, find
 from spikefed.wire.header import EVERYONE, NO_REFERENCE, Header, pack, unpack
 from spikefed.wire.packed import PackedSpikes
-from spikefed.wire.plan import Plan, tensor_specs
+from spikefed.wire.parts import Part
+from spikefed.wire.plan import Plan, TensorSpec, placed, taken, tensor_specs
 from spikefed.wire.share import Share
 
 type_of: dict[tuple[str, str], type[Message]] = {}  # by kind and direction
@@ -50,7 +51,7 @@ class Message:
         return self.content
 
     @classmethod
-    def parts(cls, source: Any) -> dict[str, Any]:
+    def parts(cls, source: Any, plan: Plan) -> dict[str, Any]:
         """Inverse of ``source``: the fields that a decoded payload fills."""
         return {cls.field: source}
 
@@ -115,7 +116,7 @@ def build_message(header: Header, source: Any, plan: Plan) -> Message:
     known = {
         "round": header.round, "client": header.client, "accuracy": header.accuracy, "samples": header.samples,
         "public_set_id": plan.content_id, "exact": plan.exact, "classes": plan.shape[1], "levels": plan.shape[2],
-        "share": plan.share, **cls.parts(source),
+        "share": plan.share, **cls.parts(source, plan),
     }  # fmt: skip
     return cls(**{entry.name: known[entry.name] for entry in fields(cls)})  # type: ignore[arg-type]
 
@@ -231,9 +232,12 @@ class SpikeDownlink(_Spikes):
     direction = "down"
 
 
-class _Weights(Message):
+class WeightsMessage(Message):
+    """What messages of weights have in common."""
+
     kind, default_codec, field = "weights", "float32", "tensors"
     exact: Collection[str]
+    kept: Mapping[str, np.ndarray | None] | None
 
     def check(self, content: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         for name, array in content.items():
@@ -246,18 +250,48 @@ class _Weights(Message):
             raise PacketError("tensors", f"'{min(unknown)}' is to stay exact, but there is no such tensor")
         if self.direction == "up" and not 0 < int(self.samples) <= 0xFFFFFFFF:  # type: ignore[attr-defined]
             raise PacketError("samples", f"{self.samples} is not in [1, 2^32)")  # type: ignore[attr-defined]
+        if self.kept is not None:
+            self.check_kept(content, self.kept)
         return dict(content)
 
+    def check_kept(self, content: Mapping[str, np.ndarray], kept: Mapping[str, np.ndarray | None]) -> None:
+        """Refuse a selection that does not say of every tensor which of its entries travel."""
+        if kept.keys() != content.keys():
+            name = min(kept.keys() ^ content.keys())
+            raise PacketError("kept", f"'{name}' is either no tensor or one of which no entries are named")
+        for name, array in content.items():
+            Part.of(name, array.shape, kept[name])
+
+    @cached_property
+    def table(self) -> tuple[TensorSpec, ...]:
+        """The tensors that travel, or the parts of them that do."""
+        return tensor_specs(self.content, self.exact, self.kept)
+
+    @property
+    def source(self) -> Any:
+        return taken(self.content, self.table)
+
+    @classmethod
+    def parts(cls, source: Any, plan: Plan) -> dict[str, Any]:
+        return {"tensors": placed(source, plan.tensors), "kept": plan.kept}
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes of the entries that travel, in their own types."""
+        return sum(spec.nbytes for spec in self.table)
+
     def plan(self) -> Plan:
-        specs = tensor_specs(self.content, self.exact)
-        return Plan.weights(self.direction, round=self.round, client=getattr(self, "client", None), tensors=specs)
+        client = getattr(self, "client", None)
+        return Plan.weights(self.direction, round=self.round, client=client, tensors=self.table)
 
 
 @message
-class WeightsUplink(_Weights):
+class WeightsUplink(WeightsMessage):
     """A client's tensors (weights, or their change) in state_dict order, and the samples behind them (FedAvg).
 
     ``exact``: names of tensors that no codec may change; the receiver's plan must mark the same.
+    ``kept``: for a selection that may be another next time: which entries of every tensor travel, bool of its shape,
+    None for all of them; the receiver's plan must say the same, and reads 0 elsewhere. None: all tensors, whole.
     """
 
     round: int
@@ -266,16 +300,18 @@ class WeightsUplink(_Weights):
     samples: int
     accuracy: float
     exact: Collection[str] = ()
+    kept: Mapping[str, np.ndarray | None] | None = None
     direction = "up"
 
 
 @message
-class WeightsDownlink(_Weights):
-    """The server's tensors for all clients; ``exact`` as in ``WeightsUplink``."""
+class WeightsDownlink(WeightsMessage):
+    """The server's tensors for all clients; ``exact`` and ``kept`` as in ``WeightsUplink``."""
 
     round: int
     tensors: dict[str, np.ndarray]
     exact: Collection[str] = ()
+    kept: Mapping[str, np.ndarray | None] | None = None
     direction = "down"
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from spikefed.errors import PacketError
-from spikefed.wire.header import EVERYONE, ID_BYTES, MAX_HEADER_BYTES, NO_REFERENCE, Header
+from spikefed.wire.bitmaps import bitmap_limit_bytes
+from spikefed.wire.header import EVERYONE, ID_BYTES, MAX_HEADER_BYTES, NO_REFERENCE, WEIGHT_KINDS, Header
+from spikefed.wire.parts import Part
 from spikefed.wire.share import Share
 
 TENSOR_DTYPES = ("float32", "float64", "float16", "int64", "int32", "uint8", "bool")
@@ -23,13 +25,19 @@ SLACK_BYTES = 64  # above the plain payload: what a codec that fell back to it m
 class TensorSpec:
     """Name, shape and dtype of one tensor; both ends know the list, so no name ever travels.
 
-    ``exact``: no codec may change its numbers (running statistics of a batch norm, say); it travels as it is.
+    Attributes:
+        shape: of what travels; ``[k]`` where ``part`` leaves k entries of the tensor.
+        exact: no codec may change its numbers (running statistics of a batch norm, say); it travels as it is.
+        masked: a bitmap in the message says which of its entries travel (kind "selected-weights").
+        part: which of its entries travel, where both ends know it before; None: the message is no selection.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
     exact: bool = False
+    masked: bool = False
+    part: Part | None = None
 
     @property
     def lossy(self) -> bool:
@@ -44,25 +52,55 @@ class TensorSpec:
     def nbytes(self) -> int:
         return self.elements * np.dtype(self.dtype).itemsize
 
+    @property
+    def line(self) -> str:
+        """What the layout id says of it."""
+        shape, digest = (self.shape, "") if self.part is None else (self.part.shape, self.part.digest)
+        marks = [f"kept={digest}" if digest else "", "exact" * self.exact, "masked" * self.masked]
+        return "|".join([self.name, self.dtype, ",".join(map(str, shape)), *filter(None, marks)]) + "\n"
 
-def tensor_specs(tensors: Mapping[str, Any], exact: Collection[str] = ()) -> tuple[TensorSpec, ...]:
+    def narrowed(self, kept: np.ndarray | None) -> TensorSpec:
+        """The same tensor in a selection, of which these entries travel (bool, of its shape; None: all)."""
+        part = Part.of(self.name, self.shape, kept)
+        return replace(self, shape=self.shape if kept is None else (part.count,), part=part)
+
+
+def tensor_specs(
+    tensors: Mapping[str, Any],
+    exact: Collection[str] = (),
+    kept: Mapping[str, np.ndarray | None] | None = None,
+    masked: Collection[str] = (),
+) -> tuple[TensorSpec, ...]:
     """The specs of a dict of numpy arrays or torch tensors, in the dict's own order (that of ``state_dict()``).
 
-    ``exact``: names of those that no codec may change.
+    Args:
+        exact: names of those that no codec may change.
+        kept: of a selection: for every tensor which entries travel, bool of its shape, None for all of them.
+        masked: names of those whose entries a bitmap in the message names.
     """
     specs = []
     for name, tensor in tensors.items():
         dtype = str(tensor.dtype).removeprefix("torch.")
         if dtype not in TENSOR_DTYPES:
             raise PacketError("tensors", f"'{name}' has dtype {dtype}; use one of {', '.join(TENSOR_DTYPES)}")
-        specs.append(TensorSpec(name, tuple(int(size) for size in tensor.shape), dtype, name in exact))
+        spec = TensorSpec(name, tuple(int(size) for size in tensor.shape), dtype, name in exact, name in masked)
+        specs.append(spec if kept is None else spec.narrowed(kept[name]))
     return tuple(specs)
+
+
+def taken(tensors: Mapping[str, np.ndarray], table: tuple[TensorSpec, ...]) -> dict[str, np.ndarray]:
+    """What travels of these tensors, as codecs read it: ``[k]`` where k entries do."""
+    return {s.name: tensors[s.name] if s.part is None else s.part.taken(tensors[s.name]) for s in table}
+
+
+def placed(arrays: Mapping[str, np.ndarray], table: tuple[TensorSpec, ...]) -> dict[str, np.ndarray]:
+    """Inverse of ``taken``: whole tensors, 0 where nothing travelled."""
+    return {s.name: arrays[s.name] if s.part is None else s.part.placed(arrays[s.name]) for s in table}
 
 
 def layout_id(tensors: tuple[TensorSpec, ...]) -> bytes:
     """32 bytes naming a tensor table: SHA-256 of its lines in order (docs/wire-format.md, section 2)."""
-    lines = (f"{spec.name}|{spec.dtype}|{','.join(map(str, spec.shape))}{'|exact' * spec.exact}\n" for spec in tensors)
-    return hashlib.sha256("".join(lines).encode()).digest()
+    return hashlib.sha256("".join(spec.line for spec in tensors).encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -79,6 +117,7 @@ class Plan:
         codecs: names of the codecs that may be used; None = any codec of the kind.
         max_packet_bytes: longest packet looked at.
         share: the public rows that the message speaks of; None: all of them, or what is said is not about rows.
+        follows: for selected weights that go up, the bitmap must be that of the newest downlink to the sender.
         finite: refuse NaN and infinity in float tensors (a diverged or hostile client would poison the mean).
     """
 
@@ -94,6 +133,7 @@ class Plan:
     max_packet_bytes: int = 0
     finite: bool = True
     share: Share | None = field(default=None, compare=False)
+    follows: bool = False
 
     @staticmethod
     def spikes(
@@ -137,6 +177,19 @@ class Plan:
         return Plan("weights", direction, round, (len(tensors), 0, 0), layout_id(tensors), client, tensors=tensors,
                     max_packet_bytes=limit)  # fmt: skip
 
+    @staticmethod
+    def selected_weights(
+        direction: str, *, round: int, client: int | None, tensors: tuple[TensorSpec, ...], follows: bool = False
+    ) -> Plan:
+        """A plan for the tensors of this table, of which a bitmap says which entries of the ``masked`` ones travel."""
+        plan = Plan.weights(direction, round=round, client=client, tensors=tensors)
+        bitmap = 1 + bitmap_limit_bytes([spec.elements for spec in plan.masked])
+        return replace(plan, kind="selected-weights", max_packet_bytes=plan.max_packet_bytes + bitmap, follows=follows)
+
+    def narrowed(self, kept: Mapping[str, np.ndarray]) -> Plan:
+        """The same plan once it is known which entries travel; a tensor without an array travels whole."""
+        return replace(self, tensors=tuple(spec.narrowed(kept.get(spec.name)) for spec in self.tensors))
+
     def for_client(self, client: int) -> Plan:
         """The same plan for another client."""
         return replace(self, client=client)
@@ -150,6 +203,24 @@ class Plan:
     def exact(self) -> frozenset[str]:
         """Names of the tensors that no codec may change."""
         return frozenset(spec.name for spec in self.tensors if spec.exact)
+
+    @property
+    def selects(self) -> bool:
+        """Whether what travels is a selection, which may be another one next time."""
+        return any(spec.part is not None for spec in self.tensors)
+
+    @property
+    def masked(self) -> tuple[TensorSpec, ...]:
+        """The tensors whose entries a bitmap in the message names."""
+        return tuple(spec for spec in self.tensors if spec.masked)
+
+    @property
+    def kept(self) -> dict[str, np.ndarray | None] | None:
+        """Of a selection: for every tensor which entries travel, None for all; None where the table is no selection."""
+        parts = {spec.name: spec.part for spec in self.tensors if spec.part is not None}
+        if not parts:
+            return None
+        return {name: None if p.kept is None else p.kept.reshape(p.shape) for name, p in parts.items()}
 
     @property
     def public_rows(self) -> int:
@@ -173,16 +244,16 @@ class Plan:
         if header.direction == "up" and header.client == EVERYONE:
             raise PacketError("client", "an uplink must name its sender")
         if header.reference == NO_REFERENCE and header.content_id != self.content_id[:ID_BYTES]:
-            name = "layout" if self.kind == "weights" else "public_set_id"
+            name = "layout" if self.kind in WEIGHT_KINDS else "public_set_id"
             raise PacketError(name, f"{header.content_id.hex()} is not {self.content_id[:ID_BYTES].hex()}; "
                               "both ends need the same public set and network")  # fmt: skip
         if not 0.0 <= header.accuracy <= 1.0:  # false for NaN too
             raise PacketError("accuracy", f"{header.accuracy} is not a number in [0, 1]")
         if header.direction == "down" and header.accuracy != 0.0:
             raise PacketError("accuracy", "a downlink carries none")
-        if self.kind != "weights" and header.samples != 0:
+        if self.kind not in WEIGHT_KINDS and header.samples != 0:
             raise PacketError("samples", "only weights carry a sample count")
-        if self.kind == "weights" and header.direction == "up" and header.samples == 0:
+        if self.kind in WEIGHT_KINDS and header.direction == "up" and header.samples == 0:
             raise PacketError("samples", "weights of 0 samples cannot be averaged")
 
     def check_size(self, nbytes: int) -> None:

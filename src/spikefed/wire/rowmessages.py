@@ -225,7 +225,7 @@ class HintSpikeUplink(Message):
         return HintSpikes(self.spikes, self.hint)
 
     @classmethod
-    def parts(cls, source: HintSpikes) -> dict[str, Any]:
+    def parts(cls, source: HintSpikes, plan: Plan) -> dict[str, Any]:
         return {"spikes": source.spikes, "hint": source.hint}
 
     def check(self, content: np.ndarray) -> np.ndarray:

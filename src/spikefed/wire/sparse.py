@@ -16,6 +16,7 @@ import numpy as np
 from spikefed.errors import PacketError
 from spikefed.wire.bitio import BitReader, golomb_bits, golomb_limit_bits, golomb_parameter, read_golomb
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
+from spikefed.wire.feedback import as_before, as_lost, owed, state
 from spikefed.wire.floats import HALF_MAX, cut_others, finite_float, join, sizes, split
 from spikefed.wire.plan import Plan
 
@@ -27,6 +28,7 @@ class Sparse(Codec):
 
     kind = "weights"
     lossless = False
+    feedback = True
     self_contained = True
 
     def __init__(self, name: str, number: int, inverse: int, ternary: bool) -> None:
@@ -42,8 +44,8 @@ class Sparse(Codec):
         self, content: dict[str, np.ndarray], plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, Memory | None]:
         vector, others = join(content, plan)
-        before = memory.private.get("residual") if memory is not None else None
-        if before is None or before.size != vector.size:
+        before = owed(memory, plan)
+        if before is None:
             before = np.zeros_like(vector)
         else:
             with np.errstate(over="ignore"):
@@ -68,17 +70,13 @@ class Sparse(Codec):
         residual[positions] -= sent
         # The round tells packets apart, so that an acknowledgement says which one was accepted.
         shared = {"round": np.array([plan.round], dtype=np.int64)}
-        return payload + others, Memory(
-            shared, {"residual": residual, "before": before, "places": positions, "kept": kept}
-        )
+        return payload + others, Memory(shared, state(memory, plan, before, residual, positions, kept))
 
     def before(self, memory: Memory) -> Memory:
-        return Memory({}, {"residual": memory.private["before"]})
+        return as_before(memory)
 
     def unsent(self, memory: Memory) -> Memory:
-        residual = memory.private["residual"].copy()
-        residual[memory.private["places"]] = memory.private["kept"]
-        return Memory({}, {"residual": residual})
+        return as_lost(memory)
 
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None

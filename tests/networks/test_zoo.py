@@ -167,7 +167,7 @@ def test_what_cannot_be_built_is_refused_in_one_sentence(arguments, message):
 def test_the_smallest_input_that_errors_name_does_build(name):
     sides = [side for side in range(1, 10) if _builds(name, side)]
     assert sides == list(range(sides[0], 10))
-    if sides[0] == 1:  # of a side of 1 it makes a network for rows of numbers
+    if sides[0] == 1:  # any image will do
         return
     with pytest.raises(ConfigError, match=f"at least 1x{sides[0]}x{sides[0]}"):
         build(name, input_shape=(1, sides[0] - 1, sides[0] - 1), classes=2, steps=1)

@@ -111,6 +111,9 @@ def describe(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Time steps T.")] = 8,
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
     norm: Annotated[str | None, typer.Option("--norm", help="none, bn, tdbn or bntt (default: the network's).")] = None,
+    pooling: Annotated[
+        str | None, typer.Option("--pooling", help="average, max or stride (default: the network's).")
+    ] = None,
     ann: Annotated[bool, typer.Option("--ann", help="The network's ANN twin.")] = False,
     paths: Annotated[
         bool, typer.Option("--paths", help="Say too which kernel each layer takes on 32 images of noise, and why.")
@@ -129,9 +132,16 @@ def describe(
     if is_own(network):
         net = networks.build_own(network, input_shape=shape, classes=classes, steps=steps, readout="current")
     elif ann:
-        net = networks.ann_twin(network, input_shape=shape, classes=classes, norm=norm)
+        net = networks.ann_twin(network, input_shape=shape, classes=classes, norm=norm, pooling=pooling)  # type: ignore[arg-type]
     else:
-        net = networks.build(network, input_shape=shape, classes=classes, steps=steps, norm=norm)
+        net = networks.build(
+            network,
+            input_shape=shape,
+            classes=classes,
+            steps=steps,
+            norm=norm,
+            pooling=pooling,  # type: ignore[arg-type]
+        )
     description = networks.describe(net)
     print(description.to_json() if json_ else description)
     for path in networks.explain(net) if paths and not json_ else ():

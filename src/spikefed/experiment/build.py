@@ -216,9 +216,8 @@ def moments(train: data.ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def network_info(config: Experiment) -> networks.NetworkInfo:
-    """Defaults of the config's network; a layout has those of ``small``."""
-    known = {info.name: info for info in networks.networks()}
-    return known.get(config.network.name, known["small"])
+    """Defaults of the config's network; a layout and your own network have those of ``small``."""
+    return networks.network_info("small" if is_own(config.network.name) else config.network.name)
 
 
 def neuron_for(config: Experiment) -> LIFParameters | None:
@@ -257,10 +256,16 @@ def _network(
         "norm": config.network.norm,
         "coding": coding,
         "neuron": neuron_for(config),
+        "pooling": config.network.pooling,
     }
     if config.network.twin == "ann":
         return networks.ann_twin(
-            config.network.name, input_shape=shape, classes=classes, norm=config.network.norm, seed=seed
+            config.network.name,
+            input_shape=shape,
+            classes=classes,
+            norm=config.network.norm,
+            pooling=config.network.pooling,
+            seed=seed,
         )
     net = networks.build(
         config.network.name,

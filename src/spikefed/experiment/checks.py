@@ -73,7 +73,7 @@ def check(config: Experiment) -> None:
         )
     if is_own(net.name):
         defaults = type(net)()
-        for key in ("twin", "norm", "neuron", "precision"):
+        for key in ("twin", "norm", "neuron", "precision", "pooling"):
             if getattr(net, key) != getattr(defaults, key):
                 raise ConfigError(
                     f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"

@@ -150,7 +150,7 @@ class NetworkConfig(Section):
         default="snn", description="'ann': same layers with ReLU, one step; FedAvg only"
     )
     steps: int = Field(default=8, ge=1, le=64, description="time steps T [FSD: 8]")
-    norm: Literal["none", "bn", "tdbn", "bntt"] | None = Field(
+    norm: Literal["none", "bn", "tdbn", "bntt", "bn-step"] | None = Field(
         default=None, description="normalisation; default: the network's"
     )
     coding: Literal["direct", "bernoulli", "poisson", "delta"] | None = Field(
@@ -168,6 +168,11 @@ class NetworkConfig(Section):
     )
     neuron: NeuronConfig | None = Field(default=None, description="neuron of every layer; default: the network's")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="type of products and activations")
+    pooling: Literal["average", "max", "stride"] | None = Field(
+        default=None,
+        description="what makes maps smaller; 'stride': strides of 2 in convolutions; default: the network's",
+        json_schema_extra={"since": "0.2"},
+    )
 
 
 class ParticipationConfig(Section):

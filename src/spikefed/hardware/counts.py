@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.hardware.weights import events, sizes
-from spikefed.networks import ANNNetwork, SpikingLayer, SpikingNetwork, WrappedNetwork
+from spikefed.networks import ANNNetwork, PassLayer, SpikingLayer, SpikingNetwork, WrappedNetwork
 from spikefed.networks.layers import WeightedLayer
-from spikefed.networks.monitor import device_of, in_eval_mode, spikes
+from spikefed.networks.monitor import device_of, in_eval_mode, spikes, spikes_of
 from spikefed.neurons import LIF, Direct
 
 POOLS = (
@@ -179,9 +179,10 @@ class _Counter:
                 self.hooks.append(module.register_forward_hook(self._bound(name, self._weights)))
             if isinstance(module, POOLS):
                 self.hooks.append(module.register_forward_hook(self._bound(name, self._pooled)))
-            if isinstance(module, SpikingLayer) and module.neuron is not None:
-                self.hooks.append(module.register_forward_hook(self._bound(name, self._own_neurons)))
-            elif spikes(module) and not isinstance(module, SpikingLayer):
+            if isinstance(module, SpikingLayer | PassLayer):
+                if module.neuron is not None:
+                    self.hooks.append(spikes_of(module).register_forward_hook(self._bound(name, self._own_neurons)))
+            elif spikes(module):
                 self.hooks.append(module.register_forward_hook(self._bound(name, self._neurons)))
         return self
 
@@ -189,15 +190,19 @@ class _Counter:
         for hook in self.hooks:
             hook.remove()
 
+    def _tally(self, name: str) -> _Tally:
+        """The sums of a layer that has run, or runs now."""
+        if name not in self.tallies:
+            self.tallies[name] = _Tally()
+            self.order.append(name)
+        return self.tallies[name]
+
     @staticmethod
     def _bound(name: str, see: Callable[[str, nn.Module, Tensor, Tensor], None]) -> Callable:
         return lambda module, inputs, out: see(name, module, inputs[0], _first(out))
 
     def _weights(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
-        if name not in self.tallies:
-            self.tallies[name] = _Tally()
-            self.order.append(name)
-        self.latest, tally = name, self.tallies[name]
+        self.latest, tally = name, self._tally(name)
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):  # [C, ...] or SpikingJelly's [T, B, C, ...]
             x, out = (t.reshape(-1, *t.shape[-1 - len(module.kernel_size) :]) for t in (x, out))
         active = x != 0
@@ -211,8 +216,7 @@ class _Counter:
         tally.calls += 1
         tally.active += float(active.sum())
         tally.events += events(module, active)
-        timed = isinstance(self.net, SpikingNetwork) and name == self.order[0]
-        if timed:
+        if isinstance(self.net, SpikingNetwork) and not self.net.takes_spikes(name):
             tally.real = tally.real or bool(((x != 0) & (x != 1)).any())
         if not isinstance(self.net, SpikingNetwork | ANNNetwork):  # of ours it is known
             # No pool stands before the first layer; pixels must not pass for means of spikes.
@@ -248,10 +252,11 @@ class _Counter:
         if isinstance(self.net, ANNNetwork):
             return "real", first
         if isinstance(self.net, SpikingNetwork):
+            if self.net.takes_spikes(name):
+                return "spikes", False
             # Data with steps of their own enter T times, and events are spikes already.
-            once = self.tallies[name].rows == self.images or self.steps == 1
-            real = once or self.tallies[name].real
-            return ("real" if real else "spikes", once) if first and direct else ("spikes", False)
+            once = self.net.once(name) and (self.tallies[name].rows == self.images or self.steps == 1)
+            return "real" if once or self.tallies[name].real else "spikes", once
         image = isinstance(self.net, WrappedNetwork) and self.net.mode != "images" and direct and not self.coded
         if not self.fired or self.tallies[name].real or (first and image and self.same):  # black and white too
             return "real", first and self.same
@@ -264,13 +269,17 @@ class _Counter:
         self.pools |= {window} | {window * earlier for earlier in self.pools if window * earlier <= MOST_POOLED}
 
     def _own_neurons(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
-        assert isinstance(module, SpikingLayer) and module.neuron is not None
+        layer = self.net.get_submodule(name)
+        assert isinstance(layer, SpikingLayer | PassLayer) and layer.neuron is not None
         self.fired = True
-        tally = self.tallies[name]  # its weights' hook ran before
-        updates = out.shape[0] * tally.outputs  # rows of all time steps
+        charged = self.net.charges(name) if isinstance(self.net, SpikingNetwork) else name
+        if charged is None:
+            return  # neurons that encode the image belong to no layer
+        tally = self._tally(charged)  # of neurons behind a sum its first branch's
+        updates = out.shape[0] * prod(layer.plan.map_shape)  # rows of all time steps
         tally.updates += updates
         tally.spikes += float(out.sum(dtype=torch.float64)) / out.numel() * updates
-        tally.leaky = module.neuron.decay != 1.0
+        tally.leaky = layer.neuron.decay != 1.0
 
     def _neurons(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
         self.fired = True
@@ -324,7 +333,7 @@ class _Counter:
             updates=tally.updates / images,
             spikes=tally.spikes / images,
             leaky=tally.leaky,
-            pooled=isinstance(module, WeightedLayer) and module.plan.pool,
+            pooled=isinstance(module, WeightedLayer) and module.plan.pool and module.plan.window.size == 2,
         )
 
 

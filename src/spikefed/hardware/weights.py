@@ -21,7 +21,7 @@ def events(module: nn.Module, active: Tensor) -> float:
     if isinstance(module, WeightedLayer):
         counts = active.sum(dim=1, keepdim=True).float()
         ones = counts.new_ones(1, 1, *weight.shape[2:])
-        reached = F.conv2d(counts, ones, padding=module.plan.kernel // 2)
+        reached = F.conv2d(counts, ones, stride=module.plan.stride, padding=module.plan.kernel // 2)
         return float(reached.sum(dtype=torch.float64)) * weight.shape[0]
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     ones = torch.ones(module.groups, *weight.shape[1:], device=weight.device)
@@ -34,7 +34,7 @@ def sizes(module: nn.Module) -> tuple[Literal["conv", "linear"], int, int, tuple
     if isinstance(module, WeightedLayer):
         if module.plan.kind == "linear":
             return "linear", prod(module.plan.in_shape), 1, (), ()
-        return "conv", module.plan.in_shape[0], 1, (module.plan.kernel,) * 2, (1, 1)
+        return "conv", module.plan.in_shape[0], 1, (module.plan.kernel,) * 2, (module.plan.stride,) * 2
     if isinstance(module, nn.Linear):
         return "linear", module.in_features, 1, (), ()
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)

@@ -3,27 +3,35 @@
 from spikefed.networks.adapter import WrappedNetwork, wrap
 from spikefed.networks.describe import Description, LayerRow, describe
 from spikefed.networks.explain import LayerPath, explain
-from spikefed.networks.layers import SpikingLayer
+from spikefed.networks.graph import Edge, Graph, GraphNetwork, Node
+from spikefed.networks.layers import PassLayer, SpikingLayer
 from spikefed.networks.monitor import FiringRateMonitor, firing_rates
 from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm
 from spikefed.networks.own import Own, build_own
+from spikefed.networks.pools import Pool
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
 from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tensors
 from spikefed.networks.tensors import copy_tensors, load_tensors, norm, retie, state_tensors, ties
-from spikefed.networks.zoo import NetworkInfo, ann_twin, build, networks
+from spikefed.networks.zoo import NetworkInfo, ann_twin, build, network_info, networks
 
 __all__ = [
     "ANNNetwork",
     "Description",
+    "Edge",
     "FiringRateMonitor",
+    "Graph",
+    "GraphNetwork",
     "LayerPath",
     "LayerRow",
     "NORMS",
     "NamedTensors",
     "NetworkInfo",
+    "Node",
     "Norm",
     "Own",
+    "PassLayer",
+    "Pool",
     "Role",
     "SpikingLayer",
     "SpikingNetwork",
@@ -37,6 +45,7 @@ __all__ = [
     "firing_rates",
     "is_role",
     "load_tensors",
+    "network_info",
     "networks",
     "norm",
     "read_tensors",

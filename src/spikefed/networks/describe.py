@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from spikefed.errors import ConfigError
+from spikefed.networks.layers import PlannedLayer
 from spikefed.networks.monitor import in_eval_mode
-from spikefed.networks.network import LayeredNetwork
+from spikefed.networks.network import LayeredNetwork, SpikingNetwork
 from spikefed.networks.roles import BN_AFFINE, WEIGHT, roles
 from spikefed.networks.tensors import state_tensors
-from spikefed.neurons import Direct
 
 
 @dataclass(frozen=True)
@@ -150,19 +150,30 @@ def describe(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> Desc
 
 
 def _planned_rows(net: LayeredNetwork) -> list[LayerRow]:
-    direct = isinstance(getattr(net, "encoder", None), Direct)
     rows = []
-    for index, layer in enumerate(net.layers):
-        plan = layer.plan
-        neuron = getattr(layer, "neuron", None)
-        relu = getattr(layer, "rectify", False)
-        parts = [f"conv {plan.kernel}x{plan.kernel}" if plan.kind == "conv" else "linear"]
-        parts += [] if layer.norm is None else [layer.norm.mode]
-        parts += [f"LIF {neuron.kind}"] if neuron is not None else ["ReLU"] if relu else []
-        parts += ["AP2"] if plan.pool else []
-        times = 1 if index == 0 and direct else _steps(net)
-        rows.append(_row(layer, plan.name, " + ".join(parts), plan.out_shape, plan.macs, times))
+    for layer in net.places:
+        name = layer.plan.name
+        parts = _parts(net, layer)
+        if parts:  # a node that only adds up what enters it has nothing to tell
+            once = not isinstance(net, SpikingNetwork) or net.once(name)
+            times = 1 if once else _steps(net)
+            rows.append(_row(layer, name, " + ".join(parts), layer.plan.out_shape, layer.plan.macs, times))
     return rows
+
+
+def _parts(net: LayeredNetwork, layer: PlannedLayer) -> list[str]:
+    """What a layer does, in order."""
+    plan, neuron = layer.plan, getattr(layer, "neuron", None)
+    stride = f"/{plan.stride}" if plan.stride > 1 else ""
+    weights = {"conv": f"conv {plan.kernel}x{plan.kernel}{stride}", "linear": "linear"}
+    parts = [weights[plan.kind]] if plan.kind in weights else []
+    parts += ["vote"] if plan.kind == "pass" and plan.map_shape != plan.in_shape else []
+    parts += [] if layer.norm is None else [layer.norm.mode]
+    parts += [f"LIF {neuron.kind}"] if neuron is not None else ["ReLU"] if getattr(layer, "rectify", False) else []
+    parts += [str(plan.window)] if plan.pool else []
+    graph = getattr(net, "graph", None)
+    entering = 0 if graph is None else len(graph.into(plan.name))
+    return [f"sum of {entering}", *parts] if entering > 1 and parts else parts
 
 
 def _row(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks.adapter import WrappedNetwork
-from spikefed.networks.layers import SpikingLayer
+from spikefed.networks.layers import PassLayer, PlannedLayer, SpikingLayer
 from spikefed.networks.monitor import in_eval_mode, spikes
 from spikefed.networks.network import LayeredNetwork
 from spikefed.neurons import Choice, record_paths
@@ -61,11 +61,11 @@ def explain(net: nn.Module, x: Tensor | None = None) -> list[LayerPath]:
 
     def end(module: nn.Module, inputs: tuple, out: object) -> None:
         name = names[module]
-        paths.append(_path(name, module, inputs, choices[starts[name] :]))
+        assert isinstance(module, PlannedLayer)
+        if all(path.layer != name for path in paths):  # of a layer in a loop the first time step
+            paths.append(_path(name, module, inputs, choices[starts[name] :]))
 
-    names: dict[nn.Module, str] = {
-        module: name for name, module in net.named_modules() if isinstance(module, SpikingLayer)
-    }
+    names: dict[nn.Module, str] = {module: name for name, module in net.named_modules() if _has_paths(module)}
     with in_eval_mode(net), torch.no_grad(), record_paths() as choices:
         for layer in names:
             hooks += [layer.register_forward_pre_hook(begin), layer.register_forward_hook(end)]
@@ -81,22 +81,33 @@ def explain(net: nn.Module, x: Tensor | None = None) -> list[LayerPath]:
     ]
 
 
-def _path(name: str, layer: nn.Module, inputs: tuple, choices: list[Choice]) -> LayerPath:
+def _has_paths(module: nn.Module) -> bool:
+    """True for a spiking layer of this package that does more than hand on what enters."""
+    return isinstance(module, SpikingLayer) or (
+        isinstance(module, PassLayer) and (module.neuron is not None or module.norm is not None)
+    )
+
+
+def _path(name: str, layer: PlannedLayer, inputs: tuple, choices: list[Choice]) -> LayerPath:
     """Join what the layer's operations noted; an operation that notes nothing is a plain torch call."""
     noted = {choice.operation: choice for choice in choices}
     neuron = noted.pop("norm_lif", None)
     product = next(iter(noted.values()), None)
     repeat = len(inputs) > 2 and inputs[2]
     weights = "dense (torch)" if product is None else f"{product.path} ({product.reason})"
+    if layer.plan.kind == "pass":
+        weights = "none"
+    elif repeat:
+        weights += ", once for all time steps"
     return LayerPath(
         layer=name,
-        weights=weights + (", once for all time steps" if repeat else ""),
+        weights=weights,
         neurons=_neurons(layer, neuron),
         density=float("nan") if product is None else product.density,
     )
 
 
-def _neurons(layer: nn.Module, choice: Choice | None) -> str:
-    if layer.neuron is None:
-        return "none (the readout gives currents)"
+def _neurons(layer: PlannedLayer, choice: Choice | None) -> str:
+    if getattr(layer, "neuron", None) is None:
+        return "none (it gives currents)"
     return "reference (torch)" if choice is None else f"{choice.path} ({choice.reason})"

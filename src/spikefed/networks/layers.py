@@ -1,6 +1,8 @@
-"""The one block that all networks are made of: weights, normalisation, neurons (or ReLU), optional 2x2 average pool."""
+"""The one block that all networks are made of: weights, normalisation, neurons (or ReLU), pool; each may be absent."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -9,25 +11,84 @@ from torch import Tensor, nn
 
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.norms import Norm
-from spikefed.neurons import LIFParameters, norm_lif, spike_conv2d, spike_linear
+from spikefed.networks.pools import TWO_BY_TWO
+from spikefed.neurons import LIFParameters, lif_step, norm_lif, normalise, spike_conv2d, spike_linear
 from spikefed.neurons.encoding import generator_at
 
 
-class WeightedLayer(nn.Module):
+@dataclass(frozen=True)
+class Moment:
+    """One time step of a layer that runs step by step.
+
+    Attributes:
+        step: from 0 to T - 1.
+        potential: of its neurons after the step before; None at the first.
+    """
+
+    step: int
+    potential: Tensor | None
+
+
+class PlannedLayer(nn.Module):
+    """A layer with sizes, a norm, and dropout of what it gives.
+
+    Args:
+        plan: sizes of the layer.
+        norm: statistics and affine map of the normalisation, or None.
+        dropout: probability that an output is set to 0 in training, the rest growing by 1 / (1 - dropout).
+    """
+
+    def __init__(self, plan: LayerPlan, *, norm: Norm | None, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.plan = plan
+        self.norm = norm
+        self.dropout = dropout
+        # A mean of spikes tells how many there were, their largest does not: rates are counted before such a pool.
+        if plan.pool and plan.window.kind == "max":
+            self.fired = nn.Identity()
+
+    def currents(self, x: Float[Tensor, "N ..."]) -> Float[Tensor, "N ..."]:
+        """What enters the normalisation: of a layer without weights the input, or means of neighbouring features."""
+        if self.plan.map_shape == self.plan.in_shape:
+            return x
+        return x.unflatten(1, (self.plan.map_shape[0], -1)).mean(2)
+
+    def _pooled(self, y: Tensor) -> Tensor:
+        if not self.plan.pool:
+            return y
+        return self.plan.window(self.fired(y) if self.plan.window.kind == "max" else y)
+
+    def _dropped(self, y: Tensor, generator: torch.Generator | None, steps: int = 1) -> Tensor:
+        """Dropout with one mask for all time steps of a sample."""
+        if not self.dropout or not self.training:
+            return y
+        mask = torch.empty_like(y[: len(y) // steps])
+        kept = mask.bernoulli_(1 - self.dropout, generator=generator_at(y.device, generator))
+        return (y.unflatten(0, (steps, -1)) * kept).flatten(0, 1) / (1 - self.dropout)
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print(net)``."""
+        text = f"{self.plan.kind}, {self.plan.in_shape} -> {self.plan.out_shape}"
+        if not self.plan.pool:
+            return text
+        return f"{text}, pool={2 if self.plan.window == TWO_BY_TWO else self.plan.window}"
+
+
+class WeightedLayer(PlannedLayer):
     """Convolution or linear weights with a norm; what the spiking layer and its ReLU twin share.
 
     Args:
         plan: sizes of the layer.
         bias: learn a bias per output channel.
         norm: statistics and affine map of the normalisation, or None.
+        dropout: as in `PlannedLayer`.
     """
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None) -> None:
-        super().__init__()
-        self.plan = plan
+    def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None, dropout: float = 0.0) -> None:
+        super().__init__(plan, norm=None, dropout=dropout)
         fan_in = plan.in_shape[0] if plan.kind == "conv" else torch.Size(plan.in_shape).numel()
         window = (plan.kernel, plan.kernel) if plan.kind == "conv" else ()
         self.weight = nn.Parameter(torch.zeros(plan.map_shape[0], fan_in, *window))
@@ -37,81 +98,126 @@ class WeightedLayer(nn.Module):
     def currents(self, x: Float[Tensor, "N ..."]) -> Float[Tensor, "N ..."]:
         """The weighted sums, before normalisation."""
         if self.plan.kind == "conv":
-            return spike_conv2d(x, self.weight, self.bias, padding=self.plan.kernel // 2)
+            padding, stride = self.plan.kernel // 2, self.plan.stride
+            return spike_conv2d(x, self.weight, self.bias, padding=padding, stride=stride)
         return spike_linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(net)``."""
-        plan = self.plan
-        text = f"{plan.kind}, {plan.in_shape} -> {plan.out_shape}, bias={self.bias is not None}"
-        return text + (", pool=2" if plan.pool else "")
+        return f"{super().extra_repr()}, bias={self.bias is not None}"
 
 
-class SpikingLayer(WeightedLayer):
-    """Weights, normalisation, LIF over all time steps, average pool of the spikes.
+class _Spiking(PlannedLayer):
+    """What happens to the currents of a spiking layer, over all time steps or in one."""
 
-    Args:
-        neuron: the LIF's numbers; None gives the raw currents (a readout that does not spike).
-    """
+    neuron: LIFParameters | None
 
-    def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None, neuron: LIFParameters | None) -> None:
-        super().__init__(plan, bias=bias, norm=norm)
-        self.neuron = neuron
-
-    def forward(self, x: Float[Tensor, "N ..."], steps: int, repeat: bool = False) -> Float[Tensor, "M ..."]:
-        """One layer over all T time steps.
+    def forward(
+        self,
+        x: Float[Tensor, "N ..."],
+        steps: int,
+        repeat: bool = False,
+        generator: torch.Generator | None = None,
+        moment: Moment | None = None,
+    ) -> Float[Tensor, "M ..."] | tuple[Tensor, Tensor | None]:
+        """One layer over all T time steps, or one step of it.
 
         Args:
             x: time folded into the batch, ``[T*B, ...]`` (row t*B + b); with ``repeat`` ``[B, ...]`` for all steps.
             steps: T.
             repeat: compute the weights once and inject the same current T times (direct coding).
+            generator: source of dropout; torch's global one when None.
+            moment: run this step alone, on ``x [B, ...]``; statistics are then those of the step.
 
         Returns:
-            spikes (means of four, if pooled) ``[T*B, ...]``; currents when there is no neuron.
+            spikes (means of four, if pooled) ``[T*B, ...]``; currents when there is no neuron, ``[B, ...]`` if they
+            are the same at every step (`keeps_still`). With a ``moment``: the output ``[B, ...]``, and the potential
+            after it.
 
         Raises:
             ConfigError: BNTT built for another T.
         """
         currents = self.currents(x)
+        if moment is not None:
+            return self._step(currents, moment)
+        folded = 1 if self.keeps_still(repeat) else steps
+        return self._dropped(self._all_steps(currents, steps, repeat), generator, folded)
+
+    def keeps_still(self, repeat: bool) -> bool:
+        """Whether an input that is the same at every step gives such an output, computed once."""
+        return repeat and self.neuron is None and (self.norm is None or self.norm.steps is None)
+
+    def _all_steps(self, currents: Tensor, steps: int, repeat: bool) -> Tensor:
+        norm, plan = self.norm, self.plan
         if self.neuron is None:
-            return currents
-        norm = self.norm
-        if norm is None:
-            return norm_lif(currents, self.neuron, steps=steps, pool=self.plan.pool, repeat=repeat)
-        norm.check_steps(steps)
-        return norm_lif(
-            currents,
-            self.neuron,
-            steps=steps,
-            norm=norm.mode,
-            weight=norm.weight,
-            bias=norm.bias,
-            running_mean=norm.running_mean,
-            running_var=norm.running_var,
-            training=norm.training,
-            momentum=norm.next_momentum(),
-            eps=norm.eps,
-            alpha=norm.alpha,
-            pool=self.plan.pool,
-            repeat=repeat,
-        )
+            if norm is None:
+                return self._pooled(currents)
+            still = self.keeps_still(repeat)
+            if repeat and not still:
+                currents = currents.repeat(steps, *[1] * (currents.dim() - 1))
+            steps = 1 if still else steps
+            return self._pooled(normalise(currents, steps=steps, scale=norm.scale(), **norm.options(steps)))
+        options = {} if norm is None else {**norm.options(steps), "alpha": norm.alpha}
+        fused = plan.pool and plan.window == TWO_BY_TWO
+        spikes = norm_lif(currents, self.neuron, steps=steps, **options, pool=fused, repeat=repeat)
+        return spikes if fused else self._pooled(spikes)
+
+    def _step(self, currents: Tensor, moment: Moment) -> tuple[Tensor, Tensor | None]:
+        if self.norm is not None:
+            currents = normalise(currents, steps=1, scale=self.norm.scale(), **self.norm.options_at(moment.step))
+        if self.neuron is None:
+            return self._pooled(currents), None
+        spikes, potential = lif_step(currents, moment.potential, self.neuron)
+        return self._pooled(spikes), potential
+
+
+class SpikingLayer(_Spiking, WeightedLayer):
+    """Weights, normalisation, LIF over all time steps, pool of the spikes.
+
+    Args:
+        plan: sizes of the layer.
+        bias: learn a bias per output channel.
+        norm: statistics and affine map of the normalisation, or None.
+        neuron: the LIF's numbers; None gives the currents (a readout that does not spike, a branch before its sum).
+        dropout: as in `PlannedLayer`.
+    """
+
+    def __init__(
+        self, plan: LayerPlan, *, bias: bool, norm: Norm | None, neuron: LIFParameters | None, dropout: float = 0.0
+    ) -> None:
+        super().__init__(plan, bias=bias, norm=norm, dropout=dropout)
+        self.neuron = neuron
 
     def extra_repr(self) -> str:
         """Sizes and neuron, for ``print(net)``."""
         return f"{super().extra_repr()}, neuron={self.neuron}"
 
 
-class ReLULayer(WeightedLayer):
-    """The ANN twin of `SpikingLayer`: the same weights, ordinary batch normalisation, ReLU, average pool.
+class PassLayer(_Spiking):
+    """A spiking layer without weights: normalisation, LIF and pool of what enters; with none of them it passes it on.
 
     Args:
-        rectify: False for the readout (logits).
-        dropout: probability that an activation is set to 0 in training, the rest growing by 1 / (1 - dropout).
+        plan: sizes; ``map_shape`` with fewer features than ``in_shape`` takes means of neighbours (a vote).
+        norm: statistics and affine map of the normalisation, or None.
+        neuron: the LIF's numbers, or None.
+        dropout: as in `PlannedLayer`.
     """
 
-    def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None, rectify: bool, dropout: float = 0.0) -> None:
-        super().__init__(plan, bias=bias, norm=norm)
-        self.rectify, self.dropout = rectify, dropout
+    def __init__(
+        self, plan: LayerPlan, *, norm: Norm | None = None, neuron: LIFParameters | None = None, dropout: float = 0.0
+    ) -> None:
+        super().__init__(plan, norm=norm, dropout=dropout)
+        self.neuron = neuron
+
+    def extra_repr(self) -> str:
+        """Sizes and neuron, for ``print(net)``."""
+        return f"{super().extra_repr()}, neuron={self.neuron}"
+
+
+class _Rectified(PlannedLayer):
+    """What happens to the currents in the ANN twin."""
+
+    rectify: bool
 
     def forward(self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None) -> Float[Tensor, "B ..."]:
         """Activations after pooling, or logits; ``generator`` draws what dropout drops (torch's global one if None)."""
@@ -122,8 +228,30 @@ class ReLULayer(WeightedLayer):
                 y, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, momentum, norm.eps
             )
         y = F.relu(y) if self.rectify else y
-        y = F.avg_pool2d(y, 2) if self.plan.pool else y
-        if self.dropout and self.training:
-            kept = torch.empty_like(y).bernoulli_(1 - self.dropout, generator=generator_at(y.device, generator))
-            y = y * kept / (1 - self.dropout)
-        return y
+        return self._dropped(self._pooled(y), generator)
+
+
+class ReLULayer(_Rectified, WeightedLayer):
+    """The ANN twin of `SpikingLayer`: the same weights, ordinary batch normalisation, ReLU, pool.
+
+    Args:
+        plan: sizes of the layer.
+        bias: learn a bias per output channel.
+        norm: statistics and affine map of the normalisation, or None.
+        rectify: False for the readout (logits), and for a branch before its sum.
+        dropout: as in `PlannedLayer`.
+    """
+
+    def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None, rectify: bool, dropout: float = 0.0) -> None:
+        super().__init__(plan, bias=bias, norm=norm, dropout=dropout)
+        self.rectify = rectify
+
+
+class ReLUPass(_Rectified):
+    """The ANN twin of `PassLayer`."""
+
+    def __init__(
+        self, plan: LayerPlan, *, norm: Norm | None = None, rectify: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__(plan, norm=norm, dropout=dropout)
+        self.rectify = rectify

@@ -9,7 +9,7 @@ from types import TracebackType
 import torch
 from torch import Tensor, nn
 
-from spikefed.networks.layers import SpikingLayer
+from spikefed.networks.layers import PassLayer, SpikingLayer
 from spikefed.networks.roles import is_neuron
 from spikefed.neurons import LIF
 
@@ -18,7 +18,7 @@ class FiringRateMonitor:
     """Counts spikes while the ``with`` block runs, on any number of batches.
 
     Rates are means over samples, time steps and neurons, in [0, 1]. A pooled layer is counted after its pool, where the
-    mean is the same (an odd last row or column, which the pool drops, is not counted).
+    mean is the same (an odd last row or column, which the pool drops, is not counted); before it, if it takes maxima.
 
     >>> with FiringRateMonitor(net) as monitor:
     ...     net(images)
@@ -34,7 +34,8 @@ class FiringRateMonitor:
 
     def __enter__(self) -> FiringRateMonitor:
         for name, layer in self._layers.items():
-            self._hooks.append(layer.register_forward_hook(lambda _m, _i, out, name=name: self._see(name, out)))
+            seen = spikes_of(layer)
+            self._hooks.append(seen.register_forward_hook(lambda _m, _i, out, name=name: self._see(name, out)))
         return self
 
     def __exit__(
@@ -89,8 +90,13 @@ def in_eval_mode(net: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def spikes_of(layer: nn.Module) -> nn.Module:
+    """Where a layer's spikes are seen in full: its output, or what enters its pool if that takes maxima."""
+    return getattr(layer, "fired", layer)
+
+
 def spikes(module: nn.Module) -> bool:
     """True for a layer whose output is spikes: ours, or a neuron module of another library."""
-    if isinstance(module, SpikingLayer):
+    if isinstance(module, SpikingLayer | PassLayer):
         return module.neuron is not None
     return isinstance(module, LIF) or is_neuron(module)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks.layers import ReLULayer, SpikingLayer, WeightedLayer
+from spikefed.networks.layers import PlannedLayer, ReLULayer, SpikingLayer, WeightedLayer
 from spikefed.neurons import Direct, Encoder
 from spikefed.neurons.encoding import encode_input
 
@@ -39,9 +39,14 @@ class LayeredNetwork(nn.Module):
             self.add_module(layer.plan.name, layer)
 
     @property
+    def places(self) -> list[PlannedLayer]:
+        """All layers in order, those without weights too."""
+        return [cast(PlannedLayer, self.get_submodule(name)) for name in self._names]
+
+    @property
     def layers(self) -> list[WeightedLayer]:
-        """The layers in order."""
-        return [getattr(self, name) for name in self._names]
+        """The layers that have weights, in order."""
+        return [layer for layer in self.places if isinstance(layer, WeightedLayer)]
 
     @property
     def classes(self) -> int:
@@ -101,6 +106,21 @@ class SpikingNetwork(LayeredNetwork):
     def readout(self) -> Readout:
         """``spike`` when the last layer has neurons, else ``current``."""
         return "current" if getattr(self.layers[-1], "neuron", None) is None else "spike"
+
+    def once(self, name: str) -> bool:
+        """Whether what enters a layer is the same at every step, so that its weights are applied once."""
+        return isinstance(self.encoder, Direct) and name == self._names[0]
+
+    def takes_spikes(self, name: str) -> bool:
+        """Whether spikes (or means or sums of spikes) enter a layer, and no real numbers."""
+        return not self.once(name)
+
+    def charges(self, name: str) -> str | None:
+        """The layer whose weights charge a layer's neurons: itself, or of neurons behind a sum its first branch's.
+
+        None where only the image enters.
+        """
+        return name
 
     def forward(
         self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None
@@ -163,6 +183,9 @@ class ANNNetwork(LayeredNetwork):
             ConfigError: the batch has another image shape.
         """
         self.check_input(x)
+        return self._logits(x, generator).unsqueeze(0)
+
+    def _logits(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         for layer in self.layers:
             x = layer(x, generator)
-        return x.unsqueeze(0)
+        return x

@@ -1,10 +1,11 @@
 """Spiking neurons: equations, surrogate gradients, input coding, and the fused operations networks are built from."""
 
 from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, SendOnDelta, SignedPoisson, encoder
-from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, spike
+from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, lif_step, spike
 from spikefed.neurons.kernels import kernels, use_kernels
 from spikefed.neurons.modules import IF, LIF
-from spikefed.neurons.norm_lif import Norm, norm_lif
+from spikefed.neurons.norm_lif import norm_lif
+from spikefed.neurons.normalise import Norm, normalise
 from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.paths import Choice, record_paths
@@ -31,7 +32,9 @@ __all__ = [
     "lif",
     "lif_hard",
     "lif_soft",
+    "lif_step",
     "norm_lif",
+    "normalise",
     "record_paths",
     "spike",
     "spike_conv2d",

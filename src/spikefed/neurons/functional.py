@@ -99,6 +99,14 @@ def lif(
     return (lif_hard if p.kind == "hard" else lif_soft)(x, v0, p, steps=steps)
 
 
+def lif_step(
+    x: Float[Tensor, " B *rest"], v0: Float[Tensor, " B *rest"] | None, p: LIFParameters
+) -> tuple[Float[Tensor, " B *rest"], Float[Tensor, " B *rest"]]:
+    """One step of :func:`lif`: spikes of the current ``x``, and the potential to be passed on as ``v0``."""
+    spikes, v = lif(x.unsqueeze(0), v0, p)
+    return spikes[0], v
+
+
 def _gained(current: Tensor, p: LIFParameters) -> Tensor:
     return current if p.gain == 1.0 else current * p.gain
 

@@ -7,7 +7,8 @@ output, so a fast kernel recomputes normalised currents and membranes in backwar
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +20,8 @@ from spikefed.errors import ConfigError
 from spikefed.neurons import fused, gpu, paths
 from spikefed.neurons.functional import lif
 from spikefed.neurons.kernels import kernels
+from spikefed.neurons.normalise import NORMS, Norm
 from spikefed.neurons.parameters import LIFParameters
-
-Norm = Literal["none", "bn", "tdbn", "bntt"]
 
 
 def norm_lif(
@@ -35,7 +35,7 @@ def norm_lif(
     running_mean: Float[Tensor, "*steps C"] | None = None,
     running_var: Float[Tensor, "*steps C"] | None = None,
     training: bool = True,
-    momentum: float = 0.1,
+    momentum: float | Sequence[float] = 0.1,
     eps: float = 1e-5,
     alpha: float = 1.0,
     pool: bool = False,
@@ -50,6 +50,8 @@ def norm_lif(
     * ``bn``: one mean and variance per channel over T, B, H, W; scale 1.
     * ``tdbn`` (Zheng et al., AAAI 2021, eq. 5): as ``bn`` with scale = alpha * theta.
     * ``bntt`` (Kim & Panda 2021): mean, variance, weight and bias per channel *and* time step; scale 1.
+    * ``bn-step``: one BatchNorm called at every step, as in code that runs step by step: mean and variance of each
+      step alone, one weight and bias, one pair of running statistics that moves T times; scale 1.
 
     The variance is the biased one, as in torch's BatchNorm; the running variance takes the unbiased one.
 
@@ -66,7 +68,7 @@ def norm_lif(
             momentum * batch; when not it is used. ``None`` for both: batch statistics always.
         running_var: as ``running_mean``.
         training: batch statistics (True) or running ones (False).
-        momentum: weight of the batch in the running statistics.
+        momentum: weight of the batch in the running statistics; for ``bn-step`` one for each step, in order.
         eps: added to the variance.
         alpha: factor of tdBN's threshold.
         pool: 2x2 average pool of the spikes, stride 2, odd last row or column dropped (``F.avg_pool2d(o, 2)``);
@@ -91,6 +93,9 @@ def norm_lif(
         "repeat": repeat,
     }
     check_norm_lif(x, **options)
+    if norm == "bn-step":
+        return _norm_lif_by_step(x, p, **options, momentum=momentum, eps=eps)
+    assert isinstance(momentum, float)
     run, path, reason = norm_lif_reference, "reference", ""
     if kernels() == "auto" and gpu.suits(x, steps, weight, bias, running_mean, running_var):
         run, path, reason = gpu.norm_lif_gpu, "fused", "Triton kernel"
@@ -98,6 +103,43 @@ def norm_lif(
         run, path, reason = fused.norm_lif_native, "fused", "native kernel"
     paths.note("norm_lif", path, reason or why_reference(x), x)
     return run(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
+
+
+def _norm_lif_by_step(
+    x: Tensor,
+    p: LIFParameters,
+    *,
+    steps: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float | Sequence[float],
+    **options: Any,
+) -> Tensor:
+    """``bn-step`` as ``bntt`` whose steps share their tensors."""
+
+    def spread(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.repeat(steps, 1)
+
+    means, variances = spread(running_mean), spread(running_var)
+    options |= {"weight": spread(weight), "bias": spread(bias), "norm": "bntt", "training": training}
+    # With momentum 1 the running statistics of each step become those of its batch.
+    out = norm_lif(x, p, steps=steps, running_mean=means, running_var=variances, momentum=1.0, **options)
+    if training:
+        _move(running_mean, means, momentum)
+        _move(running_var, variances, momentum)
+    return out
+
+
+@torch.no_grad()
+def _move(running: Tensor | None, seen: Tensor | None, momentum: float | Sequence[float]) -> None:
+    """Running statistics over those of each step, in order."""
+    if running is None or seen is None:
+        return
+    for t, of_step in enumerate(seen):
+        running.lerp_(of_step, momentum if isinstance(momentum, float | int) else momentum[t])
 
 
 def why_reference(x: Tensor) -> str:
@@ -194,8 +236,8 @@ def check_norm_lif(
         raise ConfigError(
             f"norm_lif input has {x.shape[0]} rows, no multiple of steps={steps}; fold [T, B, ...] into [T*B, ...]"
         )
-    if norm not in ("none", "bn", "tdbn", "bntt"):
-        raise ConfigError(f"unknown norm '{norm}'; use one of none, bn, tdbn, bntt")
+    if norm not in NORMS:
+        raise ConfigError(f"unknown norm '{norm}'; use one of {', '.join(NORMS)}")
     if pool and x.dim() != 4:
         raise ConfigError(f"norm_lif cannot pool an input of shape {tuple(x.shape)}; pooling needs [T*B, C, H, W]")
     if pool and min(x.shape[2:]) < 2:

@@ -11,11 +11,10 @@ from dataclasses import replace
 from types import TracebackType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import SpikingLayer
+from spikefed.networks import PassLayer, Pool, SpikingLayer
 from spikefed.networks.monitor import device_of, spikes
 from spikefed.probes.contract import ProbeContext, Subject
 
@@ -46,16 +45,17 @@ class SpikeWatch:
         self._see = see
         self._rows = slice(0, 0)
         self._calls: dict[str, list[Tensor]] = {}
-        self._pooled: list[SpikingLayer] = []
+        self._pooled: list[SpikingLayer | PassLayer] = []
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> SpikeWatch:
         for name, layer in self._layers.items():
-            pooled = isinstance(layer, SpikingLayer) and layer.plan.pool
-            if isinstance(layer, SpikingLayer) and pooled:
+            pool = None
+            if isinstance(layer, SpikingLayer | PassLayer) and layer.plan.pool:
+                pool = layer.plan.window
                 layer.plan = replace(layer.plan, pool=False)
                 self._pooled.append(layer)
-            self._hooks.append(layer.register_forward_hook(self._hook(name, pooled)))
+            self._hooks.append(layer.register_forward_hook(self._hook(name, pool)))
         return self
 
     def __exit__(
@@ -75,8 +75,8 @@ class SpikeWatch:
         self._calls = {}
         return out
 
-    def _hook(self, name: str, pooled: bool) -> Callable[[nn.Module, object, object], Tensor | None]:
-        def hook(module: nn.Module, given: object, out: object) -> Tensor | None:
+    def _hook(self, name: str, pool: Pool | None) -> Callable[[nn.Module, object, object], object]:
+        def hook(module: nn.Module, given: object, out: object) -> object:
             value = out[0] if isinstance(out, tuple) else out
             assert isinstance(value, Tensor)
             fired = value.detach() != 0
@@ -85,7 +85,9 @@ class SpikeWatch:
                 self._see(name, by_step(name, [fired], self._steps, batch), self._rows)
             else:
                 self._calls.setdefault(name, []).append(fired)
-            return F.avg_pool2d(value, 2) if pooled else None
+            if pool is None:
+                return None
+            return (pool(value), *out[1:]) if isinstance(out, tuple) else pool(value)  # in a loop the potential too
 
         return hook
 

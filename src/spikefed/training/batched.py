@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import SpikingNetwork
+from spikefed.networks import GraphNetwork, SpikingNetwork
 from spikefed.networks.layers import SpikingLayer
+from spikefed.networks.pools import TWO_BY_TWO
 from spikefed.neurons import Direct, norm_lif
 
 
@@ -36,6 +37,11 @@ class StackedNetworks(nn.Module):
         super().__init__()
         if not nets:
             raise ConfigError("no networks to stack; give at least one")
+        if any(_alone(net) for net in nets):
+            raise ConfigError(
+                f"network {nets[0].name} cannot be stacked: it branches, has another pool than the 2x2 average, or "
+                "norm bn-step; train its copies one by one"
+            )
         shapes = [[(name, t.shape) for name, t in net.state_dict().items()] for net in nets]
         texts = [str(net) + net.precision for net in nets]
         if any(s != shapes[0] for s in shapes) or any(text != texts[0] for text in texts):
@@ -79,7 +85,8 @@ class StackedNetworks(nn.Module):
         assert weight is not None
         if layer.plan.kind == "conv":
             flat = None if bias is None else bias.flatten()
-            return F.conv2d(y, weight.flatten(0, 1), flat, padding=layer.plan.kernel // 2, groups=self.count)
+            plan, kernels = layer.plan, weight.flatten(0, 1)
+            return F.conv2d(y, kernels, flat, stride=plan.stride, padding=plan.kernel // 2, groups=self.count)
         rows = y.reshape(len(y), self.count, -1).transpose(0, 1)  # [M, N, F]
         out = torch.matmul(rows, weight.transpose(1, 2))
         if bias is not None:
@@ -124,6 +131,15 @@ class StackedNetworks(nn.Module):
         for i, net in enumerate(nets):
             for name, tensor in net.state_dict(keep_vars=True).items():
                 tensor.copy_(getattr(self, self._keys[name])[i])
+
+
+def _alone(net: SpikingNetwork) -> bool:
+    """Whether a network has what the stacked form does not know."""
+    return isinstance(net, GraphNetwork) or any(
+        (layer.plan.pool and layer.plan.window != TWO_BY_TWO)
+        or (layer.norm is not None and layer.norm.mode == "bn-step")
+        for layer in net.layers
+    )
 
 
 def _wide(t: Tensor) -> Tensor:

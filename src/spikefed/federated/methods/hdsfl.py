@@ -23,7 +23,7 @@ from spikefed.federated.distillation import Goal, Merged
 from spikefed.federated.methods.fsd import Fsd, FsdHyperparameters, public_spikes
 from spikefed.federated.robust import weighted_mean
 from spikefed.federated.traffic import Exchange
-from spikefed.networks.layers import SpikingLayer
+from spikefed.networks import GraphNetwork, PassLayer, SpikingLayer
 from spikefed.wire import HintSpikeUplink
 
 
@@ -37,16 +37,16 @@ class HdsflHyperparameters(FsdHyperparameters):
 
 
 def hint_layer(net: nn.Module, name: str | None) -> nn.Module:
-    """The layer of that name.
+    """The layer of that name; by default the last hidden one that gives spikes, and no means of them.
 
     Raises:
         ConfigError: no such layer, or none that could be the default.
     """
     if name is None:
-        layers = getattr(net, "layers", [])
-        if len(layers) < 2:
+        hidden = [layer for layer in getattr(net, "places", [])[:-1] if getattr(layer, "neuron", None) is not None]
+        if not hidden:
             raise ConfigError("this network has no hidden layer of its own to hint from; name one in method.hint_layer")
-        return layers[-2]
+        return next((layer for layer in reversed(hidden) if not layer.plan.pool), hidden[-1])
     found = dict(net.named_modules()).get(name)
     if found is None:
         names = ", ".join(n for n, _ in net.named_children())
@@ -91,9 +91,15 @@ class Hdsfl(Fsd):
     def exchanges(
         self, hyper: HdsflHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory
     ) -> tuple[Exchange, Exchange]:
-        layer = hint_layer(networks.load(), hyper.hint_layer)
-        if not isinstance(layer, SpikingLayer) or layer.neuron is None:
+        net = networks.load()
+        layer = hint_layer(net, hyper.hint_layer)
+        if not isinstance(layer, SpikingLayer | PassLayer) or layer.neuron is None:
             raise ConfigError("method.hint_layer must name a spiking layer of a built-in network")
+        if isinstance(net, GraphNetwork) and net.stepwise(layer.plan.name):
+            raise ConfigError(
+                f"method.hint_layer names '{layer.plan.name}', which lies in a loop and runs step by step; name a "
+                "layer outside it ('spikefed describe')"
+            )
         if layer.plan.pool:
             raise ConfigError("method.hint_layer names a layer with a pool, whose outputs are no spikes; name another")
         return Exchange("hint-spikes", shape, hint=int(np.prod(layer.plan.out_shape))), Exchange("spikes", shape)

@@ -1,0 +1,23 @@
+"""Networks that branch: nodes and edges, forward and backward in time, on the same layers as a row of them."""
+
+from spikefed.networks.graph.build import forward_part, rectified_graph, spiking_graph
+from spikefed.networks.graph.network import ANNGraphNetwork, GraphNetwork
+from spikefed.networks.graph.order import Part, binary, parts
+from spikefed.networks.graph.plan import INPUT, Edge, Graph, Node, in_order, sized
+
+__all__ = [
+    "ANNGraphNetwork",
+    "Edge",
+    "Graph",
+    "GraphNetwork",
+    "INPUT",
+    "Node",
+    "Part",
+    "binary",
+    "forward_part",
+    "in_order",
+    "parts",
+    "rectified_graph",
+    "sized",
+    "spiking_graph",
+]

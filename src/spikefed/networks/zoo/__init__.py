@@ -1,0 +1,6 @@
+"""Named networks and how to build them: a file for each family."""
+
+from spikefed.networks.zoo.build import ann_twin, build, network_info, networks
+from spikefed.networks.zoo.info import NetworkInfo
+
+__all__ = ["NetworkInfo", "ann_twin", "build", "network_info", "networks"]

@@ -1,0 +1,102 @@
+"""Residual networks: the neurons stand behind the sum of a block's two branches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from spikefed.networks.graph import INPUT, Graph, Node
+from spikefed.networks.graph.draw import Drawing
+from spikefed.networks.pools import Pool
+from spikefed.networks.zoo.info import NetworkInfo, Wanted
+from spikefed.networks.zoo.rows import SMALL_NEURON, TICKET_NEURON
+
+
+def resnet(stem: int, stages: tuple[tuple[int, int, int], ...], hidden: int | None = None) -> Callable[[Wanted], Graph]:
+    """A drawing of blocks of two convolutions, after He et al. (2016) with the neurons of Zheng et al. (2021).
+
+    Args:
+        stem: channels of the first convolution.
+        stages: channels, blocks, and stride of the first block, of every stage. Where strides take the place of pools,
+            every stage has a stride of 2 and the last map is flattened, not averaged.
+        hidden: features of a hidden linear layer; None for none.
+    """
+
+    def draw(wanted: Wanted) -> Graph:
+        drawing = Drawing()
+        at = drawing.add(Node(name="stem", weights="conv", features=stem, norm=True, neuron=True), INPUT)
+        entering = stem
+        strided = wanted.pooling == "stride"
+        for number, (channels, blocks, stride) in enumerate(stages, 1):
+            for index in range(1, blocks + 1):
+                last = number == len(stages) and index == blocks
+                pool = Pool(size=0) if last and not strided else None
+                step = 1 if index > 1 else 2 if strided else stride
+                at = _block(drawing, f"stage{number}.block{index}", at, entering, channels, step, pool)
+                entering = channels
+        if hidden is not None:
+            at = drawing.add(Node(name="fc1", weights="linear", features=hidden, neuron=True), at)
+        return drawing.graph(drawing.add(readout("fc1" if hidden is None else "fc2", wanted), at))
+
+    return draw
+
+
+def readout(name: str, wanted: Wanted) -> Node:
+    """The linear layer that gives a number for every class."""
+    normed = wanted.spiking and wanted.normed_readout
+    return Node(name=name, weights="linear", features=wanted.classes, norm=normed, neuron=wanted.spiking)
+
+
+def _block(drawing: Drawing, name: str, at: str, entering: int, channels: int, stride: int, pool: Pool | None) -> str:
+    conv = Node(name=f"{name}.conv1", weights="conv", features=channels, stride=stride, norm=True, neuron=True)
+    first = drawing.add(conv, at)
+    branch = drawing.add(replace(conv, name=f"{name}.conv2", stride=1, neuron=False), first)
+    if stride != 1 or entering != channels:
+        at = drawing.add(replace(conv, name=f"{name}.shortcut", kernel=1, neuron=False), at)
+    return drawing.add(Node(name=f"{name}.sum", neuron=True, pool=pool), branch, at)
+
+
+RESNETS = (
+    NetworkInfo(
+        name="resnet19",
+        summary="ResNet19 of the lottery tickets: stages of 128, 256, 512 channels (12.6 M weights at 3x32x32)",
+        source="Kim et al., ECCV 2022; Zheng et al., AAAI 2021",
+        layout=None,
+        neuron=TICKET_NEURON,
+        norm="bn",
+        coding="direct",
+        bias="auto",
+        readout_norm=True,
+        xavier_gain=None,
+        pixels="standard",
+        graph=resnet(64, ((128, 3, 2), (256, 3, 2), (512, 2, 2)), hidden=256),
+    ),
+    NetworkInfo(
+        name="resnet19-wide",
+        summary="ResNet19 of temporal information: stages of 256, 512, 512 channels (26.1 M weights at 3x32x32)",
+        source="Kim et al., AAAI 2023",
+        layout=None,
+        neuron=replace(TICKET_NEURON, decay=0.5, gain=0.5),  # tau = 2
+        norm="bn",
+        coding="direct",
+        bias="auto",
+        readout_norm=True,
+        xavier_gain=None,
+        pixels="standard",
+        graph=resnet(128, ((256, 3, 2), (512, 3, 2), (512, 2, 2))),
+    ),
+    NetworkInfo(
+        name="resnet-small",
+        summary="residual network under 300,000 weights: stages of 16, 32, 64 channels, two blocks each",
+        source="this project",
+        layout=None,
+        neuron=SMALL_NEURON,
+        norm="bn",
+        coding="direct",
+        bias="auto",
+        readout_norm=True,
+        xavier_gain=None,
+        pixels="unit",
+        graph=resnet(16, ((16, 2, 1), (32, 2, 2), (64, 2, 2))),
+    ),
+)

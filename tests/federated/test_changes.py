@@ -8,8 +8,9 @@ import torch
 
 from federated.tiny import World
 from spikefed.errors import ConfigError
+from spikefed.federated.averaging import apply_change, change
 from spikefed.federated.messages import from_wire, to_wire
-from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters, apply_change, change
+from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
 from spikefed.federated.methods.fedopt import (
     AdaptiveHyperparameters,
     FedAdagrad,

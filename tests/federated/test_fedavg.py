@@ -8,7 +8,8 @@ import torch
 
 from federated.tiny import World
 from spikefed.federated.messages import from_wire, to_wire
-from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters, weighted_mean
+from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
+from spikefed.federated.selection import merge_selected
 from spikefed.wire import WeightsUplink
 
 
@@ -42,7 +43,7 @@ def test_statistics_are_averaged_and_counters_rounded() -> None:
         0: {"norm.running_var": torch.tensor([1.0]), "norm.num_batches_tracked": torch.tensor(3)},
         1: {"norm.running_var": torch.tensor([2.0]), "norm.num_batches_tracked": torch.tensor(4)},
     }
-    merged = weighted_mean(tensors, {0: 0.4, 1: 0.6})
+    merged = merge_selected(tensors, {0: 0.4, 1: 0.6}, tensors[0])
     assert merged["norm.running_var"].item() == pytest.approx(1.6)
     assert merged["norm.num_batches_tracked"].item() == 4 and merged["norm.num_batches_tracked"].dtype == torch.int64
 

@@ -116,7 +116,7 @@ def summary(path: Path) -> None:
     result = RunFolder(path).read_result()
     steps = method(result["method"])
     # Without a server's network the run is measured on its clients', of which a pooled method has one.
-    alone = not steps.server_model and not steps.pooled
+    alone = "accuracy_of" in result or (not steps.server_model and not steps.pooled)
     whose = "mean accuracy of the clients" if alone else "server accuracy"
     Console().print(
         f"{result['name']} ({result['method']}), seed {result['seed']}: {whose} {result['accuracy']:.4f} "

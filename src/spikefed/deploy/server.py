@@ -61,9 +61,10 @@ class Fleet:
         from spikefed.federated import method
 
         name = federation.config.method["name"]
-        if not method(name).server_model:
+        if not method(name).has_server_model(federation.config.hyper(), federation.networks):
             raise ConfigError(
-                f"method {name} has no server model, so a deployed server could measure nothing; use 'spikefed run'"
+                f"method {name} has no server model as it is set, so a deployed server could measure nothing; "
+                "use 'spikefed run'"
             )
         options = self._options
         # Beside the run folder's own files, in a folder whose name RunFolder.create tolerates only on resume.

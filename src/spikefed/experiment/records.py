@@ -9,7 +9,7 @@ from typing import Any
 
 from spikefed.experiment.build import Federation
 from spikefed.experiment.config import Experiment
-from spikefed.federated import RoundRecord
+from spikefed.federated import RoundRecord, method
 from spikefed.wire import Record
 
 BYTE_KEYS = ("upstream_bytes", "downstream_bytes", "paper_upstream_bytes", "text_upstream_bytes")
@@ -81,6 +81,12 @@ def bytes_to(lines: Sequence[dict[str, Any]], target: float) -> dict[str, Any] |
     return None
 
 
+def _of_clients(config: Experiment, federation: Federation) -> bool:
+    """Whether a method that has a server network otherwise leaves part of it with the clients, as it is set."""
+    steps = method(config.method["name"])
+    return steps.server_model and not steps.has_server_model(config.hyper(), federation.networks)
+
+
 def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Federation) -> dict[str, Any]:
     """The run in one small record: what tables and sweeps are made from."""
     last = lines[-1]
@@ -97,6 +103,7 @@ def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Fede
         "seed": config.seed,
         "rounds": last["round"],
         "accuracy": last["server_accuracy"],
+        **({"accuracy_of": "clients"} if _of_clients(config, federation) else {}),
         "best_accuracy": max(line["server_accuracy"] for line in lines),
         "upstream_bytes": last["upstream_bytes_total"],
         "downstream_bytes": last["downstream_bytes_total"],

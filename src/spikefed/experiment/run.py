@@ -276,7 +276,8 @@ def model_bytes(federation: Federation, server: Server) -> bytes:
             "std": federation.preprocess.std,
         },
     }
-    return networks.write_tensors(networks.copy_tensors(net), facts=facts)
+    mask = server.mask()
+    return networks.write_tensors(networks.copy_tensors(net), mask.kept if mask else None, facts)
 
 
 def with_names(config: Experiment, dataset: Any, network: Any) -> Experiment:

@@ -44,7 +44,7 @@ def of_setting(error: Mapping[str, Any], where: str, source: str) -> str:
         where: the key, as ``table.key``.
         source: the file, or the option of the command line.
     """
-    said = error["msg"]
+    said = error["msg"].removeprefix("Value error, ")
     if error["type"] == "string_pattern_mismatch" and where in ("name", "label"):
         said = f"it may hold {LETTERS} only"
     if error["type"] == "string_pattern_mismatch" and where == "data.partition":

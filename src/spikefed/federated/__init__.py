@@ -17,6 +17,8 @@ from spikefed.federated.methods import METHODS, method
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
 from spikefed.federated.rounds import RoundRecord, Server
+from spikefed.federated.selection import Selection, by_branch, by_mask, by_role, everything, merge_selected, untouched
+from spikefed.federated.traffic import Exchange, MessageKind
 
 __all__ = [
     "METHODS",
@@ -25,17 +27,26 @@ __all__ = [
     "ClientWorker",
     "Context",
     "Diagnostics",
+    "Exchange",
     "Expectations",
     "Hyperparameters",
     "Labelled",
+    "MessageKind",
     "Method",
     "NetworkFactory",
     "Participation",
     "Reply",
     "Request",
     "RoundRecord",
+    "Selection",
     "Server",
     "State",
     "Transport",
+    "by_branch",
+    "by_mask",
+    "by_role",
+    "everything",
+    "merge_selected",
     "method",
+    "untouched",
 ]

@@ -20,7 +20,7 @@ from spikefed.federated.traffic import Exchange, MessageKind, standard
 from spikefed.hyper import Hyperparameters
 from spikefed.networks import Role, copy_tensors, load_tensors, norm, retie, roles, ties
 from spikefed.networks.roles import WEIGHT
-from spikefed.training import Preprocess
+from spikefed.training import Mask, Preprocess
 
 State = dict[str, Any]
 """Nested dict with str keys; leaves are tensors, numbers, strings, booleans or None."""
@@ -192,7 +192,7 @@ class Method(ABC):
         hyperparameters: the class of ``ctx.hyper``.
         uplink_kind, downlink_kind: what the wire carries each way; None: nothing.
         server_model: whether there is a network at the server; without one a run reports the mean over its clients' own
-            (`client_network`), which only works where all of them are in one process.
+            (`client_network`), which only works where all of them are in one process; see `has_server_model`.
         pooled: one client holds everybody's private data.
     """
 
@@ -232,6 +232,28 @@ class Method(ABC):
     def client_network(self, state: State, ctx: Context) -> nn.Module | None:
         """Hook: the network that a client with this state would use itself, or None where it has none of its own."""
         return None
+
+    def has_server_model(self, hyper: Any, networks: NetworkFactory) -> bool:
+        """Hook: ``server_model``, where it depends on the hyperparameters."""
+        return self.server_model
+
+    def server_mask(self, state: State) -> Mask | None:
+        """Hook: the mask of the server's network, under which it is stored; None: it has none."""
+        return None
+
+    def addressed(self, state: State, downlink: Message, client: int, ctx: Context) -> Message:
+        """Hook: what one client gets of the server's downlink, such as the selection of its own branch.
+
+        It draws nothing and changes no state. Clients that get the same object share one coded payload; a codec with
+        error feedback (STC, top-k) has one state for all clients, so that all must then get the whole downlink.
+
+        Args:
+            state: the server's.
+            downlink: what the server has to say in the round.
+            client: who gets it.
+            ctx: the server's context of the round.
+        """
+        return downlink
 
     def exchanges(self, hyper: Any, shape: tuple[int, int, int], networks: NetworkFactory) -> tuple[Exchange, Exchange]:
         """Hook: what travels up and down, where kinds or shapes depend on the hyperparameters.

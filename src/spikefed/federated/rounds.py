@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from spikefed.errors import PacketError
+from spikefed.errors import ConfigError, PacketError
 from spikefed.federated.contract import Context, Diagnostics, Message, Method, State
 from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, lost, said_of
 from spikefed.federated.exchange import Reply, Request, Transport
@@ -22,7 +22,7 @@ from spikefed.federated.plans import Expectations
 from spikefed.federated.randomness import shared
 from spikefed.federated.secure import SecureServer
 from spikefed.federated.trust import Trust
-from spikefed.training import Evaluation, mean_evaluation
+from spikefed.training import Evaluation, Mask, mean_evaluation
 from spikefed.wire import (
     ClassMeansDownlink,
     CountDownlink,
@@ -33,6 +33,7 @@ from spikefed.wire import (
     SpikeDownlink,
     WeightsDownlink,
 )
+from spikefed.wire.codec import find
 from spikefed.wire.header import EVERYONE
 
 DOWNLINKS: dict[str, type] = {
@@ -98,6 +99,9 @@ class Server:
         repeats: how often those missing are asked again while the quorum is.
         trust: who is set aside.
         secure: lets the server see the sum of the votes only; None for methods without.
+
+    Attributes:
+        has_model: whether there is one network for all.
     """
 
     def __init__(
@@ -129,6 +133,7 @@ class Server:
         self._secure = secure
         self.round = 0
         first = context(0)
+        self.has_model = method.has_server_model(first.hyper, first.networks)
         with shared(first.generator):
             self._state, self._downlink = method.init_server(first)
 
@@ -201,7 +206,7 @@ class Server:
             if self._ruined(ctx, record):  # a network full of NaN may fail anywhere
                 return
             raise
-        if self._method.server_model:
+        if self.has_model:
             self._method.server_network(state, ctx)
             if self._ruined(ctx, record):
                 return
@@ -226,15 +231,14 @@ class Server:
 
         A method without a server model gives the network of the first client that has one.
         """
-        if self._method.server_model:
+        if self.has_model:
             return self._method.server_network(self._state, self._context(self.round))
         everyone = range(self._participation.clients)
         return next(self._client_networks(everyone), None) or self._context(0).networks.load()
 
-    @property
-    def has_model(self) -> bool:
-        """Whether the method has one network for all."""
-        return self._method.server_model
+    def mask(self) -> Mask | None:
+        """The mask of the network that the run reports, if it has one."""
+        return self._method.server_mask(self._state)
 
     def client_networks(self) -> Iterator[tuple[int, nn.Module]]:
         """Number and own network of every client in this process that has one; shared memory, valid until the next."""
@@ -253,7 +257,7 @@ class Server:
 
     def _measure(self, record: RoundRecord) -> Evaluation:
         """The server's network on the test set; the mean over the round's clients where the server has none."""
-        if self._method.server_model:
+        if self.has_model:
             return self._evaluate(self.network(), record.round)
         networks = self._client_networks(record.participants)
         return mean_evaluation([self._evaluate(net, record.round) for net in networks])
@@ -261,8 +265,20 @@ class Server:
     def _request(self, client: int, round: int, *, intra: bool = False) -> Request:
         data = None
         if self._downlink is not None:
-            data = self._link.encode(self._downlink, client=client, intra=intra)
+            data = self._link.encode(self._addressed(self._downlink, client, round), client=client, intra=intra)
         return Request(client, round, data if self._secure is None else self._secure.attach(client, data))
+
+    def _addressed(self, downlink: Message, client: int, round: int) -> Message:
+        """What of the downlink this client gets."""
+        if type(self._method).addressed is Method.addressed:
+            return downlink
+        own = self._method.addressed(self._state, downlink, client, self._context(round))
+        if own is not downlink and find(own.kind, self._link.down).feedback:
+            raise ConfigError(
+                f"method {self._method.name} sends every client something else, and codec '{self._link.down}' has one "
+                "state for all; use float32, fp16, qsgd or cosine as wire.weights_down"
+            )
+        return own
 
     def _prepared(self, secure: SecureServer, asked: list[int], record: RoundRecord) -> list[int]:
         """Those of the clients with whom keys and shares could be exchanged."""

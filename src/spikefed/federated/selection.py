@@ -105,6 +105,19 @@ def everything(tensors: Iterable[str]) -> Selection:
     return Selection(dict.fromkeys(tensors))
 
 
+def check_roles(wanted: Collection[Role]) -> None:
+    """Refuse what is no role of a tensor, nor ``task``, which stands for the roles of all tasks.
+
+    Raises:
+        ConfigError: the first of them.
+    """
+    for role in wanted:
+        if role != TASKS and not is_role(role):
+            raise ConfigError(
+                f"'{role}' is no role of a tensor; use weight, bn_affine, bn_stats, neuron, frozen, task[k] or task"
+            )
+
+
 def by_role(roles: Mapping[str, Role], wanted: Collection[Role]) -> Selection:
     """The tensors of some roles, whole.
 
@@ -115,11 +128,7 @@ def by_role(roles: Mapping[str, Role], wanted: Collection[Role]) -> Selection:
     Raises:
         ConfigError: no role of that name, or no tensor has one of them.
     """
-    for role in wanted:
-        if role != TASKS and not is_role(role):
-            raise ConfigError(
-                f"'{role}' is no role of a tensor; use weight, bn_affine, bn_stats, neuron, frozen, task[k] or task"
-            )
+    check_roles(wanted)
     chosen = [name for name, role in roles.items() if role in wanted or (TASKS in wanted and role.startswith("task["))]
     if not chosen:
         there = ", ".join(dict.fromkeys(roles.values()))

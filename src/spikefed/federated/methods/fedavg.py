@@ -1,21 +1,24 @@
 """FedAvg: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
 
 The baseline of FSD: same network, data, optimiser and ledger; what travels is every state tensor of the network, or its
-change over the round, which codecs for changes (STC, QSGD, cosine, top-k) make small.
+change over the round, which codecs for changes (STC, QSGD, cosine, top-k) make small. `send` leaves some roles with the
+clients: without those of the normalisation it is FedBN (Li et al., ICLR 2021). A variant may hold a mask (`maskable`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
+from spikefed.federated import averaging
+from spikefed.federated.averaging import Downlink, Uplink, apply_change, change, exact_tensors
 from spikefed.federated.contract import (
     ClientContext,
     ClientReport,
@@ -30,10 +33,11 @@ from spikefed.federated.contract import (
 from spikefed.federated.local import LocalTraining, train_locally, validate
 from spikefed.federated.messages import from_wire, to_wire
 from spikefed.federated.robust import Merge, merge_tensors
+from spikefed.federated.selection import Selection, by_role, check_roles, everything, merge_selected, union, untouched
 from spikefed.federated.traffic import Exchange
 from spikefed.federated.updates import add_update_noise, model_deviation
-from spikefed.networks.roles import BN_STATS
-from spikefed.wire import WeightsDownlink, WeightsUplink
+from spikefed.networks.roles import FROZEN
+from spikefed.training import Mask, density
 
 
 class FedAvgHyperparameters(LocalTraining):
@@ -60,38 +64,26 @@ class FedAvgHyperparameters(LocalTraining):
     )
     merge: Merge = Field(default="mean", description="how weights are merged [FedAvg: mean]; see docs/privacy.md")
     liars: int = Field(default=1, ge=0, description="clients assumed to lie, merge 'trimmed' and 'krum'")
+    send: Literal["all"] | list[str] = Field(
+        default="all",
+        description="roles of the tensors that travel, all others stay with their client: "
+        '["weight", "neuron"] leaves normalisations there [FedBN]',
+        json_schema_extra={"since": "0.2"},
+    )
 
-
-def weighted_mean(tensors: Mapping[int, Mapping[str, Tensor]], weights: Mapping[int, float]) -> dict[str, Tensor]:
-    """Weighted mean of state tensors over clients.
-
-    Sums run in float64 in the order of client numbers, so the order of arrival cannot change a bit. Integer tensors
-    (BatchNorm's batch counters) get the rounded mean. ``weights`` must sum to 1.
-    """
-    clients = sorted(tensors)
-    merged = {}
-    for name, first in tensors[clients[0]].items():
-        total = sum(weights[c] * tensors[c][name].to(torch.float64) for c in clients)
-        assert isinstance(total, Tensor)
-        merged[name] = total.to(first.dtype) if first.is_floating_point() else total.round().to(first.dtype)
-    return merged
-
-
-def change(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """after - before; integer tensors (batch counters) travel as they are."""
-    return {n: t - before[n] if t.is_floating_point() else t for n, t in after.items()}
-
-
-def apply_change(before: Mapping[str, Tensor], delta: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Inverse of `change`."""
-    return {n: before[n] + t if t.is_floating_point() else t for n, t in delta.items()}
-
-
-def exact_tensors(payload: str, networks: NetworkFactory) -> frozenset[str]:
-    """Tensors that lossy codecs must leave alone: running statistics, whose errors no later round makes up."""
-    if payload == "weights":
-        return frozenset()
-    return frozenset(name for name, role in networks.roles.items() if role == BN_STATS)
+    @field_validator("send", mode="before")
+    @classmethod
+    def _roles(cls, value: Any) -> Any:
+        roles = [value] if isinstance(value, str) else value
+        if not isinstance(roles, list) or not roles or not all(isinstance(role, str) for role in roles):
+            raise ValueError('give "all", or a list of roles such as ["weight", "neuron"]')
+        if roles == ["all"]:
+            return "all"
+        try:
+            check_roles(roles)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return roles
 
 
 class FedAvg(Method):
@@ -106,106 +98,191 @@ class FedAvg(Method):
 
     # What the variants change.
 
-    def train(self, net: nn.Module, ctx: ClientContext) -> float:
-        """Local training from the global weights, in place; returns the last epoch's mean loss."""
-        return train_locally(net, ctx)
+    def train(self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None) -> float:
+        """Local training from the global weights, in place, under the mask; returns the last epoch's mean loss."""
+        return train_locally(net, ctx, mask=mask)
 
     def step(self, state: State, merged: dict[str, Tensor], ctx: Context) -> tuple[dict[str, Tensor], State]:
-        """The server's step from its weights to the clients' mean: new weights, and what to keep. Here: the mean."""
+        """The server's step from its weights to the clients' mean: new weights, and what to keep. Here: the mean.
+
+        What it does to entries that nobody sent is undone, in the weights and in all that it keeps by tensor name.
+        """
         return merged, {}
 
+    def selection(self, hyper: FedAvgHyperparameters, networks: NetworkFactory) -> Selection:
+        """The tensors that travel."""
+        if hyper.send == "all":
+            return everything(networks.roles)
+        try:
+            return by_role(networks.roles, hyper.send)
+        except ConfigError as error:
+            raise ConfigError(f"'method.send' = {hyper.send}: {error}") from error
+
+    def maskable(self, hyper: FedAvgHyperparameters, networks: NetworkFactory) -> frozenset[str]:
+        """Names of the tensors that a mask may prune, of those that travel; without any no mask travels.
+
+        A variant with masks also says ``uplink_kind = downlink_kind = "selected-weights"``.
+        """
+        return frozenset()
+
+    def next_mask(self, state: State, ctx: Context) -> Mask | None:
+        """The mask that holds from the next round on (in ``init_server`` the first), one for all that is maskable.
+
+        Args:
+            state: the server's after its step: ``weights``, ``mask`` as it was (absent at first), what `step` keeps.
+        """
+        if "mask" in state:
+            return Mask(state["mask"])
+        names = self.maskable(ctx.hyper, ctx.networks)
+        return _unmasked(state["weights"], names) if names else None
+
     # The four steps.
+
+    def has_server_model(self, hyper: FedAvgHyperparameters, networks: NetworkFactory) -> bool:
+        """Only where all that training changes comes to the server."""
+        selection = self.selection(hyper, networks)
+        return all(name in selection or role == FROZEN for name, role in networks.roles.items())
 
     def exchanges(
         self, hyper: FedAvgHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory
     ) -> tuple[Exchange, Exchange]:
-        return (
-            Exchange("weights", exact=exact_tensors(hyper.payload, networks)),
-            Exchange("weights", exact=exact_tensors(hyper.payload_down, networks)),
-        )
+        selection, masked = self.selection(hyper, networks), self.maskable(hyper, networks)
+        select = None if hyper.send == "all" else lambda round, client: selection
+
+        def exchange(kind: MessageKind | None, payload: str) -> Exchange:
+            exact = exact_tensors(payload, networks) & selection.entries.keys()
+            return Exchange(kind, exact=exact, select=select, masked=masked)
+
+        return exchange(self.uplink_kind, hyper.payload), exchange(self.downlink_kind, hyper.payload_down)
 
     def init_client(self, ctx: ClientContext) -> State:
         return {}
 
-    def init_server(self, ctx: Context) -> tuple[State, WeightsDownlink | None]:
+    def init_server(self, ctx: Context) -> tuple[State, Downlink | None]:
         weights = ctx.networks.initial()
-        if ctx.hyper.payload_down == "change":  # everybody holds the common initial weights
-            return {"weights": weights}, None
-        return {"weights": weights}, WeightsDownlink(round=1, tensors=to_wire(weights))
+        state, mask = self._masked({"weights": weights}, ctx)
+        if ctx.hyper.payload_down == "change" and (mask is None or density(mask) == 1):
+            return state, None  # everybody holds the common initial weights
+        return state, self._answer(state["weights"], weights, mask, 1, ctx)
 
     def client_round(
-        self, state: State, downlink: WeightsDownlink | None, ctx: ClientContext
-    ) -> tuple[State, WeightsUplink, ClientReport]:
+        self, state: State, downlink: Downlink | None, ctx: ClientContext
+    ) -> tuple[State, Uplink, ClientReport]:
         hyper: FedAvgHyperparameters = ctx.hyper
-        start = self._global_weights(state, downlink, ctx)
+        selection = self.selection(hyper, ctx.networks)
+        received, mask = self._received(state, downlink, selection, ctx)
+        own = {} if hyper.send == "all" else state.get("weights") or ctx.networks.initial()
+        start = own | received
         net = ctx.networks.load(start)
-        train_loss = self.train(net, ctx)
+        train_loss = self.train(net, ctx) if mask is None else self.train(net, ctx, mask)
         accuracy = validate(net, ctx)
         weights = ctx.networks.weights(net)
-        if hyper.update_noise:
-            weights = add_update_noise(
-                weights,
-                start,
-                hyper.update_noise,
-                ctx.networks.roles,
-                ctx.generator,
-                statistics=hyper.update_noise_statistics,
-            )
-        uplink = WeightsUplink(
+        sent = selection.of(_noisy(weights, start, ctx) if hyper.update_noise else weights)
+        uplink = averaging.uplink(
+            change(sent, start) if hyper.payload == "change" else sent,
+            mask,
             round=ctx.round,
             client=ctx.client,
-            tensors=to_wire(change(weights, start) if hyper.payload == "change" else weights),
             samples=len(ctx.train),
             accuracy=accuracy,
             exact=exact_tensors(hyper.payload, ctx.networks),
         )
-        kept: State = {"global": start, "round": ctx.round} if hyper.payload_down == "change" else {}
+        kept: State = {"global": received, "round": ctx.round} if hyper.payload_down == "change" else {}
+        if hyper.send != "all":
+            kept["weights"] = weights
         return kept, uplink, ClientReport({"train_loss": train_loss})
 
-    @staticmethod
-    def _global_weights(state: State, downlink: WeightsDownlink | None, ctx: ClientContext) -> dict[str, Tensor]:
+    def _received(
+        self, state: State, downlink: Downlink | None, selection: Selection, ctx: ClientContext
+    ) -> tuple[dict[str, Tensor], Mask | None]:
+        """The server's weights, as far as they travel, and the mask over them."""
+        initial = selection.of(ctx.networks.initial()) if downlink is None or not state.get("global") else {}
         if downlink is None:
-            return ctx.networks.initial()
-        received = from_wire(downlink.tensors)
+            names = self.maskable(ctx.hyper, ctx.networks)
+            return initial, _unmasked(initial, names) if names else None
+        received, mask = from_wire(downlink.tensors), averaging.mask_of(downlink)
         if ctx.hyper.payload_down == "weights":
-            return received
+            return received, mask
         if state.get("round", 1 if downlink.round == 2 else 0) != downlink.round - 1:
             raise ConfigError(
                 f"client {ctx.client} missed rounds before {downlink.round}, so the change of the global weights does "
                 "not fit what it holds; use method.payload_down = 'weights' where clients may miss rounds"
             )
-        return apply_change(state.get("global") or ctx.networks.initial(), received)
+        changed = apply_change(state.get("global") or initial, received)
+        return changed if mask is None else averaging.under(mask, changed), mask
 
     def server_round(
-        self, state: State, uplinks: Mapping[int, WeightsUplink], ctx: Context
-    ) -> tuple[State, WeightsDownlink, Diagnostics]:
+        self, state: State, uplinks: Mapping[int, Uplink], ctx: Context
+    ) -> tuple[State, Downlink, Diagnostics]:
         hyper: FedAvgHyperparameters = ctx.hyper
+        before: dict[str, Tensor] = state["weights"]
         counts = {c: float(u.samples if hyper.weighting == "samples" else 1) for c, u in uplinks.items()}
         total = sum(counts.values())
         weights = {c: n / total for c, n in counts.items()}
         tensors = {c: from_wire(u.tensors) for c, u in uplinks.items()}
         if hyper.payload == "change":
-            tensors = {c: apply_change(state["weights"], delta) for c, delta in tensors.items()}
+            tensors = {c: apply_change(before, delta) for c, delta in tensors.items()}
+        selections = {c: Selection.of_message(u) for c, u in uplinks.items()}
         if hyper.merge == "mean":
-            merged = weighted_mean(tensors, weights)
+            merged = merge_selected(tensors, weights, before, selections)
         else:
             arrays = {c: to_wire(own) for c, own in tensors.items()}
             robust, weights = merge_tensors(arrays, weights, hyper.merge, hyper.liars)
-            merged = from_wire(robust)
-        deviations = model_deviation(tensors, merged, ctx.networks.roles)
+            merged = {**before, **from_wire(robust)}
+        sent = union(selections.values())
+        deviations = model_deviation(tensors, sent.of(merged), ctx.networks.roles)
         values = {"model_deviation": sum(deviations.values()) / len(deviations)}
         new, kept = self.step(state, merged, ctx)
-        sent = change(new, state["weights"]) if hyper.payload_down == "change" else new
-        exact = exact_tensors(hyper.payload_down, ctx.networks)
-        downlink = WeightsDownlink(round=ctx.round + 1, tensors=to_wire(sent), exact=exact)
-        return {"weights": new} | kept, downlink, Diagnostics(values, weights)
+        new = untouched(new, before, sent)
+        kept = {k: untouched(v, state.get(k, {}), sent) if isinstance(v, dict) else v for k, v in kept.items()}
+        past = {"mask": state["mask"]} if "mask" in state else {}
+        after, mask = self._masked({"weights": new} | past | kept, ctx)
+        if mask is not None:
+            values["mask_density"] = density(mask)
+        downlink = self._answer(after["weights"], before, mask, ctx.round + 1, ctx)
+        return after, downlink, Diagnostics(values, weights)
 
-    def repeated(self, downlink: WeightsDownlink, round: int, ctx: Context) -> WeightsDownlink:
+    def _masked(self, state: State, ctx: Context) -> tuple[State, Mask | None]:
+        """The server's state under its next mask: 0 in the weights and in all that is kept by tensor name."""
+        mask = self.next_mask(state, ctx)
+        if mask is None:
+            return state, None
+        held = {k: averaging.under(mask, v) if isinstance(v, dict) else v for k, v in state.items() if k != "mask"}
+        return held | {"mask": dict(mask.kept)}, mask
+
+    def _answer(
+        self, weights: dict[str, Tensor], before: dict[str, Tensor], mask: Mask | None, round: int, ctx: Context
+    ) -> Downlink:
+        """What the server says of its new weights."""
+        sent = self.selection(ctx.hyper, ctx.networks).of(weights)
+        if ctx.hyper.payload_down == "change":
+            sent = change(sent, before)
+        return averaging.downlink(sent, mask, round, exact_tensors(ctx.hyper.payload_down, ctx.networks))
+
+    def repeated(self, downlink: Downlink, round: int, ctx: Context) -> Downlink:
         """The downlink of a round after one that changed nothing: a change must not be applied twice."""
         if ctx.hyper.payload_down == "weights":
             return dataclasses.replace(downlink, round=round)
         still = {n: np.zeros_like(a) if a.dtype.kind == "f" else a for n, a in downlink.tensors.items()}
-        return WeightsDownlink(round=round, tensors=still, exact=downlink.exact)
+        return dataclasses.replace(downlink, round=round, tensors=still)
 
     def server_network(self, state: State, ctx: Context) -> nn.Module:
         return ctx.networks.load(state["weights"])
+
+    def server_mask(self, state: State) -> Mask | None:
+        return Mask(state["mask"]) if "mask" in state else None
+
+    def client_network(self, state: State, ctx: Context) -> nn.Module | None:
+        """Where something stays with the clients: the client's own network after its last training."""
+        return ctx.networks.load(state["weights"]) if "weights" in state else None
+
+
+def _unmasked(tensors: Mapping[str, Tensor], names: frozenset[str]) -> Mask:
+    return Mask({name: torch.ones(tensors[name].shape, dtype=torch.bool) for name in tensors if name in names})
+
+
+def _noisy(weights: dict[str, Tensor], start: Mapping[str, Tensor], ctx: ClientContext) -> dict[str, Tensor]:
+    """The weights with the noise of V-SNN's study on what a client uploads."""
+    hyper: FedAvgHyperparameters = ctx.hyper
+    sigma, statistics = hyper.update_noise, hyper.update_noise_statistics
+    return add_update_noise(weights, start, sigma, ctx.networks.roles, ctx.generator, statistics=statistics)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spikefed.federated.contract import ClientContext, Hyperparameters
 from spikefed.federated.local import train_locally
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
+from spikefed.training import Mask
 
 
 class FedProxHyperparameters(FedAvgHyperparameters):
@@ -29,7 +30,7 @@ class FedProx(FedAvg):
     summary: ClassVar[str] = "FedAvg with a pull of every client towards the global weights"
     hyperparameters: ClassVar[type[Hyperparameters]] = FedProxHyperparameters
 
-    def train(self, net: nn.Module, ctx: ClientContext) -> float:
+    def train(self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None) -> float:
         parameters = [p for p in net.parameters() if p.requires_grad]
         start = [p.detach().clone() for p in parameters]
 
@@ -37,4 +38,4 @@ class FedProx(FedAvg):
             distance = torch.stack([(p - w).square().sum() for p, w in zip(parameters, start, strict=True)]).sum()
             return 0.5 * ctx.hyper.mu * distance
 
-        return train_locally(net, ctx, extra=proximal if ctx.hyper.mu else None)
+        return train_locally(net, ctx, extra=proximal if ctx.hyper.mu else None, mask=mask)

@@ -1,0 +1,72 @@
+"""What methods that average weights have in common: changes, what must stay exact, messages with a mask or without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from spikefed.federated.contract import NetworkFactory
+from spikefed.federated.messages import to_wire
+from spikefed.networks.roles import BN_STATS
+from spikefed.training import Mask
+from spikefed.wire import SelectedWeightsDownlink, SelectedWeightsUplink, WeightsDownlink, WeightsUplink
+
+Uplink = WeightsUplink | SelectedWeightsUplink
+Downlink = WeightsDownlink | SelectedWeightsDownlink
+
+
+def change(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """after - before; integer tensors (batch counters) travel as they are."""
+    return {n: t - before[n] if t.is_floating_point() else t for n, t in after.items()}
+
+
+def apply_change(before: Mapping[str, Tensor], delta: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inverse of `change`."""
+    return {n: before[n] + t if t.is_floating_point() else t for n, t in delta.items()}
+
+
+def exact_tensors(payload: str, networks: NetworkFactory) -> frozenset[str]:
+    """Tensors that lossy codecs must leave alone: running statistics, whose errors no later round makes up."""
+    if payload == "weights":
+        return frozenset()
+    return frozenset(name for name, role in networks.roles.items() if role == BN_STATS)
+
+
+def uplink(
+    tensors: Mapping[str, Tensor],
+    mask: Mask | None,
+    *,
+    round: int,
+    client: int,
+    samples: int,
+    accuracy: float,
+    exact: frozenset[str],
+) -> Uplink:
+    """A client's message: these tensors whole, or what a mask leaves of them."""
+    fields = {"round": round, "client": client, "samples": samples, "accuracy": accuracy}
+    arrays, exact = to_wire(tensors), exact & tensors.keys()
+    if mask is None:
+        return WeightsUplink(tensors=arrays, exact=exact, **fields)  # type: ignore[arg-type]
+    return SelectedWeightsUplink(tensors=arrays, kept=to_wire(mask.kept), exact=exact, **fields)  # type: ignore[arg-type]
+
+
+def downlink(tensors: Mapping[str, Tensor], mask: Mask | None, round: int, exact: frozenset[str]) -> Downlink:
+    """The server's message: these tensors whole, or what a mask leaves of them."""
+    arrays, exact = to_wire(tensors), exact & tensors.keys()
+    if mask is None:
+        return WeightsDownlink(round=round, tensors=arrays, exact=exact)
+    return SelectedWeightsDownlink(round=round, tensors=arrays, kept=to_wire(mask.kept), exact=exact)
+
+
+def mask_of(message: Uplink | Downlink) -> Mask | None:
+    """The mask that a message brought; None for one without."""
+    if not isinstance(message, SelectedWeightsUplink | SelectedWeightsDownlink):
+        return None
+    return Mask({name: torch.from_numpy(kept.copy()) for name, kept in message.kept.items()})
+
+
+def under(mask: Mask, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """These tensors with 0 where the mask takes an entry away; masks of others are not looked at."""
+    return Mask({name: kept for name, kept in mask.kept.items() if name in tensors}).applied(tensors)

@@ -122,6 +122,7 @@ def describe(
 ) -> None:
     """Layers, shapes, weights, state bytes and multiply-accumulates of a network."""
     from spikefed import networks
+    from spikefed.neurons import fastest_precision
 
     try:
         shape = tuple(int(part) for part in input.lower().split("x"))
@@ -146,6 +147,8 @@ def describe(
     print(description.to_json() if json_ else description)
     for path in networks.explain(net) if paths and not json_ else ():
         print(path)
+    if paths and not json_:
+        print(f"network.precision = 'auto' is {fastest_precision()} on this machine")
 
 
 @data_app.command()

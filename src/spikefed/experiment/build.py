@@ -34,7 +34,7 @@ from spikefed.federated.attackers import Attacker
 from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator, shared
 from spikefed.federated.secure import SecureClient, SecureServer
 from spikefed.federated.trust import Trust
-from spikefed.neurons import LIFParameters, SendOnDelta, surrogate
+from spikefed.neurons import LIFParameters, SendOnDelta, settle_precision, surrogate
 from spikefed.objects import is_own
 from spikefed.training import Evaluation, Preprocess, evaluate
 from spikefed.transports import LocalTransport, PoolTransport
@@ -276,7 +276,7 @@ def _network(
         seed=seed,
         **{key: value for key, value in given.items() if value is not None},
     )
-    net.precision = config.network.precision
+    net.precision = settle_precision(config.network.precision, config.run.device)
     return net
 
 

@@ -167,7 +167,10 @@ class NetworkConfig(Section):
         default="spike", description="output spikes, or the last layer's currents"
     )
     neuron: NeuronConfig | None = Field(default=None, description="neuron of every layer; default: the network's")
-    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="type of products and activations")
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32",
+        description="type of products and activations; 'auto': the faster one on this machine, which the run records",
+    )
     pooling: Literal["average", "max", "stride"] | None = Field(
         default=None,
         description="what makes maps smaller; 'stride': strides of 2 in convolutions; default: the network's",
@@ -281,6 +284,10 @@ class Experiment(Section):
     def probe_tables(self) -> list[ProbeTable]:
         """The tables ``[[probe]]``, checked."""
         return probe_tables(self.probe, lambda key: "the config")
+
+    def with_precision(self, precision: str) -> Experiment:
+        """The same with ``network.precision``."""
+        return self.model_copy(update={"network": self.network.model_copy(update={"precision": precision})})
 
     def hyper(self) -> Hyperparameters:
         """The method's validated hyperparameters: tables ``training`` and ``method`` together."""

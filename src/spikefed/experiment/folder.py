@@ -133,6 +133,8 @@ class RunFolder:
             CheckpointError: another config; the text names the first key that differs.
         """
         recorded = configs.load(self.config)
+        if config.network.precision == "auto":  # what it meant when the run began
+            config = config.with_precision(recorded.network.precision)
         if recorded.hash() != config.hash():
             before, now = flatten(recorded.resolved()), flatten(config.resolved())
             free = ("name", "label", "rounds", "preset", "run.", "deploy.", "data.dir", "probe")

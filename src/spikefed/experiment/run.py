@@ -29,6 +29,7 @@ from spikefed.federated import Server
 from spikefed.federated.history import History
 from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.files import write_atomic
+from spikefed.neurons import settle_precision, why_slow
 from spikefed.objects import is_own, name_of
 from spikefed.transports import LocalTransport, PoolTransport
 from spikefed.wire import Ledger
@@ -82,8 +83,10 @@ def run(
     if resume and folder.exists():
         recorded = folder.check_same(config)
         threads = recorded.run.threads
+        config = config.with_precision(recorded.network.precision)
     else:
         check_idle(config)
+        config = config.with_precision(settle_precision(config.network.precision, config.run.device))
         threads = config.run.threads or (1 if config.run.workers > 1 else cores())
     if config.run.workers > 1 and threads != 1:
         raise ConfigError(
@@ -91,6 +94,8 @@ def run(
             "which changes the last bits of results; set run.threads = 1, or run.workers = 1"
         )
     config = config.model_copy(update={"run": config.run.model_copy(update={"threads": threads})})
+    if slow := why_slow(config.network.precision, config.run.device):
+        progress.warn(slow)
     try:
         with torch_threads(config.run.threads), writable(folder):
             _run(config, folder, resume, progress, dataset, network, transport)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks.layers import PlannedLayer, ReLULayer, SpikingLayer, WeightedLayer
-from spikefed.neurons import Direct, Encoder
+from spikefed.neurons import Direct, Encoder, settle_precision
 from spikefed.neurons.encoding import encode_input
 
 Readout = Literal["spike", "current"]
@@ -85,8 +85,10 @@ class SpikingNetwork(LayeredNetwork):
         encoder: pixels to input currents or spikes.
         readout: ``spike`` or ``current``.
         precision: of products and activations, ``float32`` or ``bfloat16`` (autocast); weights, membranes, statistics
-            and outputs stay float32. May be changed at any time.
+            and outputs stay float32. May be changed at any time; ``auto`` stands for the faster one here.
     """
+
+    _precision = "float32"
 
     def __init__(
         self,
@@ -100,7 +102,15 @@ class SpikingNetwork(LayeredNetwork):
         super().__init__(name, input_shape, list(layers))
         self.steps = steps
         self.encoder = encoder
-        self.precision: Precision = "float32"
+
+    @property
+    def precision(self) -> str:
+        """See the class."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, asked: str) -> None:
+        self._precision = settle_precision(asked)
 
     @property
     def readout(self) -> Readout:

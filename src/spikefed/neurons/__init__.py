@@ -9,6 +9,7 @@ from spikefed.neurons.normalise import Norm, normalise
 from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.paths import Choice, record_paths
+from spikefed.neurons.processor import fastest_precision, settle_precision, why_slow
 from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Surrogate",
     "Triangle",
     "encoder",
+    "fastest_precision",
     "if_",
     "kernels",
     "lif",
@@ -36,9 +38,11 @@ __all__ = [
     "norm_lif",
     "normalise",
     "record_paths",
+    "settle_precision",
     "spike",
     "spike_conv2d",
     "spike_linear",
     "surrogate",
     "use_kernels",
+    "why_slow",
 ]

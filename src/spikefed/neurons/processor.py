@@ -11,6 +11,7 @@ import torch
 
 from spikefed import native
 from spikefed.errors import ConfigError
+from spikefed.neurons.kernels import kernels
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 """Of the native library, from the plainest to the widest."""
@@ -59,6 +60,41 @@ def has_bf16() -> bool:
         return _torch_says("_is_avx512_bf16_supported") or _torch_says("_is_amx_tile_supported")
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return supported is not None and bool(supported())
+
+
+def fastest_precision(device: str = "cpu") -> str:
+    """``bfloat16`` or ``float32``: the faster one for networks of this package here.
+
+    Without instructions for it bfloat16 still moves half the memory and is a few per cent faster on our own kernels
+    (``docs/performance.md``); only where those are missing too is float32.
+    """
+    if device != "cpu":
+        return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) else "float32"
+    return "bfloat16" if has_bf16() or instruction_set() != "portable" else "float32"
+
+
+def settle_precision(asked: str, device: str = "cpu") -> str:
+    """``float32`` or ``bfloat16``: what a network is to compute in when a user asks for this, or for ``auto``.
+
+    Raises:
+        ConfigError: another precision.
+    """
+    if asked == "auto":
+        return fastest_precision(device)
+    if asked not in ("float32", "bfloat16"):
+        why = ", which overflows in gradients through time and has no kernels here" if asked == "float16" else ""
+        raise ConfigError(f"precision '{asked}' is not offered{why}; use float32, bfloat16 or auto")
+    return asked
+
+
+def why_slow(precision: str, device: str = "cpu") -> str:
+    """A sentence where this precision costs more than a fifth of the speed here; the empty text elsewhere."""
+    if device != "cpu" or precision != "bfloat16" or has_bf16() or kernels() != "reference":
+        return ""
+    return (
+        "bfloat16 on the reference kernels takes several times as long as float32 here, because this processor has no "
+        "bfloat16 instructions; unset SPIKEFED_KERNELS, or set network.precision to 'float32' or 'auto'"
+    )
 
 
 @cache

@@ -43,6 +43,14 @@ def _rows(kind: Kind) -> list[dict[str, str]]:
         return [
             {"name": d.name, "classes": str(d.classes), "image": "x".join(map(str, d.shape)), "licence": d.licence}
             for d in data.datasets()
+        ] + [
+            {
+                "name": name,
+                "classes": str(d.classes),
+                "image": "T x " + "x".join(map(str, d.shape)),
+                "licence": "see its page",
+            }
+            for name, d in data.EVENT_SETS.items()
         ]
     if kind is Kind.networks:
         return [{"name": n.name, "summary": n.summary} for n in networks.networks()]

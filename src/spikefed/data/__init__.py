@@ -5,6 +5,7 @@ from __future__ import annotations
 from spikefed.data.catalogue import DatasetInfo, OfficialFile, dataset_info, datasets
 from spikefed.data.check import CheckRow, FileRow, check
 from spikefed.data.convert import converted
+from spikefed.data.events import EVENT_SETS
 from spikefed.data.federation import ClientIndices, FederatedSplit, label_counts, pooled, split_federation
 from spikefed.data.fetch import fetch
 from spikefed.data.groups import check_owners, leave_out
@@ -21,6 +22,7 @@ __all__ = [
     "CheckRow",
     "ClientIndices",
     "DatasetInfo",
+    "EVENT_SETS",
     "FederatedSplit",
     "FileRow",
     "ImageSet",

@@ -333,6 +333,10 @@ _CATALOGUE: dict[str, DatasetInfo] = {
 }
 
 
+EVENT_NAMES = ("n-mnist", "dvs128-gesture", "cifar10-dvs", "shd", "ssc")
+"""Names of `spikefed.data.events`, for errors."""
+
+
 def datasets() -> list[DatasetInfo]:
     """Every data set that `load` knows."""
     return list(_CATALOGUE.values())
@@ -346,10 +350,11 @@ def dataset_info(name: str) -> DatasetInfo:
     """
     if name in _CATALOGUE:
         return _CATALOGUE[name]
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), _CATALOGUE, n=1, cutoff=0.5)
+    known = [*_CATALOGUE, *EVENT_NAMES]
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1, cutoff=0.5)
     hint = (
         f"did you mean '{near[0]}'?"
         if near
-        else f"choose one of {', '.join(_CATALOGUE)}, or your own as 'module:name' or 'npz:PATH'."
+        else f"choose one of {', '.join(known)}, or your own as 'module:name' or 'npz:PATH'."
     )
     raise DataError(f"unknown data set '{name}'; {hint}")

@@ -10,6 +10,7 @@ import torch
 from spikefed.data import cifar, idx
 from spikefed.data.catalogue import DatasetInfo, dataset_info
 from spikefed.data.digits import read_digits
+from spikefed.data.events import EVENT_SETS, read_event_set
 from spikefed.data.images import ImageSet
 from spikefed.data.locate import Found, locate
 from spikefed.data.own import load_own
@@ -29,7 +30,9 @@ _READERS = {
 }
 
 
-def load(name: str, split: str, data_dir: Path | str | None = None, *, verify: bool = True) -> ImageSet:
+def load(
+    name: str, split: str, data_dir: Path | str | None = None, *, verify: bool = True, reading: Reading | None = None
+) -> ImageSet:
     """Load one split of a data set.
 
     Args:
@@ -37,6 +40,7 @@ def load(name: str, split: str, data_dir: Path | str | None = None, *, verify: b
             user's own, ``"module:attribute"`` or ``"npz:PATH"`` (see `own`).
         split: ``"train"`` or ``"test"``.
         data_dir: folder to look in (also in its usual sub-folders); None: $SPIKEFED_DATA, ./data, the user cache.
+        reading: how event sets become frames.
         verify: compare sizes and checksums of the official files. Counts, shapes and label ranges are always checked.
 
     Returns:
@@ -50,6 +54,8 @@ def load(name: str, split: str, data_dir: Path | str | None = None, *, verify: b
     if is_own(name):
         found = load_own(name, data_dir)
         return found.train if split == "train" else found.test
+    if name in EVENT_SETS:
+        return read_event_set(name, split, data_dir, reading)
     info = dataset_info(name)
     if name == "watch":
         return read_watch(split)
@@ -86,7 +92,7 @@ def load_sources(name: str, data_dir: Path | str | None = None, reading: Reading
     """
     if is_own(name):
         return load_own(name, data_dir, reading)
-    return Sources(load(name, "train", data_dir), load(name, "test", data_dir))
+    return Sources(*(load(name, split, data_dir, reading=reading) for split in ("train", "test")))
 
 
 def read_found(info: DatasetInfo, split: str, found: Found, verify: bool) -> tuple[np.ndarray, np.ndarray]:

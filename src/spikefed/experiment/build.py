@@ -366,7 +366,8 @@ def check_time(config: Experiment, train: data.ImageSet) -> None:
 
 def reading_of(config: Experiment) -> data.Reading:
     """How the user's own data are to be read."""
-    return data.Reading(config.data.kind, config.data.channels)
+    d = config.data
+    return data.Reading(d.kind, d.channels, d.size, config.network.steps, d.frames)
 
 
 def public_set(config: Experiment, found: data.Sources) -> data.ImageSet | None:

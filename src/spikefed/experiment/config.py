@@ -115,6 +115,18 @@ class DataConfig(Section):
         json_schema_extra=SINCE_02,
         description="which axis of your own images has the channels; default: told from their shape",
     )
+    size: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        json_schema_extra=SINCE_02,
+        description="side in pixels that event frames and pictures of a folder are brought to; default: as they are",
+    )
+    frames: Literal["time", "count"] = Field(
+        default="time",
+        json_schema_extra=SINCE_02,
+        description="event sets: T frames of equal time, or of equally many events",
+    )
     resample: Literal["bin", "pick", "window"] = Field(
         default="bin",
         json_schema_extra=SINCE_02,

@@ -44,6 +44,20 @@ def test_the_documented_method_runs_as_printed(
     sys.modules.pop("mymethods")
 
 
+def test_the_documented_pruning_runs_as_printed(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adding-a-method.md").read_text(), re.DOTALL)[1]
+    (tmp_path / "pruning.py").write_text(code.replace("ctx.round % 10", "ctx.round % 2"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    tiny["method"] = {"name": "pruning:Pruning"}
+    tiny["rounds"] = 5
+    folder = RunFolder(spikefed.run(tiny, out=tmp_path / "run"))
+    left = [line["diagnostics"]["mask_density"] for line in folder.read_lines(folder.metrics)]
+    assert left[0] == 1.0 and left == sorted(left, reverse=True) and 0.6 < left[-1] < 0.7
+    sys.modules.pop("pruning")
+
+
 def test_a_method_that_lacks_a_step_is_named(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

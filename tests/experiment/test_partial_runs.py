@@ -37,7 +37,11 @@ FEDBN: dict[str, dict[str, Any]] = {
     "fedbn prox": {"method": {"name": "fedprox", "send": ["weight", "bn_affine"]}},
     "fedbn stc": {"method": {"name": "fedavg", "send": ["weight"], **BOTH}, "wire": {"weights_up": "stc-100"}},
 }
-VARIANTS = {**PRUNED, **FEDBN}
+BRANCHES: dict[str, dict[str, Any]] = {
+    "branches": {"method": {"name": "federated.branches:Branches"}},
+    "branches qsgd": {"method": {"name": "federated.branches:Branches", **CHANGE}, "wire": {"weights_up": "qsgd-7"}},
+}
+VARIANTS = {**PRUNED, **FEDBN, **BRANCHES}
 
 
 def config(variant: str, **changes: Any) -> dict[str, Any]:
@@ -134,6 +138,34 @@ def test_a_mask_file_goes_on_where_it_was_read(tmp_path: Path) -> None:
     for key, tensors in one.items():
         assert all(tensors[name].equal(other[key][name]) for name in tensors), key
         assert all(not tensors[name][~kept].any() for name, kept in one["mask"].items()), key
+
+
+def test_a_branch_is_all_that_its_client_gets_and_returns(tmp_path: Path) -> None:
+    folder = RunFolder(spikefed.run(config("branches"), out=tmp_path / "run"))
+    norms, counters = 16 * (4 + 12 + 10), 3 * 8
+    layers = [4 * 36, 4 * 12 * 64, 4 * 10 * 12]
+    for m in folder.read_lines(folder.ledger):
+        own = layers[(m["client"] + m["round"]) % 3]
+        assert m["paper_bytes"] == own + norms + counters, m
+        assert own + norms + counters < m["payload_bits"] // 8 < own + norms + counters + 12, (
+            m
+        )  # the bitmap: whole tensors
+    federation = build(
+        configs.from_tree(config("branches", data={"clients": 2, "private_per_client": 32, "public": 20}))
+    )
+    server = federation.server(federation.local_transport(), Ledger())
+    before = federation.networks.initial()
+    server.run_round()
+    after = server.state_dict()["state"]
+    assert after["weights"]["conv1.weight"].equal(before["conv1.weight"])  # clients 0 and 1 had the others
+    assert not any("conv1.weight" in after[key] and after[key]["conv1.weight"].any() for key in ("m", "v"))
+    assert not after["weights"]["fc1.weight"].equal(before["fc1.weight"])
+
+
+def test_error_feedback_has_one_state_for_all_clients(tmp_path: Path) -> None:
+    method = {"name": "federated.branches:Branches", **BOTH}
+    with pytest.raises(ConfigError, match="sends every client something else, and codec 'stc-100' has one state"):
+        spikefed.run(config("branches", method=method, wire={"weights_down": "stc-100"}), out=tmp_path / "run")
 
 
 def test_fedbn_sends_its_roles_only_and_is_measured_on_its_clients(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import FiringRateMonitor, ann_twin, build, describe, firing_rates, state_bytes
+from spikefed.networks import FiringRateMonitor, ann_twin, build, describe, firing_rates, state_bytes, write_tensors
 
 CIFAR, GREY = (3, 32, 32), (1, 28, 28)
 
@@ -54,6 +54,38 @@ def test_json_and_text_carry_every_row_and_total():
     assert [row["name"] for row in data["rows"]] == [row.name for row in table.rows]
     text = str(table)
     assert all(part in text for part in ("conv7", "fc2", "5,938,880", "17,408", "23,964,928", "194,717,696"))
+
+
+def test_under_a_mask_it_says_what_is_left():
+    net = build("4C3-AP2-12FC", input_shape=(1, 8, 8), classes=3, steps=2, norm="bn")
+    state = net.state_dict()
+    masks = {name: torch.zeros(state[name].shape, dtype=torch.bool) for name in ("conv1.weight", "fc1.weight")}
+    masks["conv1.weight"][:, :, 0] = True
+    masks["fc1.weight"][:2] = True
+    plain, table = describe(net), describe(net, kept=masks)
+    left = {row.name: row.left for row in table.rows}
+    assert left == {"conv1": 4 * 3, "fc1": 2 * 64, "fc2": 12 * 3} and table.left == sum(left.values())
+    assert plain.left is None and "left" not in plain.to_json() and str(plain) == str(table).partition("\nunder")[0]
+    dense = sum(t.nbytes for t in state.values())
+    masked = {n: t * masks[n] if n in masks else t.contiguous() for n, t in state.items()}
+    smaller = len(write_tensors(masked)) - len(write_tensors(masked, masks))
+    assert dense - table.stored_bytes == pytest.approx(smaller, abs=400)  # names and alignment aside
+    data = json.loads(table.to_json())
+    assert data["totals"]["left"] == table.left and data["rows"][0]["left"] == 12
+    assert all(part in str(table) for part in ("weights left", "16.7%", f"{table.stored_bytes:,}"))
+
+
+def test_a_mask_of_another_network_is_refused():
+    net = build("4C3-AP2", input_shape=(1, 8, 8), classes=3, steps=2)
+    for masks in ({"fc9.weight": torch.ones(1, dtype=torch.bool)}, {"conv1.weight": torch.ones(1, dtype=torch.bool)}):
+        with pytest.raises(ConfigError, match="fits no tensor of this network"):
+            describe(net, kept=masks)
+
+
+def test_under_a_mask_a_foreign_module():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
+    table = describe(net, (2, 8, 8), {"2.weight": torch.zeros(3, 144, dtype=torch.bool)})
+    assert [row.left for row in table.rows] == [76, 3] and table.rows[1].stored_bytes == 3 * 4 + 16
 
 
 def test_a_foreign_module_is_measured_by_running_it():

@@ -22,12 +22,19 @@ Vote = Literal["weighted", "median", "trimmed", "clipped", "agreement"]
 Merge = Literal["mean", "median", "trimmed", "krum"]
 
 
-def weighted_mean(arrays: Mapping[int, np.ndarray], weights: Mapping[int, float]) -> np.ndarray:
-    """sum_i w_i x_i in float64, in the order of client numbers; ``weights`` should sum to 1."""
+def weighted_mean(
+    arrays: Mapping[int, np.ndarray], weights: Mapping[int, float], dtype: type[np.float64] | None = None
+) -> np.ndarray:
+    """sum_i w_i x_i in float64, in the order of client numbers; ``weights`` should sum to 1.
+
+    Args:
+        dtype: what numbers are turned to before they are weighted, one client at a time; None leaves them as they are
+            (then products of float32 are rounded to float32).
+    """
     clients = sorted(arrays)
     merged = np.zeros(np.shape(arrays[clients[0]]), dtype=np.float64)
     for client in clients:
-        merged += weights[client] * arrays[client]
+        merged += weights[client] * (arrays[client] if dtype is None else arrays[client].astype(dtype))
     return merged
 
 

@@ -225,25 +225,38 @@ def _merged(
     total = sum(weights[client] for client in clients)
     if not clients or total <= 0:
         return old
-    values = {client: sent[client][name].to(torch.float64) for client in clients}
-    kept = {client: selections[client].entries[name] for client in clients}
-    if all(mask is None for mask in kept.values()):
+    values = {client: sent[client][name] for client in clients}
+    masks = [selections[client].entries[name] for client in clients]
+    if all(_equal(mask, masks[0]) for mask in masks):  # everybody sent the same entries: one scale for all of them
         share = 1.0 if len(clients) == len(sent) else total
-        mean = _mean(values, {client: weights[client] / share for client in clients})
-        return _as(mean, old)
-    masks = {c: torch.ones(old.shape, dtype=torch.bool) if mask is None else mask for c, mask in kept.items()}
-    shares = sum(weights[c] * masks[c].to(torch.float64) for c in clients)
-    senders = sum(masks[c].to(torch.int64) for c in clients)
-    assert isinstance(shares, Tensor) and isinstance(senders, Tensor)
-    scale = torch.where((senders == len(sent)) | (shares <= 0), torch.ones_like(shares), shares)
-    mean = torch.zeros(old.shape, dtype=torch.float64)
-    for c in clients:  # a value outside a mask may be anything, and counts as 0
-        mean += weights[c] / scale * torch.where(masks[c], values[c], torch.zeros_like(mean))
+        arrays = {client: value.numpy() for client, value in values.items()}
+        scaled = {client: weights[client] / share for client in clients}
+        mean = _as(torch.from_numpy(weighted_mean(arrays, scaled, np.float64)), old)
+        return mean if masks[0] is None else torch.where(masks[0], mean, old)
+    kept = {c: torch.ones(old.shape, dtype=torch.bool) if m is None else m for c, m in zip(clients, masks, strict=True)}
+    return _merged_by_entry(old, values, weights, kept, len(sent))
+
+
+def _merged_by_entry(
+    old: Tensor, values: Mapping[int, Tensor], weights: Mapping[int, float], kept: Mapping[int, Tensor], everybody: int
+) -> Tensor:
+    """The merge where clients sent different entries: a scale for every one."""
+    shares, mean = torch.zeros(old.shape, dtype=torch.float64), torch.zeros(old.shape, dtype=torch.float64)
+    senders = torch.zeros(old.shape, dtype=torch.int64)
+    for client, mask in kept.items():
+        shares += weights[client] * mask.to(torch.float64)
+        senders += mask
+    scale = torch.where((senders == everybody) | (shares <= 0), torch.ones_like(shares), shares)
+    for client, mask in kept.items():  # a value outside a mask may be anything, and counts as 0
+        value = torch.where(mask, values[client].to(torch.float64), torch.zeros_like(mean))
+        mean += weights[client] / scale * value
     return torch.where(shares > 0, _as(mean, old), old)
 
 
-def _mean(values: Mapping[int, Tensor], weights: Mapping[int, float]) -> Tensor:
-    return torch.from_numpy(weighted_mean({client: value.numpy() for client, value in values.items()}, weights))
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one is other or torch.equal(one, other)
 
 
 def _as(mean: Tensor, like: Tensor) -> Tensor:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from math import prod
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks.layers import PlannedLayer
 from spikefed.networks.monitor import in_eval_mode
 from spikefed.networks.network import LayeredNetwork, SpikingNetwork
 from spikefed.networks.roles import BN_AFFINE, WEIGHT, roles
+from spikefed.networks.tensorfile import stored_bytes
 from spikefed.networks.tensors import state_tensors
 
 
@@ -31,6 +32,8 @@ class LayerRow:
         state_bytes: bytes of all its tensors, statistics and counters included.
         macs: multiply-accumulates per sample and time step: O^2 C_in k^2 C_out, or in * out.
         times: how often they are done per inference: T, or 1 for a first layer under direct coding.
+        left: weights that a mask leaves; None where the network was described without one.
+        stored_bytes: bytes of all its tensors in a model file under the mask: survivors, and where they stand.
     """
 
     name: str
@@ -41,6 +44,8 @@ class LayerRow:
     state_bytes: int
     macs: int
     times: int
+    left: int | None = None
+    stored_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,16 +89,31 @@ class Description:
         """Multiply-accumulates per sample over all time steps, as if every input were dense."""
         return sum(row.macs * row.times for row in self.rows)
 
+    @property
+    def left(self) -> int | None:
+        """Weights that the mask leaves; None without one."""
+        found = [row.left for row in self.rows if row.left is not None]
+        return sum(found) if found else None
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """Bytes of the tensors in a model file under the mask; None without one."""
+        found = [row.stored_bytes for row in self.rows if row.stored_bytes is not None]
+        return sum(found) if found else None
+
     def to_json(self) -> str:
-        """The rows and totals as JSON text."""
+        """The rows and totals as JSON text; what is under the mask only where there is one."""
+        masked = {} if self.left is None else {"left": self.left, "stored_bytes": self.stored_bytes}
+        rows = [{k: v for k, v in asdict(row).items() if v is not None} for row in self.rows]
         totals = {
             "weights": self.weights,
             "parameters": self.parameters,
             "state_bytes": self.state_bytes,
             "macs": self.macs,
             "macs_per_inference": self.macs_per_inference,
+            **masked,
         }
-        return json.dumps({**asdict(self), "totals": totals}, indent=2)
+        return json.dumps({**asdict(self), "rows": rows, "totals": totals}, indent=2)
 
     def __str__(self) -> str:
         head = ("layer", "kind", "output", "weights", "norm", "state bytes", "MACs/step", "times")
@@ -120,20 +140,38 @@ class Description:
         ]
         title = f"{self.network}, input {_shape(self.input_shape)}, T = {self.steps}"
         cost = f"MACs per inference (dense, all time steps): {self.macs_per_inference:,}"
-        return "\n".join([title, *(line.rstrip() for line in lines), cost])
+        return "\n".join([title, *(line.rstrip() for line in lines), cost, *self._mask_lines()])
+
+    def _mask_lines(self) -> list[str]:
+        if self.left is None:
+            return []
+        body = [(r.name, r.weights, r.left, r.stored_bytes) for r in self.rows if r.weights]
+        total = ("total", self.weights, self.left, self.stored_bytes)
+        table = [("layer", "weights left", "share", "bytes")]
+        table += [
+            (name, f"{left:,}", f"{left / weights:.1%}", f"{size:,}") for name, weights, left, size in [*body, total]
+        ]
+        widths = [max(len(row[i]) for row in table) for i in range(4)]
+        cells = [
+            [c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))] for r in table
+        ]
+        return ["under the mask, as a model file holds it:", *("  ".join(row) for row in cells)]
 
 
-def describe(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> Description:
-    """Layers, shapes, weights, state bytes and multiply-accumulates.
+def describe(
+    net: nn.Module, input_shape: tuple[int, ...] | None = None, kept: Mapping[str, Tensor] | None = None
+) -> Description:
+    """Layers, shapes, weights, state bytes and multiply-accumulates; under a mask also what is left of them.
 
     A network of this package is read from its plan. Any other module runs once on zeros, hooks on the modules that own
     tensors, in eval mode and without a gradient.
 
     Args:
         input_shape: ``(C, H, W)``; the network's own when None.
+        kept: bool mask by tensor name, True where a number survives (`spikefed.training.Mask.kept`).
 
     Raises:
-        ConfigError: no input shape is known, or it is another than the network was built for.
+        ConfigError: no input shape is known, or it is another than the network was built for; a mask that does not fit.
     """
     own: tuple[int, ...] | None = getattr(net, "input_shape", None)
     if input_shape is None and own is None:
@@ -144,9 +182,11 @@ def describe(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> Desc
                 f"network {net.name} was built for input {_shape(net.input_shape)}, not {_shape(tuple(input_shape))}; "
                 "build it again with that input_shape to describe it"
             )
-        return Description(net.name, net.input_shape, _steps(net), tuple(_planned_rows(net)))
+        rows = _masked_rows(_planned_rows(net), net, kept)
+        return Description(net.name, net.input_shape, _steps(net), tuple(rows))
     shape = tuple(input_shape if input_shape is not None else own or ())
-    return Description(type(net).__name__, shape, _steps(net), tuple(_observed_rows(net, shape)))
+    rows = _masked_rows(_observed_rows(net, shape), net, kept)
+    return Description(type(net).__name__, shape, _steps(net), tuple(rows))
 
 
 def _planned_rows(net: LayeredNetwork) -> list[LayerRow]:
@@ -229,6 +269,25 @@ def _observed_rows(net: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRo
         row = _row(owner, name, kind, out, 0, times, counted)  # a tied tensor counts where it stands first
         rows.append(LayerRow(**{**vars(row), "macs": total // max(times, 1)}))
     return rows
+
+
+def _masked_rows(rows: list[LayerRow], net: nn.Module, kept: Mapping[str, Tensor] | None) -> list[LayerRow]:
+    """The rows with what a mask leaves of their tensors."""
+    if not kept:
+        return rows
+    tensors, role_of = state_tensors(net), roles(net)
+    gone, saved = [0] * len(rows), [0] * len(rows)
+    for name, mask in kept.items():
+        if name not in tensors or tensors[name].shape != mask.shape:
+            raise ConfigError(
+                f"the mask of '{name}' fits no tensor of this network; give the mask that was made for it"
+            )
+        owners = [i for i, row in enumerate(rows) if not row.name or name.startswith(f"{row.name}.")]
+        owner = max(owners, key=lambda i: len(rows[i].name))
+        gone[owner] += mask.numel() - int(mask.sum()) if role_of[name] == WEIGHT else 0
+        saved[owner] += tensors[name].nbytes - stored_bytes(tensors[name], mask)
+    under = zip(rows, gone, saved, strict=True)
+    return [replace(row, left=row.weights - less, stored_bytes=row.state_bytes - fewer) for row, less, fewer in under]
 
 
 def _macs(module: nn.Module, shape: tuple[int, ...]) -> int:

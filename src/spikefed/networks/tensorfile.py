@@ -111,6 +111,12 @@ def read_tensors(source: Path | str | bytes) -> NamedTensors:
     return NamedTensors(tensors, masks, facts)
 
 
+def stored_bytes(tensor: Tensor, kept: Tensor) -> int:
+    """Bytes that a tensor of this size takes under a mask: its survivors, where they stand, its shape."""
+    _, places = _places(kept.detach().cpu().reshape(-1).numpy())
+    return int(kept.sum()) * tensor.element_size() + places.nbytes + 8 * tensor.dim()
+
+
 def _metadata(data: bytes) -> dict[str, str]:
     size = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + size]).get("__metadata__", {})

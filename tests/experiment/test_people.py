@@ -67,6 +67,14 @@ def test_lists_need_the_partition_that_keeps_them(own: dict[str, Any], tmp_path:
     assert [row["name"] for row in result["people"]] == list("0123")
 
 
+def test_a_column_that_nothing_uses_is_said(own: dict[str, Any]) -> None:
+    own["data"] = {"clients": 2, "public": 40}
+    assert (
+        "column person not used; data.partition = 'column' with data.by = 'person' makes a client of each value"
+        in (build(configs.from_tree(own), crowd).train.notes[-1])
+    )
+
+
 def test_the_names_of_partitions_are_told(own: dict[str, Any]) -> None:
     own["data"]["partition"] = "random"
     with pytest.raises(ConfigError, match="'data.partition' = 'random' in .*'column' or a function of your own as mod"):

@@ -18,6 +18,8 @@ from spikefed.errors import ConfigError
 from spikefed.objects import is_own, nearest
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from spikefed.experiment.settings import Part
 
 
@@ -179,35 +181,53 @@ def check(data_dir: DataDir = None, json_: Json = False) -> None:
 
 @data_app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Data set name, module:callable or npz:PATH.")],
+    name: Annotated[str, typer.Argument(help="Data set name or source of your own; or an experiment file.")],
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
-    """Read a data set, your own too, and say what is in it: images, classes, images of each class."""
-    from spikefed import data
+    """Read a data set and say what is in it; of an experiment file, picture who holds what before a run."""
+    from spikefed import data, experiment
 
-    parts = data.load_both(name, data_dir)
+    if name.endswith(".toml"):
+        overrides = [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"]
+        held = experiment.holdings(experiment.load(Path(name), overrides))
+        print(json.dumps(held.rows(), indent=1)) if json_ else Console().print(held.table())
+        for note in held.notes if not json_ else ():
+            print(note)
+        return
+    parts = [part for part in data.load_sources(name, data_dir) if part is not None]
     rows = [
         {
             "split": part.split,
             "images": len(part),
-            "image": "x".join(map(str, part.shape)),
+            "image": "x".join(map(str, part.images.shape[1:])),
             "classes": part.classes,
             "per_class": part.labels.bincount(minlength=part.classes).tolist(),
-            "pixels": [int(part.images.min()), int(part.images.max())],
+            "pixels": _span(part.images[:1000]),
         }
         for part in parts
     ]
+    names, columns = parts[0].class_names, {key: len(set(v.tolist())) for key, v in parts[0].columns.items()}
     if json_:
-        print(json.dumps({"name": name, "parts": rows}, indent=1))
+        told = {**({"class_names": names} if names else {}), **({"columns": columns} if columns else {})}
+        print(json.dumps({"name": name, "parts": rows, **told}, indent=1))
         return
-    table = Table("split", "images", "image", "classes", "images of a class", "pixels", box=None, pad_edge=False)
+    table = Table("split", "images", "image", "classes", "images of a class", "values", box=None, pad_edge=False)
     for row in rows:
         low, high = min(row["per_class"]), max(row["per_class"])
         of_class = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        span = "{} to {}".format(*row["pixels"])
+        span = "{:.4g} to {:.4g}".format(*row["pixels"])
         table.add_row(row["split"], f"{row['images']:,}", row["image"], str(row["classes"]), of_class, span)
     Console().print(table)
+    for key, count in columns.items():
+        print(f"column '{key}' has {count:,} values: data.partition = 'column' and data.by = '{key}' make them clients")
+    for note in parts[0].notes:
+        print(note)
+
+
+def _span(images: Tensor) -> list[int | float]:
+    """Smallest and largest value."""
+    return [images.min().item(), images.max().item()]
 
 
 @data_app.command()

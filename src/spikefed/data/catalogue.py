@@ -355,6 +355,6 @@ def dataset_info(name: str) -> DatasetInfo:
     hint = (
         f"did you mean '{near[0]}'?"
         if near
-        else f"choose one of {', '.join(known)}, or your own as 'module:name' or 'npz:PATH'."
+        else f"choose one of {', '.join(known)}, or your own as images:FOLDER, csv:FILE, npz:PATH or module:name."
     )
     raise DataError(f"unknown data set '{name}'; {hint}")

@@ -16,6 +16,15 @@ Reader = Callable[[Rows], Tensor]
 """Row numbers ``[n]`` of the source to a tensor ``[n, ...]``."""
 
 
+IN_MEMORY_BYTES = 256 << 20
+"""Sets up to this size are read at once; larger ones when their rows are asked for."""
+
+
+def evenly(count: int, most: int) -> range:
+    """At most ``most`` row numbers at equal distances."""
+    return range(0, count, max(1, -(-count // most)))
+
+
 class LazyImages:
     """Stands where a tensor ``[N, C, H, W]`` or ``[N, T, C, H, W]`` stands; only rows can be taken from it.
 

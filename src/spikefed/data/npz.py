@@ -10,11 +10,13 @@ array                                        what it is
 any other of the same length                 a column: ``person``, or ``train_person`` beside ``train_images``
 ===========================================  =========================================================
 
-A folder holds ``train.npz`` and ``test.npz`` of one part each; or any other names, one file a client.
+A folder holds ``train.npz`` and ``test.npz`` of one part each; or any other names, one file a client; or ``.npy``
+files with the names above. Arrays above 256 MiB stay on disk, unless the archive is compressed.
 """
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from spikefed.data.convert import Kind
+from spikefed.data.lazy import IN_MEMORY_BYTES
 from spikefed.data.locate import search_folders
 from spikefed.data.parts import Part, Reading, joined, part_of
 from spikefed.errors import DataError
@@ -31,6 +34,7 @@ NPZ = "npz:"
 _ITEMS = ("images", "x", "series", "frames", "rows")
 _KINDS: tuple[Kind, ...] = ("series", "frames", "rows")
 _LABELS = ("labels", "y", "label")
+_NAME_LENGTH = 26  # where a zip's local header has the lengths of name and extra field
 _SPLITS = ("train", "test", "public")
 
 
@@ -52,6 +56,8 @@ def read_npz(name: str, data_dir: Path | str | None, reading: Reading) -> dict[s
                 return {split: _single(arrays_of(file), file, reading, split) for split, file in both.items()}
             if files:
                 return _clients(files, reading)
+            if any(place.glob("*.npy")):
+                return _parts(arrays_of(place), place, reading)
     looked = ", ".join(str(root / path) for root in roots)
     raise DataError(
         f"{name} was not found as {looked}: give an .npz file, or a folder with train.npz and test.npz; paths count "
@@ -66,10 +72,34 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
         DataError: it cannot be read, or holds pickled objects.
     """
     try:
+        if path.is_dir():
+            return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(path.glob("*.npy"))}
+        mapped = _mapped(path) if path.stat().st_size > IN_MEMORY_BYTES else {}
         with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+            return {key: mapped[key] if key in mapped else arrays[key] for key in arrays.files}
     except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{path} is no .npz file of plain arrays: {error}; write it with numpy.savez.") from error
+
+
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    """The large arrays of an archive that is not compressed, left on disk."""
+    found = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size <= IN_MEMORY_BYTES:
+                continue
+            file.seek(member.header_offset + _NAME_LENGTH)
+            name, extra = struct.unpack("<HH", file.read(4))
+            file.seek(name + extra, 1)
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(file)
+            if not dtype.hasobject:
+                order = "F" if fortran else "C"
+                found[member.filename.removesuffix(".npy")] = np.memmap(
+                    path, dtype, "r", file.tell(), shape, order=order
+                )
+    return found
 
 
 def _parts(arrays: dict[str, np.ndarray], path: Path, reading: Reading) -> dict[str, Part]:

@@ -15,25 +15,29 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from spikefed.data.folder import IMAGES, read_folder
 from spikefed.data.images import ImageSet
 from spikefed.data.items import IMAGE_KEYS, LABEL_KEYS, from_items, key_of
 from spikefed.data.npz import NPZ, read_npz
 from spikefed.data.parts import Part, Reading, Sources, joined, part_of, sets_of
+from spikefed.data.table import CSV, read_table
 from spikefed.errors import DataError, SpikefedError
 from spikefed.objects import call, import_object, name_of, parameters, said
 
+READERS = {NPZ: read_npz, IMAGES: read_folder, CSV: read_table}
 SPLITS = ("train", "test", "public")
 
 
 def load_own(name: str, data_dir: Path | str | None = None, reading: Reading | None = None) -> Sources:
-    """Training and test set of ``npz:PATH`` or ``module:attribute``.
+    """Training and test set of ``images:FOLDER``, ``csv:FILE``, ``npz:PATH`` or ``module:attribute``.
 
     Raises:
         DataError: not found, or not images with labels as the rules say.
     """
     reading = reading or Reading()
-    if name.startswith(NPZ):
-        return sets_of(read_npz(name, data_dir, reading), name)
+    for prefix, read in READERS.items():
+        if name.startswith(prefix):
+            return sets_of(read(name, data_dir, reading), name)
     return sources(import_object(name, "data.dataset", DataError), name, data_dir, reading)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor
 from spikefed.data.convert import Channels, Kind, converted
 from spikefed.data.images import ImageSet, Values
 from spikefed.data.labels import label_array, number
+from spikefed.data.lazy import IN_MEMORY_BYTES, LazyImages, evenly
 from spikefed.errors import DataError
 
 TEST_SHARE = 0.2
@@ -85,8 +87,28 @@ def part_of(images: Any, labels: Any, where: str, reading: Reading, **more: Any)
     count = len(images)
     if not count:
         raise DataError(f"{where}: it holds no images; give it some.")
+    if isinstance(images, np.memmap) and images.nbytes > IN_MEMORY_BYTES:
+        return _mapped(images, label_array(labels, count, where), where, reading, **more)
     found = converted(images, where, reading.kind, reading.channels)
     return Part(found.images, found.values, label_array(labels, count, where), notes=found.notes, **more)
+
+
+def _mapped(images: np.memmap, labels: np.ndarray, where: str, reading: Reading, **more: Any) -> Part:
+    """A part whose items stay on disk until they are asked for."""
+    some = evenly(len(images), 100)
+    first = converted(images[some], where, reading.kind, reading.channels)
+
+    def read(rows: np.ndarray) -> Tensor:
+        block = converted(images[rows], where, reading.kind, reading.channels)
+        return block.images.to(first.images.dtype)
+
+    def digest() -> bytes:
+        told = hashlib.sha256(f"{images.dtype.str} {images.shape}".encode())
+        told.update(np.ascontiguousarray(images[evenly(len(images), 1000)]).tobytes())
+        return told.digest()
+
+    lazy = LazyImages(read, np.arange(len(images)), first.images.shape[1:], first.images.dtype, digest)
+    return Part(lazy, first.values, labels, notes=first.notes, **more)
 
 
 def joined(parts: Mapping[str, Part], where: str) -> Part:

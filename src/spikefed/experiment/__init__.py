@@ -4,6 +4,7 @@ from spikefed.experiment.build import Federation, alike_rows, build
 from spikefed.experiment.compare import check_finished, compare, run_missing
 from spikefed.experiment.config import Experiment, from_tree, load, presets
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.holdings import Holdings, holdings
 from spikefed.experiment.jobs import Outcome, run_jobs
 from spikefed.experiment.probe import probe_run
 from spikefed.experiment.run import run
@@ -12,6 +13,7 @@ from spikefed.experiment.sweep import Job, is_sweep, jobs_of, read_sweep
 __all__ = [
     "Experiment",
     "Federation",
+    "Holdings",
     "Job",
     "Outcome",
     "RunFolder",
@@ -20,6 +22,7 @@ __all__ = [
     "check_finished",
     "compare",
     "from_tree",
+    "holdings",
     "is_sweep",
     "jobs_of",
     "load",

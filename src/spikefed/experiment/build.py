@@ -16,7 +16,7 @@ from torch import nn
 from spikefed import data, networks
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment.checks import check
-from spikefed.experiment.config import Experiment, load
+from spikefed.experiment.config import DataConfig, Experiment, load
 from spikefed.federated import (
     ClientContext,
     ClientWorker,
@@ -292,12 +292,23 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
         DataError: data missing, damaged or too small.
     """
     check(config)
+    train, test, split = deal(config, dataset)
+    return assemble(config, train, test, split, preprocess_for(config, train), network)
+
+
+def deal(config: Experiment, dataset: Any = None) -> tuple[data.ImageSet, data.ImageSet, data.FederatedSplit]:
+    """Training set, test set, and who holds what.
+
+    Raises:
+        DataError: data missing, damaged or too small.
+    """
     d = config.data
     seed = derive_seed(config.seed, SPLIT)
     train, test, public_source = data.leave_out(
         timed(config, sources(config, dataset)), d.by, test=d.test_groups, public=d.public_groups, seed=seed
     )
     data.check_owners(train, d.partition)
+    train = _unused(train, d)
     split = data.split_federation(
         train,
         clients=d.clients,
@@ -321,7 +332,19 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
         test = train.subset(torch.cat([client.validation for client in split.clients]))
     if d.test_limit:
         test = data.limited(test, d.test_limit)
-    return assemble(config, train, test, split, preprocess_for(config, train), network)
+    return train, test, split
+
+
+def _unused(train: data.ImageSet, d: DataConfig) -> data.ImageSet:
+    """The set with a word on columns that nothing uses."""
+    if not train.columns or d.partition == "column" or is_own(d.partition) or d.test_groups or d.public_groups:
+        return train
+    columns = list(train.columns)
+    told = (
+        f"{train.name}: {'columns' if columns[1:] else 'column'} {', '.join(columns)} not used; data.partition = "
+        f"'column' with data.by = '{columns[0]}' makes a client of each value."
+    )
+    return dataclasses.replace(train, notes=(*train.notes, told))
 
 
 def sources(config: Experiment, dataset: Any = None) -> data.Sources:

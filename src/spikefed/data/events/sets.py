@@ -36,13 +36,11 @@ from spikefed.data.events.nmnist import SENSOR as ATIS
 from spikefed.data.events.nmnist import read_nmnist
 from spikefed.data.events.records import Events
 from spikefed.data.images import ImageSet
-from spikefed.data.lazy import LazyImages
+from spikefed.data.lazy import IN_MEMORY_BYTES, LazyImages
 from spikefed.data.locate import search_folders
 from spikefed.data.parts import Reading
 from spikefed.errors import DataError
 
-IN_MEMORY_BYTES = 256 << 20
-"""Frames of a set up to this size are made once; larger sets make them when they are asked for."""
 GESTURES = (
     "hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter clockwise",
     "left arm clockwise", "left arm counter clockwise", "arm roll", "air drums", "air guitar", "other gestures",

@@ -9,6 +9,7 @@ import torch
 from spikefed.federated import Context, MessageKind, NetworkFactory, State
 from spikefed.federated.methods.fedavg import FedAvg
 from spikefed.federated.methods.fedopt import FedAdam
+from spikefed.federated.methods.fedprox import FedProx
 from spikefed.networks.roles import WEIGHT
 from spikefed.training import Mask
 
@@ -48,6 +49,13 @@ class PrunedFedAvg(Pruned, FedAvg):
 
     name: ClassVar[str] = "pruned-fedavg"
     summary: ClassVar[str] = "FedAvg of what magnitude pruning leaves"
+
+
+class PrunedFedProx(Pruned, FedProx):
+    """FedProx under a mask."""
+
+    name: ClassVar[str] = "pruned-fedprox"
+    summary: ClassVar[str] = "FedProx of what magnitude pruning leaves"
 
 
 class PrunedFedAdam(Pruned, FedAdam):

@@ -9,6 +9,7 @@ import torch
 
 from federated.pruned import EVERY, PrunedFedAdam, PrunedFedAvg, kept_after
 from federated.tiny import World
+from spikefed.errors import ConfigError
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
 from spikefed.federated.methods.fedopt import AdaptiveHyperparameters
 from spikefed.training import Mask, density
@@ -69,6 +70,15 @@ def test_under_a_mask_of_everything_it_is_fedavg_to_the_bit() -> None:
             server, downlink, _ = method.server_round(server, {c: d[1] for c, d in done.items()}, world.server(round))
         ends.append(server["weights"])
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_mask_of_other_tensors_is_refused() -> None:
+    class Wrong(PrunedFedAvg):
+        def next_mask(self, state: Any, ctx: Any) -> Mask:
+            return Mask({"fc.bias": torch.ones(3, dtype=torch.bool)})
+
+    with pytest.raises(ConfigError, match="masks 'fc.bias', which is not what 'maskable' names"):
+        Wrong().init_server(World(FedAvgHyperparameters()).server(0))
 
 
 def test_personal_masks_merge_over_those_who_sent_an_entry() -> None:

@@ -15,7 +15,7 @@ from safetensors.numpy import load as load_numpy
 from safetensors.torch import load, save
 
 from spikefed.errors import CheckpointError, ConfigError
-from spikefed.networks import read_tensors, write_tensors
+from spikefed.networks import build, copy_tensors, read_tensors, write_tensors
 
 
 def sparse(size: int, density: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,6 +59,23 @@ def test_values_and_positions_are_near_their_entropy(density: float) -> None:
     entropy_bits = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
     least = 4 * int(kept.sum()) + 400_000 * entropy_bits / 8
     assert len(write_tensors({"w": tensor}, {"w": kept})) <= 1.2 * least + 256  # and the file's header
+
+
+@pytest.mark.parametrize("density", [0.005, 0.02, 0.1, 0.5])
+def test_a_networks_file_is_near_the_entropy_of_its_weights(density: float) -> None:
+    tensors = copy_tensors(build("vgg9-bntt", input_shape=(3, 32, 32), classes=10, steps=2))
+    draws = torch.Generator().manual_seed(0)
+    kept = {n: torch.rand(t.shape, generator=draws) < density for n, t in tensors.items() if t.dim() > 1}
+    pruned = {n: t * kept[n] if n in kept else t for n, t in tensors.items()}
+    least = sum(t.nbytes for n, t in tensors.items() if n not in kept)
+    for mask in kept.values():
+        share = float(mask.double().mean())
+        bits = -share * math.log2(share) - (1 - share) * math.log2(1 - share) if 0 < share < 1 else 0.0
+        least += 4 * int(mask.sum()) + mask.numel() * bits / 8
+    data = write_tensors(pruned, kept, {"network": "vgg9-bntt"})
+    assert len(data) <= 1.2 * least
+    if density == 0.02:
+        assert len(data) <= len(write_tensors(pruned)) / 25
 
 
 @pytest.mark.parametrize("density", [0.001, 0.02, 0.4])

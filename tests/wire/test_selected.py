@@ -100,6 +100,50 @@ def test_a_bitmap_is_near_the_entropy_of_its_positions(density: float) -> None:
     assert 8 * len(encode_bitmap([kept])) <= 1.05 * entropy_bits + 64 if density < 0.25 else 1_000_064
 
 
+def plain_bitmap(code: bytes, sizes: list[int]) -> list[list[int]]:
+    """A reader of docs/wire-format.md, section 6.1, in plain lines: a second implementation."""
+    counts = []
+    for _ in sizes:
+        value = shift = 0
+        while True:
+            byte, code = code[0], code[1:]
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        counts.append(value)
+    bits = iter(f"{int.from_bytes(code, 'big'):0{8 * len(code)}b}" if code else "")
+    found = []
+    for k, n in zip(counts, sizes, strict=True):
+        r, b = min(k, n - k), 0
+        while r and 1000 * r * 2**b <= 481 * n:
+            b += 1
+        if r and r * (1 + b) + (n >> b) >= n:
+            found.append([int(next(bits)) for _ in range(n)])
+            continue
+        quotients = []
+        for _ in range(r):
+            quotients.append(0)
+            while next(bits) == "1":
+                quotients[-1] += 1
+        named, at = set(), -1
+        for quotient in quotients:
+            rest = int("0" + "".join(next(bits) for _ in range(b)), 2)
+            at += (quotient << b) + rest + 1
+            named.add(at)
+        found.append([int((place in named) == (k <= n - k)) for place in range(n)])
+    return found
+
+
+@pytest.mark.parametrize("density", [0.0, 0.004, 0.03, 0.2, 0.5, 0.8, 0.97, 1.0])
+def test_a_reader_made_from_the_page_alone_reads_the_same(density: float) -> None:
+    rng = np.random.default_rng(3)
+    kept = [rng.random(size) < density for size in (0, 1, 7, 400, 1000)]
+    assert plain_bitmap(encode_bitmap(kept), [mask.size for mask in kept]) == [
+        mask.astype(int).tolist() for mask in kept
+    ]
+
+
 def test_equal_bitmaps_have_one_code_and_no_other() -> None:
     """Whatever bytes are accepted are those that an encoder writes."""
     rng = np.random.default_rng(1)

@@ -260,7 +260,8 @@ class Server:
         if self.has_model:
             return self._evaluate(self.network(), record.round)
         networks = self._client_networks(record.participants)
-        return mean_evaluation([self._evaluate(net, record.round) for net in networks])
+        parts = [self._evaluate(net, record.round) for net in networks]
+        return mean_evaluation(parts or [self._evaluate(self.network(), record.round)])
 
     def _request(self, client: int, round: int, *, intra: bool = False) -> Request:
         data = None

@@ -244,9 +244,14 @@ class FedAvg(Method):
 
     def _masked(self, state: State, ctx: Context) -> tuple[State, Mask | None]:
         """The server's state under its next mask: 0 in the weights and in all that is kept by tensor name."""
-        mask = self.next_mask(state, ctx)
+        mask, names = self.next_mask(state, ctx), self.maskable(ctx.hyper, ctx.networks)
         if mask is None:
             return state, None
+        if strangers := mask.kept.keys() ^ names:
+            raise ConfigError(
+                f"method {self.name} masks '{min(strangers)}', which is not what 'maskable' names; give a mask of "
+                "all of these tensors and no other"
+            )
         held = {k: averaging.under(mask, v) if isinstance(v, dict) else v for k, v in state.items() if k != "mask"}
         return held | {"mask": dict(mask.kept)}, mask
 

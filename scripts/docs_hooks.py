@@ -140,7 +140,8 @@ def configuration() -> str:
 
     lines = []
     for part in parts():
-        title = f'`[method]` with `name = "{part.name}"`' if part.method else f"`[{part.name}]`"
+        table, _, held = part.heading.partition("  # ")
+        title = f"`{table}` with `{held}`" if held else f"`{table}`"
         lines += [f"## {title if part.name else 'Top level'}", "", _plain(part.summary), ""]
         if part.settings:
             lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]

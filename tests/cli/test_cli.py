@@ -60,7 +60,7 @@ def test_run_compare_report(file: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0 and (tmp_path / "again.html").stat().st_size > 100_000
 
 
-@pytest.mark.parametrize("kind", ["datasets", "networks", "methods", "codecs", "presets"])
+@pytest.mark.parametrize("kind", ["datasets", "networks", "methods", "codecs", "presets", "probes"])
 def test_list(kind: str) -> None:
     rows = json.loads(invoke("list", kind, "--json").stdout)
     assert rows and all(row["name"] for row in rows)

@@ -106,9 +106,10 @@ def test_the_clients_own_networks_and_their_vote_are_measured_too(tiny: dict[str
     run = spikefed.run(tiny | {"probe": [{"name": "accuracy"}]}, out=tmp_path / "run")
     [found] = measurements(run, "accuracy")
     networks = {row["network"]: row["accuracy"] for row in found["records"] if row["part"] == "networks"}
-    assert list(networks) == ["server", "client 0", "client 1", "merged vote"]
+    assert list(networks) == ["client 0", "client 1", "merged vote"], "there is no server"
     line = RunFolder(run).read_lines(RunFolder(run).metrics)[-1]
     assert (networks["client 0"] + networks["client 1"]) / 2 == pytest.approx(line["server_accuracy"])
+    assert found["headline"]["accuracy"] == pytest.approx(line["server_accuracy"])
     assert probe_run(run, "accuracy", label="again")["measurements"][0]["records"] == found["records"]
 
 

@@ -66,7 +66,7 @@ def test_clients_and_the_vote_of_their_mean_outputs() -> None:
         each = [other(shown.preprocess(shown.images)).mean(0) for other in others]
     expected = [(scores.argmax(1) == shown.labels).double().mean().item() for scores in (*each, each[0] + each[1])]
     told = rows(found.records, "networks")
-    assert [row["network"] for row in told] == ["server", "client 0", "client 1", "merged vote"]
+    assert [row["network"] for row in told] == ["network", "client 0", "client 1", "merged vote"]
     assert [row["accuracy"] for row in told[1:]] == pytest.approx(expected)
     assert found.headline["vote_accuracy"] == pytest.approx(expected[2])
     assert found.headline["client_accuracy_mean"] == pytest.approx(sum(expected[:2]) / 2)
@@ -78,7 +78,7 @@ def test_confidence_by_softmax_grows_with_its_factor_and_by_share_is_a_share() -
     net, shown = network(), subject()
     told = [
         run_probe(net, shown, "accuracy", hyper=hyper).records[0]["confidence"]
-        for hyper in ({}, {"logit_scale": 10.0}, {"confidence": "share"})
+        for hyper in ({"confidence": "softmax"}, {"confidence": "softmax", "logit_scale": 10.0}, {})
     ]
     assert 1 / CLASSES < told[0] < told[1] <= 1  # type: ignore[operator]
     with torch.no_grad():
@@ -93,3 +93,9 @@ def test_a_class_without_an_image_or_an_answer_has_no_share() -> None:
     shown.labels.fill_(2)
     classes = rows(run_probe(network(), shown, "accuracy").records, "classes")
     assert [row["recall"] is None for row in classes] == [True, True, False, True]
+
+
+def test_currents_have_a_softmax_and_no_share() -> None:
+    net, shown = network(readout="current"), subject()
+    found, told = (run_probe(net, shown, "accuracy", hyper=h).records[0] for h in ({}, {"confidence": "softmax"}))
+    assert found == told

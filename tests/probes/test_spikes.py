@@ -114,7 +114,7 @@ def test_a_step_at_a_time_gives_what_the_sequence_gives(probe: str) -> None:
     assert found[0] == found[1] and any(row.get("image_spikes") for row in found[0])
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*LAYOUTS, "resnet-small"])
 def test_t_steps_of_many_are_what_a_run_of_t_steps_gives(layout: str) -> None:
     shown, whole = subject(60), network(name=layout, steps=6)
     found = run_probe(whole, shown, "latency").records

@@ -66,20 +66,20 @@ def _rows(kind: Kind) -> list[dict[str, str]]:
 
 
 def _parts(name: str | None) -> list[Part]:
-    """All tables and methods with their settings, or the one of this name."""
+    """All tables, methods and probes with their settings, or the one of this name."""
     from spikefed.experiment.settings import parts
 
     known = parts()
     chosen = known if name is None else [part for part in known if part.name == name]
     if not chosen:
         names = [part.name for part in known if part.name]
-        raise ConfigError(f"no table or method is called '{name}'; the nearest is '{nearest(str(name), names)}'")
+        raise ConfigError(f"no table, method or probe is called '{name}'; the nearest is '{nearest(str(name), names)}'")
     return chosen
 
 
 def _as_toml(part: Part) -> str:
     """Settings as an experiment file would hold them, those without a default as comments."""
-    lines = [] if not part.name else [f'[method]  # name = "{part.name}"' if part.method else f"[{part.name}]"]
+    lines = [part.heading] if part.name else []
     lines += [f"# {' '.join(part.summary.split())}"] if part.summary else []
     lines += ["# no settings of its own, but those of [training]"] if not part.settings else []
     for s in part.settings:
@@ -92,7 +92,8 @@ def _as_toml(part: Part) -> str:
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     part: Annotated[
-        str | None, typer.Argument(help="Of settings: one table, such as participation, or one method, such as cfd.")
+        str | None,
+        typer.Argument(help="Of settings: one table, such as participation, or one method or probe, such as cfd."),
     ] = None,
     json_: Json = False,
 ) -> None:

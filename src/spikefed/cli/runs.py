@@ -102,9 +102,13 @@ def compare(
 
 
 def _ended(outcome: Any) -> dict[str, Any]:
+    from spikefed.report.probefiles import headlines
+
     folder = outcome.job.folder
     result = folder.read_result() if outcome.error is None else {}
-    return {"run": str(folder.path), "error": outcome.error, **{k: v for k, v in result.items() if k != "curve"}}
+    told = {"run": str(folder.path), "error": outcome.error, **{k: v for k, v in result.items() if k != "curve"}}
+    probed = headlines(folder.path)
+    return told | ({"probes": probed} if probed else {})
 
 
 def summary(path: Path) -> None:

@@ -80,6 +80,7 @@ def measure(
             round=server.round,
             seed=config.seed,
             generator=draws,
+            whose=server.whose(),
             train_bn=getattr(config.hyper(), "train_bn_at_eval", False),
             clients=clients_of(server, net),
             progress=lambda done, total, what: tell and tell(table.label, done, total, what),

@@ -12,8 +12,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from spikefed.experiment.config import Experiment
+from spikefed.experiment.probetables import OWN
 from spikefed.federated import METHODS
 from spikefed.federated.local import LocalTraining
+from spikefed.probes import PROBES
 
 NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
@@ -30,23 +32,36 @@ class Setting:
 
 @dataclass(frozen=True)
 class Part:
-    """A table of an experiment file, or the ``[method]`` of one method.
+    """A table of an experiment file, the ``[method]`` of one method, or the ``[[probe]]`` of one probe.
 
     Attributes:
-        name: ``data``, ``network.neuron``, ..., the empty name for keys above all tables, or a method's name.
+        name: ``data``, ``network.neuron``, ..., the empty name for keys above all tables, or the name of a
+            method or probe.
         method: whether ``name`` is a method.
         summary: what it is for.
         settings: its keys, in the order of the model.
+        probe: whether ``name`` is a probe.
     """
 
     name: str
     method: bool
     summary: str
     settings: tuple[Setting, ...]
+    probe: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The table as a file has it, and behind it the name that it must hold."""
+        if self.name == "probe":
+            return "[[probe]]"
+        if self.method or self.probe:
+            return ("[method]" if self.method else "[[probe]]") + f'  # name = "{self.name}"'
+        return f"[{self.name}]"
 
 
 def parts() -> list[Part]:
-    """All tables in the order of the model, then all methods by name, these without the keys of ``training``."""
+    """All tables in the order of the model, then all methods by name, these without the keys of ``training``, and all
+    probes by name, these without the keys that every table ``[[probe]]`` has."""
     found = [Part("", False, "", _settings(Experiment))]
     found += [Part(name, False, model.__doc__ or "", _settings(model)) for name, model in _nested(Experiment)]
     found.append(Part("training", False, LocalTraining.__doc__ or "", _settings(LocalTraining)))
@@ -60,7 +75,18 @@ def parts() -> list[Part]:
         )
         for name, cls in sorted(METHODS.items())
     ]
+    found.append(Part("probe", False, "A measure of the network; a file may have several of these tables.", _shared()))
+    found += [
+        Part(name, False, f"{cls.summary}.", _settings(cls.hyperparameters), probe=True)
+        for name, cls in sorted(PROBES.items())
+    ]
     return found
+
+
+def _shared() -> tuple[Setting, ...]:
+    """What every table ``[[probe]]`` may hold beside the probe's own keys."""
+    types = {"every": ("whole number >= 0", "0")}
+    return tuple(Setting(key, *types.get(key, ("text", "")), meaning) for key, meaning in OWN.items())
 
 
 def _own_defaults(model: type[BaseModel]) -> str:
@@ -107,7 +133,7 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(a) for a in inside if a is not type(None))
     if origin in (list, tuple):
         return "list of " + _type(inside[0])
-    return NAMES.get(annotation, "")
+    return "tables" if origin is dict else NAMES.get(annotation, "")
 
 
 def _range(field: FieldInfo) -> str:

@@ -257,3 +257,7 @@ class Distillation(Method):
 
     def server_network(self, state: State, ctx: Context) -> nn.Module:
         return ctx.networks.load(state["weights"])
+
+    def client_network(self, state: State, ctx: Context) -> nn.Module | None:
+        """The network that a client goes on with; none where it begins anew each round."""
+        return ctx.networks.load(state["weights"]) if "weights" in state else None

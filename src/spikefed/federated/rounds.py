@@ -240,6 +240,13 @@ class Server:
         """The mask of the network that the run reports, if it has one."""
         return self._method.server_mask(self._state)
 
+    def whose(self) -> str:
+        """Whom `network` belongs to: ``server``, or ``client N`` of a method without a server model."""
+        if self._method.server_model:
+            return "server"
+        first = next(self.client_networks(), None)
+        return "nobody" if first is None else f"client {first[0]}"
+
     def client_networks(self) -> Iterator[tuple[int, nn.Module]]:
         """Number and own network of every client in this process that has one; shared memory, valid until the next."""
         if hasattr(self._transport, "client_state"):

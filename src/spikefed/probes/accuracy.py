@@ -6,6 +6,7 @@ Mean outputs over the T steps are the scores; the first class wins a tie, as in 
 interval               Wilson's score interval of a share: Wilson, J. Am. Stat. Assoc. 22 (1927)
 calibration error      ECE: sum over equal bins of confidence of (share of images in it) * |accuracy - mean
                        confidence|: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3
+confidence             the share of a class in all output spikes, or the softmax of the mean outputs (logits)
 merged vote            the mean of the clients' outputs, every client alike: what the ensemble says
 =====================  ==============================================================================================
 """
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 
-SERVER, VOTE = "server", "merged vote"
+VOTE = "merged vote"
 
 
 class AccuracyHyperparameters(ProbeHyperparameters):
@@ -30,9 +31,10 @@ class AccuracyHyperparameters(ProbeHyperparameters):
 
     level: float = Field(default=0.95, gt=0, lt=1, description="coverage of the interval [Wilson 1927]")
     bins: int = Field(default=15, ge=1, le=1000, description="bins of confidence [Guo et al. 2017: 15]")
-    confidence: Literal["softmax", "share"] = Field(
-        default="softmax",
-        description="of a class: softmax of the mean outputs, or its share of all output spikes",
+    confidence: Literal["auto", "softmax", "share"] = Field(
+        default="auto",
+        description="of a class: softmax of the mean outputs, or its share of all output spikes; 'auto': the share "
+        "where outputs are spikes, as the softmax of rates between 0 and 1 is never sure of anything",
     )
     logit_scale: float = Field(
         default=1.0, gt=0, description="factor on the mean outputs before the softmax; that of training.logit_scale"
@@ -50,7 +52,12 @@ class Accuracy(Probe):
     summary: ClassVar[str] = "accuracy with interval, calibration error, precision, recall and confusion, by class"
     hyperparameters: ClassVar[type[ProbeHyperparameters]] = AccuracyHyperparameters
     quantities: ClassVar[tuple[Quantity, ...]] = (
-        Quantity("network", "Network", "the server's, a client's own, or the vote of all clients together", "text"),
+        Quantity(
+            "network",
+            "Network",
+            "the server's, a client's own, or the vote of all clients together (mean of their outputs)",
+            "text",
+        ),
         Quantity("class", "Class", "true class", "text"),
         Quantity("said", "Said", "the class that the network said", "text"),
         Quantity("images", "Images"),
@@ -61,34 +68,45 @@ class Accuracy(Probe):
         Quantity("recall", "Recall", "share of the class that it called so", "share"),
         Quantity("calibration_error", "Calibration error", "mean gap of confidence and accuracy (ECE)", "share"),
         Quantity("confidence", "Confidence", "mean confidence in what it said", "share"),
+        Quantity("client_accuracy_mean", "Clients, mean", "of the clients' own networks", "share"),
+        Quantity("client_accuracy_least", "Clients, least", "of the clients' own networks", "share"),
+        Quantity("client_accuracy_most", "Clients, most", "of the clients' own networks", "share"),
+        Quantity("vote_accuracy", "Merged vote", "of the mean of the clients' outputs", "share"),
     )
 
     def measure(self, net: nn.Module, subject: Subject, ctx: ProbeContext) -> list[Record]:
         """Rows in three parts: a network, a class of the server's network, a cell of its confusion."""
         hyper: AccuracyHyperparameters = ctx.hyper
+        share = hyper.confidence == "share" or (hyper.confidence == "auto" and getattr(net, "readout", "") == "spike")
         scores = ctx.outputs(net, subject).mean(dim=2)
-        records = [_of_network(SERVER, scores, subject.labels, hyper)]
+        records = [_of_network(ctx.whose, scores, subject.labels, hyper, share)]
         together, count = torch.zeros_like(scores), 0
         for number, own in ctx.clients() if hyper.clients else ():
             theirs = ctx.outputs(own, subject).mean(dim=2)
-            records.append(_of_network(f"client {number}", theirs, subject.labels, hyper))
             together += theirs
             count += 1
+            if f"client {number}" != ctx.whose:
+                records.append(_of_network(f"client {number}", theirs, subject.labels, hyper, share))
         if count:
-            records.append(_of_network(VOTE, together / count, subject.labels, hyper))
+            records.append(_of_network(VOTE, together / count, subject.labels, hyper, share))
         counts = confusion(scores, subject.labels)
         return [*records, *_of_classes(counts, subject.classes), *_cells(counts, subject.classes)]
 
     def headline(self, records: Sequence[Record]) -> Record:
-        """The server's accuracy and calibration; mean over the clients and their vote where they are known."""
-        networks = {str(row["network"]): row for row in records if row["part"] == "networks"}
-        server = networks.pop(SERVER)
-        found = {key: server[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "calibration_error")}
-        vote = networks.pop(VOTE, None)
-        if vote is not None:
-            own = [float(row["accuracy"] or 0) for row in networks.values()]
+        """Accuracy and calibration of the network; mean over the clients and their vote where they are known.
+
+        Where there is no network at the server, the accuracy is the mean over the clients, as the run itself has it.
+        """
+        networks = [row for row in records if row["part"] == "networks"]
+        own = [float(row["accuracy"] or 0) for row in networks if str(row["network"]).startswith("client ")]
+        vote = [row for row in networks if row["network"] == VOTE]
+        first = networks[0]
+        found: Record = {key: first[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "calibration_error")}
+        if str(first["network"]).startswith("client "):
+            found = {"accuracy": fmean(own)}
+        if vote:
             found |= {"client_accuracy_mean": fmean(own), "client_accuracy_least": min(own)}
-            found |= {"client_accuracy_most": max(own), "vote_accuracy": vote["accuracy"]}
+            found |= {"client_accuracy_most": max(own), "vote_accuracy": vote[0]["accuracy"]}
         return found
 
 
@@ -118,11 +136,11 @@ def confusion(scores: Tensor, labels: Tensor) -> Tensor:
     return flat.view(classes, classes)
 
 
-def _of_network(name: str, scores: Tensor, labels: Tensor, hyper: AccuracyHyperparameters) -> Record:
+def _of_network(name: str, scores: Tensor, labels: Tensor, hyper: AccuracyHyperparameters, share: bool) -> Record:
     said = scores.argmax(dim=1)
     right = said == labels
     low, high = wilson(int(right.sum()), len(labels), hyper.level)
-    sure = _confidence(scores, hyper).gather(1, said[:, None])[:, 0]
+    sure = (_shares(scores) if share else (scores * hyper.logit_scale).softmax(dim=1)).gather(1, said[:, None])[:, 0]
     return {
         "part": "networks",
         "network": name,
@@ -135,10 +153,8 @@ def _of_network(name: str, scores: Tensor, labels: Tensor, hyper: AccuracyHyperp
     }
 
 
-def _confidence(scores: Tensor, hyper: AccuracyHyperparameters) -> Tensor:
-    """Confidence in every class ``[N, C]``; where nothing fired all classes are alike."""
-    if hyper.confidence == "softmax":
-        return (scores * hyper.logit_scale).softmax(dim=1)
+def _shares(scores: Tensor) -> Tensor:
+    """Share of every class in the output spikes ``[N, C]``; where nothing fired all classes are alike."""
     total = scores.clamp_min(0).sum(dim=1, keepdim=True)
     return torch.where(total > 0, scores.clamp_min(0) / total, torch.full_like(scores, 1 / scores.shape[1]))
 

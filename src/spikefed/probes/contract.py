@@ -58,13 +58,17 @@ class Quantity:
                 return unit
         return "number"
 
+    def told(self) -> dict[str, str]:
+        """As a probe's file has it."""
+        return {"key": self.key, "title": self.title, "note": self.note, "unit": self.written}
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
     """What a network is shown.
 
     Attributes:
-        images: uint8 ``[N, C, H, W]``.
+        images: uint8 ``[N, C, H, W]``; of a set with a time axis ``[N, T, C, H, W]``, of any type.
         labels: int64 ``[N]``.
         preprocess: pixels to network input.
         classes: names of the classes, in the order of the outputs.
@@ -114,6 +118,7 @@ class ProbeContext:
         hyper: the probe's hyperparameters.
         round: 1-based round that the network comes from; 0 where there is none.
         seed: of the experiment.
+        whose: the network is: ``server``, or ``client N`` where a method has none at the server.
         generator: the probe's randomness, all of it.
         train_bn: keep batch statistics when predicting, as the run does (``training.train_bn_at_eval``).
         clients: gives ``(number, network)`` of every client whose own network is known, one at a time: each is valid
@@ -126,6 +131,7 @@ class ProbeContext:
     round: int
     seed: int
     generator: torch.Generator
+    whose: str = "network"
     train_bn: bool = False
     clients: Callable[[], Iterator[tuple[int, nn.Module]]] = nobody
     progress: Progress = silent

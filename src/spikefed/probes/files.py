@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def add(folder: Path, label: str, found: Measurement) -> Path:
         "label": label,
         "title": found.title,
         **{key: getattr(found, key) for key in SHARED},
-        "quantities": [asdict(quantity) | {"unit": quantity.written} for quantity in found.quantities],
+        "quantities": [quantity.told() for quantity in found.quantities],
         "measurements": sorted(measurements, key=lambda m: m["round"]),
     }
     folder.mkdir(parents=True, exist_ok=True)

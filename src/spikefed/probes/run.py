@@ -87,6 +87,7 @@ def run_probe(
     round: int = 0,
     seed: int = 0,
     generator: torch.Generator | None = None,
+    whose: str = "network",
     train_bn: bool = False,
     clients: Callable[[], Iterator[tuple[int, nn.Module]]] = nobody,
     progress: Progress = silent,
@@ -104,8 +105,7 @@ def run_probe(
         seed: of the experiment.
         generator: the probe's randomness; by default drawn from seed and round, and the generators that all libraries
             share (a user's dropout draws from them) with it. Who gives one answers for those too.
-        train_bn: as in `ProbeContext`.
-        clients: as in `ProbeContext`.
+        whose, train_bn, clients: as in `ProbeContext`.
         progress: told how far a long probe is.
         partial: file in which a probe that is killed leaves what it has done, and from which it goes on.
         name: what a probe given as an object was called by.
@@ -126,6 +126,7 @@ def run_probe(
         round=round,
         seed=seed,
         generator=generator or _generator(seed, round),
+        whose=whose,
         train_bn=train_bn,
         clients=clients,
         progress=progress,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from spikefed.report import text
@@ -36,6 +35,7 @@ class Column:
         unit: how a number is written: a key of `WRITTEN`, or ``text``.
         note: what a reader must know of the column.
         css: of a row: style classes of its cell.
+        spread: of a row: standard deviation of its value, written behind it; None where there is none.
     """
 
     key: str
@@ -44,6 +44,7 @@ class Column:
     unit: str = "number"
     note: str = ""
     css: Callable[[Any], str] = lambda row: ""
+    spread: Callable[[Any], float | None] = lambda row: None
 
     @property
     def numeric(self) -> bool:
@@ -58,7 +59,15 @@ class Column:
         found = number(value)
         if self.unit == "text" or found is None:
             return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-        return WRITTEN[self.unit](found)
+        deviation = self.spread(row)
+        written = WRITTEN.get(self.unit, text.number_text)(found)
+        return f"{written} ± {self._deviation(deviation)}" if deviation else written
+
+    def _deviation(self, value: float) -> str:
+        """In percent points beside a share, else in the unit of the value."""
+        if self.unit == "share":
+            return text.fixed(100 * value, 1)
+        return f"{value:.2g}" if self.unit == "number" else WRITTEN[self.unit](value)
 
 
 def html(name: str, caption: str, columns: Sequence[Column], rows: Sequence[Any]) -> str:
@@ -89,10 +98,3 @@ def lines(columns: Sequence[Column], rows: Sequence[Any]) -> list[str]:
 def frame_rows(columns: Sequence[Column], rows: Sequence[Any]) -> list[dict[str, Any]]:
     """The values by key, a mapping a row, for `pandas.DataFrame`."""
     return [{column.key: column.value(row) for column in columns} for row in rows]
-
-
-def definition(columns: Sequence[Column]) -> str:
-    """The columns that have a note, as a list of terms in HTML; empty without any."""
-    noted = [column for column in columns if column.note]
-    body = "".join(f"<div><dt>{escape(c.title)}</dt><dd>{escape(c.note)}</dd></div>" for c in noted)
-    return f'<dl class="facts">{body}</dl>' if noted else ""

@@ -14,15 +14,18 @@ PART = "part"
 def probe_text(tree: Mapping[str, Any]) -> str:
     """The latest measurement of a probe's file, a table a part, for the terminal."""
     latest = tree["measurements"][-1]
-    settings = ", ".join(f"{key} = {value}" for key, value in tree["hyper"].items() if value is not None)
-    out = [
-        f"{tree['title']} of round {latest['round']}, {latest['images']} images"
-        + (f" ({settings})" if settings else "")
-    ]
+    told = settings_text(tree)
+    out = [f"{tree['title']} of round {latest['round']}, {latest['images']} images" + (f" ({told})" if told else "")]
     for part, rows in parts_of(latest["records"]).items():
         out += ["", part] if part else [""]
         out += lines(columns_of(tree, rows), rows)
     return "\n".join(out)
+
+
+def settings_text(tree: Mapping[str, Any]) -> str:
+    """The settings that a probe measured with, without those that were left open."""
+    known = {key: value for key, value in tree["hyper"].items() if value is not None}
+    return ", ".join(f"{key} = {str(v).lower() if isinstance(v, bool) else v}" for key, v in known.items())
 
 
 def parts_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
@@ -35,13 +38,16 @@ def parts_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str
 
 def columns_of(tree: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     """A column for each key that a row has, those that the probe told of first and in its order."""
-    told = {str(q["key"]): q for q in tree.get("quantities", [])}
+    told = [str(q["key"]) for q in tree["quantities"]]
     there = list(dict.fromkeys(key for row in rows for key in row if key != PART))
     keys = [key for key in told if key in there] + [key for key in there if key not in told]
-    return [_column(key, told.get(key), rows) for key in keys]
+    return [column_of(tree, key, rows) for key in keys]
 
 
-def _column(key: str, told: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> Column:
+def column_of(tree: Mapping[str, Any], key: str, rows: Sequence[Mapping[str, Any]]) -> Column:
+    """The column of one key, as the probe told of it, else as its values in ``rows`` suggest."""
+    told = next((q for q in tree["quantities"] if q["key"] == key), None)
+
     def value(row: Mapping[str, Any]) -> Any:
         return row.get(key)
 

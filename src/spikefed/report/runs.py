@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spikefed.errors import ReportError
 from spikefed.report.closing import curve_rounds, fill_rounds, ledger_faults
 from spikefed.report.notebook import run_html
+from spikefed.report.probefiles import frame_rows, read_probes
 from spikefed.report.tidy import number, tidy
 
 if TYPE_CHECKING:
@@ -129,13 +130,18 @@ class Run:
         return _json(self.folder / "energy.json", self._late_problems)
 
     @cached_property
+    def probes(self) -> dict[str, dict[str, Any]]:
+        """What each probe left (``probes/LABEL.json``), by label; a run's ``energy.json`` counts as one."""
+        return read_probes(self.folder, self.energy, self._late_problems)
+
+    @cached_property
     def _late_problems(self) -> list[str]:
         return []
 
     @cached_property
     def troubles(self) -> tuple[str, ...]:
-        """``problems`` with those of the ledger and of ``energy.json``, which this reads."""
-        messages, _ = self.ledger, self.energy  # reading them fills the list of late problems
+        """``problems`` with those of the ledger, of ``energy.json`` and of the probes, which this reads."""
+        messages, _ = self.ledger, self.probes  # reading them, and with the probes the energy, fills the late problems
         told = self.result is not None and (self.folder / "ledger.jsonl").is_file()
         faults = ledger_faults(messages, self.result or {}) if told else []
         return (*self.problems, *self._late_problems, *faults)
@@ -157,6 +163,24 @@ class Run:
     def ledger_frame(self) -> pandas.DataFrame:
         """One row a message. Needs pandas."""
         return _frame(self.ledger)
+
+    def probe_frame(self, label: str, part: str | None = None) -> pandas.DataFrame:
+        """One row a record and round of one probe. Needs pandas.
+
+        Args:
+            label: of the probe, see `probes`.
+            part: rows of this part alone, where a probe gives several tables.
+
+        Raises:
+            ReportError: the run has no such probe.
+        """
+        if label not in self.probes:
+            known = ", ".join(self.probes) or "none"
+            raise ReportError(
+                f"run {self.folder} has no probe '{label}' (it has {known}); make it with: "
+                f"spikefed probe {self.folder} {label}"
+            )
+        return _frame(frame_rows(self.probes[label], part))
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

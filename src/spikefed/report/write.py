@@ -17,6 +17,7 @@ from spikefed.report import sections, summary
 from spikefed.report.energy import energy_table
 from spikefed.report.groups import Group, group_runs, method_name, networks_of
 from spikefed.report.payload import payload, to_json
+from spikefed.report.probesection import probe_section
 from spikefed.report.runs import Run, load_runs
 from spikefed.report.settings import titles
 from spikefed.report.targets import TargetRow, default_targets, target_rows
@@ -91,6 +92,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
         "RUNS": [],
         "CODECS": [],
         "ENERGY": [],
+        "PROBES": [],
         "CONFIGS": [],
     }
     named = titles(networks_of(groups))
@@ -109,6 +111,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
             ("RUNS", sections.runs_table(place, mine)),
             ("CODECS", sections.codec_table(place, mine)),
             ("ENERGY", energy_table(place, mine, sections.css_of)),
+            ("PROBES", probe_section(place, mine, sections.css_of)),
             ("CONFIGS", sections.configs(mine)),
         ):
             parts[name].append(_for_setting(place, html))

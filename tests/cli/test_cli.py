@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from spikefed import data, networks
@@ -76,6 +77,22 @@ def test_list_knows_everything_built_in() -> None:
         d.name for d in data.datasets()
     }
     assert {"faithful", "authors"} <= {row["name"] for row in json.loads(invoke("list", "presets", "--json").stdout)}
+
+
+def test_describe_under_the_masks_of_a_model_file(tmp_path: Path) -> None:
+    state = networks.copy_tensors(networks.build("small", input_shape=(1, 28, 28), classes=10, steps=2))
+    kept = {"fc1.weight": torch.zeros(state["fc1.weight"].shape, dtype=torch.bool)}
+    kept["fc1.weight"][:, :8] = True
+    pruned = {n: t * kept[n] if n in kept else t for n, t in state.items()}
+    (tmp_path / "pruned").write_bytes(networks.write_tensors(pruned, kept))
+    (tmp_path / "dense").write_bytes(networks.write_tensors(state))
+    asked = ["describe", "small", "--steps", "2", "--masks"]
+    totals = json.loads(invoke(*asked, str(tmp_path / "pruned"), "--json").stdout)["totals"]
+    assert totals["weights"] - totals["left"] == int((~kept["fc1.weight"]).sum())
+    assert "weights left" in invoke(*asked, str(tmp_path / "pruned")).stdout
+    for name, why in (("dense", "holds no masks"), ("none", "cannot be read as a model file")):
+        error = invoke(*asked, str(tmp_path / name)).exception
+        assert isinstance(error, SpikefedError) and why in str(error)
 
 
 def test_describe() -> None:

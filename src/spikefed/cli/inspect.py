@@ -126,6 +126,9 @@ def describe(
         str | None, typer.Option("--pooling", help="average, max or stride (default: the network's).")
     ] = None,
     ann: Annotated[bool, typer.Option("--ann", help="The network's ANN twin.")] = False,
+    masks: Annotated[
+        Path | None, typer.Option("--masks", metavar="FILE", help="Model file whose masks say which weights are left.")
+    ] = None,
     paths: Annotated[
         bool, typer.Option("--paths", help="Say too which kernel each layer takes on 32 images of noise, and why.")
     ] = False,
@@ -154,7 +157,10 @@ def describe(
             norm=norm,
             pooling=pooling,  # type: ignore[arg-type]
         )
-    description = networks.describe(net)
+    kept = None if masks is None else networks.read_tensors(masks).kept
+    if masks is not None and not kept:
+        raise ConfigError(f"{masks} holds no masks: all weights of its network are left; leave --masks out")
+    description = networks.describe(net, kept=kept)
     print(description.to_json() if json_ else description)
     for path in networks.explain(net) if paths and not json_ else ():
         print(path)

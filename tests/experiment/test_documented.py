@@ -1,4 +1,4 @@
-"""What README and docs promise: the demo's accuracy, and the method of docs/adding-a-method.md as printed."""
+"""What README and docs promise: the demo's accuracy, and the method and the probe of the guides as printed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import spikefed
 from spikefed.errors import ConfigError
-from spikefed.experiment import RunFolder
+from spikefed.experiment import RunFolder, probe_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,3 +67,24 @@ def test_a_method_that_lacks_a_step_is_named(
     with pytest.raises(ConfigError, match="lacks hyperparameters, uplink_kind"):
         spikefed.run(tiny, out=tmp_path / "run")
     sys.modules.pop("halfmethod")
+
+
+def test_the_documented_probe_runs_as_printed(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "adding-a-probe.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code is not None
+    (tmp_path / "myprobes.py").write_text(code[1])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    tiny["probe"] = [{"name": "myprobes:Margin", "every": 2, "narrow": 0.2}]
+    run = spikefed.run(tiny, out=tmp_path / "run")
+    tree = json.loads((run / "probes" / "margin.json").read_text())
+    assert [m["round"] for m in tree["measurements"]] == [2, 3] and tree["hyper"] == {"images": None, "narrow": 0.2}
+    *classes, whole = tree["measurements"][-1]["records"]
+    assert whole["images"] == sum(row["images"] for row in classes) == 60 and 0 <= whole["margin"] <= 1
+    mean = sum(row["margin"] * row["images"] for row in classes) / 60
+    assert whole["margin"] == pytest.approx(mean, abs=1e-5)
+    few = probe_run(run, "myprobes:Margin", {"images": 10}, label="few")
+    assert few["measurements"][0]["images"] == 10
+    sys.modules.pop("myprobes")

@@ -73,6 +73,7 @@ def test_every_key_of_every_table_is_in_the_reference(site: Path) -> None:
     from spikefed.experiment import Experiment
     from spikefed.federated import METHODS
     from spikefed.federated.local import LocalTraining
+    from spikefed.probes import PROBES
 
     shown = keys_by_table(site, "reference/config")
     top = Experiment.model_json_schema()
@@ -91,6 +92,8 @@ def test_every_key_of_every_table_is_in_the_reference(site: Path) -> None:
             walk(table, f"{name}.{key}".strip("."))
 
     walk(top, "")
+    for name, probe in PROBES.items():
+        wanted[f'probe]] with name = "{name}"'] = set(probe.hyperparameters.model_json_schema()["properties"])
     wanted["training"] = set(LocalTraining.model_json_schema(by_alias=True)["properties"])
     for name, cls in METHODS.items():
         own = set(cls.hyperparameters.model_json_schema(by_alias=True)["properties"]) - wanted["training"]
@@ -98,6 +101,7 @@ def test_every_key_of_every_table_is_in_the_reference(site: Path) -> None:
     assert {"attack", "deploy", "network.neuron", "wire", "run"} <= set(wanted)
     for table, keys in wanted.items():
         heading = "Top level" if not table else f"[{table}" if "]" in table else f"[{table}]"
+        heading = f"[{heading}" if table.startswith("probe]]") else heading
         assert keys <= shown[heading], (table, keys - shown[heading])
 
 
@@ -132,6 +136,7 @@ API = {
     "api-federated": ["spikefed.federated"],
     "api-wire": ["spikefed.wire"],
     "api-energy": ["spikefed.hardware"],
+    "api-probes": ["spikefed.probes"],
 }
 
 

@@ -18,7 +18,7 @@ FLOORS = (
     {"hardware", "training", "interop"},
     {"probes"},
     {"federated"},
-    {"privacy", "transports"},
+    {"models", "privacy", "transports"},
     {"experiment"},
     {"report", "deploy"},
     {"cli", "__main__", ""},

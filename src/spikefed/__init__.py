@@ -1,7 +1,8 @@
 """Federated learning of spiking neural networks that sends spikes instead of weights.
 
 ``spikefed.run(config)`` does what ``spikefed run FILE`` does; ``spikefed.load_run(folder)`` reads a run folder,
-``spikefed.plot`` and ``spikefed.write_report`` show one or many.
+``spikefed.plot`` and ``spikefed.write_report`` show one or many. ``spikefed.load_model(folder)`` gives the trained
+network back, ready to predict.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ __all__ = [
     "describe",
     "explain",
     "load_experiment",
+    "load_model",
     "load_run",
     "plot",
     "run",
@@ -23,7 +25,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from spikefed.experiment import Experiment, run
+    from spikefed.experiment import Experiment, load_model, run
     from spikefed.experiment import load as load_experiment
     from spikefed.networks import describe, explain
     from spikefed.report import load_run, plot, write_report
@@ -33,6 +35,7 @@ _PUBLIC = {
     "describe": ("spikefed.networks", "describe"),
     "explain": ("spikefed.networks", "explain"),
     "load_experiment": ("spikefed.experiment", "load"),
+    "load_model": ("spikefed.experiment", "load_model"),
     "load_run": ("spikefed.report", "load_run"),
     "plot": ("spikefed.report", "plot"),
     "run": ("spikefed.experiment", "run"),

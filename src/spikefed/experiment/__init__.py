@@ -6,6 +6,7 @@ from spikefed.experiment.config import Experiment, from_tree, load, presets
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.holdings import Holdings, holdings
 from spikefed.experiment.jobs import Outcome, run_jobs
+from spikefed.experiment.models import load_model
 from spikefed.experiment.probe import probe_run
 from spikefed.experiment.run import run
 from spikefed.experiment.sweep import Job, is_sweep, jobs_of, read_sweep
@@ -26,6 +27,7 @@ __all__ = [
     "is_sweep",
     "jobs_of",
     "load",
+    "load_model",
     "presets",
     "probe_run",
     "read_sweep",

@@ -232,7 +232,7 @@ def neuron_for(config: Experiment) -> LIFParameters | None:
     return dataclasses.replace(network_info(config).neuron, **given)
 
 
-def _network(
+def build_network(
     config: Experiment,
     shape: tuple[int, int, int],
     classes: int,
@@ -412,7 +412,7 @@ def assemble(
     """The objects of a run around data that is already dealt out (see `build`)."""
     shape = train.shape
     check_time(config, train)
-    make = partial(_network, config, shape, train.classes, network, train.steps is not None)  # type: ignore[arg-type]
+    make = partial(build_network, config, shape, train.classes, network, train.steps is not None)  # type: ignore[arg-type]
     if isinstance(network, nn.Module) and getattr(config.hyper(), "client_reset", None) == "own":
         raise ConfigError(
             "method.client_reset = 'own' asks for other initial weights on each client, but the network is one module "

@@ -20,6 +20,7 @@ from spikefed.experiment.checks import check_idle
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import run_energy
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.models import model_facts
 from spikefed.experiment.people import people
 from spikefed.experiment.probing import Probing
 from spikefed.experiment.progress import Progress, default
@@ -29,6 +30,7 @@ from spikefed.federated import Server
 from spikefed.federated.history import History
 from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.files import write_atomic
+from spikefed.models import model_file
 from spikefed.neurons import settle_precision, why_slow
 from spikefed.objects import is_own, name_of
 from spikefed.transports import LocalTransport, PoolTransport
@@ -137,7 +139,7 @@ def _rounds(
     history = History(folder.checkpoints, config.hash())
     if not resuming:
         folder.create(config)
-    facts = provenance(config) | _fingerprint(federation)
+    facts = provenance(config) | _fingerprint(federation) | {"model": model_facts(federation, 0).to_dict()}
     if resuming:
         before = folder.read_json(folder.provenance) if folder.provenance.is_file() else {}
         if before.get("data_sha256", facts.get("data_sha256")) != facts.get("data_sha256"):
@@ -268,21 +270,8 @@ def _restore(
 
 def model_bytes(federation: Federation, server: Server) -> bytes:
     """The server's network as safetensors, with what is needed to build it again in the metadata."""
-    net = server.network()
-    tree = federation.config.resolved()
-    facts = {
-        "network": tree["network"],
-        "input_shape": list(federation.train.shape),
-        "classes": federation.train.classes,
-        **({"class_names": federation.train.class_names} if federation.train.class_names else {}),
-        "pixels": {
-            "mode": federation.preprocess.mode,
-            "mean": federation.preprocess.mean,
-            "std": federation.preprocess.std,
-        },
-    }
     mask = server.mask()
-    return networks.write_tensors(networks.copy_tensors(net), mask.kept if mask else None, facts)
+    return model_file(server.network(), model_facts(federation, server.round), mask.kept if mask else None)
 
 
 def with_names(config: Experiment, dataset: Any, network: Any) -> Experiment:

@@ -100,6 +100,18 @@ class History:
             raise problem
         return None
 
+    def at(self, round: int) -> Tree | None:
+        """The state after a round, as `latest` gives it; None where its checkpoint is not kept any more.
+
+        Raises:
+            CheckpointError: it is there but cannot be used.
+        """
+        return self._assemble(self.path(round)) if self.path(round).is_file() else None
+
+    def rounds(self) -> list[int]:
+        """Rounds whose checkpoints are there, ascending."""
+        return sorted(round_of(path) for path in self.folder.glob("round-*.safetensors"))
+
     def path(self, round: int) -> Path:
         """File of one round."""
         return self.folder / f"round-{round:05d}.safetensors"

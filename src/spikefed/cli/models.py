@@ -1,0 +1,91 @@
+"""Commands for trained networks: predict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spikefed.cli.app import app
+from spikefed.cli.console import note as note_of
+from spikefed.cli.console import warn
+from spikefed.cli.options import Json, Quietly
+from spikefed.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spikefed.models import Predictions
+
+SHOWN = 20
+"""Lines of the table; a test set of thousands belongs into a file."""
+
+
+@app.command()
+def predict(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL", help="Run folder, RUN@ROUND for a checkpoint, or a model file.")
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Pictures, folders of them, .npz or .npy files.")
+    ],
+    client: Annotated[
+        int | None, typer.Option("--client", min=0, help="This client's own network instead of the server's.")
+    ] = None,
+    levels: Annotated[
+        str | None, typer.Option("--levels", metavar="BLACK,WHITE", help="Numbers of black and white, as 0,255.")
+    ] = None,
+    resize: Annotated[bool, typer.Option("--resize", help="Resize images of another size.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the input coding [the run's own].")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Every image as a line of CSV.")] = False,
+    quiet: Quietly = False,
+    json_: Json = False,
+) -> None:
+    """Say what a trained network sees in images. It needs no data set."""
+    from spikefed.experiment import load_model
+
+    found = load_model(run, client=client).predict(images, levels=_levels(levels), resize=resize, seed=seed)
+    say = note_of(quiet)
+    for text in found.notes:
+        say(text)
+    if silent := int(found.silent.sum()):
+        warn(f"no output neuron fires on {silent} of {len(found)} images; what is said of them is the first class")
+    if json_:
+        rows = [asdict(one) for one in found]
+        print(json.dumps({"accuracy": found.accuracy, "images": rows}, indent=1, ensure_ascii=False))
+    elif csv:
+        print(found.to_csv(), end="")
+    else:
+        _show(found)
+
+
+def _show(found: Predictions) -> None:
+    known = found.truth is not None
+    table = Table("image", "class", "confidence", *(["is"] if known else []), box=None, pad_edge=False)
+    for row, one in enumerate(found):
+        if row == SHOWN:
+            break
+        sure = "silent" if one.silent else f"{one.confidence:.2f}"
+        truth = [found.class_names[one.truth]] if one.truth is not None else []
+        table.add_row(one.image, one.name, sure, *truth)
+    console = Console()
+    console.print(table)
+    if len(found) > SHOWN:
+        console.print(f"and {len(found) - SHOWN:,} more; --csv prints all", highlight=False)
+    if found.accuracy is not None:
+        console.print(f"accuracy {found.accuracy:.4f} on {len(found):,} images", highlight=False)
+
+
+def _levels(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        black, white = (float(number) for number in text.split(","))
+    except ValueError:
+        black = white = 0.0
+    if black == white or not abs(white - black) < float("inf"):
+        raise ConfigError(f"--levels '{text}' are not two different numbers; write --levels 0,255")
+    return black, white

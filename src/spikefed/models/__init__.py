@@ -1,0 +1,19 @@
+"""Networks that come back: a model file, what it says of itself, and prediction with what it holds."""
+
+from spikefed.models.facts import FORMAT, ModelFacts
+from spikefed.models.file import model_file, read_model
+from spikefed.models.images import Batch, Intake
+from spikefed.models.model import Model
+from spikefed.models.predictions import Prediction, Predictions
+
+__all__ = [
+    "Batch",
+    "FORMAT",
+    "Intake",
+    "Model",
+    "ModelFacts",
+    "Prediction",
+    "Predictions",
+    "model_file",
+    "read_model",
+]

@@ -1,0 +1,128 @@
+"""What a model file says of its network: enough to build it again, and to feed it as in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from spikefed.errors import CheckpointError
+from spikefed.training import Preprocess
+
+FORMAT = 2
+"""Version of the facts. Version 1 (spikefed 0.1) has no number, and only what stands in `_FIRST`."""
+_FIRST = ("network", "input_shape", "classes", "pixels")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Everything about a trained network but its tensors.
+
+    Attributes:
+        network: the table ``[network]`` of its experiment, with neuron, norm and coding as they were resolved; an own
+            network's ``name`` is its import path.
+        input_shape: ``(C, H, W)`` of one image.
+        classes: number of outputs.
+        preprocess: pixels to network input.
+        class_names: a text for each class; empty when they have only numbers.
+        values: what the images' numbers are (`spikefed.data.ImageSet`): pixels, counts or reals.
+        timed: the images have time steps of their own.
+        resample: how those are brought to the network's (`spikefed.data.to_steps`).
+        experiment, method: where it was trained; empty when not known.
+        seed: of the experiment.
+        round: after which this network stood.
+        logit_scale: factor on the mean outputs that the loss on labels saw.
+        batch_statistics: the run measured it on the statistics of each batch (``training.train_bn_at_eval``).
+        extra: what this version does not know, from whoever wrote it.
+    """
+
+    network: Mapping[str, Any]
+    input_shape: tuple[int, ...]
+    classes: int
+    preprocess: Preprocess = Preprocess()
+    class_names: tuple[str, ...] = ()
+    values: str = "pixels"
+    timed: bool = False
+    resample: str = "bin"
+    experiment: str = ""
+    method: str = ""
+    seed: int = 0
+    round: int = 0
+    logit_scale: float = 1.0
+    batch_statistics: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A text for each class: its name, else its number."""
+        return self.class_names or tuple(str(label) for label in range(self.classes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; what a version 1 reader knows stands where it always stood."""
+        pixels = self.preprocess
+        return {
+            "format": FORMAT,
+            "network": dict(self.network),
+            "input_shape": list(self.input_shape),
+            "classes": self.classes,
+            **({"class_names": list(self.class_names)} if self.class_names else {}),
+            "pixels": {"mode": pixels.mode, "mean": list(pixels.mean), "std": list(pixels.std)},
+            "values": self.values,
+            "timed": self.timed,
+            "resample": self.resample,
+            "experiment": self.experiment,
+            "method": self.method,
+            "seed": self.seed,
+            "round": self.round,
+            "logit_scale": self.logit_scale,
+            "batch_statistics": self.batch_statistics,
+            **self.extra,
+        }
+
+    @staticmethod
+    def from_dict(told: Mapping[str, Any], where: str) -> ModelFacts:
+        """Inverse of `to_dict`; version 1 is read too.
+
+        Args:
+            told: what the file says.
+            where: the file, for errors.
+
+        Raises:
+            CheckpointError: of another program, of a newer version, or with something missing.
+        """
+        if not all(key in told for key in _FIRST):
+            raise CheckpointError(
+                f"{where} says nothing of a spikefed network (its metadata lacks "
+                f"{', '.join(key for key in _FIRST if key not in told)}); give a model.safetensors of a run, or load "
+                "its tensors with safetensors into a network of your own"
+            )
+        version = told.get("format", 1)
+        if version not in range(1, FORMAT + 1):
+            raise CheckpointError(
+                f"{where} has model format {version}, this spikefed reads formats up to {FORMAT}; load it with the "
+                "spikefed that wrote it, or a newer one"
+            )
+        known = {"format", *_FIRST}
+        rest = {key: value for key, value in told.items() if key not in known}
+        plain = {key: rest.pop(key) for key in tuple(rest) if key in _PLAIN}
+        try:
+            pixels = cast(Mapping[str, Any], told["pixels"])
+            return ModelFacts(
+                network=dict(told["network"]),
+                input_shape=tuple(int(side) for side in told["input_shape"]),
+                classes=int(told["classes"]),
+                preprocess=Preprocess(pixels["mode"], tuple(pixels["mean"]), tuple(pixels["std"])),
+                class_names=tuple(str(name) for name in plain.pop("class_names", ())),
+                **plain,
+                extra=rest,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"what {where} says of its network cannot be read ({type(error).__name__}: {error}); take a whole copy"
+            ) from error
+
+
+_PLAIN = (
+    "class_names", "values", "timed", "resample", "experiment", "method", "seed", "round", "logit_scale",
+    "batch_statistics",
+)  # fmt: skip

@@ -36,7 +36,8 @@ class Form:
 
     Attributes:
         kind: ``idx`` (official .gz files), ``idx-plain`` (the same, unpacked), ``idx-zip`` (in EMNIST's archive);
-            ``batches`` (CIFAR's python version), ``batches-tar`` (its archive), ``tiles`` (lossless WebP, zipped).
+            ``mat`` (SVHN's MATLAB files); ``batches`` (CIFAR's python version), ``batches-tar`` (its archive),
+            ``tiles`` (lossless WebP, zipped).
         files: files for each split; an archive stands under both.
         folder: folder that the files must lie in, "" for any.
         members: for an archive, the official files inside, for each split.
@@ -326,6 +327,30 @@ _CATALOGUE: dict[str, DatasetInfo] = {
         _emnist("letters", 26, 124800, 20800),
         _emnist("digits", 10, 240000, 40000),
         _emnist("mnist", 10, 60000, 10000),
+        DatasetInfo(
+            name="svhn",
+            title="Street View House Numbers",
+            classes=10,
+            shape=(3, 32, 32),
+            sizes={"train": 73257, "test": 26032},
+            licence="none stated with the data; for non-commercial use, says its page",
+            source="Y. Netzer et al., Reading digits in natural images with unsupervised feature learning, NIPS "
+            "workshop, 2011",
+            forms=(
+                Form(
+                    "mat",
+                    {
+                        "train": (OfficialFile("train_32x32.mat", md5="e26dedcc434d2e4c54c9b2d4a06d8373"),),
+                        "test": (OfficialFile("test_32x32.mat", md5="eb5a983be6a315427106f1b164d9cef3"),),
+                    },
+                ),
+            ),
+            folders=("svhn", "SVHN"),
+            urls={
+                f"{split}_32x32.mat": (f"http://ufldl.stanford.edu/housenumbers/{split}_32x32.mat",)
+                for split in ("train", "test")
+            },
+        ),
         _cifar("cifar10", 10, "labels"),
         _cifar("cifar100", 100, "fine_labels"),
         _cifar("cifar100-coarse", 20, "coarse_labels"),

@@ -13,6 +13,7 @@ from spikefed.data.digits import read_digits
 from spikefed.data.events import EVENT_SETS, read_event_set
 from spikefed.data.images import ImageSet
 from spikefed.data.locate import Found, locate
+from spikefed.data.mat import read_mat
 from spikefed.data.own import load_own
 from spikefed.data.parts import Reading, Sources
 from spikefed.data.verify import again
@@ -27,6 +28,7 @@ _READERS = {
     "batches": cifar.read_batches,
     "batches-tar": cifar.read_batches,
     "tiles": cifar.read_tiles,
+    "mat": read_mat,
 }
 
 

@@ -221,7 +221,7 @@ def test_fedbn_sends_its_roles_only_and_is_measured_on_its_clients(tmp_path: Pat
     server = federation.server(federation.local_transport(), Ledger())
     record = server.run_round()
     own = [federation.evaluate(net, 1).accuracy for _, net in server.client_networks()]
-    assert len(own) == 3 and record.evaluation is not None
+    assert len(own) == 3 and record.evaluation is not None and server.whose() == "client 0"
     assert record.evaluation.accuracy == pytest.approx(sum(own) / 3)
 
 

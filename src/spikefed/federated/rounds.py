@@ -242,7 +242,7 @@ class Server:
 
     def whose(self) -> str:
         """Whom `network` belongs to: ``server``, or ``client N`` of a method without a server model."""
-        if self._method.server_model:
+        if self.has_model:
             return "server"
         first = next(self.client_networks(), None)
         return "nobody" if first is None else f"client {first[0]}"

@@ -139,7 +139,7 @@ def test_a_probe_that_fails_is_named_and_the_run_is_whole(tiny: dict[str, Any], 
     [said] = heard.warnings
     assert "probe 'broken' failed after round 3" in said and "ZeroDivisionError" in said and "ownprobes.py" in said
     assert measurements(run, "accuracy") and not (run / "probes" / "broken.json").exists()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ConfigError, match=r"probe 'broken' failed: ZeroDivisionError.*ownprobes.py, line"):
         probe_run(run, "broken")
 
 

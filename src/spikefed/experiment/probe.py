@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from spikefed.errors import CheckpointError, ConfigError
+from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.folder import RunFolder
@@ -20,6 +20,7 @@ from spikefed.experiment.progress import Progress, default
 from spikefed.experiment.run import torch_threads, writable
 from spikefed.federated import Server
 from spikefed.federated.history import History
+from spikefed.objects import said
 from spikefed.probes import files
 from spikefed.transports import LocalTransport
 from spikefed.wire import Ledger
@@ -49,7 +50,7 @@ def probe_run(
         the probe's file, as `spikefed.probes.files` describes it.
 
     Raises:
-        ConfigError: no such probe or setting, or the label's file holds other settings.
+        ConfigError: no such probe or setting, the label's file holds other settings, or the probe itself failed.
         DataError: the data set is not on this machine.
         CheckpointError: the folder has no finished model.
     """
@@ -66,6 +67,12 @@ def probe_run(
             server = _server(federation, folder, progress)
             net = federation.networks.load(weights_of(folder))
             measure(table, federation, folder, server, net, progress)
+    except (SpikefedError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # what a user's probe does wrong is one sentence; the cause hangs on it
+        raise ConfigError(
+            f"probe '{table.label}' failed: {said(error)}; the run in {folder.path} is as it was"
+        ) from error
     finally:
         progress.close()
     return files.read(files.path_of(folder.probes, table.label))

@@ -192,7 +192,8 @@ def untouched(after: Mapping[str, Tensor], before: Mapping[str, Tensor], sent: S
     where the mean change is 0.
 
     Args:
-        after, before: tensors by name, of the network or of an optimiser's state; others are left as they are.
+        after: tensors by name, of the network or of an optimiser's state; others are left as they are.
+        before: the same, from before the step.
         sent: what somebody sent.
     """
     found = dict(after)

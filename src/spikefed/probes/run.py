@@ -105,7 +105,9 @@ def run_probe(
         seed: of the experiment.
         generator: the probe's randomness; by default drawn from seed and round, and the generators that all libraries
             share (a user's dropout draws from them) with it. Who gives one answers for those too.
-        whose, train_bn, clients: as in `ProbeContext`.
+        whose: as in `ProbeContext`.
+        train_bn: as in `ProbeContext`.
+        clients: as in `ProbeContext`.
         progress: told how far a long probe is.
         partial: file in which a probe that is killed leaves what it has done, and from which it goes on.
         name: what a probe given as an object was called by.

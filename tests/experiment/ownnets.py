@@ -32,3 +32,18 @@ class Restless(nn.Module):
         if self.training:
             y = y + 0.05 * float(np.random.randn()) + 0.05 * random.gauss(0, 1)  # noqa: NPY002
         return self.last(self.out(self.first(y.expand(self.steps, -1, -1))))
+
+
+class Remembering(nn.Module):
+    """What it keeps from batch to batch is a mean over the batch, so that batches may have any size."""
+
+    def __init__(self, input_shape: tuple[int, ...], classes: int, steps: int) -> None:
+        super().__init__()
+        self.fc, self.norm = nn.Linear(int(np.prod(input_shape)), classes), nn.BatchNorm1d(classes)
+        self.last, self.steps = LIF(decay=0.5, v_threshold=0.2), steps
+        self.mem: float | Tensor = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        current = self.norm(self.fc(x.flatten(1))) + 0.5 * self.mem
+        self.mem = current.mean(0)
+        return self.last(current.expand(self.steps, -1, -1))

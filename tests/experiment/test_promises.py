@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 import spikefed
 from experiment.runs import fingerprint
+from spikefed.errors import ConfigError
 from spikefed.experiment import toml
 from spikefed.federated.methods import METHODS
 from spikefed.networks import build_own, load_tensors
@@ -98,3 +99,27 @@ def test_a_fleet_draws_as_one_process_does(tmp_path: Path, monkeypatch: pytest.M
         fleet.start()
         assert fleet.wait("server", 240) == 0, fleet.said("server")
         assert differing(local, fleet.run) == []
+
+
+REMEMBERING = "experiment.ownnets:Remembering"
+
+
+def test_a_network_that_remembers_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hidden state in mem.*network.state = 'keep'"):
+        spikefed.run(config(network={"name": REMEMBERING, "steps": 4}), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["fsd", "fedavg"])
+def test_state_kept_on_purpose_never_goes_from_client_to_client(method: str, tmp_path: Path) -> None:
+    kept = {"network": {"name": REMEMBERING, "steps": 4, "state": "keep"}}
+    one = fingerprint(spikefed.run(config(method, **kept), out=tmp_path / "one"))
+    assert fingerprint(spikefed.run(config(method, workers=2, **kept), out=tmp_path / "two")) == one
+    for rounds in (1, 2):
+        spikefed.run(config(method, rounds=rounds, **kept), out=tmp_path / "resumed", resume=True)
+    assert fingerprint(tmp_path / "resumed") == one
+
+
+def test_kept_state_is_for_networks_of_ones_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'network.state' = 'keep' is for networks of your own"):
+        spikefed.run(config(network={"name": "4C3-AP2", "state": "keep"}), out=tmp_path / "run")

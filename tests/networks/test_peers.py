@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from spikefed.networks import describe, firing_rates, roles, wrap
+from spikefed.errors import ConfigError
+from spikefed.networks import build_own, check_promises, describe, firing_rates, roles, wrap
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -87,6 +88,64 @@ def test_snntorch():
     check(wrapped, STATE)
     others = {role for name, role in roles(wrapped).items() if name not in STATE}
     assert others <= {"frozen", "neuron"}
+
+
+def promised(net: nn.Module) -> nn.Module:
+    made = build_own(net, input_shape=(1, 8, 8), classes=5, steps=4)
+    check_promises(made, "mine:Net", (1, 8, 8))
+    return made
+
+
+def test_networks_of_the_libraries_keep_their_promises():
+    neuron, layer = _import("spikingjelly.activation_based.neuron"), _import("spikingjelly.activation_based.layer")
+    snn, functional = _import("snntorch"), _import("spikingjelly.activation_based.functional")
+    jelly = nn.Sequential(
+        layer.Flatten(), layer.Linear(64, 20), neuron.ParametricLIFNode(), layer.Dropout(0.3), layer.Linear(20, 5),
+        neuron.LIFNode(),
+    )  # fmt: skip
+    assert promised(jelly).mode == "step"
+    multi = copy.deepcopy(jelly)
+    functional.set_step_mode(multi, "m")
+    assert promised(multi).mode == "sequence"
+    leaky = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 20), snn.Synaptic(alpha=0.5, beta=0.9, init_hidden=True), nn.Linear(20, 5),
+        snn.Leaky(beta=0.9, init_hidden=True, output=True),
+    )  # fmt: skip
+    assert promised(leaky).mode == "step"
+
+
+def test_single_step_neurons_given_a_sequence_are_found():
+    neuron, layer = _import("spikingjelly.activation_based.neuron"), _import("spikingjelly.activation_based.layer")
+    snn, functional = _import("snntorch"), _import("spikingjelly.activation_based.functional")
+    mixed = nn.Sequential(layer.Flatten(), layer.Linear(64, 20), neuron.LIFNode(), layer.Linear(20, 5), neuron.IFNode())
+    functional.set_step_mode(mixed, "m")
+    mixed[2].step_mode = "s"
+    with pytest.raises(ConfigError, match=r"layer '2' \(LIFNode\) works on one time step"):
+        promised(mixed)
+    for hidden in (True, False):
+        flat = nn.Sequential(nn.Flatten(2), nn.Linear(64, 5), snn.Leaky(beta=0.9, init_hidden=hidden))
+        with pytest.raises(ConfigError, match=r"layer '2' \(Leaky\) works on one time step"):
+            promised(flat)
+
+
+def test_a_state_that_snntorch_returns_is_carried():
+    snn = _import("snntorch")
+
+    class Explicit(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.lif = amplified(nn.Linear(64, 5)), snn.Leaky(beta=0.9)
+
+        def forward(self, x, mem=None):
+            return self.lif(self.fc(x.flatten(1)), mem)
+
+    torch.manual_seed(0)
+    net = Explicit()
+    expected, mem = [], None
+    for _ in range(4):
+        spikes, mem = net(images(), mem)
+        expected.append(spikes)
+    assert torch.equal(promised(net)(images()), torch.stack(expected))
 
 
 def _import(name: str):

@@ -249,6 +249,7 @@ def build_network(
             steps=config.network.steps,
             coding=coding,
             readout=config.network.readout,
+            state=config.network.state,
             seed=seed,
             timed=timed,
         )
@@ -419,6 +420,8 @@ def assemble(
             "with "
             "one set of weights; give its class or a function that makes it"
         )
+    if network is not None or is_own(config.network.name):
+        networks.check_promises(make(derive_seed(config.seed, NETWORK, 0)), config.network.name, shape)
     factory = NetworkFactory(make, derive_seed(config.seed, NETWORK, 0), config.run.device)
     expectations = Expectations.of(
         method(config.method["name"]),

@@ -78,6 +78,11 @@ def check(config: Experiment) -> None:
                 raise ConfigError(
                     f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"
                 )
+    elif net.state != "clear":
+        raise ConfigError(
+            f"'network.state' = '{net.state}' is for networks of your own, and '{net.name}' has no hidden state; "
+            "leave it out"
+        )
 
 
 def check_idle(config: Experiment) -> None:

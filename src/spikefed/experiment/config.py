@@ -188,6 +188,12 @@ class NetworkConfig(Section):
         description="what makes maps smaller; 'stride': strides of 2 in convolutions; default: the network's",
         json_schema_extra={"since": "0.2"},
     )
+    state: Literal["clear", "keep"] = Field(
+        default="clear",
+        description="hidden state of your own network: cleared around every batch, or kept from batch to batch within "
+        "a participant's step",
+        json_schema_extra={"since": "0.2"},
+    )
 
 
 class ParticipationConfig(Section):
@@ -322,10 +328,10 @@ class Experiment(Section):
         A key marked ``since`` is left out at its default: an experiment keeps the hash it had before the key was there.
         """
         tree = self.resolved()
-        _drop_new_defaults(tree, type(self))
+        drop_new_defaults(tree, type(self))
         hyper = method(self.method["name"]).hyperparameters
         for table in ("training", "method"):
-            _drop_new_defaults(tree[table], hyper)
+            drop_new_defaults(tree[table], hyper)
         for key in ("name", "label", "rounds", "preset", "run", "deploy"):
             tree.pop(key)
         tree.pop("probe", None)
@@ -335,7 +341,7 @@ class Experiment(Section):
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
-def _drop_new_defaults(tree: dict[str, Any], model: type[BaseModel]) -> None:
+def drop_new_defaults(tree: dict[str, Any], model: type[BaseModel]) -> None:
     """Remove from ``tree`` the keys of ``model`` that came after version 0.1 and stand at their defaults."""
     for name, field in model.model_fields.items():
         key, kind = field.alias or name, field.annotation
@@ -343,7 +349,7 @@ def _drop_new_defaults(tree: dict[str, Any], model: type[BaseModel]) -> None:
         if key in tree and isinstance(marks, dict) and "since" in marks and tree[key] == _plain_default(field):
             del tree[key]
         elif isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(tree.get(key), dict):
-            _drop_new_defaults(tree[key], kind)
+            drop_new_defaults(tree[key], kind)
 
 
 def _plain_default(field: FieldInfo) -> Any:

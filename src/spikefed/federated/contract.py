@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from spikefed.federated.traffic import Exchange, MessageKind, standard
 from spikefed.hyper import Hyperparameters
-from spikefed.networks import Role, copy_tensors, load_tensors, norm, retie, roles, ties
+from spikefed.networks import Role, WrappedNetwork, copy_tensors, load_tensors, norm, retie, roles, ties
 from spikefed.networks.roles import WEIGHT
 from spikefed.training import Mask, Preprocess
 
@@ -85,6 +85,8 @@ class NetworkFactory:
             ConfigError: these are weights of another network.
         """
         load_tensors(self._net, self._initial if weights is None else weights)
+        if isinstance(self._net, WrappedNetwork):
+            self._net.fresh()  # whose state is kept between batches, a participant's step begins without any
         for parameter in self._net.parameters():
             parameter.grad = None
         return self._net

@@ -10,6 +10,7 @@ from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm
 from spikefed.networks.own import Own, build_own
 from spikefed.networks.pools import Pool
+from spikefed.networks.promises import check_promises
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
 from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tensors
 from spikefed.networks.tensors import copy_tensors, load_tensors, norm, retie, state_tensors, ties
@@ -39,6 +40,7 @@ __all__ = [
     "ann_twin",
     "build",
     "build_own",
+    "check_promises",
     "copy_tensors",
     "describe",
     "explain",

@@ -1,6 +1,6 @@
 """A user's own module, or a SpikingJelly or snnTorch network, behind the interface of `SpikingNetwork`.
 
-Neither library is imported: their modules are known by what they carry (`reset`, `reset_mem`, `step_mode`).
+How hidden state of theirs is cleared, or kept, stands in `spikefed.networks.state`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks.network import Readout
-from spikefed.networks.roles import is_neuron
+from spikefed.networks.state import Fresh, detach, reset
 from spikefed.neurons import LIF, Encoder, encoder
 from spikefed.objects import parameters
 
@@ -22,11 +22,15 @@ Mode = Literal["step", "sequence", "images"]
 """``step``: the module takes ``[B, ...]`` and is called T times. ``sequence``: it takes ``[T, B, ...]`` once.
 ``images``: it takes ``[B, ...]`` once, makes its own steps and gives ``[T, B, classes]`` or ``[B, classes, T]``."""
 
-_RESETS = ("reset_mem", "reset_states", "reset")
+State = Literal["clear", "keep"]
+"""Hidden state of a module: cleared around every call, or kept from batch to batch within a participant's step."""
+
+STATES = frozenset(["state", "states", "hidden", "hidden_state", "mem", "membrane", "syn", "spk", "v", "u", "h", "hx"])
+"""Parameters of a ``forward`` that take back what it returned beside its output in the step before."""
 
 
 class WrappedNetwork(nn.Module):
-    """Any module as a spiking network that keeps no state between calls; made by `wrap`.
+    """Any module as a spiking network that keeps no state between calls, or between uses (`fresh`); made by `wrap`.
 
     Attributes:
         module: the user's module; its tensors appear in the state dict under ``module.``.
@@ -34,6 +38,8 @@ class WrappedNetwork(nn.Module):
         mode: how time is fed.
         timed: the data have time steps of their own, ``[B, T, C, H, W]``; the module then sees them as
             `step_shape` says.
+        state: what happens to hidden state.
+        carried: parameters of the module's ``forward`` that get the step before's further outputs (mode ``step``).
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class WrappedNetwork(nn.Module):
         coding: Encoder,
         readout: Readout,
         mode: Mode,
+        state: State,
         timed: bool = False,
     ) -> None:
         super().__init__()
@@ -55,16 +62,19 @@ class WrappedNetwork(nn.Module):
         self.encoder, self.readout, self.mode = coding, readout, mode
         self.timed = timed
         self._takes_generator = mode == "images" and "generator" in parameters(module.forward)
+        self.state: State = state
+        self.carried = state_parameters(module) if mode == "step" else ()
+        self._fresh = Fresh(module) if state == "keep" else None
 
     def forward(
         self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None
     ) -> Float[Tensor, "T B classes"]:
-        """Outputs of every time step; hidden state is cleared before and after.
+        """Outputs of every time step; hidden state is cleared before and after, unless it is kept on purpose.
 
         Raises:
             ConfigError: the module's output has not the shape of its mode.
         """
-        reset(self.module)
+        self._clear()
         wanted = (self.steps, x.shape[0], self.classes)
         try:
             if self.mode == "images":
@@ -79,13 +89,31 @@ class WrappedNetwork(nn.Module):
                 coded = coded.reshape(*coded.shape[:2], *step_shape(coded.shape[2:]))
             else:
                 coded = self.encoder.encode(x, self.steps, generator).expand(self.steps, *x.shape)
-            if self.mode == "sequence":
-                out = _spikes(self.module(coded))
-            else:
-                out = torch.stack([_spikes(self.module(step)) for step in coded])
+            out = _spikes(self.module(coded)) if self.mode == "sequence" else self._step_by_step(coded)
         finally:
-            reset(self.module)
+            self._clear()
         return self._checked(out, wanted)
+
+    def _step_by_step(self, coded: Float[Tensor, "T B ..."]) -> Float[Tensor, "T B classes"]:
+        """The module called T times; what it returns beside its output goes into its next call."""
+        outs, before = [], {}
+        for step in coded:
+            out = self.module(step, **before)
+            outs.append(_spikes(out))
+            if isinstance(out, tuple | list) and len(out) == 1 + len(self.carried):
+                before = dict(zip(self.carried, out[1:], strict=True))
+        return torch.stack(outs)
+
+    def fresh(self) -> None:
+        """Begin a participant's step: state that is kept between batches starts as when the network was made."""
+        if self._fresh is not None:
+            self._fresh.restore(self.module)
+
+    def _clear(self) -> None:
+        if self.state == "clear":
+            reset(self.module)
+        else:
+            detach(self.module)  # gradients end with the batch
 
     def _checked(self, out: Tensor, wanted: tuple[int, ...]) -> Tensor:
         if tuple(out.shape) != wanted:
@@ -112,13 +140,16 @@ def wrap(
     readout: Readout = "spike",
     mode: Mode | None = None,
     timed: bool = False,
+    state: State = "clear",
 ) -> WrappedNetwork:
     """Use any ``nn.Module`` as a client's network.
 
     The module maps ``[B, ...]`` to ``[B, classes]`` one time step at a time, or ``[T, B, ...]`` to ``[T, B, classes]``,
     or images ``[B, ...]`` to all steps at once, ``[T, B, classes]`` or ``[B, classes, T]`` (mode ``images``).
-    If it returns a tuple (snnTorch's spikes and membrane), the first entry counts. Hidden state is cleared around every
-    call by walking the submodules (`reset`), so that two networks never share or keep any.
+    If it returns a tuple (snnTorch's spikes and membrane), the first entry counts; called step by step, what stands
+    behind it goes into the next call where ``forward`` has a parameter for it (``state=None``, ``mem=None``: norse's
+    cells, networks that nirtorch made). Hidden state is cleared around every call by walking the submodules (`reset`),
+    so that two networks never share or keep any.
 
     Args:
         module: taken over as it is, not copied.
@@ -130,12 +161,15 @@ def wrap(
         mode: ``step``, ``sequence`` or ``images``; when None, ``sequence`` if a neuron in it works on sequences, as
             ours and SpikingJelly's in ``step_mode = "m"`` do, else ``step``.
         timed: the data have time steps of their own, ``[B, T, C, H, W]``.
+        state: ``keep`` leaves hidden state from call to call, until `WrappedNetwork.fresh`.
 
     Raises:
-        ConfigError: T below 1, or an unknown mode or coding.
+        ConfigError: T below 1, or an unknown mode, state or coding.
     """
     if steps < 1:
         raise ConfigError(f"a network needs at least 1 time step but steps is {steps}; 8 is the papers' choice")
+    if state not in ("clear", "keep"):
+        raise ConfigError(f"state '{state}' is not known; use 'clear' or 'keep'")
     if mode not in (None, "step", "sequence", "images"):
         raise ConfigError(f"mode '{mode}' is not known; use 'step', 'sequence' or 'images'")
     if mode is None:
@@ -149,6 +183,7 @@ def wrap(
         readout=readout,
         mode=mode,
         timed=timed,
+        state=state,
     )
 
 
@@ -157,27 +192,10 @@ def has_sequence_neurons(module: nn.Module) -> bool:
     return any(isinstance(m, LIF) or getattr(m, "step_mode", "s") == "m" for m in module.modules())
 
 
-def reset(module: nn.Module) -> None:
-    """Clear the hidden state of every submodule that keeps one, and of no other network.
-
-    Called per submodule, the first it has: ``reset_mem()`` (snnTorch), ``reset_states()`` (sinabs), ``reset()``
-    (SpikingJelly). snnTorch's own ``utils.reset`` is avoided: it clears all networks of the process.
-    """
-    for part in module.modules():
-        for name in _RESETS:
-            method = getattr(part, name, None)
-            if callable(method):
-                method()
-                break
-        if is_neuron(part):
-            _detach_state(part)
-
-
-def _detach_state(neuron: nn.Module) -> None:
-    """Cut state tensors that a library's reset left in the last call's graph; such a module cannot be copied."""
-    for name, value in list(vars(neuron).items()) + list(neuron._buffers.items()):
-        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.grad_fn is not None:
-            setattr(neuron, name, value.detach())
+def state_parameters(module: nn.Module) -> tuple[str, ...]:
+    """The parameters of ``forward`` behind its first that may be left out and have one of the names in `STATES`."""
+    behind = list(parameters(module.forward).items())[1:]
+    return tuple(name for name, parameter in behind if parameter.default is None and name in STATES)
 
 
 def _spikes(out: object) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError, SpikefedError
-from spikefed.networks.adapter import Mode, WrappedNetwork, has_sequence_neurons, reset, step_shape, wrap
+from spikefed.networks.adapter import Mode, State, WrappedNetwork, has_sequence_neurons, step_shape, wrap
 from spikefed.networks.monitor import in_eval_mode
 from spikefed.networks.network import LayeredNetwork, Readout
+from spikefed.networks.state import Fresh, copied, reset
 from spikefed.neurons import Direct, Encoder, encoder
 from spikefed.objects import call, import_object, name_of, said
 from spikefed.seeding import seeded
@@ -29,6 +29,7 @@ def build_own(
     steps: int,
     coding: str | Encoder | None = None,
     readout: Readout = "spike",
+    state: State = "clear",
     seed: int = 0,
     timed: bool = False,
 ) -> nn.Module:
@@ -40,6 +41,9 @@ def build_own(
     ``[T, B, ...]`` to ``[T, B, classes]``. What `wrap` made is taken as it is. Data that are ``timed`` have steps of
     their own: ``images`` are then ``[B, T, ...]``, and a step is of the shape that `step_shape` says.
 
+    Args:
+        state: what happens to hidden state of the module (`wrap`); whether it has any is for `check_promises` to find.
+
     Raises:
         ConfigError: it cannot be imported or called, is no module, or its outputs fit none of these.
     """
@@ -47,7 +51,7 @@ def build_own(
     made = import_object(source, "network.name", ConfigError) if isinstance(source, str) else source
     with seeded(seed):
         if isinstance(made, nn.Module):
-            net: Any = copy.deepcopy(made)
+            net: Any = copied(made)
         else:
             net = _called(
                 made,
@@ -66,7 +70,10 @@ def build_own(
         if not isinstance(net, WrappedNetwork | LayeredNetwork):
             coder = encoder(coding or "direct")
             seen = (input_shape[0] * coder.widens, *input_shape[1:])
+            fresh = Fresh(net) if state == "keep" else None
             mode = _observe(net, name, step_shape(seen) if timed else seen, classes, steps, readout, timed)
+            if fresh is not None:
+                fresh.restore(net)  # what the observation left behind is nobody's state
             if mode == "images" and coder != Direct():
                 raise ConfigError(
                     f"network.name '{name}' takes images and makes its own time steps, so network.coding = '{coding}' "
@@ -81,6 +88,7 @@ def build_own(
                 readout=readout,
                 mode=mode,
                 timed=timed,
+                state=state,
             )
         if (net.steps, net.classes) != (steps, classes):
             raise ConfigError(

@@ -54,7 +54,7 @@ def stepwise(steps: int = 4) -> nn.Module:
     return wrap(body, steps=steps, classes=CLASSES, mode="step")
 
 
-@pytest.mark.parametrize("layout", [*LAYOUTS, "resnet-small"])
+@pytest.mark.parametrize("layout", [*LAYOUTS, "resnet-small", "cell:0302-0030-3003-0000:width=4,hidden=8"])
 @pytest.mark.parametrize(
     "changes",
     [{}, {"norm": "bntt"}, {"coding": "bernoulli"}, {"input_shape": (1, 7, 9)}, {"pooling": "max"}],
@@ -66,9 +66,9 @@ def test_rates_are_those_of_the_monitor_and_parts_add_up(layout: str, changes: d
     found = run_probe(net, shown, "rates", generator=torch.Generator().manual_seed(4))
     layers = {row["layer"]: row for row in rows(found.records, "layers")}
     whole = layers.pop("all layers")
-    odd = {layer.plan.name for layer in net.layers if layer.plan.pool and layer.plan.map_shape[1] % 2}
+    odd = {layer.plan.name for layer in net.places if layer.plan.pool and layer.plan.map_shape[1] % 2}
     for name, row in layers.items():  # the monitor does not see the last row of odd maps, which the pool drops
-        assert row["rate"] == pytest.approx(expected[name], rel=0.05 if name in odd else 1e-7)
+        assert row["rate"] == pytest.approx(expected[name], rel=0.2 if name in odd else 1e-7)
     assert whole["neurons"] == sum(row["neurons"] for row in layers.values())
     assert whole["image_spikes"] == pytest.approx(sum(row["image_spikes"] for row in layers.values()))
     counts = torch.bincount(shown.labels, minlength=CLASSES).tolist()

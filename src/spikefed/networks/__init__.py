@@ -1,5 +1,6 @@
 """Spiking networks: a zoo built from one block, their ANN twins, state roles, sizes and costs."""
 
+from spikefed.networks import cells
 from spikefed.networks.adapter import WrappedNetwork, wrap
 from spikefed.networks.describe import Description, LayerRow, describe
 from spikefed.networks.explain import LayerPath, explain
@@ -40,6 +41,7 @@ __all__ = [
     "ann_twin",
     "build",
     "build_own",
+    "cells",
     "check_promises",
     "copy_tensors",
     "describe",

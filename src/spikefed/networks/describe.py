@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
+from spikefed.networks.graph import ANNGraphNetwork, GraphNetwork
 from spikefed.networks.layers import PlannedLayer
 from spikefed.networks.monitor import in_eval_mode
 from spikefed.networks.network import LayeredNetwork, SpikingNetwork
@@ -211,9 +212,11 @@ def _parts(net: LayeredNetwork, layer: PlannedLayer) -> list[str]:
     parts += [] if layer.norm is None else [layer.norm.mode]
     parts += [f"LIF {neuron.kind}"] if neuron is not None else ["ReLU"] if getattr(layer, "rectify", False) else []
     parts += [str(plan.window)] if plan.pool else []
-    graph = getattr(net, "graph", None)
+    graph = net.graph if isinstance(net, GraphNetwork | ANNGraphNetwork) else None
     entering = 0 if graph is None else len(graph.into(plan.name))
-    return [f"sum of {entering}", *parts] if entering > 1 and parts else parts
+    parts = [f"sum of {entering}", *parts] if entering > 1 and parts else parts
+    looped = isinstance(net, GraphNetwork) and net.stepwise(plan.name)
+    return [*parts[:-1], f"{parts[-1]} (step by step)"] if looped and parts else parts
 
 
 def _row(

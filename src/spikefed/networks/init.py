@@ -41,3 +41,14 @@ def initialise_relu(net: LayeredNetwork, generator: torch.Generator) -> None:
         )
         if bias is not None:
             bias.zero_()
+
+
+@torch.no_grad()
+def copy_weights(source: LayeredNetwork, target: LayeredNetwork) -> None:
+    """Weights and biases of every layer of ``target`` from the layer of its name."""
+    layers = {layer.plan.name: layer for layer in source.layers}
+    for layer in target.layers:
+        other = layers[layer.plan.name]
+        layer.weight.copy_(other.weight)
+        if layer.bias is not None and other.bias is not None:
+            layer.bias.copy_(other.bias)

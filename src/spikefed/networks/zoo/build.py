@@ -9,7 +9,7 @@ import torch
 
 from spikefed.errors import ConfigError
 from spikefed.networks.graph import Graph, rectified_graph, spiking_graph
-from spikefed.networks.init import initialise
+from spikefed.networks.init import copy_weights, initialise
 from spikefed.networks.layers import ReLULayer, SpikingLayer
 from spikefed.networks.layout import LayerPlan, check_sizes, parse_layout
 from spikefed.networks.network import ANNNetwork, LayeredNetwork, Readout, SpikingNetwork
@@ -18,9 +18,10 @@ from spikefed.networks.pools import Pooling, check_pooling
 from spikefed.networks.zoo.info import NetworkInfo, Wanted
 from spikefed.networks.zoo.resnets import RESNETS
 from spikefed.networks.zoo.rows import ROWS
+from spikefed.networks.zoo.snasnets import PREFIX, SNASNETS, cell_info
 from spikefed.neurons import Encoder, LIFParameters, encoder
 
-_BY_NAME = {info.name: info for info in (*ROWS, *RESNETS)}
+_BY_NAME = {info.name: info for info in (*ROWS, *RESNETS, *SNASNETS)}
 
 
 def networks() -> list[NetworkInfo]:
@@ -29,7 +30,7 @@ def networks() -> list[NetworkInfo]:
 
 
 def network_info(name: str) -> NetworkInfo:
-    """Defaults of a network by its name, or of the layout that ``name`` spells (those of ``small``).
+    """Defaults of a network by its name, or of the layout (those of ``small``) or the cells that ``name`` spells.
 
     Raises:
         ConfigError: unknown name; the text names the nearest.
@@ -38,10 +39,11 @@ def network_info(name: str) -> NetworkInfo:
         return _BY_NAME[name]
     if name[:1].isdigit():
         return replace(_BY_NAME["small"], name=name, layout=lambda _: name)
+    if name.startswith(PREFIX):
+        return cell_info(name)
     near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.4)
-    hint = (
-        f"did you mean '{near[0]}'?" if near else f"use one of {', '.join(_BY_NAME)}, or a layout like 32C3-AP2-128FC"
-    )
+    others = f"use one of {', '.join(_BY_NAME)}, a layout like 32C3-AP2-128FC, or cells like cell:0303-0030-2002-0200"
+    hint = f"did you mean '{near[0]}'?" if near else others
     raise ConfigError(f"network.name '{name}' is not known; {hint}")
 
 
@@ -62,8 +64,8 @@ def build(
     """Build a spiking network; the same arguments give the same weights, bit for bit.
 
     Args:
-        name: one of `networks`, or a layout such as ``32C3-AP2-64C3-AP2-128FC``, which takes the other settings of
-            ``small``.
+        name: one of `networks`; a layout such as ``32C3-AP2-64C3-AP2-128FC``, which takes the other settings of
+            ``small``; or cells such as ``cell:0303-0030-2002-0200:width=32`` (`spikefed.networks.cells`).
         input_shape: ``(C, H, W)``.
         classes: number of outputs, at least 2.
         steps: T, at least 1.
@@ -121,10 +123,15 @@ def ann_twin(
     norm = _norm_name(info, norm)
     if info.layout is None:
         graph = _drawn(info, input_shape, classes, False, pooling)
-        net: ANNNetwork = rectified_graph(name, graph, input_shape, norm=norm)
-    else:
-        plans = parse_layout(info.layout(tuple(input_shape)), tuple(input_shape), classes, pooling or info.pooling)
-        net = ANNNetwork(name, input_shape, _relu_layers(info, plans, norm))
+        twin = rectified_graph(name, graph, input_shape, norm=norm)
+        # What the twin leaves out is drawn as well, so that the rest is as in the spiking network.
+        settings = {"norm": norm, "neuron": info.neuron, "steps": 1, "encoder": encoder("direct")}
+        whole = spiking_graph(name, graph, input_shape, **settings)
+        _initialise(whole, info, seed, generator)
+        copy_weights(whole, twin)
+        return twin
+    plans = parse_layout(info.layout(tuple(input_shape)), tuple(input_shape), classes, pooling or info.pooling)
+    net = ANNNetwork(name, input_shape, _relu_layers(info, plans, norm))
     _initialise(net, info, seed, generator)
     return net
 

@@ -31,6 +31,7 @@ from spikefed.federated.methods.fsdplus import (
     trains,
     vote_rows,
 )
+from spikefed.federated.setup import Setup
 from spikefed.wire import LabelUplink, ProbabilityDownlink, ProbabilityUplink, SpikeDownlink, SpikeUplink
 
 ID = bytes(32)
@@ -284,12 +285,17 @@ def test_the_lead_is_counted_in_whole_spikes(steps: int) -> None:
     [
         ({"rehearse": 0.0}, "no client would learn"),
         ({"send": "labels", "groups": 2}, "a label has no steps"),
-        ({"groups": 3}, "does not divide"),
+        ({"abstain": 0.5}, "abstain is for labels"),
     ],
 )
 def test_levers_that_would_do_nothing_are_refused(given: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        FsdPlus().exchanges(FsdPlusHyperparameters(**given), (PUBLIC, CLASSES, STEPS), World(None).networks)
+        FsdPlus().check(FsdPlusHyperparameters(**given), Setup())
+
+
+def test_groups_that_do_not_divide_the_steps_are_refused() -> None:
+    with pytest.raises(ConfigError, match="does not divide"):
+        FsdPlus().exchanges(FsdPlusHyperparameters(groups=3), (PUBLIC, CLASSES, STEPS), World(None).networks)
 
 
 @pytest.mark.parametrize(("ties", "voted"), [("first", [0.0, 1.0, 0.0]), ("shared", [0.0, 0.5, 0.5])])
@@ -303,12 +309,6 @@ def test_the_voted_class_of_a_tie(ties: Literal["first", "shared"], voted: list[
     assert outputs.grad is not None
     # Cross-entropy against the voted shares at even odds, spread over the steps by the mean.
     assert torch.allclose(outputs.grad.sum(dim=0)[0], torch.full((3,), 1 / 3) - torch.tensor(voted))
-
-
-def test_only_labels_can_abstain() -> None:
-    world = World(None)
-    with pytest.raises(ConfigError, match="abstain is for labels"):
-        FsdPlus().exchanges(FsdPlusHyperparameters(abstain=0.5), (PUBLIC, CLASSES, STEPS), world.networks)
 
 
 def test_fsd_plus_distils_on_no_row_without_a_label() -> None:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from spikefed.federated.setup import Setup
 from spikefed.federated.traffic import Exchange, MessageKind, standard
 from spikefed.hyper import Hyperparameters
 from spikefed.networks import Role, WrappedNetwork, copy_tensors, load_tensors, norm, retie, roles, ties
@@ -230,6 +231,17 @@ class Method(ABC):
     @abstractmethod
     def server_network(self, state: State, ctx: Context) -> nn.Module:
         """The network that the run reports and saves; not called where ``server_model`` is False."""
+
+    def check(self, hyper: Any, setup: Setup) -> None:
+        """Hook: refuse hyperparameters that contradict each other or the experiment around the method.
+
+        Raises:
+            ConfigError: one sentence on what does not fit and what to set instead.
+        """
+        setup.need_change("weights_up", "payload", "weights")
+        setup.need_change("weights_down", "payload_down", "weights")
+        if any("spikes" in (kind or "") for kind in (self.uplink_kind, self.downlink_kind)):
+            setup.need_spikes(self.name)
 
     def client_network(self, state: State, ctx: Context) -> nn.Module | None:
         """Hook: the network that a client with this state would use itself, or None where it has none of its own."""

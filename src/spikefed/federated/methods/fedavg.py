@@ -34,6 +34,7 @@ from spikefed.federated.local import LocalTraining, train_locally, validate
 from spikefed.federated.messages import from_wire, to_wire
 from spikefed.federated.robust import Merge, merge_tensors
 from spikefed.federated.selection import Selection, by_role, check_roles, everything, merge_selected, union, untouched
+from spikefed.federated.setup import Setup
 from spikefed.federated.traffic import Exchange
 from spikefed.federated.updates import add_update_noise, model_deviation
 from spikefed.networks.roles import FROZEN
@@ -142,6 +143,15 @@ class FedAvg(Method):
         """Only where all that training changes comes to the server."""
         selection = self.selection(hyper, networks)
         return all(name in selection or role == FROZEN for name, role in networks.roles.items())
+
+    def check(self, hyper: FedAvgHyperparameters, setup: Setup) -> None:
+        setup.need_change("weights_up", "payload", hyper.payload)
+        setup.need_change("weights_down", "payload_down", hyper.payload_down)
+        if hyper.payload_down == "change" and not setup.everybody:
+            raise ConfigError(
+                "method.payload_down = 'change' needs every client in every round (a missed change cannot be made up); "
+                "use 'weights', or participation.schedule = 'all' without straggle"
+            )
 
     def exchanges(
         self, hyper: FedAvgHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory

@@ -7,6 +7,7 @@ it back. Every choice that the paper leaves open is a field below and a row of `
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -15,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from spikefed.errors import ConfigError
 from spikefed.federated.contract import (
     ClientContext,
     Context,
@@ -27,6 +29,7 @@ from spikefed.federated.distillation import Distillation, DistillationHyperparam
 from spikefed.federated.response import Source, account, noise_source, respond, unbiased
 from spikefed.federated.robust import clipped_accuracies, vote, weighted_mean
 from spikefed.federated.secure import Votes, VoteSum
+from spikefed.federated.setup import Setup
 from spikefed.federated.traffic import Exchange, standard
 from spikefed.training import CrossTerm, distillation_loss, output_spikes
 from spikefed.wire import SpikeDownlink, SpikeUplink
@@ -126,6 +129,19 @@ def public_spikes(net: nn.Module, ctx: Context, rows: Tensor | None = None) -> n
     return output_spikes(net, images, preprocess=ctx.preprocess, generator=ctx.generator, train_bn=train_bn)
 
 
+def check_secure(hyper: FsdHyperparameters, setup: Setup) -> None:
+    """Refuse secure sums where they cannot work: a vote that needs single votes, one client, a missing package."""
+    if hyper.vote != "weighted":
+        raise ConfigError(
+            f"'method.vote' = '{hyper.vote}' needs every client's spikes, which 'method.secure' hides from the server; "
+            "choose one of the two"
+        )
+    if setup.clients < 2:
+        raise ConfigError("'method.secure' sums the votes of at least two clients; raise data.clients")
+    if importlib.util.find_spec("cryptography") is None:
+        raise ConfigError("'method.secure' needs the package cryptography; install spikefed[privacy]")
+
+
 class Fsd(Distillation):
     """Algorithm 1 of the paper; its frame with the steps 1-4, 8 and 10 is `Distillation`."""
 
@@ -135,6 +151,16 @@ class Fsd(Distillation):
     hyperparameters: ClassVar[type[Hyperparameters]] = FsdHyperparameters
     uplink_kind: ClassVar[MessageKind | None] = "spikes"
     downlink_kind: ClassVar[MessageKind | None] = "spikes"
+
+    def check(self, hyper: FsdHyperparameters, setup: Setup) -> None:
+        for key, on in (("secure", hyper.secure), ("response_epsilon", hyper.response_epsilon is not None)):
+            if on and self.name != Fsd.name:  # variants inherit the fields, and answer otherwise
+                raise ConfigError(
+                    f"'method.{key}' is a switch of method fsd and does nothing in {self.name}; leave it out"
+                )
+        if hyper.secure:
+            check_secure(hyper, setup)
+        super().check(hyper, setup)
 
     def exchanges(
         self, hyper: FsdHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory

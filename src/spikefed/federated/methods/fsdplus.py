@@ -42,6 +42,7 @@ from spikefed.federated.methods.fsd import (
     round_spikes,
     spike_goal,
 )
+from spikefed.federated.setup import Setup
 from spikefed.federated.traffic import Exchange
 from spikefed.training import AUGMENTATIONS
 from spikefed.wire import LabelDownlink, LabelUplink, SpikeDownlink, SpikeUplink
@@ -200,12 +201,7 @@ class FsdPlus(Fsd):
     uplink_kind: ClassVar[MessageKind | None] = "spikes"
     downlink_kind: ClassVar[MessageKind | None] = "spikes"
 
-    def exchanges(
-        self, hyper: FsdPlusHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory
-    ) -> tuple[Exchange, Exchange]:
-        rows, classes, steps = shape
-        if steps % hyper.groups:
-            raise ConfigError(f"method.groups = {hyper.groups} does not divide network.steps = {steps}")
+    def check(self, hyper: FsdPlusHyperparameters, setup: Setup) -> None:
         if hyper.vote not in ("weighted", "clipped"):
             raise ConfigError(f"method.vote = '{hyper.vote}' is not for fsd+, whose vote goes row by row; use clipped")
         if hyper.abstain and hyper.send != "labels":
@@ -221,6 +217,14 @@ class FsdPlus(Fsd):
             raise ConfigError(
                 "method.answer = 'vote' with labels needs row_share = 1: no label says that nobody answered"
             )
+        super().check(hyper, setup)
+
+    def exchanges(
+        self, hyper: FsdPlusHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory
+    ) -> tuple[Exchange, Exchange]:
+        rows, classes, steps = shape
+        if steps % hyper.groups:
+            raise ConfigError(f"method.groups = {hyper.groups} does not divide network.steps = {steps}")
         count, steps = len(answered_rows(rows, hyper.row_share, 0, 1)), 1 if hyper.send == "labels" else hyper.groups
         share = functools.partial(answered_share, rows, hyper.row_share)
         up = Exchange(hyper.send, (count, classes, steps), share=share)

@@ -74,7 +74,8 @@ def test_list_knows_everything_built_in() -> None:
         n.name for n in networks.networks()
     }
     assert {row["name"] for row in json.loads(invoke("list", "datasets", "--json").stdout)} == {
-        d.name for d in data.datasets()
+        *(d.name for d in data.datasets()),
+        *data.EVENT_SETS,
     }
     assert {"faithful", "authors"} <= {row["name"] for row in json.loads(invoke("list", "presets", "--json").stdout)}
 

@@ -116,7 +116,10 @@ def test_a_preset_of_the_command_line_lies_on_top_of_the_file_in_its_place(tmp_p
         ('[method]\nname = "fdavg"', "method 'fdavg' is not known; use one of"),
         ('[method]\nname = "fsdd"', "the nearest is 'fsd'"),
         ('[method]\nname = "FSD+"', "the nearest is 'fsd+'"),
-        ('[method]\nname = "nowhere:Method"', "cannot be imported"),
+        (
+            '[method]\nname = "nowhere:Method"',
+            "names module 'nowhere', which Python does not find; put its folder on PYTHONPATH",
+        ),
         ('preset = "best"', "preset 'best'"),
         ("data = 3", "'data' in"),
         ("training = 3", "'training' in"),

@@ -323,7 +323,7 @@ def test_lost_or_damaged_side_files(tiny: dict[str, Any], tmp_path: Path) -> Non
         ("training.lr=1e300", "'training.lr'"),
         ("method.tau_w=1e-320", "'method.tau_w'"),
         ("run.threads=100000", "'run.threads'"),
-        ("method.name=os:system", "method 'os:system' cannot be imported"),
+        ("method.name=os:system", "method 'os:system' cannot be made"),
         ("preset=../presets/authors", "is not known"),
     ],
 )

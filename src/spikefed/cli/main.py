@@ -37,5 +37,6 @@ def main() -> None:
         sys.exit(3 if isinstance(stopped, UnfinishedError) else 2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
-            errors.print("interrupted; a run goes on with --resume", highlight=False)
+            again = "repeat the command to go on" if "compare" in sys.argv[1:2] else "a run goes on with --resume"
+            errors.print(f"interrupted; {again}", highlight=False)
         raise

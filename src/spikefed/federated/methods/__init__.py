@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 from spikefed.errors import ConfigError
 from spikefed.federated.contract import Method
 from spikefed.federated.methods.alone import Central, Local
@@ -16,6 +14,7 @@ from spikefed.federated.methods.fedprox import FedProx
 from spikefed.federated.methods.fsd import Fsd
 from spikefed.federated.methods.fsdplus import FsdPlus
 from spikefed.federated.methods.hdsfl import Hdsfl
+from spikefed.objects import import_object, said
 
 METHODS: dict[str, type[Method]] = {
     made.name: made
@@ -37,12 +36,12 @@ def method(name: str) -> Method:
         raise ConfigError(
             f"method '{name}' is not known; use one of {', '.join(sorted(METHODS))}, or your own as 'module:ClassName'"
         )
-    module, _, attribute = name.partition(":")
+    made = import_object(name, "method.name", ConfigError)
     try:
-        made = getattr(importlib.import_module(module), attribute)()
+        made = made()
     except Exception as error:  # whatever a user's module or class raises is one sentence about the config
         raise ConfigError(
-            f"method '{name}' cannot be imported: {error}; check the module path and the class name"
+            f"method '{name}' cannot be made: {said(error)}; it must be a class that takes no arguments"
         ) from error
     missing = [
         step

@@ -327,7 +327,7 @@ def deal(config: Experiment, dataset: Any = None) -> tuple[data.ImageSet, data.I
         size_alpha=d.size_alpha,
         own_test=d.own_test,
     )
-    if method(config.method["name"]).pooled:
+    if d.pooled or method(config.method["name"]).pooled:
         split = data.pooled(split)
     if d.evaluate_on == "validation":
         test = train.subset(torch.cat([client.validation for client in split.clients]))

@@ -46,20 +46,24 @@ def _probes(config: Experiment) -> None:
         table.probe.check(table.hyper)
 
 
+def _clients(config: Experiment) -> int:
+    return 1 if config.data.pooled else config.data.clients
+
+
 def _quorum(config: Experiment) -> None:
-    if config.participation.quorum > config.data.clients:
+    clients = _clients(config)
+    if config.participation.quorum > clients:
         raise ConfigError(
-            f"'participation.quorum' = {config.participation.quorum} can never be reached by {config.data.clients} "
-            "clients; lower it"
+            f"'participation.quorum' = {config.participation.quorum} can never be reached by {clients} client"
+            f"{'' if clients == 1 else 's'}{' (data.pooled makes one of all)' if config.data.pooled else ''}; lower it"
         )
 
 
 def _liars(config: Experiment) -> None:
-    strangers = [client for client in config.attack.clients if client >= config.data.clients]
+    clients = _clients(config)
+    strangers = [client for client in config.attack.clients if client >= clients]
     if strangers:
-        raise ConfigError(
-            f"'attack.clients' names client {strangers[0]}, but there are clients 0 to {config.data.clients - 1}"
-        )
+        raise ConfigError(f"'attack.clients' names client {strangers[0]}, but there are clients 0 to {clients - 1}")
     if config.attack.clients:
         Attacker(method(config.method["name"]), config.attack.kind, classes=1)  # refuses what it cannot change
 
@@ -68,7 +72,7 @@ def _method(config: Experiment) -> None:
     part, net = config.participation, config.network
     silent = f"network.readout = '{net.readout}'" if net.readout != "spike" else ""
     setup = Setup(
-        clients=config.data.clients,
+        clients=_clients(config),
         everybody=part.schedule == "all" and not part.straggle,
         silent="network.twin = 'ann'" if net.twin == "ann" else silent,
         codecs=config.wire.model_dump(),

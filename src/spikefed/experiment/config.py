@@ -58,6 +58,11 @@ class DataConfig(Section):
         default=0.1, ge=0, lt=1, description="share kept to measure a client's accuracy [FSD: 0.1]"
     )
     validation_overlap: bool = Field(default=False, description="train on the validation items too [FSD authors' code]")
+    pooled: bool = Field(
+        default=False,
+        json_schema_extra=SINCE_02,
+        description="one client holds the private data of all: the method trains centrally, a round is its epochs",
+    )
     pixels: Literal["unit", "signed", "standard", "raw"] | None = Field(
         default=None,
         description="network input: [0, 1], [-1, 1], mean 0 and deviation 1, or the numbers as they are; default: what "

@@ -100,6 +100,8 @@ def _words(key: str, value: str) -> str:
             return f"{_share(value)} for validation"
         case "validation_overlap":
             return "validation items trained on" if value == "True" else "validation items kept apart"
+        case "pooled":
+            return "all private data in one hand" if value == "True" else "data at the clients"
         case "resample":
             return f"time by {value}"
         case "kind" | "channels":

@@ -137,7 +137,9 @@ def check_secure(hyper: FsdHyperparameters, setup: Setup) -> None:
             "choose one of the two"
         )
     if setup.clients < 2:
-        raise ConfigError("'method.secure' sums the votes of at least two clients; raise data.clients")
+        raise ConfigError(
+            "'method.secure' sums the votes of at least two clients; raise data.clients, without data.pooled"
+        )
     if importlib.util.find_spec("cryptography") is None:
         raise ConfigError("'method.secure' needs the package cryptography; install spikefed[privacy]")
 

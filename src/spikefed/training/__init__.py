@@ -7,6 +7,7 @@ from spikefed.training.loops import (
     batches,
     evaluate,
     mean_evaluation,
+    optimiser,
     output_spikes,
     outputs,
     train,
@@ -22,7 +23,6 @@ from spikefed.training.losses import (
     step_cross_entropy,
 )
 from spikefed.training.masks import Mask, density, held, released
-from spikefed.training.optimisers import optimiser
 
 __all__ = [
     "AUGMENTATIONS",

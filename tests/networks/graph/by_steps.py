@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikefed.networks import Graph, GraphNetwork, Node, SpikingLayer, SpikingNetwork
-from spikefed.networks.graph import INPUT, in_order
+from spikefed.networks.graph import INPUT, forward_part, in_order
 from spikefed.networks.graph.draw import Drawing
 from spikefed.neurons import spike
 
@@ -147,7 +147,7 @@ def clear_images(net: SpikingNetwork, reference: Callable = by_steps, batch: int
 
 
 def compare(net: SpikingNetwork, reference: Callable = by_steps, batch: int = 5, *, exact: bool = False) -> None:
-    """Outputs, gradients and running statistics of the network and of the loop over time, to 1e-5 (float32: 3e-5).
+    """Outputs, gradients and running statistics of the network and of the loop over time, to 1e-5.
 
     Args:
         exact: in float64 alone, for networks of so many neurons that one always stands on the threshold.
@@ -164,14 +164,21 @@ def compare(net: SpikingNetwork, reference: Callable = by_steps, batch: int = 5,
         (wanted * mix).sum().backward()
         largest = max(float(q.grad.abs().max()) for q in slow.parameters() if q.grad is not None)
         for (name, p), q in zip(fast.named_parameters(), slow.parameters(), strict=True):
-            assert p.grad is not None and q.grad is not None and q.grad.abs().sum() > 0, name
-            scale = max(1e-3 * largest, float(q.grad.abs().max()))  # a bias before batch statistics has none but noise
-            # float32 rounds: direct sums reach 0.9e-5 through 13 steps of batch statistics, Winograd's 1.2e-5
-            bound = 1e-5 if dtype == torch.float64 else 3e-5
-            torch.testing.assert_close(p.grad.double() / scale, q.grad / scale, rtol=bound, atol=bound, msg=name)
+            found, told = (torch.zeros_like(r) if r.grad is None else r.grad for r in (p, q))
+            assert told.any() or (net.steps == 1 and name in _after_one_step(net)), name
+            # A shift before batch statistics has no gradient but the rounding of large sums that cancel.
+            scale = max((0.1 if dtype == torch.float32 else 1e-3) * largest, float(told.abs().max()))
+            torch.testing.assert_close(found.double() / scale, told / scale, rtol=1e-5, atol=1e-5, msg=name)
         for (name, p), q in zip(fast.named_buffers(), slow.buffers(), strict=True):
             if p.is_floating_point():
                 torch.testing.assert_close(p.double(), q, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def _after_one_step(net: SpikingNetwork) -> set[str]:
+    """Parameters that only a way backward in time leads on from: a single step does not need them."""
+    graph = drawing_of(net)
+    kept = {node.name for node in forward_part(graph).nodes}
+    return {name for name, _ in net.named_parameters() if not any(name.startswith(f"{node}.") for node in kept)}
 
 
 def settled(net: SpikingNetwork) -> SpikingNetwork:
@@ -180,7 +187,8 @@ def settled(net: SpikingNetwork) -> SpikingNetwork:
     with torch.no_grad():
         for layer in net.places:
             if isinstance(layer, SpikingLayer):
-                layer.weight.mul_(2)
+                quiet = float(layer.weight.std()) < 0.011  # SNASNet's linear layers start at 0.01
+                layer.weight.mul_(100 if quiet else 2)
             if layer.norm is not None:
                 layer.norm.warm_up = False
                 for tensor in (layer.norm.weight, layer.norm.bias, layer.norm.running_var):

@@ -45,7 +45,6 @@ static inline Mask either(Mask a, Mask b) { return static_cast<Mask>(a | b); }
 static inline Vec choose(Mask m, Vec yes, Vec no) { return _mm512_mask_blend_ps(m, no, yes); }
 static inline uint32_t bits_of(Mask m) { return m; }
 static inline Vec absolute(Vec v) { return _mm512_abs_ps(v); }
-static inline Vec square_root(Vec v) { return _mm512_sqrt_ps(v); }
 #elif defined(SPIKEFED_AVX2)
 using Vec = __m256;
 static constexpr int kVec = 8;
@@ -99,7 +98,6 @@ static inline Mask either(Mask a, Mask b) { return _mm256_or_ps(a, b); }
 static inline Vec choose(Mask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, m); }
 static inline uint32_t bits_of(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }
 static inline Vec absolute(Vec v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
-static inline Vec square_root(Vec v) { return _mm256_sqrt_ps(v); }
 #else
 struct Vec {
     float lane[4];

@@ -45,11 +45,8 @@ def soak(folder: Path, rounds: int, every: int, seed: int, timeout_s: float) -> 
         while fleet.processes["server"].poll() is None:
             if time.monotonic() > end:
                 raise SystemExit(f"only {fleet.rounds()} rounds in {timeout_s:.0f} s: {fleet.said('server')[-500:]}")
-            for name, process in fleet.processes.items():
-                memory.setdefault((name, process.pid), []).append(native.resident_bytes(process.pid))
-                for child in children(process.pid):
-                    flower = "its SuperLink" if name == "server" else "its SuperNode"
-                    memory.setdefault((f"{name}, {flower}", child), []).append(native.resident_bytes(child))
+            if fleet.rounds():  # before the first round programs start, however long that takes on a busy machine
+                sample(fleet, memory)
             if due <= fleet.rounds() < rounds - 2:
                 due = fleet.rounds() + every
                 victims = ["superlink", "client-1", "client-2"] + ["server"] * (fleet.rounds() < 0.6 * rounds)
@@ -77,6 +74,15 @@ def soak(folder: Path, rounds: int, every: int, seed: int, timeout_s: float) -> 
         "left_over_processes": len(fleet.left_over()),
         "memory": {name: samples for name, samples in longest_lives(memory).items() if samples["samples"] >= 40},
     }
+
+
+def sample(fleet: Loopback, memory: dict[tuple[str, int], list[int]]) -> None:
+    """Note the memory of every process of the fleet, and of those it has started."""
+    for name, process in fleet.processes.items():
+        memory.setdefault((name, process.pid), []).append(native.resident_bytes(process.pid))
+        for child in children(process.pid):
+            flower = "its SuperLink" if name == "server" else "its SuperNode"
+            memory.setdefault((f"{name}, {flower}", child), []).append(native.resident_bytes(child))
 
 
 def hurt(fleet: Loopback, victim: str) -> None:

@@ -251,7 +251,7 @@ def test_full_disk_in_the_middle_then_resume(
         ({"data": {"dataset": "mnist", "dir": "/nonexistent"}}, DataError, "mnist"),
         ({"data": {"dataset": "minst"}}, SpikefedError, "mnist"),
         ({"network": {"steps": 0}}, ConfigError, "network.steps"),
-        ({"network": {"name": "vgg9"}}, ConfigError, "vgg9-bntt"),
+        ({"network": {"name": "vgg9-bn"}}, ConfigError, "vgg9-bntt"),
         ({"wire": {"spikes_up": "zip"}}, ConfigError, "bitpack"),
         ({"network": {"readout": "current"}}, ConfigError, "readout"),
         ({"participation": {"schedule": "list", "rounds": [[9]]}}, ConfigError, "client 9"),

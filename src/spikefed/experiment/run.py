@@ -165,8 +165,7 @@ def _rounds(
         hand_back()
         if server.round < config.rounds:
             probing.after(server.round)
-    if federation.expectations.up.kind is not None:  # where nothing travels, clients go on without a server
-        _check_merged(lines, folder)
+    _check_merged(lines, folder, alone=federation.expectations.up.kind is None)
     write_atomic(folder.model, model_bytes(federation, server))
     _write_energy(federation, folder, server, progress)
     probing.after(server.round, last=True)  # before the result: who finds one finds the probes too
@@ -176,9 +175,15 @@ def _rounds(
     progress.end(lines)
 
 
-def _check_merged(lines: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
-    """Refuse to call a run done whose network is still the one it began with; lines of version 0.1 do not say."""
-    if any(line.get("merged", True) for line in lines):
+def _check_merged(lines: Sequence[Mapping[str, Any]], folder: RunFolder, *, alone: bool) -> None:
+    """Refuse to call a run done whose network is still the one it began with.
+
+    Args:
+        lines: the metrics; those of version 0.1 may not say whether a round merged.
+        folder: for the error.
+        alone: nothing travels, so clients go on without a merge unless they are dropped.
+    """
+    if any(line.get("merged", True) or (alone and not line["dropped"]) for line in lines):
         return
     last = lines[-1]
     why = [f"client {drop['client']}: {drop['reason']}" for drop in last["dropped"]] or [last.get("diverged")]

@@ -30,17 +30,25 @@ def own(tiny: dict[str, Any]) -> dict[str, Any]:
     return tiny
 
 
-@pytest.mark.parametrize("method", ["fsd", "local"])
-def test_a_row_a_person(own: dict[str, Any], method: str, tmp_path: Path) -> None:
-    own["method"] = {"name": method} | (own["method"] if method == "fsd" else {})
-    own["method"]["name"] = method
+@pytest.mark.parametrize(
+    ("method", "keeps_its_own"),
+    [
+        ({"name": "local"}, True),
+        ({"name": "fsd", "client_reset": "never"}, True),
+        ({"name": "fsd", "client_reset": "common"}, False),  # begins anew each round
+    ],
+    ids=["local", "fsd", "fsd-anew"],
+)
+def test_a_row_a_person(own: dict[str, Any], method: dict[str, str], keeps_its_own: bool, tmp_path: Path) -> None:
+    epochs = {"distil_epochs": 1, "server_epochs": 1, "distil_batch": 8} if method["name"] == "fsd" else {}
+    own["method"] = epochs | method
     result = json.loads((spikefed.run(own, dataset=crowd, out=tmp_path / "run") / "result.json").read_text())
     rows = result["people"]
     assert len(rows) == 3 and {row["name"] for row in rows} < set("0234") and {row["items"] for row in rows} == {80}
     for row in rows:
         assert row["test_items"] == 20
-        assert (row["accuracy"] is None) == (method == "local")
-        assert (row["own_accuracy"] is None) == (row["own_on_test"] is None) == (method == "fsd")
+        assert (row["accuracy"] is None) == (method["name"] == "local")
+        assert (row["own_accuracy"] is not None) == (row["own_on_test"] is not None) == keeps_its_own
     if method == "local":
         assert result["accuracy"] == pytest.approx(np.mean([row["own_on_test"] for row in rows]))
 

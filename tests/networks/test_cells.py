@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.networks.graph.by_steps import by_steps, compare, settled
+from tests.networks.graph.by_steps import assert_equals_loop, by_steps, settled
 
 from networks.snasnet import mean_output, narrow, released, take
 from spikefed.errors import ConfigError
@@ -142,7 +142,7 @@ def test_dead_nodes_change_nothing():
 @pytest.mark.parametrize("name", ["snasnet-small", f"cell:{CIFAR100}:{SIZES}", f"cell:0123-0020-3003-0110:{SIZES}"])
 def test_networks_of_cells_equal_a_plain_loop_over_time(name, steps, training):
     net = loud(build(name, input_shape=(2, 8, 8), classes=3, steps=steps, readout="current"))
-    compare(net.train(training), batch=6)
+    assert_equals_loop(net.train(training), batch=6)
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def test_networks_of_cells_equal_a_plain_loop_over_time(name, steps, training):
 @pytest.mark.parametrize("name", ["snasnet-cifar10", "snasnet-cifar100"])
 def test_the_released_networks_equal_a_plain_loop_over_time(name, steps):
     net = settled(build(name, input_shape=(3, 8, 8), classes=4, steps=steps, readout="current"))
-    compare(net.eval(), by_steps, batch=2, exact=True)
+    assert_equals_loop(net.eval(), by_steps, batch=2, exact=True)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32)])
@@ -169,7 +169,7 @@ def test_the_small_sibling_stays_under_300_k_weights(shape):
 def test_strides_of_cells_equal_the_loop_too():
     for pooling in ("max", "stride"):
         net = build(f"cell:{CIFAR10}:{SIZES}", input_shape=(2, 8, 8), classes=3, steps=4, pooling=pooling)
-        compare(settled(net).eval(), batch=3)
+        assert_equals_loop(settled(net).eval(), batch=3)
 
 
 def test_looking_at_a_network_of_cells():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.networks.graph.by_steps import by_layers, by_steps, compare, fired, settled
+from tests.networks.graph.by_steps import assert_equals_loop, by_layers, by_steps, fired, settled
 from torch import Tensor
 
 from spikefed.errors import ConfigError
@@ -67,14 +67,14 @@ def test_the_small_siblings_stay_under_300_k_weights(name, shape):
 @pytest.mark.parametrize("name", SMALL)
 def test_small_siblings_equal_a_plain_loop_over_time(name, norm, training, steps):
     net = settled(build(name, input_shape=(2, 8, 8), classes=3, steps=steps, norm=norm))
-    compare(net.train(training), by_steps if norm == "bn-step" else by_layers, batch=6)
+    assert_equals_loop(net.train(training), by_steps if norm == "bn-step" else by_layers, batch=6)
 
 
 @pytest.mark.parametrize("pooling", ["max", "stride"])
 @pytest.mark.parametrize("name", ["small", *SMALL])
 def test_the_other_ways_to_make_maps_smaller_equal_it_too(name, pooling):
     net = settled(build(name, input_shape=(2, 9, 7), classes=3, steps=4, pooling=pooling, norm="bn"))
-    compare(net.eval(), batch=2)
+    assert_equals_loop(net.eval(), batch=2)
     with torch.no_grad():
         assert all(layer.plan.window.kind == "max" or not layer.plan.pool for layer in net.layers)
 
@@ -88,12 +88,12 @@ def test_the_papers_networks_equal_a_plain_loop_over_time(name, steps):
     settings = {"input_shape": (3, 8, 8), "classes": 4, "steps": steps, "norm": norm, "neuron": neuron}
     net = settled(build(name, **settings, coding="direct", readout="current"))
     batch = 3 + 6 // steps  # the deepest maps have one pixel, and statistics of two values have no gradient
-    compare(net, by_steps if norm == "bntt" else by_layers, batch, exact=True)
+    assert_equals_loop(net, by_steps if norm == "bntt" else by_layers, batch, exact=True)
     for layer in net.places:  # running statistics of the data, or the deepest layers would be silent in eval mode
         if layer.norm is not None:
             layer.norm.momentum = 1.0
     net(torch.rand(9, 3, 8, 8))
-    compare(net.eval(), batch=2, exact=True)
+    assert_equals_loop(net.eval(), batch=2, exact=True)
 
 
 def resnet_by_hand(net: GraphNetwork, x: Tensor, blocks: dict[str, int], hidden: bool) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from pathlib import Path
 
@@ -140,9 +139,13 @@ def test_broken_bytes_never_raise_anything_else() -> None:
     tensor, kept = sparse(500, 0.1)
     data = write_tensors({"w": tensor, "b": torch.ones(3)}, {"w": kept}, {"x": 1})
     rng = np.random.default_rng(0)
+    refused = 0
     for _ in range(300):
         broken = bytearray(data)
         for at in rng.integers(0, len(data), 3):
             broken[at] = rng.integers(256)
-        with contextlib.suppress(CheckpointError):
+        try:
             read_tensors(bytes(broken[: rng.integers(1, len(data) + 1)] if rng.random() < 0.3 else broken))
+        except CheckpointError:
+            refused += 1
+    assert refused > 60  # a cut file at the least

@@ -146,7 +146,9 @@ def clear_images(net: SpikingNetwork, reference: Callable = by_steps, batch: int
     raise AssertionError("no images keep clear of the threshold")
 
 
-def compare(net: SpikingNetwork, reference: Callable = by_steps, batch: int = 5, *, exact: bool = False) -> None:
+def assert_equals_loop(
+    net: SpikingNetwork, reference: Callable = by_steps, batch: int = 5, *, exact: bool = False
+) -> None:
     """Outputs, gradients and running statistics of the network and of the loop over time, to 1e-5.
 
     Args:

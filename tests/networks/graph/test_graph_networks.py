@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.networks.graph.by_steps import compare, settled
+from tests.networks.graph.by_steps import assert_equals_loop, settled
 from torch import Tensor
 
 from spikefed.errors import ConfigError
@@ -72,14 +72,14 @@ def images(batch: int = 5, shape: tuple[int, ...] = SHAPE, seed: int = 3) -> Ten
 @pytest.mark.parametrize("form", ["forward", "loop", "delay", "both"])
 def test_a_graph_equals_a_plain_loop_over_time(form, kind, steps, training):
     graph = branching(loop=form in ("loop", "both"), delay=form in ("delay", "both"))
-    compare(network(graph, steps=steps, kind=kind).train(training))
+    assert_equals_loop(network(graph, steps=steps, kind=kind).train(training))
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_bntt_has_statistics_of_its_own_at_every_step_of_a_loop_too(training):
     net = network(branching(loop=True), norm="bntt").train(training)
     net.get_submodule("stem").norm = None  # before the neurons one step's statistics would be all steps'
-    compare(net)
+    assert_equals_loop(net)
 
 
 @pytest.mark.parametrize("norm", ["none", "bn", "tdbn", "bntt"])
@@ -129,7 +129,7 @@ def test_a_node_that_only_the_past_leads_to_starts_from_nothing():
     second = d.add(Node(name="second", neuron=True), first, echo)
     graph = d.graph(d.add(Node(name="fc", weights="linear", features=3), second))
     assert sized(graph, SHAPE)["echo"].in_shape == (4, 6, 6)
-    compare(network(graph).eval())
+    assert_equals_loop(network(graph).eval())
 
 
 def test_sequences_of_spikes_enter_a_graph_as_any_other_network():

@@ -67,15 +67,20 @@ template <bool NORM> static SPIKEFED_INLINE Vec current(const Vec &y, const Para
     return gain * (NORM ? y * load_vec(p.gain + param) + load_vec(p.bias + param) : y);
 }
 
+// A choice that is known when the kernel is compiled, or kAsked: looked up where it matters, which makes few kernels out of many.
+static constexpr int kAsked = -1;
+template <int COMPILED> static SPIKEFED_INLINE int chosen(int asked) { return COMPILED == kAsked ? asked : COMPILED; }
+
 // Membranes: `left` is what decay leaves of the last step's potential.
-template <bool SOFT> struct Membrane {
+template <int RESET> struct Membrane {
+    const bool soft;
     Vec decay, fire, theta, zero;
     explicit Membrane(const NormLif &a)
-        : decay(broadcast(a.decay)), fire(broadcast(a.fire)), theta(broadcast(a.theta)), zero(broadcast(0.0f)) {}
+        : soft(chosen<RESET>(a.soft)), decay(broadcast(a.decay)), fire(broadcast(a.fire)), theta(broadcast(a.theta)), zero(broadcast(0.0f)) {}
     SPIKEFED_INLINE Vec charge(Vec &left, const Vec &y, Mask &fired) const { // the potentials before reset
         const Vec u = left + y;
         fired = at_least(u, fire);
-        left = SOFT ? decay * (u - choose(fired, theta, zero)) : choose(fired, zero, decay * u);
+        left = soft ? decay * (u - choose(fired, theta, zero)) : choose(fired, zero, decay * u);
         return u;
     }
 };
@@ -83,14 +88,14 @@ template <bool SOFT> struct Membrane {
 // ---- forward ------------------------------------------------------------------------------------------------------------------
 
 // ONCE: the current is the same at every step. Returns how many outputs are not zero.
-template <class E, bool NORM, bool SOFT, bool ONCE, int P>
+template <class E, bool NORM, int RESET, bool ONCE, int P>
 static SPIKEFED_INLINE int64_t forward_block(const NormLif &a, const Params &p, const Block &b) {
     constexpr int K = vectors_of(P);
     const E *x = static_cast<const E *>(a.x);
     E *out = static_cast<E *>(a.out) + b.out;
     const int64_t step = a.repeat ? 0 : a.rows * a.channels, to_next = out_step(a), group = a.norm == 2 ? p.stride : 0, steps = a.steps;
     const int64_t ahead = P > 1 ? 2 * a.channels : kAhead;
-    const Membrane<SOFT> membrane(a);
+    const Membrane<RESET> membrane(a);
     const Vec gain = broadcast(a.gain), share = broadcast(1.0f / P), zero = broadcast(0.0f);
     const Vec stretch = broadcast(a.soft ? 1.0f / a.theta : 1.0f), shift = broadcast(a.soft ? 1.0f : a.theta);
     const Vec half = broadcast(a.surrogate_a);
@@ -133,14 +138,14 @@ static SPIKEFED_INLINE int64_t forward_block(const NormLif &a, const Params &p, 
     return nonzero;
 }
 
-template <class E, bool NORM, bool SOFT, bool ONCE, int P> static void forward_units(const NormLif &a) {
+template <class E, bool NORM, int RESET, bool ONCE, int P> static void forward_units(const NormLif &a) {
     const Params p = make_params(a);
     const int64_t units = count_units(a, p), chunks = larger(1, smaller(kMaxChunks, units));
     int64_t *nonzero = scratch<int64_t>(chunks);
     parallel(chunks, a.threads, [&](int64_t begin, int64_t end) {
         for (int64_t k = begin; k < end; ++k)
             for (int64_t i = units * k / chunks; i < units * (k + 1) / chunks; ++i)
-                for_blocks<P>(a, p, i, [&](const Block &b) { nonzero[k] += forward_block<E, NORM, SOFT, ONCE, P>(a, p, b); });
+                for_blocks<P>(a, p, i, [&](const Block &b) { nonzero[k] += forward_block<E, NORM, RESET, ONCE, P>(a, p, b); });
     });
     *a.nonzero = 0;
     for (int64_t k = 0; k < chunks; ++k) *a.nonzero += nonzero[k];
@@ -150,10 +155,13 @@ template <class E, bool NORM, bool SOFT, bool ONCE, int P> static void forward_u
 
 // ---- backward -----------------------------------------------------------------------------------------------------------------
 
-template <int SURROGATE> static SPIKEFED_INLINE Vec surrogate(const Vec &x, const Vec &a, const Vec &b) {
+template <int VALUE> struct Kind {
+    static constexpr int value = VALUE;
+};
+static SPIKEFED_INLINE Vec surrogate(int kind, const Vec &x, const Vec &a, const Vec &b) {
     const Vec zero = broadcast(0.0f), one = broadcast(1.0f);
-    if (SURROGATE == 0) return choose(below(absolute(x), a), b, zero); // rectangle: half width, height
-    if (SURROGATE == 1) {                                              // triangle: width, gamma
+    if (kind == 0) return choose(below(absolute(x), a), b, zero); // rectangle: half width, height
+    if (kind == 1) {                                                   // triangle: width, gamma
         const Vec y = one - absolute(x) / a;
         return choose(below(zero, y), b * y, zero);
     }
@@ -165,18 +173,18 @@ static SPIKEFED_INLINE void add_to(float *sum, const Vec &v) { store_vec(sum, lo
 
 // dL/dx of one block (dL/du where batch statistics leave a second pass to do: see `finish`), and its part of the channel sums `acc`
 // [G][2][stride] of dL/du and dL/du * xhat. `u`: room for 2 * T * K * P vectors.
-template <class E, bool NORM, bool SOFT, int SURROGATE, bool ONCE, int P>
+template <class E, bool NORM, int RESET, bool ONCE, int P>
 static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, const Block &b, float *__restrict u, float *__restrict acc) {
     constexpr int K = vectors_of(P), N = K * P;
     const E *x = static_cast<const E *>(a.x), *go = static_cast<const E *>(a.grad_out) + b.out;
     E *dx = static_cast<E *>(a.grad_x);
     const int64_t step = a.repeat ? 0 : a.rows * a.channels, to_next = out_step(a), group = a.norm == 2 ? p.stride : 0, steps = a.steps;
     const int64_t ahead = P > 1 ? 2 * a.channels : kAhead;
-    const Membrane<SOFT> membrane(a);
+    const Membrane<RESET> membrane(a);
     const Vec zero = broadcast(0.0f), gain = broadcast(a.gain), theta = membrane.theta;
     const Vec inverse = broadcast(1.0f / a.theta), one = broadcast(1.0f), share = broadcast(1.0f / P);
     const Vec sa = broadcast(a.surrogate_a), sb = broadcast(a.surrogate_b);
-    const bool repeat = a.repeat, detach = a.detach_reset;
+    const bool soft = membrane.soft, repeat = a.repeat, detach = a.detach_reset;
     const bool scaled = NORM && (repeat || !a.batch_statistics), gained = scaled || !NORM; // what dL/du is multiplied with here
 
     Vec left[N], y[N], total[N], later[N], s1[K], s2[K], g[K]; // later: dL/dv, carried back in time
@@ -204,41 +212,53 @@ static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, co
             store_vec(u + (t * N + i) * kVec, membrane.charge(left[i], y[i], fired));
         }
     }
-    for (int64_t t = steps - 1; t >= 0; --t) {
-        SPIKEFED_UNROLL
-        for (int k = 0; k < K; ++k) {
-            g[k] = load_some(go + t * to_next + k * kVec, b.lanes[k]);
-            if (P > 1) g[k] = share * g[k];
-        }
-        SPIKEFED_UNROLL
-        for (int i = 0; i < N; ++i) {
-            const int64_t c = i / P * kVec;
-            const Vec w = load_vec(u + (t * N + i) * kVec), v = later[i];
-            const Vec h = SOFT ? surrogate<SURROGATE>(w * inverse - one, sa, sb) * inverse : surrogate<SURROGATE>(w - theta, sa, sb);
-            const Vec through = SOFT ? v : choose(at_least(w, membrane.fire), zero, v);
-            Vec d = h * (detach ? g[i / P] : g[i / P] - v * (SOFT ? theta : w)) + through;
-            later[i] = membrane.decay * d;
-            if (!ONCE && NORM) {
-                s1[i / P] = s1[i / P] + d;
-                s2[i / P] = s2[i / P] + d * load_vec(u + (steps * N + t * N + i) * kVec);
-                if (scaled) d = d * load_vec(p.gain + t * group + b.channel + c);
-            }
-            if (ONCE || repeat)
-                total[i] = total[i] + d;
-            else
-                store_some(dx + t * step + b.in[i % P] + c, gained ? gain * d : d, b.lanes[i / P]);
-        }
-        if (NORM && !ONCE && (group != 0 || t == 0)) {
+    // The kind of surrogate is looked up once a block: kernels of their own for each kind would take three times as long to compile.
+    const auto back = [&](auto kind) SPIKEFED_LAMBDA {
+        const int which = chosen<decltype(kind)::value>(a.surrogate);
+        for (int64_t t = steps - 1; t >= 0; --t) {
             SPIKEFED_UNROLL
             for (int k = 0; k < K; ++k) {
-                const int64_t param = t * group + b.channel + k * kVec;
-                float *sum = acc + 2 * t * group + b.channel + k * kVec;
-                add_to(sum, s1[k]);
-                add_to(sum + p.stride, s2[k] * load_vec(p.rstd + param));
-                s1[k] = s2[k] = zero;
+                g[k] = load_some(go + t * to_next + k * kVec, b.lanes[k]);
+                if (P > 1) g[k] = share * g[k];
+            }
+            SPIKEFED_UNROLL
+            for (int i = 0; i < N; ++i) {
+                const int64_t c = i / P * kVec;
+                const Vec w = load_vec(u + (t * N + i) * kVec), v = later[i];
+                const Vec h = soft ? surrogate(which, w * inverse - one, sa, sb) * inverse : surrogate(which, w - theta, sa, sb);
+                const Vec through = soft ? v : choose(at_least(w, membrane.fire), zero, v);
+                Vec d = h * (detach ? g[i / P] : g[i / P] - v * (soft ? theta : w)) + through;
+                later[i] = membrane.decay * d;
+                if (!ONCE && NORM) {
+                    s1[i / P] = s1[i / P] + d;
+                    s2[i / P] = s2[i / P] + d * load_vec(u + (steps * N + t * N + i) * kVec);
+                    if (scaled) d = d * load_vec(p.gain + t * group + b.channel + c);
+                }
+                if (ONCE || repeat)
+                    total[i] = total[i] + d;
+                else
+                    store_some(dx + t * step + b.in[i % P] + c, gained ? gain * d : d, b.lanes[i / P]);
+            }
+            if (NORM && !ONCE && (group != 0 || t == 0)) {
+                SPIKEFED_UNROLL
+                for (int k = 0; k < K; ++k) {
+                    const int64_t param = t * group + b.channel + k * kVec;
+                    float *sum = acc + 2 * t * group + b.channel + k * kVec;
+                    add_to(sum, s1[k]);
+                    add_to(sum + p.stride, s2[k] * load_vec(p.rstd + param));
+                    s1[k] = s2[k] = zero;
+                }
             }
         }
-    }
+    };
+    if constexpr (kCompact)
+        back(Kind<kAsked>{});
+    else if (a.surrogate == 0)
+        back(Kind<0>{});
+    else if (a.surrogate == 1)
+        back(Kind<1>{});
+    else
+        back(Kind<2>{});
     if (!repeat) return;
     SPIKEFED_UNROLL
     for (int i = 0; i < N; ++i) {
@@ -258,7 +278,7 @@ static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, co
 
 // Second pass for batch statistics: dx = gain * (dy - mean(dy) - xhat * mean(dy * xhat)), in place over what `backward_block` left: dy
 // without the neuron's gain, or, of a repeated current, the sum over the steps of gain * dy.
-template <class E> static void finish(const NormLif &a, const Params &p, const double *sums) {
+template <class E> SPIKEFED_APART static void finish(const NormLif &a, const Params &p, const double *sums) {
     const int64_t C = a.channels, L = p.stride, G = a.norm == 2 ? a.steps : 1, sets = a.repeat ? 1 : G;
     const double n = static_cast<double>(a.norm == 2 ? a.rows : a.steps * a.rows);
     // dx = A * dy + B * (x - mean) + D per element; with a repeated current A is 1 (gains are in already) and B, D sum over steps
@@ -292,7 +312,19 @@ template <class E> static void finish(const NormLif &a, const Params &p, const d
     release(all);
 }
 
-template <class E, bool NORM, bool SOFT, int SURROGATE, bool ONCE, int P> static void backward_units(const NormLif &a) {
+// Sums over the chunks, into the first of `partial` [chunks][G][2][C], and the gradients of weight and bias.
+SPIKEFED_APART static void add_chunks(const NormLif &a, double *partial, int64_t chunks) {
+    const int64_t C = a.channels, G = a.norm == 2 ? a.steps : 1, sums = 2 * G * C;
+    for (int64_t k = 1; k < chunks; ++k)
+        for (int64_t s = 0; s < sums; ++s) partial[s] += partial[k * sums + s];
+    for (int64_t g = 0; g < G; ++g)
+        for (int64_t c = 0; c < C; ++c) {
+            if (a.grad_bias) a.grad_bias[g * C + c] = static_cast<float>(partial[2 * g * C + c]);
+            if (a.grad_weight) a.grad_weight[g * C + c] = static_cast<float>(a.scale * partial[(2 * g + 1) * C + c]);
+        }
+}
+
+template <class E, bool NORM, int RESET, bool ONCE, int P> static void backward_units(const NormLif &a) {
     const Params p = make_params(a);
     const int64_t C = a.channels, T = a.steps, G = a.norm == 2 ? T : 1, units = count_units(a, p);
     const int64_t chunks = larger(1, smaller(kMaxChunks, smaller(units, T * a.rows / kChunkRows)));
@@ -305,7 +337,7 @@ template <class E, bool NORM, bool SOFT, int SURROGATE, bool ONCE, int P> static
         for (int64_t k = begin; k < end; ++k) {
             const int64_t first = units * k / chunks, last = units * (k + 1) / chunks;
             for (int64_t i = first; i < last; ++i) {
-                for_blocks<P>(a, p, i, [&](const Block &b) { backward_block<E, NORM, SOFT, SURROGATE, ONCE, P>(a, p, b, u, acc); });
+                for_blocks<P>(a, p, i, [&](const Block &b) { backward_block<E, NORM, RESET, ONCE, P>(a, p, b, u, acc); });
                 if (!NORM || ((i - first) % kFlush != kFlush - 1 && i + 1 != last)) continue;
                 for (int64_t s = 0; s < 2 * G; ++s) // s = 2 * group + (0: dy, 1: dy * xhat)
                     for (int64_t j = 0; j < p.run; j += C)
@@ -317,13 +349,7 @@ template <class E, bool NORM, bool SOFT, int SURROGATE, bool ONCE, int P> static
         release(u);
     });
     if (NORM) {
-        for (int64_t k = 1; k < chunks; ++k)
-            for (int64_t s = 0; s < sums; ++s) partial[s] += partial[k * sums + s];
-        for (int64_t g = 0; g < G; ++g)
-            for (int64_t c = 0; c < C; ++c) {
-                if (a.grad_bias) a.grad_bias[g * C + c] = static_cast<float>(partial[2 * g * C + c]);
-                if (a.grad_weight) a.grad_weight[g * C + c] = static_cast<float>(a.scale * partial[(2 * g + 1) * C + c]);
-            }
+        add_chunks(a, partial, chunks);
         if (a.batch_statistics) finish<E>(a, p, partial);
     }
     release(partial);
@@ -332,44 +358,43 @@ template <class E, bool NORM, bool SOFT, int SURROGATE, bool ONCE, int P> static
 
 // ---- choice of the template ---------------------------------------------------------------------------------------------------
 
-template <class E, bool NORM, bool SOFT, bool ONCE> static void forward_shaped(const NormLif &a) {
-    a.pool ? forward_units<E, NORM, SOFT, ONCE, 4>(a) : forward_units<E, NORM, SOFT, ONCE, 1>(a);
+template <class E, bool NORM, int RESET, bool ONCE> static void forward_shaped(const NormLif &a) {
+    a.pool ? forward_units<E, NORM, RESET, ONCE, 4>(a) : forward_units<E, NORM, RESET, ONCE, 1>(a);
 }
 
-template <class E, bool NORM, bool SOFT> static void forward_soft(const NormLif &a) {
-    a.repeat && a.norm != 2 ? forward_shaped<E, NORM, SOFT, true>(a) : forward_shaped<E, NORM, SOFT, false>(a);
+template <class E, bool NORM, int RESET> static void forward_once(const NormLif &a) {
+    a.repeat && a.norm != 2 ? forward_shaped<E, NORM, RESET, true>(a) : forward_shaped<E, NORM, RESET, false>(a);
+}
+
+template <class E, bool NORM> static void forward_reset(const NormLif &a) {
+    if constexpr (kCompact)
+        forward_once<E, NORM, kAsked>(a);
+    else
+        a.soft ? forward_once<E, NORM, 1>(a) : forward_once<E, NORM, 0>(a);
 }
 
 template <class E> static void forward_typed(const NormLif &a) {
     if (a.norm != 0) statistics<E>(a);
-    if (a.norm != 0)
-        a.soft ? forward_soft<E, true, true>(a) : forward_soft<E, true, false>(a);
+    a.norm != 0 ? forward_reset<E, true>(a) : forward_reset<E, false>(a);
+}
+
+template <class E, bool NORM, int RESET, bool ONCE> static void backward_shaped(const NormLif &a) {
+    a.pool ? backward_units<E, NORM, RESET, ONCE, 4>(a) : backward_units<E, NORM, RESET, ONCE, 1>(a);
+}
+
+template <class E, bool NORM, int RESET> static void backward_once(const NormLif &a) {
+    a.repeat && a.norm != 2 ? backward_shaped<E, NORM, RESET, true>(a) : backward_shaped<E, NORM, RESET, false>(a);
+}
+
+template <class E, bool NORM> static void backward_reset(const NormLif &a) {
+    if constexpr (kCompact)
+        backward_once<E, NORM, kAsked>(a);
     else
-        a.soft ? forward_soft<E, false, true>(a) : forward_soft<E, false, false>(a);
-}
-
-template <class E, bool NORM, bool SOFT, int SURROGATE, bool ONCE> static void backward_shaped(const NormLif &a) {
-    a.pool ? backward_units<E, NORM, SOFT, SURROGATE, ONCE, 4>(a) : backward_units<E, NORM, SOFT, SURROGATE, ONCE, 1>(a);
-}
-
-template <class E, bool NORM, bool SOFT, int SURROGATE> static void backward_once(const NormLif &a) {
-    a.repeat && a.norm != 2 ? backward_shaped<E, NORM, SOFT, SURROGATE, true>(a) : backward_shaped<E, NORM, SOFT, SURROGATE, false>(a);
-}
-
-template <class E, bool NORM, bool SOFT> static void backward_soft(const NormLif &a) {
-    if (a.surrogate == 0)
-        backward_once<E, NORM, SOFT, 0>(a);
-    else if (a.surrogate == 1)
-        backward_once<E, NORM, SOFT, 1>(a);
-    else
-        backward_once<E, NORM, SOFT, 2>(a);
+        a.soft ? backward_once<E, NORM, 1>(a) : backward_once<E, NORM, 0>(a);
 }
 
 template <class E> static void backward_typed(const NormLif &a) {
-    if (a.norm != 0)
-        a.soft ? backward_soft<E, true, true>(a) : backward_soft<E, true, false>(a);
-    else
-        a.soft ? backward_soft<E, false, true>(a) : backward_soft<E, false, false>(a);
+    a.norm != 0 ? backward_reset<E, true>(a) : backward_reset<E, false>(a);
 }
 
 static void forward(const NormLif &a) { a.dtype == 0 ? forward_typed<F32>(a) : forward_typed<BF16>(a); }

@@ -16,7 +16,7 @@ struct Params {
     float *mean, *rstd, *gain, *bias;
 };
 
-static Params make_params(const NormLif &a) {
+SPIKEFED_APART static Params make_params(const NormLif &a) {
     if (a.norm == 0) return Params{kPlainRun, kPlainRun, nullptr, nullptr, nullptr, nullptr};
     const int64_t C = a.channels, G = a.norm == 2 ? a.steps : 1;
     int64_t rows = (kRun + C - 1) / C;
@@ -53,7 +53,7 @@ template <class E> static void sum_rows(const E *x, const float *shift, int64_t 
                 for (int k = 0; k < K; ++k) {
                     const E *at = x + i * C + c + k * kVec;
                     if (k % 2 == 0) SPIKEFED_PREFETCH(at + 1024, 0);
-                    const Vec d = load_some(at, lanes[k]) - off[k];
+                    const Vec d = load_few(at, lanes[k]) - off[k];
                     s1[k] = s1[k] + d;
                     s2[k] = s2[k] + d * d;
                 }
@@ -70,7 +70,7 @@ template <class E> static void sum_rows(const E *x, const float *shift, int64_t 
         }
 }
 
-template <class E> static void statistics(const NormLif &a) {
+template <class E> SPIKEFED_APART static void statistics(const NormLif &a) {
     const int64_t C = a.channels, G = a.norm == 2 ? a.steps : 1;
     if (!a.batch_statistics) {
         for (int64_t i = 0; i < G * C; ++i) {

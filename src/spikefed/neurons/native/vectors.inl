@@ -1,16 +1,22 @@
 // The float vector of a variant: Vec, kVec lanes, + - * / by lane, unaligned load and store (also of bfloat16 numbers), broadcast,
 // fused multiply-add, Mask (comparisons, choose), masks of non-zeros as bits.
 #undef SPIKEFED_INLINE
+#undef SPIKEFED_LAMBDA
+#undef SPIKEFED_APART
 #undef SPIKEFED_UNROLL
 #undef SPIKEFED_UNROLL_ALL
 #undef SPIKEFED_PREFETCH
 #if defined(__GNUC__)
 #define SPIKEFED_INLINE inline __attribute__((always_inline))
+#define SPIKEFED_LAMBDA __attribute__((always_inline))
+#define SPIKEFED_APART __attribute__((noinline)) // compiled once, not in every kernel that calls it
 #define SPIKEFED_UNROLL _Pragma("GCC unroll 8")
 #define SPIKEFED_UNROLL_ALL _Pragma("GCC unroll 64")
 #define SPIKEFED_PREFETCH(p, write) __builtin_prefetch(p, write)
 #else
 #define SPIKEFED_INLINE inline
+#define SPIKEFED_LAMBDA
+#define SPIKEFED_APART
 #define SPIKEFED_UNROLL
 #define SPIKEFED_UNROLL_ALL
 #define SPIKEFED_PREFETCH(p, write) static_cast<void>(p)
@@ -98,6 +104,30 @@ static inline Mask either(Mask a, Mask b) { return _mm256_or_ps(a, b); }
 static inline Vec choose(Mask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, m); }
 static inline uint32_t bits_of(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }
 static inline Vec absolute(Vec v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+#elif defined(__GNUC__)
+using Vec = float __attribute__((vector_size(16))); // the compiler's own: SSE2, NEON, or whatever the platform has
+using Mask = int32_t __attribute__((vector_size(16)));
+static constexpr int kVec = 4;
+static inline Vec load_vec(const float *p) {
+    Vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void store_vec(float *p, Vec v) { memcpy(p, &v, sizeof v); }
+static inline Vec broadcast(float x) { return Vec{x, x, x, x}; }
+#define SPIKEFED_FMA(a, b, c) ((a) * (b) + (c))
+#define SPIKEFED_ADD(a, b) ((a) + (b))
+static inline float sum_lanes(Vec v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+static inline Vec load_vec(const uint16_t *p) { return Vec{load(p[0]), load(p[1]), load(p[2]), load(p[3])}; }
+static inline void store_vec(uint16_t *p, Vec v) {
+    for (int i = 0; i < 4; ++i) store(p + i, v[i]);
+}
+static inline Mask at_least(Vec a, Vec b) { return a >= b; }
+static inline Mask below(Vec a, Vec b) { return a < b; }
+static inline Mask either(Mask a, Mask b) { return a | b; }
+static inline Vec choose(Mask m, Vec yes, Vec no) { return m ? yes : no; }
+static inline uint32_t bits_of(Mask m) { return static_cast<uint32_t>((m[0] & 1) | (m[1] & 2) | (m[2] & 4) | (m[3] & 8)); }
+static inline Vec absolute(Vec v) { return (Vec)((Mask)v & 0x7fffffff); }
 #else
 struct Vec {
     float lane[4];
@@ -116,16 +146,6 @@ static inline Vec multiply_add(const Vec &a, const Vec &b, Vec c) {
 }
 #define SPIKEFED_FMA(a, b, c) multiply_add(a, b, c)
 #define SPIKEFED_ADD(a, b) multiply_add(a, broadcast(1.0f), b)
-template <class E> static inline uint32_t nonzero16(const E *p) {
-    uint32_t bits = 0;
-    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(load(p[i]) != 0.0f) << i;
-    return bits;
-}
-template <class E> static inline uint32_t ones16(const E *p) {
-    uint32_t bits = 0;
-    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(load(p[i]) == 1.0f) << i;
-    return bits;
-}
 static inline float sum_lanes(const Vec &v) { return (v.lane[0] + v.lane[2]) + (v.lane[1] + v.lane[3]); }
 static inline Vec load_vec(const uint16_t *p) { return Vec{{load(p[0]), load(p[1]), load(p[2]), load(p[3])}}; }
 static inline void store_vec(uint16_t *p, const Vec &v) {
@@ -160,6 +180,26 @@ static inline Mask either(Mask a, const Mask &b) {
 }
 #endif
 
+#if !defined(SPIKEFED_AVX2) && !defined(SPIKEFED_AVX512)
+template <class E> static inline uint32_t nonzero16(const E *p) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(load(p[i]) != 0.0f) << i;
+    return bits;
+}
+template <class E> static inline uint32_t ones16(const E *p) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(load(p[i]) == 1.0f) << i;
+    return bits;
+}
+#endif
+
+// Few kernels, each of which looks up more: the portable ones are compiled everywhere and seldom run.
+#if defined(SPIKEFED_AVX2) || defined(SPIKEFED_AVX512)
+static constexpr bool kCompact = false;
+#else
+static constexpr bool kCompact = true;
+#endif
+
 // The first n <= kVec numbers at p, zeros after them; and back. `exact`: no rounding, for numbers that E has.
 #if defined(SPIKEFED_AVX512)
 static inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
@@ -182,21 +222,64 @@ static inline void store_some(uint16_t *p, Vec v, int64_t n) { // round to neare
     store_some_exact(p, _mm512_castsi512_ps(rounded), n);
 }
 #else
+// In pieces of 4, 2 and 1: a loop or a call would spill every vector register.
+template <class E> static SPIKEFED_INLINE void copy_some(const E *from, E *to, int64_t n) {
+    int64_t i = 0;
+    if (kVec > 4 && (n & 4)) {
+        memcpy(to, from, 4 * sizeof(E));
+        i = 4;
+    }
+    if (n & 2) {
+        memcpy(to + i, from + i, 2 * sizeof(E));
+        i += 2;
+    }
+    if (n & 1) to[i] = from[i];
+}
+#if defined(SPIKEFED_AVX2)
+static inline __m256i first_lanes(int64_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+}
+static inline Vec load_some(const float *p, int64_t n) { return n == kVec ? load_vec(p) : _mm256_maskload_ps(p, first_lanes(n)); }
+static inline void store_some(float *p, Vec v, int64_t n) { n == kVec ? store_vec(p, v) : _mm256_maskstore_ps(p, first_lanes(n), v); }
+static inline Vec load_some(const uint16_t *p, int64_t n) { // no branch besides the first, which the kernels' registers do not bear
+    if (n == kVec) return load_vec(p);
+    uint16_t all[kVec] = {};
+    for (int i = 0; i < kVec; ++i) all[i] = i < n ? p[i] : 0;
+    return load_vec(all);
+}
+static inline void store_some(uint16_t *p, Vec v, int64_t n) {
+    if (n == kVec) return store_vec(p, v);
+    uint16_t all[kVec];
+    store_vec(all, v);
+    for (int i = 0; i < kVec; ++i)
+        if (i < n) p[i] = all[i];
+}
+#endif
 template <class E> static inline Vec load_some(const E *p, int64_t n) {
     if (n == kVec) return load_vec(p);
     E all[kVec] = {};
-    for (int i = 0; i < kVec; ++i) all[i] = i < n ? p[i] : E{}; // no call, which would spill every vector register
+    copy_some(p, all, n);
     return load_vec(all);
 }
 template <class E> static inline void store_some(E *p, const Vec &v, int64_t n) {
     if (n == kVec) return store_vec(p, v);
     E all[kVec];
     store_vec(all, v);
-    for (int i = 0; i < kVec; ++i)
-        if (i < n) p[i] = all[i];
+    copy_some(all, p, n);
 }
 template <class E> static inline void store_some_exact(E *p, const Vec &v, int64_t n) { store_some(p, v, n); }
 #endif
+// The same where many lanes may be missing again and again.
+template <class E> static inline Vec load_few(const E *p, int64_t n) {
+#if defined(SPIKEFED_AVX2)
+    if (sizeof(E) == 2 && n < kVec) {
+        E all[kVec] = {};
+        copy_some(p, all, n);
+        return load_vec(all);
+    }
+#endif
+    return load_some(p, n);
+}
 static inline int count_bits(uint32_t bits) {
 #if defined(__GNUC__)
     return __builtin_popcount(bits);
@@ -221,11 +304,10 @@ static inline void load_pair(const uint32_t *p, Vec &low, Vec &high) {
 }
 #else
 static inline void load_pair(const uint32_t *p, Vec &low, Vec &high) {
-    for (int i = 0; i < kVec; ++i) {
-        const uint32_t bits[2] = {p[i] << 16, p[i] & 0xffff0000u};
-        memcpy(&low.lane[i], &bits[0], 4);
-        memcpy(&high.lane[i], &bits[1], 4);
-    }
+    uint32_t first[kVec], second[kVec];
+    for (int i = 0; i < kVec; ++i) first[i] = p[i] << 16, second[i] = p[i] & 0xffff0000u;
+    memcpy(&low, first, sizeof first);
+    memcpy(&high, second, sizeof second);
 }
 #endif
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 import spikefed
 from experiment.runs import fingerprint
@@ -17,6 +18,7 @@ from federated.pruned import EVERY, kept_after
 from spikefed.errors import ConfigError
 from spikefed.experiment import RunFolder, build, toml
 from spikefed.experiment import config as configs
+from spikefed.experiment.probe import probe_run
 from spikefed.networks import read_tensors
 from spikefed.wire import Ledger
 
@@ -70,6 +72,13 @@ def test_stopped_resumed_and_over_processes_it_ends_where_it_would_have(variant:
         run = {"threads": 1, "workers": 1 + (rounds == 3)}
         spikefed.run(config(variant, rounds=rounds, run=run), out=tmp_path / "parts", resume=True)
     assert fingerprint(tmp_path / "parts") == whole
+
+
+def test_a_probe_reads_the_masked_model_of_a_run(tmp_path: Path) -> None:
+    run = spikefed.run(config("float32"), out=tmp_path / "run")
+    assert any(":" in name for name in load_file(run / "model.safetensors"))  # some tensors are stored sparse
+    last = RunFolder(run).read_lines(RunFolder(run).metrics)[-1]
+    assert probe_run(run, "accuracy")["measurements"][-1]["headline"]["accuracy"] == pytest.approx(last["server_accuracy"])
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if "stc" not in name])

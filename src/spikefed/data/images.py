@@ -100,6 +100,11 @@ class ImageSet:
         """The name of a class, its number where it has none."""
         return self.class_names[label] if self.class_names else str(label)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A text for each class, in the order of the outputs."""
+        return tuple(map(self.class_name, range(self.classes)))
+
     def subset(self, indices: Tensor | np.ndarray | Sequence[int]) -> ImageSet:
         """The items at ``indices``, in that order (a copy)."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)

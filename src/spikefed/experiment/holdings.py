@@ -92,5 +92,4 @@ def holdings(config: Experiment, dataset: Any = None) -> Holdings:
         name = f"client {number}" + (f" ({split.names[number]})" if split.names else "")
         found.append(Holder(name, len(client.train), len(client.validation), len(client.test), counted(every)))
     found.append(Holder("test", len(test), 0, 0, test.labels.bincount(minlength=test.classes).tolist()))
-    names = train.class_names or tuple(map(str, range(train.classes)))
-    return Holdings(found, names, train.notes)
+    return Holdings(found, train.names, train.notes)

@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
@@ -20,6 +17,7 @@ from spikefed.experiment.progress import Progress, default
 from spikefed.experiment.run import torch_threads, writable
 from spikefed.federated import Server
 from spikefed.federated.history import History
+from spikefed.networks import read_tensors
 from spikefed.objects import said
 from spikefed.probes import files
 from spikefed.transports import LocalTransport
@@ -65,7 +63,7 @@ def probe_run(
         with torch_threads(config.run.threads or 1), writable(folder):
             federation = build(config)
             server = _server(federation, folder, progress)
-            net = federation.networks.load(weights_of(folder))
+            net = federation.networks.load(read_tensors(folder.model).tensors)
             measure(table, federation, folder, server, net, progress)
     except (SpikefedError, KeyboardInterrupt):
         raise
@@ -92,20 +90,6 @@ def folder_of(path: Path) -> RunFolder:
     if not folder.model.is_file():
         raise CheckpointError(f"the run in {folder.path} has no model yet; finish it with --resume, then probe it")
     return folder
-
-
-def weights_of(folder: RunFolder) -> dict[str, Any]:
-    """Tensors of the run's model file.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    try:
-        return load_file(folder.model)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder.model} cannot be read ({error}); finish the run with --resume, or give its experiment file"
-        ) from error
 
 
 def _table(config: configs.Experiment, name: str, settings: Mapping[str, Any], label: str | None) -> ProbeTable:

@@ -32,18 +32,13 @@ class Trained(Sequence[Subject]):
         if isinstance(client, slice):
             return [self[number] for number in range(*client.indices(len(self)))]
         held = self._federation.labelled(self._federation.split.clients[client].train)
-        return Subject(held.images, held.labels, self._federation.preprocess, class_names(self._federation))
-
-
-def class_names(federation: Federation) -> tuple[str, ...]:
-    """Names of the classes, in the order of the outputs."""
-    return federation.train.class_names or tuple(map(str, range(federation.train.classes)))
+        return Subject(held.images, held.labels, self._federation.preprocess, self._federation.train.names)
 
 
 def subject_of(federation: Federation) -> Subject:
     """The images that a run is measured on, as probes see them."""
     test = federation.test
-    return Subject(test.images, test.labels, federation.preprocess, class_names(federation), Trained(federation))
+    return Subject(test.images, test.labels, federation.preprocess, federation.train.names, Trained(federation))
 
 
 def clients_of(server: Server, net: nn.Module) -> Callable[[], Iterator[tuple[int, nn.Module]]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from spikefed.errors import PacketError
 from spikefed.federated.contract import ClientContext, ClientReport, Message, Method, State
-from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, is_finite, lost, said_of
+from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, is_finite, ruin
 from spikefed.federated.exchange import Reply, Request
 from spikefed.federated.plans import Expectations
 from spikefed.federated.randomness import shared
@@ -106,13 +106,12 @@ class ClientWorker:
 
     def _ruined(self, context: ClientContext) -> Reply | None:
         """The reply of a client whose training diverged; None where its network holds numbers."""
-        names = lost(context.networks)
-        if not names:
+        found = ruin(context.networks)
+        if found is None:
             return None
-        context.networks.load()  # leaves no NaN to whoever looks next
         self._last = None
         reason = (
-            f"its training diverged: {said_of(names, context.networks)}; it is left out of this round and goes on from "
+            f"its training diverged: {found}; it is left out of this round and goes on from "
             f"what it had before; {advice(context.hyper, 'lr', 'distil_lr')}"
         )
         return Reply(self.client, context.round, report={DIVERGED: 1.0}, error=reason)

@@ -48,8 +48,15 @@ def is_finite(value: Any) -> bool:
     return not isinstance(value, float) or bool(np.isfinite(value))
 
 
-def said_of(names: list[str], networks: NetworkFactory) -> str:
-    """How much of a network is lost, in words."""
+def ruin(networks: NetworkFactory) -> str | None:
+    """How much of the shared network is lost, in words; None where it holds numbers.
+
+    A ruined one holds the common initial weights afterwards, so that nobody who looks next finds a NaN.
+    """
+    names = lost(networks)
+    if not names:
+        return None
+    networks.load()
     return f"{len(names)} of its {len(networks.roles)} tensors hold NaN or infinity ('{names[0]}' among them)"
 
 

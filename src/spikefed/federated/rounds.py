@@ -15,7 +15,7 @@ from torch import nn
 
 from spikefed.errors import ConfigError, PacketError
 from spikefed.federated.contract import Context, Diagnostics, Message, Method, State
-from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, lost, said_of
+from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, ruin
 from spikefed.federated.exchange import Reply, Request, Transport
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
@@ -217,14 +217,13 @@ class Server:
 
     @staticmethod
     def _ruined(ctx: Context, record: RoundRecord) -> bool:
-        names = lost(ctx.networks)
-        if names:
-            ctx.networks.load()  # leaves no NaN to whoever looks next
+        found = ruin(ctx.networks)
+        if found is not None:
             record.diverged = (
-                f"the server's network diverged: {said_of(names, ctx.networks)}; it keeps that of the round before; "
+                f"the server's network diverged: {found}; it keeps that of the round before; "
                 f"{advice(ctx.hyper, 'lr', 'distil_lr', 'server_lr')}"
             )
-        return bool(names)
+        return found is not None
 
     def network(self) -> nn.Module:
         """The network that the run reports; shared memory, valid until the next step.

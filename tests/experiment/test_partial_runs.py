@@ -78,7 +78,9 @@ def test_a_probe_reads_the_masked_model_of_a_run(tmp_path: Path) -> None:
     run = spikefed.run(config("float32"), out=tmp_path / "run")
     assert any(":" in name for name in load_file(run / "model.safetensors"))  # some tensors are stored sparse
     last = RunFolder(run).read_lines(RunFolder(run).metrics)[-1]
-    assert probe_run(run, "accuracy")["measurements"][-1]["headline"]["accuracy"] == pytest.approx(last["server_accuracy"])
+    assert probe_run(run, "accuracy")["measurements"][-1]["headline"]["accuracy"] == pytest.approx(
+        last["server_accuracy"]
+    )
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if "stc" not in name])

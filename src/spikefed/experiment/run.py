@@ -281,8 +281,10 @@ def model_bytes(federation: Federation, server: Server) -> bytes:
 
 
 def with_names(config: Experiment, dataset: Any, network: Any) -> Experiment:
-    """The config as a run of these objects is recorded: it names them, so that a resumed run can be told from "
-    "another."""
+    """The config as a run of these objects is recorded.
+
+    It names them, so that a resumed run can be told from another.
+    """
     given = {"data": ("dataset", dataset), "network": ("name", network)}
     tables = {
         table: getattr(config, table).model_copy(update={key: thing if isinstance(thing, str) else name_of(thing)})

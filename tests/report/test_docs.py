@@ -94,9 +94,11 @@ def test_every_key_of_every_table_is_in_the_reference(site: Path) -> None:
     walk(top, "")
     for name, probe in PROBES.items():
         wanted[f'probe]] with name = "{name}"'] = set(probe.hyperparameters.model_json_schema()["properties"])
-    wanted["training"] = set(LocalTraining.model_json_schema(by_alias=True)["properties"])
+    training = LocalTraining.model_json_schema(by_alias=True)
+    top = training
+    walk(training, "training")
     for name, cls in METHODS.items():
-        own = set(cls.hyperparameters.model_json_schema(by_alias=True)["properties"]) - wanted["training"]
+        own = set(cls.hyperparameters.model_json_schema(by_alias=True)["properties"]) - set(training["properties"])
         wanted[f'method] with name = "{name}"'] = own
     assert {"attack", "deploy", "network.neuron", "wire", "run"} <= set(wanted)
     for table, keys in wanted.items():

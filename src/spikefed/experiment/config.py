@@ -434,7 +434,7 @@ def _check_method_keys(tree: Mapping[str, Any], name: Any) -> None:
         if ":" in str(name):  # a class of the user's, which has no list of neighbours
             raise
         raise ConfigError(f"{error}; the nearest is '{nearest(str(name).lower(), METHODS)}'") from error
-    _refuse_unknown(tree.get("training", {}), LocalTraining, "training.")
+    _check_training(tree.get("training", {}))
     own = {f.alias or k for k, f in hyper.model_fields.items()} - set(LocalTraining.model_fields)
     for key in tree.get("method", {}):
         if key == "name" or key in own:
@@ -445,6 +445,18 @@ def _check_method_keys(tree: Mapping[str, Any], name: Any) -> None:
             f"unknown key 'method.{key}' for method {name}; the nearest known key is "
             f"'method.{nearest(key, {*own, 'name'})}'"
         )
+
+
+def _check_training(table: Mapping[str, Any]) -> None:
+    """Refuse keys that neither ``[training]`` nor a table inside it has, and values where such a table belongs."""
+    _refuse_unknown(table, LocalTraining, "training.")
+    for key, field in LocalTraining.model_fields.items():
+        kind = field.annotation
+        if key not in table or not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            continue
+        if not isinstance(table[key], Mapping):
+            raise ConfigError(f"'training.{key}' must be a table ([training.{key}]), not {table[key]!r}")
+        _refuse_unknown(table[key], kind, f"training.{key}.")
 
 
 def _parsed(tree: Mapping[str, Any], place: Place) -> Experiment:
@@ -460,7 +472,7 @@ def _parsed(tree: Mapping[str, Any], place: Place) -> Experiment:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        where = f"{'training' if key in LocalTraining.model_fields else 'method'}.{key}"
+        where = f"{'training' if str(first['loc'][0]) in LocalTraining.model_fields else 'method'}.{key}"
         raise ConfigError(wording.of_setting(first, where, place(where))) from error
     return experiment
 

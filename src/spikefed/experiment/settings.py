@@ -65,6 +65,9 @@ def parts() -> list[Part]:
     found = [Part("", False, "", _settings(Experiment))]
     found += [Part(name, False, model.__doc__ or "", _settings(model)) for name, model in _nested(Experiment)]
     found.append(Part("training", False, LocalTraining.__doc__ or "", _settings(LocalTraining)))
+    found += [
+        Part(f"training.{name}", False, model.__doc__ or "", _settings(model)) for name, model in _nested(LocalTraining)
+    ]
     shared = LocalTraining.model_fields.keys()
     found += [
         Part(

@@ -11,7 +11,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from spikefed.federated.contract import ClientContext, Hyperparameters
-from spikefed.training import AUGMENTATIONS, LABEL_LOSSES, Mask, evaluate, held, optimiser, train
+from spikefed.training import AUGMENTATIONS, LABEL_LOSSES, Mask, StepHook, evaluate, held, optimiser, train
+
+
+class StepOption(Hyperparameters):
+    """A table inside ``[training]`` that changes every step of local training, whatever the method.
+
+    A field of `LocalTraining` whose value is one is found by `step_hooks`; the key is the field's name, so
+    ``adversarial: Adversarial = Field(default=Adversarial(), json_schema_extra={"since": "0.2"})`` is
+    ``[training.adversarial]``. At its defaults an option changes nothing, not even what is drawn.
+    """
+
+    def hook(self, ctx: ClientContext) -> StepHook | None:
+        """What it does in a step on this client, or None where it is off."""
+        return None
 
 
 class LocalTraining(Hyperparameters):
@@ -77,6 +90,12 @@ def label_offset(ctx: ClientContext, classes: int) -> Tensor | None:
     return hyper.calibrate * (counts / counts.sum()).log() / hyper.logit_scale
 
 
+def step_hooks(ctx: ClientContext) -> list[StepHook]:
+    """The hooks of all options that are on, in the order of the fields."""
+    options = [value for _, value in ctx.hyper if isinstance(value, StepOption)]
+    return [hook for option in options if (hook := option.hook(ctx)) is not None]
+
+
 LabelLoss = Callable[[Tensor, Tensor], Tensor]
 """``(outputs [T, B, C], labels [B]) -> scalar``."""
 
@@ -121,6 +140,7 @@ def train_locally(
         shuffle=hyper.shuffle,
         drop_last=hyper.drop_last,
         augment=AUGMENTATIONS[hyper.augment],
+        hooks=step_hooks(ctx),
     )
 
 

@@ -1,6 +1,7 @@
 """Losses and loops shared by every method."""
 
 from spikefed.training.augment import AUGMENTATIONS
+from spikefed.training.hooks import Loss, StepHook
 from spikefed.training.loops import (
     Evaluation,
     Preprocess,
@@ -29,8 +30,10 @@ __all__ = [
     "CrossTerm",
     "Evaluation",
     "LABEL_LOSSES",
+    "Loss",
     "Mask",
     "Preprocess",
+    "StepHook",
     "batches",
     "density",
     "distillation_loss",

@@ -4,6 +4,7 @@ generator."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks.monitor import device_of
+from spikefed.training.hooks import Loss, StepHook
 
 Network = nn.Module
 """A module called as ``net(x [B, C, H, W], generator=...) -> [T, B, classes]``."""
@@ -79,7 +81,7 @@ def train(
     net: Network,
     images: Tensor,
     targets: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     optim: torch.optim.Optimizer,
     *,
     epochs: int,
@@ -89,6 +91,7 @@ def train(
     shuffle: bool = True,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     drop_last: bool = False,
+    hooks: Sequence[StepHook] = (),
 ) -> float:
     """Train in place; one function for labels (``targets [N]``) and for distillation (``targets [N, C, T]``).
 
@@ -96,6 +99,7 @@ def train(
         images: uint8 ``[N, C, H, W]``.
         loss: ``(outputs [T, B, C], targets of the batch) -> scalar``.
         generator: source of order, augmentation and input coding.
+        hooks: what else happens in a step, in this order.
 
     Returns:
         mean loss over the samples of the last epoch (nan when there is nothing to train on).
@@ -109,9 +113,15 @@ def train(
             x = preprocess(images[index].to(device))
             if augment is not None:
                 x = augment(x, generator)
-            value = loss(net(x, generator=generator), targets[index].to(device))
-            optim.zero_grad(set_to_none=True)
-            value.backward()
+            wanted = targets[index].to(device)
+            for hook in hooks:
+                x = hook.inputs(net, x, wanted, loss, generator)
+            with ExitStack() as stack:
+                for hook in hooks:
+                    stack.enter_context(hook.around(net, generator))
+                value = loss(net(x, generator=generator), wanted)
+                optim.zero_grad(set_to_none=True)
+                value.backward()
             optim.step()
             total += value.detach().double() * len(index)
             seen += len(index)

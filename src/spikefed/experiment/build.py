@@ -33,10 +33,11 @@ from spikefed.federated import (
 from spikefed.federated.attackers import Attacker
 from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator, shared
 from spikefed.federated.secure import SecureClient, SecureServer
+from spikefed.federated.takehome import TakeHome, measured
 from spikefed.federated.trust import Trust
 from spikefed.neurons import LIFParameters, SendOnDelta, settle_precision, surrogate
 from spikefed.objects import is_own
-from spikefed.training import Evaluation, Preprocess, evaluate
+from spikefed.training import Evaluation, Preprocess, evaluate, outputs
 from spikefed.transports import LocalTransport, PoolTransport
 from spikefed.wire import ClientLink, Ledger, ServerLink
 from spikefed.wire.header import WEIGHT_KINDS
@@ -108,6 +109,14 @@ class Federation:
                 train_bn=getattr(self.config.hyper(), "train_bn_at_eval", False),
             )
 
+    def take_home(self, net: nn.Module, round: int) -> TakeHome:
+        """A client's own network on the test set: the images, and the spikes of their coding, that `evaluate` uses."""
+        draws = generator(self.config.seed, EVALUATE, round)
+        with shared(draws):
+            train_bn = getattr(self.config.hyper(), "train_bn_at_eval", False)
+            found = outputs(net, self.test.images, preprocess=self.preprocess, generator=draws, train_bn=train_bn)
+        return measured(found.mean(dim=2), self.test.labels)
+
     def worker(self, client: int) -> ClientWorker:
         """A client of this experiment."""
         up, down = self.codecs()
@@ -121,6 +130,7 @@ class Federation:
             ClientLink(client=client, up=up, down=down, near=self.near),
             self.expectations,
             self._secure_client(client) if self.secure else None,
+            self.take_home if self.config.run.take_home else None,
         )
 
     @property

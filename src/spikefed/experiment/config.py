@@ -274,6 +274,12 @@ class RunConfig(Section):
     record_streams: bool = Field(
         default=False, description="keep all spikes in RUN/streams, for 'spikefed codec bench'"
     )
+    take_home: bool = Field(
+        default=False,
+        json_schema_extra=SINCE_02,
+        description="measure every client's own network after its step of each round, and the vote of them all, on the "
+        "test set beside the server's; costs a test a client",
+    )
     targets: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         default=[], description="accuracies in the report's bytes-to-target table; default: from curves"
     )

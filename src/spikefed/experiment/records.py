@@ -10,6 +10,7 @@ from typing import Any
 from spikefed.experiment.build import Federation
 from spikefed.experiment.config import Experiment
 from spikefed.federated import RoundRecord, method
+from spikefed.federated.takehome import KEYS, together
 from spikefed.wire import Record
 
 BYTE_KEYS = ("upstream_bytes", "downstream_bytes", "paper_upstream_bytes", "text_upstream_bytes")
@@ -48,6 +49,8 @@ def metrics_line(
         reply, uplink = record.replies.get(client), record.uplinks.get(client)
         report = {k: _number(v) for k, v in (reply.report if reply else {}).items() if not k.endswith("seconds")}
         entry: dict[str, Any] = {"client": client, "accuracy": _accuracy(uplink), **report}
+        if reply and reply.taken:
+            entry["test_accuracy"] = reply.taken.accuracy
         if record.diagnostics and client in record.diagnostics.weights:
             entry["weight"] = record.diagnostics.weights[client]
         clients.append(entry)
@@ -55,6 +58,7 @@ def metrics_line(
         "round": record.round,
         "server_accuracy": evaluation.accuracy,
         "server_loss": _number(evaluation.loss),
+        **_take_home(record, federation),
         "clients": clients,
         "participants": record.participants,
         **({"stragglers": record.stragglers} if record.stragglers else {}),
@@ -71,6 +75,14 @@ def metrics_line(
         "class_spikes": evaluation.class_activity,
         "seconds": {phase: round(value, 4) for phase, value in record.seconds.items()},
     }
+
+
+def _take_home(record: RoundRecord, federation: Federation) -> dict[str, float | None]:
+    """What the clients take home of the round, where the run measures it."""
+    if not federation.config.run.take_home:
+        return {}
+    taken = {client: reply.taken for client, reply in record.replies.items() if reply.taken is not None}
+    return together(taken, federation.test.labels)
 
 
 def bytes_to(lines: Sequence[dict[str, Any]], target: float) -> dict[str, Any] | None:
@@ -104,6 +116,7 @@ def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Fede
         "rounds": last["round"],
         "accuracy": last["server_accuracy"],
         **({"accuracy_of": "clients"} if _of_clients(config, federation) else {}),
+        **{key: last[key] for key in KEYS if key in last},
         "best_accuracy": max(line["server_accuracy"] for line in lines),
         "upstream_bytes": last["upstream_bytes_total"],
         "downstream_bytes": last["downstream_bytes_total"],
@@ -111,7 +124,9 @@ def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Fede
         **({"class_names": federation.train.class_names} if federation.train.class_names else {}),
         "targets": {f"{target:g}": bytes_to(lines, target) for target in config.run.targets},
         "curve": [
-            {"round": line["round"], "accuracy": line["server_accuracy"]} | {k: line[f"{k}_total"] for k in BYTE_KEYS}
+            {"round": line["round"], "accuracy": line["server_accuracy"]}
+            | {key: line[key] for key in KEYS if key in line}
+            | {k: line[f"{k}_total"] for k in BYTE_KEYS}
             for line in lines
         ],
         "config": {

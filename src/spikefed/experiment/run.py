@@ -115,6 +115,11 @@ def _run(
     network: networks.Own | None,
     make: Callable[[Federation, RunFolder], Any] | None,
 ) -> None:
+    if make is not None and config.run.take_home:
+        raise ConfigError(
+            "run.take_home measures every client's own network on the test set, which needs them all in one process; "
+            "leave it out of a fleet's run, and measure it with 'spikefed run' on the same file"
+        )
     # Everything is built before the folder: a config that cannot run leaves none behind.
     federation = build(config, dataset, network)
     ledger = Ledger()

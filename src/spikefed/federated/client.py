@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from spikefed.errors import PacketError
 from spikefed.federated.contract import ClientContext, ClientReport, Message, Method, State
 from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, is_finite, ruin
@@ -13,6 +15,7 @@ from spikefed.federated.exchange import Reply, Request
 from spikefed.federated.plans import Expectations
 from spikefed.federated.randomness import shared
 from spikefed.federated.secure import SECURE_ACTIONS, SecureClient, Votes
+from spikefed.federated.takehome import TakeHome
 from spikefed.wire import ClientLink
 
 
@@ -26,6 +29,7 @@ class ClientWorker:
         link: the client's end of the wire.
         expectations: shapes of the exchanged messages.
         secure: masks the votes of a method that has them summed; None for the others.
+        take_home: ``(network, round) -> TakeHome`` measures the client's own network after every step; None: nothing.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class ClientWorker:
         link: ClientLink,
         expectations: Expectations,
         secure: SecureClient | None = None,
+        take_home: Callable[[nn.Module, int], TakeHome] | None = None,
     ) -> None:
         self.client = client
         self._method = method
@@ -43,6 +48,7 @@ class ClientWorker:
         self._link = link
         self._expectations = expectations
         self._secure = secure
+        self._take_home = take_home
         self._state: State | None = None
         self._last: Message | None = None
 
@@ -101,8 +107,13 @@ class ClientWorker:
                 return Reply(self.client, request.round, error=str(error))
         self._last = uplink
         data = b"" if uplink is None else self._link.encode(uplink)
-        seconds = {"seconds": trained - decoded, "wire_seconds": time.perf_counter() - trained + decoded - started}
-        return Reply(self.client, request.round, data, report.values | seconds)
+        encoded = time.perf_counter()
+        seconds = {"seconds": trained - decoded, "wire_seconds": encoded - trained + decoded - started}
+        if self._take_home is None:
+            return Reply(self.client, request.round, data, report.values | seconds)
+        taken = self._take_home(self._method.taken_home(state, context), request.round)
+        seconds["take_home_seconds"] = time.perf_counter() - encoded
+        return Reply(self.client, request.round, data, report.values | seconds, taken=taken)
 
     def _ruined(self, context: ClientContext) -> Reply | None:
         """The reply of a client whose training diverged; None where its network holds numbers."""

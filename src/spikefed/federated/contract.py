@@ -247,6 +247,14 @@ class Method(ABC):
         """Hook: the network that a client with this state would use itself, or None where it has none of its own."""
         return None
 
+    def taken_home(self, state: State, ctx: Context) -> nn.Module:
+        """Hook: the network that a client could use itself right after its step of the round, which left this state.
+
+        Default: what the client keeps (`client_network`), else the shared network as the step left it.
+        """
+        own = self.client_network(state, ctx)
+        return ctx.networks.load(ctx.networks.weights(ctx.networks.network)) if own is None else own
+
     def has_server_model(self, hyper: Any, networks: NetworkFactory) -> bool:
         """Hook: ``server_model``, where it depends on the hyperparameters."""
         return self.server_model

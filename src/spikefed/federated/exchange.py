@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from spikefed.federated.takehome import TakeHome
 
 Action = Literal["round", "resend", "keys", "shares", "unmask"]
 
@@ -37,6 +40,7 @@ class Reply:
         needs_intra: the client lacks the downlink's reference and asks for one without.
         error: why there is no upload, in one sentence.
         refused: the field at which the transport refused what the client sent; None when it could be read.
+        taken: what the client's own network is worth after the round, where it is measured; it never travels.
     """
 
     client: int
@@ -46,6 +50,7 @@ class Reply:
     needs_intra: bool = False
     error: str | None = None
     refused: str | None = None
+    taken: TakeHome | None = None
 
 
 OnReply = Callable[[int, int, int], None]

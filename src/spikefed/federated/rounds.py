@@ -187,11 +187,12 @@ class Server:
         record.downlink = self._downlink
         record.replies = replies
         client_wire = sum(reply.report.get("wire_seconds", 0.0) for reply in replies.values())
+        take_home = sum(reply.report.get("take_home_seconds", 0.0) for reply in replies.values())
         record.seconds = {
-            "clients": times[2] - times[1] - wire - client_wire,
+            "clients": times[2] - times[1] - wire - client_wire - take_home,
             "wire": times[1] - times[0] + wire + client_wire,
             "server": times[3] - times[2],
-            "evaluate": times[4] - times[3],
+            "evaluate": times[4] - times[3] + take_home,
         }
         self.round = round
         return record

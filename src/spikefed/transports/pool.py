@@ -112,8 +112,8 @@ class PoolTransport:
             error.add_note(trace)
             raise error
         self._saved[request.client] = saved
-        if "wire_seconds" in reply.report:  # phases of a round add up to its wall time: workers code side by side
-            reply.report["wire_seconds"] /= len(self._workers)
+        for phase in {"wire_seconds", "take_home_seconds"} & reply.report.keys():
+            reply.report[phase] /= len(self._workers)  # phases add up to a round's wall time: workers are side by side
         return reply
 
     def _dead(self, worker: Connection, request: Request) -> WorkerError:

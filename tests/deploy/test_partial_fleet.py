@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SETTINGS = {
     "masks": {"name": "federated.pruned:PrunedFedAdam", "payload": "change"},
+    "own masks": {"name": "federated.pruned:PersonalFedAvg", "payload": "change"},
     "roles": {"name": "fedavg", "send": ["weight", "bn_affine", "bn_stats", "neuron"]},
 }
 

@@ -49,7 +49,15 @@ BRANCHES: dict[str, dict[str, Any]] = {
     "branches": {"method": {"name": "federated.branches:Branches"}},
     "branches qsgd": {"method": {"name": "federated.branches:Branches", **CHANGE}, "wire": {"weights_up": "qsgd-7"}},
 }
-VARIANTS = {**PRUNED, **FEDBN, **BRANCHES}
+PERSONAL: dict[str, dict[str, Any]] = {
+    "own masks": {"method": {"name": "federated.pruned:PersonalFedAvg"}},
+    "own masks qsgd": {
+        "method": {"name": "federated.pruned:PersonalFedAvg", **CHANGE},
+        "wire": {"weights_up": "qsgd-7"},
+    },
+    "both masks": {"method": {"name": "federated.pruned:BothFedAvg", **CHANGE}},
+}
+VARIANTS = {**PERSONAL, **PRUNED, **FEDBN, **BRANCHES}
 
 
 def config(variant: str, **changes: Any) -> dict[str, Any]:
@@ -253,3 +261,16 @@ def test_a_key_at_its_default_leaves_the_hash_as_it_was() -> None:
     named = configs.from_tree(config("fedbn", method={"name": "fedavg", "send": "all"}))
     other = configs.from_tree(config("fedbn"))
     assert plain.hash() == named.hash() != other.hash()
+
+
+def test_bitmaps_of_own_masks_travel_up_once_for_every_change_and_bytes_fall(tmp_path: Path) -> None:
+    folder = RunFolder(spikefed.run(config("own masks"), out=tmp_path / "run"))
+    found = bitmap_bytes(folder)
+    assert {(r, c) for (r, c, way), size in found.items() if way == "down" and size} == {(1, 0), (1, 1), (1, 2)}
+    # Clients prune after rounds 1, 2 and 4: their uploads of rounds 2, 3 and 5 are under a new mask.
+    told = {r for (r, _, way), size in found.items() if way == "up" and size}
+    assert told == {2, 3, 5}
+    up = [line["paper_upstream_bytes"] for line in folder.read_lines(folder.metrics)]
+    assert up[0] > up[1] > up[2] == up[3] > up[4]
+    density = [client["own_density"] for client in folder.read_lines(folder.metrics)[-1]["clients"]]
+    assert density[0] > density[1] > density[2]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from spikefed.federated import Context, MessageKind, NetworkFactory, State
+from spikefed.federated import ClientContext, Context, MessageKind, NetworkFactory, State
 from spikefed.federated.methods.fedavg import FedAvg
 from spikefed.federated.methods.fedopt import FedAdam
 from spikefed.federated.methods.fedprox import FedProx
@@ -35,13 +35,35 @@ class Pruned:
     def next_mask(self, state: State, ctx: Context) -> Mask:
         if "mask" in state and ctx.round % EVERY:
             return Mask(state["mask"])
-        kept = {}
-        for name in self.maskable(ctx.hyper, ctx.networks):
-            size = state["weights"][name].abs().reshape(-1)
-            mask = torch.zeros(size.shape, dtype=torch.bool)
-            mask[size.argsort(descending=True, stable=True)[: round(kept_after(ctx.round) * len(size))]] = True
-            kept[name] = mask.reshape(state["weights"][name].shape)
-        return Mask({name: kept[name] for name in state["weights"] if name in kept})
+        return largest(state["weights"], self.maskable(ctx.hyper, ctx.networks), kept_after(ctx.round))
+
+
+class Personal:
+    """Mixed in before an averaging method: every client prunes for itself, after each of its rounds."""
+
+    uplink_kind: ClassVar[MessageKind | None] = "selected-weights"
+    downlink_kind: ClassVar[MessageKind | None] = "selected-weights"
+    maskable = Pruned.maskable
+
+    def own_masks(self, hyper: Any) -> bool:
+        return True
+
+    def next_own_mask(self, state: State, ctx: ClientContext) -> Mask:
+        if "own_mask" in state and ctx.round % EVERY:
+            return Mask(state["own_mask"])
+        share = kept_after(ctx.round) - 0.05 * ctx.client
+        return largest(state["weights"], self.maskable(ctx.hyper, ctx.networks), share)
+
+
+def largest(weights: dict[str, torch.Tensor], names: frozenset[str], share: float) -> Mask:
+    """The mask of this share of every tensor, its largest entries."""
+    kept = {}
+    for name in (name for name in weights if name in names):
+        size = weights[name].abs().reshape(-1)
+        mask = torch.zeros(size.shape, dtype=torch.bool)
+        mask[size.argsort(descending=True, stable=True)[: round(share * len(size))]] = True
+        kept[name] = mask.reshape(weights[name].shape)
+    return Mask(kept)
 
 
 class PrunedFedAvg(Pruned, FedAvg):
@@ -63,3 +85,17 @@ class PrunedFedAdam(Pruned, FedAdam):
 
     name: ClassVar[str] = "pruned-fedadam"
     summary: ClassVar[str] = "FedAdam of what magnitude pruning leaves"
+
+
+class PersonalFedAvg(Personal, FedAvg):
+    """FedAvg whose clients prune for themselves."""
+
+    name: ClassVar[str] = "personal-fedavg"
+    summary: ClassVar[str] = "FedAvg over what each client's own pruning leaves"
+
+
+class BothFedAvg(Personal, Pruned, FedAvg):
+    """Masks of the server's and of every client's own, one within the other."""
+
+    name: ClassVar[str] = "both-fedavg"
+    summary: ClassVar[str] = "FedAvg over what the server's and a client's own pruning leave"

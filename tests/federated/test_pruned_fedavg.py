@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from federated.pruned import EVERY, PrunedFedAdam, PrunedFedAvg, kept_after
+from federated.pruned import EVERY, BothFedAvg, PersonalFedAvg, PrunedFedAdam, PrunedFedAvg, kept_after
 from federated.tiny import World
 from spikefed.errors import ConfigError
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
@@ -77,7 +77,7 @@ def test_a_mask_of_other_tensors_is_refused() -> None:
         def next_mask(self, state: Any, ctx: Any) -> Mask:
             return Mask({"fc.bias": torch.ones(3, dtype=torch.bool)})
 
-    with pytest.raises(ConfigError, match="masks 'fc.bias', which is not what 'maskable' names"):
+    with pytest.raises(ConfigError, match="masks 'fc.bias' in 'next_mask', which is not what 'maskable' names"):
         Wrong().init_server(World(FedAvgHyperparameters()).server(0))
 
 
@@ -97,3 +97,44 @@ def test_personal_masks_merge_over_those_who_sent_an_entry() -> None:
     new, _, _ = method.server_round(server, uplinks, world.server(1))
     moved = (new["weights"]["fc.weight"] - server["weights"]["fc.weight"]).reshape(-1)
     assert torch.allclose(moved, torch.tensor([1.0] * 3 + [1.5] * 3 + [2.0] * 6), atol=1e-6)
+
+
+@pytest.mark.parametrize(("up", "down"), PAYLOADS)
+@pytest.mark.parametrize("method", [PersonalFedAvg(), BothFedAvg()], ids=lambda method: method.name)
+def test_a_clients_own_mask_stays_with_it_and_holds_exactly(method: FedAvg, up: str, down: str) -> None:
+    hyper = FedAvgHyperparameters(
+        payload=up, payload_down=down, local_epochs=2, lr=0.05, weight_decay=0.1, local_batch=8
+    )
+    world = World(hyper)
+    server, downlink = method.init_server(world.server(0))
+    states: dict[int, Any] = {0: {}, 1: {}}
+    for round in range(1, 6):
+        uplinks, masks = {}, {c: Mask(state.get("own_mask", {})) for c, state in states.items()}
+        told = Mask(server["mask"])
+        for c in states:
+            states[c], uplinks[c], report = method.client_round(states[c], downlink, world.client(c, round))
+            held = told & masks[c]
+            assert report.values["own_density"] == density(held)
+            sent = torch.from_numpy(uplinks[c].kept["fc.weight"])  # type: ignore[union-attr]
+            assert torch.equal(sent, held.kept["fc.weight"])
+            assert zero_outside(held, world.networks.weights(world.networks.network))
+        before = server["weights"]["fc.weight"]
+        server, downlink, _ = method.server_round(server, uplinks, world.server(round))
+        nobody = ~(told & masks[0]).kept["fc.weight"] & ~(told & masks[1]).kept["fc.weight"]
+        after = server["weights"]["fc.weight"]
+        untouched = nobody & Mask(server["mask"]).kept["fc.weight"]  # the server's own next mask may take more away
+        assert torch.equal(after[untouched], before[untouched])
+    assert not torch.equal(states[0]["own_mask"]["fc.weight"], states[1]["own_mask"]["fc.weight"])
+    assert density(Mask(states[1]["own_mask"])) < 0.5
+    if method.name == "personal-fedavg":
+        assert density(Mask(server["mask"])) == 1  # the server prunes nothing: what is personal stays personal
+
+
+def test_an_own_mask_of_other_tensors_is_refused() -> None:
+    class Wrong(PersonalFedAvg):
+        def next_own_mask(self, state: Any, ctx: Any) -> Mask:
+            return Mask({"fc.bias": torch.ones(3, dtype=torch.bool)})
+
+    world = World(FedAvgHyperparameters(local_batch=8))
+    with pytest.raises(ConfigError, match="masks 'fc.bias' in 'next_own_mask', which is not what 'maskable' names"):
+        Wrong().client_round({}, Wrong().init_server(world.server(0))[1], world.client(0, 1))

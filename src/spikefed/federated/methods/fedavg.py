@@ -137,6 +137,24 @@ class FedAvg(Method):
         names = self.maskable(ctx.hyper, ctx.networks)
         return _unmasked(state["weights"], names) if names else None
 
+    def own_masks(self, hyper: FedAvgHyperparameters) -> bool:
+        """Whether clients prune by masks of their own (`next_own_mask`), each within the server's mask."""
+        return False
+
+    def next_own_mask(self, state: State, ctx: ClientContext) -> Mask | None:
+        """Where `own_masks`: the mask of one client from its next round on, over all that is maskable.
+
+        It stays in the client's state; the server learns of it what the uploads carry, a bitmap once per change and
+        the survivors, and merges every entry over those who sent it.
+
+        Args:
+            state: what the client holds: ``weights`` after its training, ``own_mask`` as it was (absent at first).
+
+        Returns:
+            the mask; None as long as there is none, and the server's alone holds.
+        """
+        return Mask(state["own_mask"]) if "own_mask" in state else None
+
     # The four steps.
 
     def has_server_model(self, hyper: FedAvgHyperparameters, networks: NetworkFactory) -> bool:
@@ -163,7 +181,8 @@ class FedAvg(Method):
             exact = exact_tensors(payload, networks) & selection.entries.keys()
             return Exchange(kind, exact=exact, select=select, masked=masked)
 
-        return exchange(self.uplink_kind, hyper.payload), exchange(self.downlink_kind, hyper.payload_down)
+        up = dataclasses.replace(exchange(self.uplink_kind, hyper.payload), own_mask=self.own_masks(hyper))
+        return up, exchange(self.downlink_kind, hyper.payload_down)
 
     def init_client(self, ctx: ClientContext) -> State:
         return {}
@@ -183,6 +202,9 @@ class FedAvg(Method):
         received, mask = self._received(state, downlink, selection, ctx)
         own = {} if hyper.send == "all" else state.get("weights") or ctx.networks.initial()
         start = own | received
+        if "own_mask" in state:
+            mask = Mask(state["own_mask"]) if mask is None else mask & Mask(state["own_mask"])
+            start = averaging.under(mask, start)
         net = ctx.networks.load(start)
         train_loss = self.train(net, ctx) if mask is None else self.train(net, ctx, mask)
         accuracy = validate(net, ctx)
@@ -200,7 +222,20 @@ class FedAvg(Method):
         kept: State = {"global": received, "round": ctx.round} if hyper.payload_down == "change" else {}
         if hyper.send != "all":
             kept["weights"] = weights
-        return kept, uplink, ClientReport({"train_loss": train_loss})
+        values = {"train_loss": train_loss}
+        if self.own_masks(hyper):
+            kept |= self._own_mask(state, weights, ctx)
+            values["own_density"] = 1.0 if mask is None else density(mask)
+        return kept, uplink, ClientReport(values)
+
+    def _own_mask(self, state: State, weights: dict[str, Tensor], ctx: ClientContext) -> State:
+        """The client's mask of its next round, as its state keeps it."""
+        past = {"own_mask": state["own_mask"]} if "own_mask" in state else {}
+        mask = self.next_own_mask({"weights": weights} | past, ctx)
+        if mask is None:
+            return {}
+        self._check_masked(mask, "next_own_mask", ctx)
+        return {"own_mask": dict(mask.kept)}
 
     def _received(
         self, state: State, downlink: Downlink | None, selection: Selection, ctx: ClientContext
@@ -254,16 +289,19 @@ class FedAvg(Method):
 
     def _masked(self, state: State, ctx: Context) -> tuple[State, Mask | None]:
         """The server's state under its next mask: 0 in the weights and in all that is kept by tensor name."""
-        mask, names = self.next_mask(state, ctx), self.maskable(ctx.hyper, ctx.networks)
+        mask = self.next_mask(state, ctx)
         if mask is None:
             return state, None
-        if strangers := mask.kept.keys() ^ names:
-            raise ConfigError(
-                f"method {self.name} masks '{min(strangers)}', which is not what 'maskable' names; give a mask of "
-                "all of these tensors and no other"
-            )
+        self._check_masked(mask, "next_mask", ctx)
         held = {k: averaging.under(mask, v) if isinstance(v, dict) else v for k, v in state.items() if k != "mask"}
         return held | {"mask": dict(mask.kept)}, mask
+
+    def _check_masked(self, mask: Mask, hook: str, ctx: Context) -> None:
+        if strangers := mask.kept.keys() ^ self.maskable(ctx.hyper, ctx.networks):
+            raise ConfigError(
+                f"method {self.name} masks '{min(strangers)}' in '{hook}', which is not what 'maskable' names; give a "
+                "mask of all of these tensors and no other"
+            )
 
     def _answer(
         self, weights: dict[str, Tensor], before: dict[str, Tensor], mask: Mask | None, round: int, ctx: Context

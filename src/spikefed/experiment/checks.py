@@ -9,6 +9,7 @@ from spikefed.experiment.config import Experiment
 from spikefed.experiment.tables import BELONGS
 from spikefed.federated import method
 from spikefed.federated.attackers import Attacker
+from spikefed.federated.local import TEMPORAL_KEYS, LocalTraining, Temporal
 from spikefed.federated.setup import Setup
 from spikefed.objects import is_own
 from spikefed.wire import codecs
@@ -39,6 +40,20 @@ def _losses(config: Experiment) -> None:
     hyper = config.hyper()
     if getattr(hyper, "calibrate", 0.0) and getattr(hyper, "local_loss", "") == "mse-rate":
         raise ConfigError("training.calibrate shifts logits, and local_loss = 'mse-rate' has none; take ce-rate or tet")
+    if isinstance(hyper, LocalTraining):
+        _temporal(hyper.temporal, hyper.local_loss, config.network.steps)
+
+
+def _temporal(given: Temporal, loss: str, steps: int) -> None:
+    """Keys that would do nothing with this loss, and steps that the network does not have."""
+    for key, owner in TEMPORAL_KEYS.items():
+        if getattr(given, key) != getattr(Temporal(), key) and loss != owner:
+            raise ConfigError(
+                f"training.temporal.{key} does nothing with local_loss = '{loss}'; set training.local_loss = "
+                f"'{owner}', or leave the key out"
+            )
+    if any(step > steps for step in given.steps):
+        raise ConfigError(f"training.temporal.steps names step {max(given.steps)}, but network.steps is {steps}")
 
 
 def _probes(config: Experiment) -> None:

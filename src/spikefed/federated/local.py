@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from spikefed.federated.contract import ClientContext, Hyperparameters
-from spikefed.training import AUGMENTATIONS, LABEL_LOSSES, Mask, StepHook, evaluate, held, optimiser, train
+from spikefed.training import (
+    AUGMENTATIONS,
+    LABEL_LOSSES,
+    Mask,
+    StepHook,
+    centroid_loss,
+    evaluate,
+    held,
+    hidden_of,
+    optimiser,
+    prefix_cross_entropy,
+    subset_cross_entropy,
+    train,
+)
+
+LocalLoss = Literal["ce-rate", "mse-rate", "tet", "prefix", "skip", "centroid"]
 
 
 class StepOption(Hyperparameters):
@@ -25,6 +41,24 @@ class StepOption(Hyperparameters):
     def hook(self, ctx: ClientContext) -> StepHook | None:
         """What it does in a step on this client, or None where it is off."""
         return None
+
+
+class Temporal(Hyperparameters):
+    """Which steps the losses prefix, skip and centroid teach; each key belongs to one of them."""
+
+    kappa: float = Field(
+        default=0.0, ge=-1e3, le=1e3, description="prefix: below 0 early prefixes weigh more, above 0 late ones"
+    )
+    steps: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[], description="skip: steps from 1 to T whose mean output is taught; none: all"
+    )
+    weight: float = Field(
+        default=0.1, ge=-1e3, le=1e3, description="centroid: above 0 draws information to early steps, below 0 to late"
+    )
+
+
+TEMPORAL_KEYS = {"kappa": "prefix", "steps": "skip", "weight": "centroid"}
+"""Keys of `Temporal`, and the loss that each belongs to."""
 
 
 class LocalTraining(Hyperparameters):
@@ -44,9 +78,10 @@ class LocalTraining(Hyperparameters):
     lr_decay: float = Field(default=0.2, gt=0, le=1, description="factor at every milestone [V-SNN: 1/5]")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum, SGD only")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty")
-    local_loss: Literal["ce-rate", "mse-rate", "tet"] = Field(
+    local_loss: LocalLoss = Field(
         default="ce-rate",
-        description="loss on labels: cross-entropy on mean firing rates [FSD authors' code], MSE [DTSNN], TET",
+        description="loss on labels: cross-entropy on mean firing rates [FSD authors' code], MSE [DTSNN], TET, or of "
+        "[training.temporal]: prefix, skip, centroid",
     )
     logit_scale: float = Field(
         default=1.0, gt=0, description="factor on the rates before the cross-entropy [authors' code: 1]"
@@ -63,6 +98,11 @@ class LocalTraining(Hyperparameters):
     )
     train_bn_at_eval: bool = Field(
         default=False, description="keep batch statistics when predicting and testing [FSD authors' code: true]"
+    )
+    temporal: Temporal = Field(
+        default=Temporal(),
+        description="what local_loss prefix, skip or centroid need",
+        json_schema_extra={"since": "0.2"},
     )
 
 
@@ -100,6 +140,26 @@ LabelLoss = Callable[[Tensor, Tensor], Tensor]
 """``(outputs [T, B, C], labels [B]) -> scalar``."""
 
 
+@contextmanager
+def label_loss_of(net: nn.Module, hyper: LocalTraining) -> Iterator[LabelLoss]:
+    """The loss on labels that ``local_loss`` names; some look into the network while this is open.
+
+    Raises:
+        ConfigError: centroid, and the network has no linear readout.
+    """
+    scale, temporal = hyper.logit_scale, hyper.temporal
+    if hyper.local_loss == "prefix":
+        yield partial(prefix_cross_entropy, scale=scale, kappa=temporal.kappa)
+    elif hyper.local_loss == "skip":
+        yield partial(subset_cross_entropy, scale=scale, steps=temporal.steps)
+    elif hyper.local_loss == "centroid":
+        with hidden_of(net) as hidden:
+            yield lambda outputs, labels: centroid_loss(outputs, hidden(outputs), labels, scale, temporal.weight)
+    else:
+        named = LABEL_LOSSES[hyper.local_loss]
+        yield lambda outputs, labels: named(outputs, labels, scale)
+
+
 def train_locally(
     net: nn.Module,
     ctx: ClientContext,
@@ -118,30 +178,31 @@ def train_locally(
     optim = optim or local_optimiser(net, ctx)
     if mask is not None:
         held(optim, mask.on(net))
-    label_loss = LABEL_LOSSES[hyper.local_loss]
     offset_of = cache(partial(label_offset, ctx))  # once, not every step
 
-    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-        offset = offset_of(outputs.shape[-1])
-        shifted = outputs if offset is None else outputs + offset.to(outputs.device)
-        value = label_loss(shifted, labels, hyper.logit_scale)
-        return value if extra is None else value + extra(outputs, labels)
+    with label_loss_of(net, hyper) as label_loss:
 
-    return train(
-        net,
-        ctx.train.images,
-        ctx.train.labels,
-        loss,
-        optim,
-        epochs=hyper.local_epochs,
-        batch_size=hyper.local_batch,
-        preprocess=ctx.preprocess,
-        generator=ctx.generator,
-        shuffle=hyper.shuffle,
-        drop_last=hyper.drop_last,
-        augment=AUGMENTATIONS[hyper.augment],
-        hooks=step_hooks(ctx),
-    )
+        def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+            offset = offset_of(outputs.shape[-1])
+            shifted = outputs if offset is None else outputs + offset.to(outputs.device)
+            value = label_loss(shifted, labels)
+            return value if extra is None else value + extra(outputs, labels)
+
+        return train(
+            net,
+            ctx.train.images,
+            ctx.train.labels,
+            loss,
+            optim,
+            epochs=hyper.local_epochs,
+            batch_size=hyper.local_batch,
+            preprocess=ctx.preprocess,
+            generator=ctx.generator,
+            shuffle=hyper.shuffle,
+            drop_last=hyper.drop_last,
+            augment=AUGMENTATIONS[hyper.augment],
+            hooks=step_hooks(ctx),
+        )
 
 
 def validate(net: nn.Module, ctx: ClientContext) -> float:

@@ -24,6 +24,16 @@ from spikefed.training.losses import (
     step_cross_entropy,
 )
 from spikefed.training.masks import Mask, density, held, released
+from spikefed.training.temporal import (
+    TEMPORAL_LOSSES,
+    centroid,
+    centroid_loss,
+    head_information,
+    hidden_of,
+    prefix_cross_entropy,
+    prefix_means,
+    subset_cross_entropy,
+)
 
 __all__ = [
     "AUGMENTATIONS",
@@ -34,20 +44,28 @@ __all__ = [
     "Mask",
     "Preprocess",
     "StepHook",
+    "TEMPORAL_LOSSES",
     "batches",
+    "centroid",
+    "centroid_loss",
     "density",
     "distillation_loss",
     "evaluate",
     "firing_rate",
+    "head_information",
     "held",
+    "hidden_of",
     "mean_evaluation",
     "optimiser",
     "output_spikes",
     "outputs",
+    "prefix_cross_entropy",
+    "prefix_means",
     "rate_cross_entropy",
     "rate_mse",
     "released",
     "spike_mse",
     "step_cross_entropy",
+    "subset_cross_entropy",
     "train",
 ]

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from spikefed.errors import ConfigError
 from spikefed.federated.contract import ClientContext, Context, Hyperparameters, MessageKind, NetworkFactory, State
 from spikefed.federated.distillation import Goal, Merged
+from spikefed.federated.local import LocalLoss
 from spikefed.federated.methods.fsd import (
     Fsd,
     FsdHyperparameters,
@@ -57,8 +58,10 @@ MEMORY = ("answers", "known", "accuracies")
 class FsdPlusHyperparameters(FsdHyperparameters):
     """Hyperparameters of FSD+ beside those of FSD, and its own defaults of some of those."""
 
-    local_loss: Literal["ce-rate", "mse-rate", "tet"] = Field(
-        default="tet", description="loss on labels: TET, cross-entropy or MSE on mean firing rates"
+    local_loss: LocalLoss = Field(
+        default="tet",
+        description="loss on labels: TET, cross-entropy or MSE on mean firing rates, or of [training.temporal]: "
+        "prefix, skip, centroid",
     )
     logit_scale: float = Field(default=4.0, gt=0, description="factor on the rates before the cross-entropy [FSD: 1]")
     client_reset: Literal["common", "own", "never"] = Field(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import build, explain, wrap
+from spikefed.networks import build, explain, layers, wrap
 from spikefed.neurons import LIF, fused, use_kernels
 
 
@@ -29,8 +29,15 @@ def test_every_layer_is_explained_and_the_reference_switch_shows():
 def test_the_path_named_is_the_path_taken(dtype, monkeypatch):
     net = small().to(dtype)
     calls = []
-    native = fused.norm_lif_native
+    native, run_chain = fused.norm_lif_native, layers.run_chain
     monkeypatch.setattr(fused, "norm_lif_native", lambda *a, **k: calls.append(1) or native(*a, **k))
+
+    def counted(x, chain):
+        out = run_chain(x, chain)
+        calls.extend([] if out is None else chain)
+        return out
+
+    monkeypatch.setattr(layers, "run_chain", counted)
     with use_kernels("auto"):
         paths = explain(net, torch.rand(2, 1, 8, 8, dtype=dtype))
     assert sum(path.neurons.startswith("fused") for path in paths) == len(calls)

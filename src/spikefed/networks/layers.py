@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,19 @@ from torch import Tensor, nn
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.norms import Norm
 from spikefed.networks.pools import TWO_BY_TWO
-from spikefed.neurons import LIFParameters, lif_step, norm_lif, normalise, spike_conv2d, spike_linear
+from spikefed.neurons import (
+    ChainLayer,
+    Firing,
+    LIFParameters,
+    NormState,
+    lif_step,
+    norm_lif,
+    normalise,
+    recording,
+    run_chain,
+    spike_conv2d,
+    spike_linear,
+)
 from spikefed.neurons.encoding import generator_at
 
 
@@ -137,11 +150,23 @@ class _Spiking(PlannedLayer):
         Raises:
             ConfigError: BNTT built for another T.
         """
-        currents = self.currents(x)
         if moment is not None:
-            return self._step(currents, moment)
+            return self._step(self.currents(x), moment)
+        link = self.link(steps, repeat)
+        out = None if link is None else run_chain(x, [link])
+        if out is not None:
+            return out
+        currents = self.currents(x)
         folded = 1 if self.keeps_still(repeat) else steps
         return self._dropped(self._all_steps(currents, steps, repeat), generator, folded)
+
+    def link(self, steps: int, repeat: bool = False) -> ChainLayer | None:
+        """This layer as one of a chain of small ones; None if it is of a kind that has no place there.
+
+        Raises:
+            ConfigError: BNTT built for another T.
+        """
+        return None
 
     def keeps_still(self, repeat: bool) -> bool:
         """Whether an input that is the same at every step gives such an output, computed once."""
@@ -187,6 +212,22 @@ class SpikingLayer(_Spiking, WeightedLayer):
     ) -> None:
         super().__init__(plan, bias=bias, norm=norm, dropout=dropout)
         self.neuron = neuron
+
+    def link(self, steps: int, repeat: bool = False) -> ChainLayer | None:
+        """See `_Spiking.link`."""
+        plan, norm, neuron = self.plan, self.norm, self.neuron
+        kind = "conv" if plan.kind == "conv" else "linear"
+        if (self.dropout and self.training) or plan.stride != 1 or (plan.pool and plan.window != TWO_BY_TWO):
+            return None
+        if neuron is None:
+            return None if plan.pool or norm is not None else ChainLayer(self.weight, self.bias, kind, None)
+        if norm is None:
+            firing = Firing(neuron, steps, pool=plan.pool, repeat=repeat)
+            return ChainLayer(self.weight, self.bias, kind, firing)
+        norm.check_steps(steps)
+        firing = Firing(neuron, steps, norm.mode, norm.training, norm.eps, norm.alpha, plan.pool, repeat)
+        state = NormState(norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        return ChainLayer(self.weight, self.bias, kind, firing, state, norm.next_momentum)
 
     def extra_repr(self) -> str:
         """Sizes and neuron, for ``print(net)``."""
@@ -255,3 +296,23 @@ class ReLUPass(_Rectified):
     ) -> None:
         super().__init__(plan, norm=norm, dropout=dropout)
         self.rectify = rectify
+
+
+def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool) -> Tensor | None:
+    """The layers in a row as one call, where all are small and nobody looks between them; else None."""
+    if recording():
+        return None
+    links = []
+    for i, layer in enumerate(layers):
+        link = layer.link(steps, repeat and i == 0) if type(layer) is SpikingLayer and not _watched(layer) else None
+        if link is None:
+            return None
+        links.append(link)
+    return run_chain(x, links)
+
+
+def _watched(module: nn.Module) -> bool:
+    """Whether somebody asked to be told of this module's calls, so that it must be called as a module."""
+    everywhere = torch.nn.modules.module
+    own = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    return bool(own or everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)

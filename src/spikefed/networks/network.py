@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks.layers import PlannedLayer, ReLULayer, SpikingLayer, WeightedLayer
+from spikefed.networks.layers import PlannedLayer, ReLULayer, SpikingLayer, WeightedLayer, chained
 from spikefed.neurons import Direct, Encoder, settle_precision
 from spikefed.neurons.encoding import encode_input
 
@@ -157,9 +157,11 @@ class SpikingNetwork(LayeredNetwork):
 
     def _outputs(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         y, repeat = encode_input(self.encoder, x, self.steps, generator, self.has_time(x))
-        for layer in self.layers:
+        out = chained(self.layers, y, self.steps, repeat)
+        for layer in self.layers if out is None else ():
             y = layer(y, self.steps, repeat)
             repeat = False
+        y = y if out is None else out
         return y.unflatten(0, (self.steps, -1)).to(x.dtype)
 
     def extra_repr(self) -> str:

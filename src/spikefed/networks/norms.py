@@ -82,7 +82,9 @@ class Norm(nn.Module):
             return self.momentum
         counted = self.num_batches_tracked if step is None else self.num_batches_tracked[step]
         counted.add_(1)
-        return max(self.momentum, 1 / int(counted.max())) if self.warm_up else self.momentum
+        return (
+            max(self.momentum, 1 / int(counted.max() if counted.dim() else counted)) if self.warm_up else self.momentum
+        )
 
     def options(self, steps: int) -> dict[str, Any]:
         """Arguments of `norm_lif` and `normalise` for the next batch of all T steps, which is counted.

@@ -1,5 +1,6 @@
 """Spiking neurons: equations, surrogate gradients, input coding, and the fused operations networks are built from."""
 
+from spikefed.neurons.chain import ChainLayer, Firing, NormState, run_chain
 from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, SendOnDelta, SignedPoisson, encoder
 from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, lif_step, spike
 from spikefed.neurons.kernels import kernels, use_kernels
@@ -8,25 +9,30 @@ from spikefed.neurons.norm_lif import norm_lif
 from spikefed.neurons.normalise import Norm, normalise
 from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
-from spikefed.neurons.paths import Choice, record_paths
+from spikefed.neurons.paths import Choice, record_paths, recording
 from spikefed.neurons.processor import fastest_precision, settle_precision, why_slow
 from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
+from spikefed.neurons.winograd import library as dense_library
 
 __all__ = [
     "ATan",
     "Bernoulli",
+    "ChainLayer",
     "Choice",
     "Direct",
     "Encoder",
+    "Firing",
     "IF",
     "LIF",
     "LIFParameters",
     "Norm",
+    "NormState",
     "Rectangle",
     "SendOnDelta",
     "SignedPoisson",
     "Surrogate",
     "Triangle",
+    "dense_library",
     "encoder",
     "fastest_precision",
     "if_",
@@ -38,6 +44,8 @@ __all__ = [
     "norm_lif",
     "normalise",
     "record_paths",
+    "recording",
+    "run_chain",
     "settle_precision",
     "spike",
     "spike_conv2d",

@@ -143,7 +143,7 @@ def norm_lif_native(
         "eps": eps,
         "pool": pool,
         "repeat": repeat,
-        "window": _window_pays(x, p),
+        "window": x.dim() == 4 and x.requires_grad and torch.is_grad_enabled() and narrow(x.dtype, p),
     }
     out = _NormLIF.apply(x, weight, bias, p, steps, options)
     out._spikefed_nonzero = options["nonzero"]  # type: ignore[union-attr]  # read by paths.density_of
@@ -152,35 +152,35 @@ def norm_lif_native(
     return out  # type: ignore[return-value]
 
 
-def _window_pays(x: Tensor, p: LIFParameters) -> bool:
-    """Whether to note where the surrogate is not zero.
+def narrow(dtype: torch.dtype, p: LIFParameters) -> bool:
+    """Whether it pays to note where the surrogate of neurons with currents in ``dtype`` is not zero.
 
-    Only windows that leave out the resting potential are narrow enough.
+    Only windows that leave out the resting potential are narrow enough, and matrix tiles are faster than any.
     """
-    rest = (
-        p.v_threshold if p.kind == "hard" else 1.0
-    )  # distance of potential 0 from the threshold, as the surrogate sees it
-    return (
-        x.dim() == 4
-        and (x.dtype == torch.float32 or not processor.has_amx())  # matrix tiles are faster than any window
-        and torch.is_grad_enabled()
-        and x.requires_grad
-        and p.surrogate.support < rest
-    )
+    rest = p.v_threshold if p.kind == "hard" else 1.0  # distance of potential 0 from the threshold, for the surrogate
+    return p.surrogate.support < rest and (dtype == torch.float32 or not processor.has_amx())
 
 
 def _arguments(x: Tensor, p: LIFParameters, steps: int, o: dict[str, Any]) -> Arguments:
+    return arguments(x.shape, x.dtype, p, steps, o)
+
+
+def arguments(shape: torch.Size, dtype: torch.dtype, p: LIFParameters, steps: int, o: dict[str, Any]) -> Arguments:
+    """The kernel's arguments for currents of ``shape``, all but the pointers.
+
+    ``o``: ``norm``, ``pool``, ``repeat``, ``batch_statistics``, ``scale``, ``eps``, ``momentum``.
+    """
     a = Arguments()
     a.steps, a.repeat = steps, o["repeat"]
-    images = x.shape[0] if o["repeat"] else x.shape[0] // steps
-    if x.dim() == 4:
-        a.channels, a.height, a.width = x.shape[1:]
+    images = shape[0] if o["repeat"] else shape[0] // steps
+    if len(shape) == 4:
+        a.channels, a.height, a.width = shape[1:]
         a.rows = images * a.height * a.width
     else:
-        a.channels, a.rows = x.shape[1], images
+        a.channels, a.rows = shape[1], images
     if o["norm"] == "none" and not o["pool"]:  # channels do not matter: one long row of numbers per step
         a.rows, a.channels = a.rows * a.channels, 1
-    a.dtype, a.norm, a.pool = _DTYPES[x.dtype], _NORMS[o["norm"]], o["pool"]
+    a.dtype, a.norm, a.pool = _DTYPES[dtype], _NORMS[o["norm"]], o["pool"]
     a.batch_statistics = o["batch_statistics"]
     a.soft, a.detach_reset, a.threads = p.kind == "soft", p.detach_reset, torch.get_num_threads()
     a.decay, a.theta, a.fire, a.gain = p.decay, p.v_threshold, smallest_that_fires(p), p.gain

@@ -69,6 +69,11 @@ def record_paths() -> Iterator[list[Choice]]:
         _recorders.remove(rows)
 
 
+def recording() -> bool:
+    """Whether anybody listens."""
+    return bool(_recorders)
+
+
 def note(operation: str, path: str, reason: str, x: Tensor, density: float = float("nan")) -> None:
     """Tell the recorders, if there are any."""
     for rows in _recorders:

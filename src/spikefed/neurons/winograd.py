@@ -16,7 +16,7 @@ from torch import Tensor
 from spikefed import native
 from spikefed.neurons import fused
 
-_POINTERS = ("x", "out", "weight", "bias")
+_POINTERS = ("x", "go", "out", "weight", "bias")
 _SIZES = ("images", "height", "width", "in_channels", "out_channels")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
@@ -38,7 +38,8 @@ def _prepared() -> ctypes.CDLL | None:
     lib = fused.library()
     if lib is None:
         return None
-    lib.spikefed_winograd.argtypes, lib.spikefed_winograd.restype = [ctypes.POINTER(Arguments)], None
+    for function in (lib.spikefed_winograd, lib.spikefed_winograd_weight_grad):
+        function.argtypes, function.restype = [ctypes.POINTER(Arguments)], None
     lib.spikefed_winograd_size.restype = c_int64
     return lib if lib.spikefed_winograd_size() == ctypes.sizeof(Arguments) else None
 
@@ -74,15 +75,32 @@ def input_gradient(upstream: Tensor, weight: Tensor) -> Tensor:
     return _run(upstream, weight, None, weight.shape[1], gradient=True)
 
 
+def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of the weight (float32), from the input and the gradient of the output, both channels-last."""
+    lib = library()
+    assert lib is not None
+    out = torch.empty_like(weight, memory_format=torch.contiguous_format)
+    a = _arguments(x, upstream.shape[1])
+    a.x, a.go, a.weight = x.data_ptr(), upstream.data_ptr(), out.data_ptr()
+    lib.spikefed_winograd_weight_grad(a)
+    return out
+
+
 def _run(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, *, gradient: bool) -> Tensor:
     lib = library()
     assert lib is not None
-    n, c, h, w = x.shape
     weight = weight.detach().contiguous()
     bias = None if bias is None else bias.detach().float().contiguous()
-    out = torch.empty((n, channels, h, w), dtype=x.dtype, memory_format=torch.channels_last)
-    a = Arguments(x.data_ptr(), out.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr())
-    a.images, a.height, a.width, a.in_channels, a.out_channels = n, h, w, c, channels
-    a.dtype, a.gradient, a.threads = _DTYPES[x.dtype], gradient, torch.get_num_threads()
+    out = torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype, memory_format=torch.channels_last)
+    a = _arguments(x, channels)
+    a.x, a.out, a.weight = x.data_ptr(), out.data_ptr(), weight.data_ptr()
+    a.bias, a.gradient = None if bias is None else bias.data_ptr(), gradient
     lib.spikefed_winograd(a)
     return out
+
+
+def _arguments(x: Tensor, channels: int) -> Arguments:
+    a = Arguments()
+    a.images, a.in_channels, a.height, a.width = x.shape
+    a.out_channels, a.dtype, a.threads = channels, _DTYPES[x.dtype], torch.get_num_threads()
+    return a

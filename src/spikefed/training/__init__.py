@@ -8,7 +8,6 @@ from spikefed.training.loops import (
     batches,
     evaluate,
     mean_evaluation,
-    optimiser,
     output_spikes,
     outputs,
     train,
@@ -24,6 +23,7 @@ from spikefed.training.losses import (
     step_cross_entropy,
 )
 from spikefed.training.masks import Mask, density, held, released
+from spikefed.training.optimisers import optimiser
 from spikefed.training.temporal import (
     TEMPORAL_LOSSES,
     centroid,

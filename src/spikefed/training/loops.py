@@ -48,20 +48,6 @@ class Preprocess:
         return x.sub_(mean).div_(std)
 
 
-def optimiser(
-    net: Network, name: str, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
-) -> torch.optim.Optimizer:
-    """``adam``, ``adamw`` or ``sgd`` over all trainable parameters of ``net``."""
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    if name == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
-    if name == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
-    raise ConfigError(f"optimiser '{name}' is not known; use adam, adamw or sgd")
-
-
 def batches(
     count: int, batch_size: int, *, shuffle: bool, generator: torch.Generator, drop_last: bool = False
 ) -> Iterator[Tensor]:

@@ -1,8 +1,5 @@
 // Chooses the instruction set once, at load, and holds the entry points Python calls.
-#include "common.h"
-#include "events.h"
-#include "norm_lif.h"
-#include "winograd.h"
+#include "kernels.h"
 #include <cstdlib>
 #include <cstring>
 
@@ -12,10 +9,22 @@
 #endif
 
 namespace spikefed {
-namespace portable { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; }
+namespace portable {
+extern const NormLifKernels norm_lif_kernels;
+extern const EventKernels event_kernels;
+} // namespace portable
 #ifdef SPIKEFED_X86
-namespace avx2 { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; extern const WinogradKernel winograd_kernel; }
-namespace avx512 { extern const NormLifKernels norm_lif_kernels; extern const EventKernels event_kernels; extern const WinogradKernel winograd_kernel; }
+#define SPIKEFED_DECLARE(variant) \
+    namespace variant { \
+    extern const NormLifKernels norm_lif_kernels; \
+    extern const EventKernels event_kernels; \
+    extern const WinogradKernels winograd_kernels; \
+    extern const LinearKernels linear_kernels; \
+    extern const OptimiserKernels optimiser_kernels; \
+    const Kernels kernels{&norm_lif_kernels, &event_kernels, &winograd_kernels, &linear_kernels, &optimiser_kernels}; \
+    }
+SPIKEFED_DECLARE(avx2)
+SPIKEFED_DECLARE(avx512)
 #endif
 
 namespace {
@@ -30,29 +39,15 @@ int best_level() {
     return 0;
 }
 int level = best_level();
-
-const NormLifKernels &kernels() {
-#ifdef SPIKEFED_X86
-    if (level == 2) return avx512::norm_lif_kernels;
-    if (level == 1) return avx2::norm_lif_kernels;
-#endif
-    return portable::norm_lif_kernels;
-}
-const EventKernels &events() {
-#ifdef SPIKEFED_X86
-    if (level == 2) return avx512::event_kernels;
-    if (level == 1) return avx2::event_kernels;
-#endif
-    return portable::event_kernels;
-}
-WinogradKernel winograd() { // null: this instruction set has none
-#ifdef SPIKEFED_X86
-    if (level == 2) return avx512::winograd_kernel;
-    if (level == 1) return avx2::winograd_kernel;
-#endif
-    return nullptr;
-}
 } // namespace
+
+Kernels kernels_in_use() {
+#ifdef SPIKEFED_X86
+    if (level == 2) return avx512::kernels;
+    if (level == 1) return avx2::kernels;
+#endif
+    return Kernels{&portable::norm_lif_kernels, &portable::event_kernels, nullptr, nullptr, nullptr};
+}
 } // namespace spikefed
 
 // 0 portable, 1 AVX2, 2 AVX-512: the best this processor has / the one in use. Setting is for tests; it never goes above the best.
@@ -72,19 +67,27 @@ SPIKEFED_API int32_t spikefed_has_amx() {
     return 0;
 }
 
-SPIKEFED_API void spikefed_norm_lif_forward(const spikefed::NormLif *a) { spikefed::kernels().forward(*a); }
-SPIKEFED_API void spikefed_norm_lif_backward(const spikefed::NormLif *a) { spikefed::kernels().backward(*a); }
+SPIKEFED_API void spikefed_norm_lif_forward(const spikefed::NormLif *a) { spikefed::kernels_in_use().norm_lif->forward(*a); }
+SPIKEFED_API void spikefed_norm_lif_backward(const spikefed::NormLif *a) { spikefed::kernels_in_use().norm_lif->backward(*a); }
 SPIKEFED_API int64_t spikefed_norm_lif_size() { return sizeof(spikefed::NormLif); }
 
-SPIKEFED_API int64_t spikefed_events_bands(const spikefed::Events *a) { return spikefed::events().bands(*a); }
-SPIKEFED_API void spikefed_events_count(const spikefed::Events *a) { spikefed::events().count(*a); }
-SPIKEFED_API void spikefed_events_list(const spikefed::Events *a) { spikefed::events().list(*a); }
-SPIKEFED_API void spikefed_events_band(const spikefed::Events *a) { spikefed::events().band(*a); }
-SPIKEFED_API void spikefed_events_forward(const spikefed::Events *a) { spikefed::events().forward(*a); }
-SPIKEFED_API void spikefed_events_weight_grad(const spikefed::Events *a) { spikefed::events().weight_grad(*a); }
-SPIKEFED_API void spikefed_events_input_grad(const spikefed::Events *a) { spikefed::events().input_grad(*a); }
+SPIKEFED_API int64_t spikefed_events_bands(const spikefed::Events *a) { return spikefed::kernels_in_use().events->bands(*a); }
+SPIKEFED_API void spikefed_events_count(const spikefed::Events *a) { spikefed::kernels_in_use().events->count(*a); }
+SPIKEFED_API void spikefed_events_list(const spikefed::Events *a) { spikefed::kernels_in_use().events->list(*a); }
+SPIKEFED_API void spikefed_events_band(const spikefed::Events *a) { spikefed::kernels_in_use().events->band(*a); }
+SPIKEFED_API void spikefed_events_forward(const spikefed::Events *a) { spikefed::kernels_in_use().events->forward(*a); }
+SPIKEFED_API void spikefed_events_weight_grad(const spikefed::Events *a) { spikefed::kernels_in_use().events->weight_grad(*a); }
+SPIKEFED_API void spikefed_events_input_grad(const spikefed::Events *a) { spikefed::kernels_in_use().events->input_grad(*a); }
 SPIKEFED_API int64_t spikefed_events_size() { return sizeof(spikefed::Events); }
 
-SPIKEFED_API int32_t spikefed_has_winograd() { return spikefed::winograd() != nullptr; }
-SPIKEFED_API void spikefed_winograd(const spikefed::Winograd *a) { spikefed::winograd()(*a); }
+SPIKEFED_API int32_t spikefed_has_winograd() { return spikefed::kernels_in_use().winograd != nullptr; }
+SPIKEFED_API void spikefed_winograd(const spikefed::Winograd *a) { spikefed::kernels_in_use().winograd->convolve(*a); }
+SPIKEFED_API void spikefed_winograd_weight_grad(const spikefed::Winograd *a) { spikefed::kernels_in_use().winograd->weight_grad(*a); }
 SPIKEFED_API int64_t spikefed_winograd_size() { return sizeof(spikefed::Winograd); }
+
+SPIKEFED_API void spikefed_adam(const spikefed::OptimiserStep *step, const spikefed::Moved *tensors, int64_t count) {
+    spikefed::kernels_in_use().optimiser->adam(*step, tensors, count);
+}
+SPIKEFED_API void spikefed_sgd(const spikefed::OptimiserStep *step, const spikefed::Moved *tensors, int64_t count) {
+    spikefed::kernels_in_use().optimiser->sgd(*step, tensors, count);
+}

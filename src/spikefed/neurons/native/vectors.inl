@@ -51,6 +51,7 @@ static inline Mask either(Mask a, Mask b) { return static_cast<Mask>(a | b); }
 static inline Vec choose(Mask m, Vec yes, Vec no) { return _mm512_mask_blend_ps(m, no, yes); }
 static inline uint32_t bits_of(Mask m) { return m; }
 static inline Vec absolute(Vec v) { return _mm512_abs_ps(v); }
+static inline Vec square_root(Vec v) { return _mm512_sqrt_ps(v); }
 #elif defined(SPIKEFED_AVX2)
 using Vec = __m256;
 static constexpr int kVec = 8;
@@ -104,6 +105,7 @@ static inline Mask either(Mask a, Mask b) { return _mm256_or_ps(a, b); }
 static inline Vec choose(Mask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, m); }
 static inline uint32_t bits_of(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }
 static inline Vec absolute(Vec v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+static inline Vec square_root(Vec v) { return _mm256_sqrt_ps(v); }
 #elif defined(__GNUC__)
 using Vec = float __attribute__((vector_size(16))); // the compiler's own: SSE2, NEON, or whatever the platform has
 using Mask = int32_t __attribute__((vector_size(16)));
@@ -128,6 +130,7 @@ static inline Mask either(Mask a, Mask b) { return a | b; }
 static inline Vec choose(Mask m, Vec yes, Vec no) { return m ? yes : no; }
 static inline uint32_t bits_of(Mask m) { return static_cast<uint32_t>((m[0] & 1) | (m[1] & 2) | (m[2] & 4) | (m[3] & 8)); }
 static inline Vec absolute(Vec v) { return (Vec)((Mask)v & 0x7fffffff); }
+static inline Vec square_root(Vec v) { return Vec{sqrtf(v[0]), sqrtf(v[1]), sqrtf(v[2]), sqrtf(v[3])}; }
 #else
 struct Vec {
     float lane[4];
@@ -164,6 +167,7 @@ struct Mask {
 };
 static inline Vec choose(const Mask &m, const Vec &yes, const Vec &no) { SPIKEFED_LANES(m.lane[i] ? yes.lane[i] : no.lane[i]); }
 static inline Vec absolute(const Vec &v) { SPIKEFED_LANES(fabsf(v.lane[i])); }
+static inline Vec square_root(const Vec &v) { SPIKEFED_LANES(sqrtf(v.lane[i])); }
 #undef SPIKEFED_LANES
 static inline Mask at_least(const Vec &a, const Vec &b) {
     return Mask{{a.lane[0] >= b.lane[0], a.lane[1] >= b.lane[1], a.lane[2] >= b.lane[2], a.lane[3] >= b.lane[3]}};

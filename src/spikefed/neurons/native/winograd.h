@@ -4,18 +4,25 @@
 
 namespace spikefed {
 
-// Stride 1, padding 1, channels-last. Forward: out = conv(x, weight). Gradient: x is the gradient of a convolution's output, out
-// that of its input; `weight` is the convolution's own in both cases.
+// Stride 1, padding 1, channels-last.
+//   forward           out = conv(x, weight) + bias
+//   input gradient    out = gradient of the input, from that of the output (`x`); in and out channels are those of x and out
+//   weight gradient   weight = its gradient, from the input `x` and the gradient of the output `go`
 struct Winograd {
     const void *x;       // [N, H, W, Ci]
+    const void *go;      // [N, H, W, Co], weight gradient only
     void *out;           // [N, H, W, Co]
-    const float *weight; // forward [Co, Ci, 3, 3], gradient [Ci, Co, 3, 3]
+    float *weight;       // [Co, Ci, 3, 3]; input gradient: [Ci, Co, 3, 3], the convolution's own
     const float *bias;   // [Co] or null
     int64_t images, height, width, in_channels, out_channels;
-    int32_t dtype;       // of x and out: 0 float32, 1 bfloat16 (weights are then rounded to it; sums are float32)
-    int32_t gradient, threads;
+    int32_t dtype;       // of x, go and out: 0 float32, 1 bfloat16 (weights are then rounded to it; sums are float32)
+    int32_t gradient;    // 1: input gradient
+    int32_t threads;
 };
 
-using WinogradKernel = void (*)(const Winograd &);
+struct WinogradKernels {
+    void (*convolve)(const Winograd &);    // forward and input gradient
+    void (*weight_grad)(const Winograd &);
+};
 
 } // namespace spikefed

@@ -11,14 +11,6 @@
 
 static constexpr int64_t kPoints = 36;
 
-// Tiles of the product held in registers, and the vectors of output channels of each.
-#if defined(SPIKEFED_AVX512)
-static constexpr int kTiles = 12, kWide = 2;
-#else
-static constexpr int kTiles = 6, kWide = 2;
-#endif
-static constexpr int64_t kPanel = kWide * kVec; // output channels of a panel of weights
-
 static constexpr float kA = 0.75f, kB = 1.5f, kAA = kA * kA, kBB = kB * kB;
 
 // One dimension of B' d: six inputs to six points.
@@ -58,16 +50,39 @@ static SPIKEFED_INLINE void from_points(const Vec *m, int64_t step, Vec *out) {
     out[3] = SPIKEFED_FMA(broadcast(kB * kBB), minus_b, SPIKEFED_FMA(broadcast(kA * kAA), minus_a, m[5 * step]));
 }
 
-// How the batch is cut into tiles and the tiles into blocks.
+// One dimension of G' m: six points to three gradients of weights (the transpose of weights_to_points).
+static SPIKEFED_INLINE void points_to_weights(const Vec *m, int64_t step, Vec *out) {
+    const Vec at_a = broadcast(1.0f / (2 * kAA * (kAA - kBB))), at_b = broadcast(1.0f / (2 * kBB * (kBB - kAA)));
+    const Vec even_a = at_a * (m[step] + m[2 * step]), odd_a = at_a * (m[step] - m[2 * step]);
+    const Vec even_b = at_b * (m[3 * step] + m[4 * step]), odd_b = at_b * (m[3 * step] - m[4 * step]);
+    out[0] = SPIKEFED_FMA(broadcast(1.0f / (kAA * kBB)), m[0], even_a + even_b);
+    out[1] = SPIKEFED_FMA(broadcast(kB), odd_b, broadcast(kA) * odd_a);
+    out[2] = SPIKEFED_FMA(broadcast(kBB), even_b, SPIKEFED_FMA(broadcast(kAA), even_a, m[5 * step]));
+}
+
+// One dimension of A y: four gradients of outputs to six points (the transpose of from_points).
+static SPIKEFED_INLINE void outputs_to_points(const Vec *y, int64_t step, Vec *out) {
+    const Vec even_a = SPIKEFED_FMA(broadcast(kAA), y[2 * step], y[0]), even_b = SPIKEFED_FMA(broadcast(kBB), y[2 * step], y[0]);
+    const Vec odd_a = SPIKEFED_FMA(broadcast(kA * kAA), y[3 * step], broadcast(kA) * y[step]);
+    const Vec odd_b = SPIKEFED_FMA(broadcast(kB * kBB), y[3 * step], broadcast(kB) * y[step]);
+    out[0] = y[0];
+    out[1] = even_a + odd_a;
+    out[2] = even_a - odd_a;
+    out[3] = even_b + odd_b;
+    out[4] = even_b - odd_b;
+    out[5] = y[3 * step];
+}
+
+// How the batch is cut into tiles and the tiles into blocks that fill `room` bytes.
 struct Tiles {
-    int64_t down, across, count, block; // of an image; all; tiles of a block, a multiple of kTiles
+    int64_t down, across, count, block; // of an image; all; tiles of a block, a multiple of kRows
     int64_t in_row, out_row;            // floats of a tile's inputs and outputs at one point
     int64_t in_size, out_size;          // floats of a block's: an odd number of cache lines, or the points would push each other out
-    explicit Tiles(const Winograd &a)
+    Tiles(const Winograd &a, int64_t bytes, int64_t most)
         : down((a.height + 3) / 4), across((a.width + 3) / 4), count(a.images * down * across), block(0),
-          in_row((a.in_channels + kVec - 1) / kVec * kVec + 16), out_row((a.out_channels + kPanel - 1) / kPanel * kPanel) {
-        const int64_t room = (1 << 20) / static_cast<int64_t>(sizeof(float)) / (kPoints * (in_row + out_row));
-        block = larger(24, smaller(96, room)) / kTiles * kTiles;
+          in_row((a.in_channels + kVec - 1) / kVec * kVec + (a.in_channels >= 64 ? 16 : 0)), out_row((a.out_channels + kPanel - 1) / kPanel * kPanel) {
+        const int64_t room = bytes / static_cast<int64_t>(sizeof(float)) / (kPoints * (in_row + out_row));
+        block = larger(24, smaller(most, room)) / kRows * kRows;
         in_size = (block * in_row / 16 | 1) * 16;
         out_size = (block * out_row / 16 | 1) * 16;
     }
@@ -143,34 +158,6 @@ template <class E> static void transform_input(const Winograd &a, const Tiles &t
     }
 }
 
-// ---- products -----------------------------------------------------------------------------------------------------------------
-
-// c [kTiles][kPanel] = a [kTiles][K] * b [K][kPanel].
-static void multiply(const float *__restrict a, int64_t a_row, const float *__restrict b, int64_t K, float *__restrict c, int64_t c_row) {
-    Vec sums[kTiles][kWide];
-    SPIKEFED_UNROLL_ALL
-    for (int t = 0; t < kTiles; ++t) {
-        SPIKEFED_UNROLL_ALL
-        for (int v = 0; v < kWide; ++v) sums[t][v] = broadcast(0.0f);
-    }
-    for (int64_t k = 0; k < K; ++k) {
-        Vec w[kWide];
-        SPIKEFED_UNROLL_ALL
-        for (int v = 0; v < kWide; ++v) w[v] = load_vec(b + k * kPanel + v * kVec);
-        SPIKEFED_UNROLL_ALL
-        for (int t = 0; t < kTiles; ++t) {
-            const Vec x = broadcast(a[t * a_row + k]);
-            SPIKEFED_UNROLL_ALL
-            for (int v = 0; v < kWide; ++v) sums[t][v] = SPIKEFED_FMA(x, w[v], sums[t][v]);
-        }
-    }
-    SPIKEFED_UNROLL_ALL
-    for (int t = 0; t < kTiles; ++t) {
-        SPIKEFED_UNROLL_ALL
-        for (int v = 0; v < kWide; ++v) store_vec(c + t * c_row + v * kVec, sums[t][v]);
-    }
-}
-
 // ---- outputs ------------------------------------------------------------------------------------------------------------------
 
 // `from`: the tile's row at the first point, [kPoints][out_size].
@@ -196,13 +183,13 @@ template <class E> static void transform_output(const Winograd &a, const Tiles &
     }
 }
 
-template <class E> static void winograd_typed(const Winograd &a) {
-    const Tiles tiles(a);
+template <class E> static void convolve_typed(const Winograd &a) {
+    const Tiles tiles(a, 1 << 19, 96);
     const int64_t panels = tiles.out_row / kPanel, blocks = (tiles.count + tiles.block - 1) / tiles.block;
     float *weight = unset<float>(panels * kPoints * a.in_channels * kPanel);
     transform_weights(a, weight);
     parallel(blocks, a.threads, [&](int64_t begin, int64_t end) {
-        float *in = scratch<float>(kPoints * tiles.in_size), *out = scratch<float>(kPoints * tiles.out_size);
+        float *in = unset<float>(kPoints * tiles.in_size + 16), *out = unset<float>(kPoints * tiles.out_size);
         E *blank = scratch<E>(tiles.in_row);
         const E *from[kPoints];
         for (int64_t i = begin; i < end; ++i) {
@@ -214,9 +201,9 @@ template <class E> static void winograd_typed(const Winograd &a) {
             for (int64_t point = 0; point < kPoints; ++point)
                 for (int64_t panel = 0; panel < panels; ++panel) {
                     const float *w = weight + (point * panels + panel) * a.in_channels * kPanel;
-                    for (int64_t t = 0; t < n; t += kTiles) // rows beyond n hold old numbers, which nobody reads
-                        multiply(in + point * tiles.in_size + t * tiles.in_row, tiles.in_row, w, a.in_channels,
-                                 out + point * tiles.out_size + t * tiles.out_row + panel * kPanel, tiles.out_row);
+                    for (int64_t t = 0; t < n; t += kRows) // rows beyond n hold old numbers, which nobody reads
+                        multiply_panel<false>(a.out_channels - panel * kPanel, in + point * tiles.in_size + t * tiles.in_row, tiles.in_row, 1, w, kPanel, a.in_channels,
+                                        out + point * tiles.out_size + t * tiles.out_row + panel * kPanel, tiles.out_row);
                 }
             for (int64_t t = 0; t < n; ++t) transform_output<E>(a, tiles, first + t, out + t * tiles.out_row);
         }
@@ -227,4 +214,90 @@ template <class E> static void winograd_typed(const Winograd &a) {
     release(weight);
 }
 
-static void winograd(const Winograd &a) { a.dtype == 0 ? winograd_typed<F32>(a) : winograd_typed<BF16>(a); }
+static void winograd_convolve(const Winograd &a) { a.dtype == 0 ? convolve_typed<F32>(a) : convolve_typed<BF16>(a); }
+
+// ---- weight gradient ----------------------------------------------------------------------------------------------------------
+
+// The 4x4 gradients of a tile's outputs to `to` [kPoints][out_size]; 0 beyond the edges.
+template <class E> static void transform_upstream(const Winograd &a, const Tiles &tiles, int64_t tile, float *to) {
+    const int64_t image = tile / (tiles.down * tiles.across), place = tile % (tiles.down * tiles.across), Co = a.out_channels;
+    const int64_t top = place / tiles.across * 4, left = place % tiles.across * 4;
+    const int64_t rows = smaller(4, a.height - top), columns = smaller(4, a.width - left);
+    const E *from = static_cast<const E *>(a.go) + ((image * a.height + top) * a.width + left) * Co;
+    for (int64_t c = 0; c < Co; c += kVec) {
+        const int64_t lanes = smaller(kVec, Co - c);
+        Vec half[24], y[4], m[6];
+        for (int column = 0; column < 4; ++column) {
+            for (int row = 0; row < 4; ++row) {
+                const E *at = from + (row * a.width + column) * Co + c;
+                const bool inside = row < rows && column < columns;
+                y[row] = inside ? load_some(at, lanes) : broadcast(0.0f);
+                if (inside && c * static_cast<int64_t>(sizeof(E)) % 64 == 0) SPIKEFED_PREFETCH(at + 4 * Co, 0);
+            }
+            outputs_to_points(y, 1, m);
+            for (int row = 0; row < 6; ++row) half[row * 4 + column] = m[row];
+        }
+        for (int row = 0; row < 6; ++row) {
+            outputs_to_points(half + row * 4, 1, m);
+            for (int column = 0; column < 6; ++column) store_vec(to + (row * 6 + column) * tiles.out_size + c, m[column]);
+        }
+    }
+}
+
+// From `sums` [kPoints][rows of Ci][out_row] to weights [Co, Ci, 3, 3].
+static void weights_from_points(const Winograd &a, const Tiles &tiles, const float *sums, int64_t size) {
+    parallel(a.in_channels, a.threads, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i)
+            for (int64_t c = 0; c < a.out_channels; c += kVec) {
+                Vec half[18], m[6], g[3];
+                for (int column = 0; column < 6; ++column) {
+                    for (int row = 0; row < 6; ++row) m[row] = load_vec(sums + (row * 6 + column) * size + i * tiles.out_row + c);
+                    points_to_weights(m, 1, g);
+                    for (int row = 0; row < 3; ++row) half[row * 6 + column] = g[row];
+                }
+                for (int row = 0; row < 3; ++row) {
+                    points_to_weights(half + row * 6, 1, g);
+                    for (int column = 0; column < 3; ++column) {
+                        float lanes[kVec];
+                        store_vec(lanes, g[column]);
+                        for (int64_t n = 0; n < smaller(kVec, a.out_channels - c); ++n)
+                            a.weight[((c + n) * a.in_channels + i) * 9 + row * 3 + column] = lanes[n];
+                    }
+                }
+            }
+    });
+}
+
+// Blocks follow each other; inside a block tiles, then points are shared out: no sum depends on the number of threads.
+template <class E> static void weight_grad_typed(const Winograd &a) {
+    const int64_t rows = (a.in_channels + kRows - 1) / kRows * kRows, panels = (a.out_channels + kPanel - 1) / kPanel;
+    const int64_t size = rows * panels * kPanel, sum_bytes = kPoints * size * static_cast<int64_t>(sizeof(float));
+    const Tiles tiles(a, smaller(8 << 20, larger(1 << 19, 2 * sum_bytes)), 256);
+    float *sums = scratch<float>(kPoints * size), *in = unset<float>(kPoints * tiles.in_size + 16), *out = unset<float>(kPoints * tiles.out_size);
+    E *blank = scratch<E>(tiles.in_row);
+    for (int64_t first = 0; first < tiles.count; first += tiles.block) {
+        const int64_t n = smaller(tiles.block, tiles.count - first);
+        parallel(n, a.threads, [&](int64_t begin, int64_t end) {
+            const E *from[kPoints];
+            for (int64_t t = begin; t < end; ++t) {
+                find_inputs(a, tiles, first + t, blank, from);
+                transform_input(a, tiles, from, in + t * tiles.in_row);
+                transform_upstream<E>(a, tiles, first + t, out + t * tiles.out_row);
+            }
+        });
+        parallel(kPoints, a.threads, [&](int64_t begin, int64_t end) {
+            for (int64_t point = begin; point < end; ++point)
+                for (int64_t r = 0; r < rows; r += kRows)
+                    for (int64_t c = 0; c < panels * kPanel; c += kPanel)
+                        multiply_panel<true>(a.out_channels - c, in + point * tiles.in_size + r, 1, tiles.in_row, out + point * tiles.out_size + c, tiles.out_row, n,
+                                       sums + point * size + r * tiles.out_row + c, tiles.out_row);
+        });
+    }
+    weights_from_points(a, tiles, sums, size);
+    release(blank);
+    release(out);
+    release(in);
+    release(sums);
+}
+
+static void winograd_weight_grad(const Winograd &a) { a.dtype == 0 ? weight_grad_typed<F32>(a) : weight_grad_typed<BF16>(a); }

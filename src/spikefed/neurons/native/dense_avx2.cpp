@@ -1,5 +1,7 @@
-// The Winograd convolution compiled for: avx2.
+// Dense products compiled for: avx2.
 #include "common.h"
+#include "linear.h"
+#include "optimiser.h"
 #include "winograd.h"
 #include <cmath>
 #include <cstdlib>
@@ -21,10 +23,17 @@ namespace avx2 {
 namespace {
 #include "scalars.inl"
 #include "vectors.inl"
+#include "multiply.inl"
 #include "winograd.inl"
+#include "linear.inl"
+#include "optimiser.inl"
 } // namespace
-extern const WinogradKernel winograd_kernel;
-const WinogradKernel winograd_kernel = winograd;
+extern const WinogradKernels winograd_kernels;
+const WinogradKernels winograd_kernels = {winograd_convolve, winograd_weight_grad};
+extern const LinearKernels linear_kernels;
+const LinearKernels linear_kernels = {linear_forward, linear_input_grad, linear_weight_grad};
+extern const OptimiserKernels optimiser_kernels;
+const OptimiserKernels optimiser_kernels = {adam, sgd};
 } // namespace avx2
 } // namespace spikefed
 #if defined(__clang__)

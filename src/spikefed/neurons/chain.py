@@ -1,0 +1,349 @@
+"""Small spiking layers, one or many in a row, in one native call each way.
+
+Where a layer's product takes less time than the calls around it (digits, sensor frames, small batches) separate
+operations spend most of a step on dispatch. Here a chain of layers (product, normalisation, LIF over all steps, pool)
+is one autograd node with one native call each way, on one thread. Its products are dense (Winograd, or a plain matrix
+product), so the path depends on sizes alone. Results are those of the separate operations up to the order of sums, and
+a chain gives the bits of its layers one by one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from ctypes import c_int32, c_int64, c_void_p
+from functools import cache, lru_cache
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spikefed.neurons import fused, gpu, paths, processor, products, winograd
+from spikefed.neurons.kernels import kernels
+from spikefed.neurons.norm_lif import check_norm_lif
+from spikefed.neurons.parameters import LIFParameters
+
+MOST_WORK = 64 * 1024 * 1024
+"""Multiply-adds of a layer's dense product up to which it is small: about a third of a millisecond."""
+
+Kind = Literal["conv", "linear"]
+_ALIGN = 64
+
+
+class NormState(NamedTuple):
+    """What a normalisation learns and remembers; tensors as in `norm_lif`, None where it has none."""
+
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    running_mean: Tensor | None = None
+    running_var: Tensor | None = None
+
+
+class Firing(NamedTuple):
+    """How a layer normalises and fires; numbers as in `norm_lif`."""
+
+    p: LIFParameters
+    steps: int
+    norm: str = "none"
+    training: bool = True
+    eps: float = 1e-5
+    alpha: float = 1.0
+    pool: bool = False
+    repeat: bool = False
+
+
+class ChainLayer(NamedTuple):
+    """One layer.
+
+    Attributes:
+        weight: ``[Cout, Cin, K, K]`` (stride 1, padding K // 2) or ``[Fout, Fin]``.
+        bias: of the product, ``[Cout]``.
+        kind: of the product.
+        firing: how to normalise and fire; None: the output is the product.
+        state: tensors of the normalisation; the running statistics move.
+        momentum: counts this batch and gives its weight in them; called once when the chain runs, else not.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    kind: Kind
+    firing: Firing | None
+    state: NormState = NormState()
+    momentum: Callable[[], float] | None = None
+
+
+class Arguments(ctypes.Structure):
+    """Mirror of ``struct Layer`` in native/linear.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "grad_x", "weight", "bias", "grad_weight", "grad_bias", "currents")),
+        *((name, c_int64) for name in ("images", "in_channels", "height", "width", "out_channels")),
+        ("linear", c_int32),
+        ("neuron", fused.Arguments),
+    ]
+
+
+class _Step(NamedTuple):
+    """One layer's places in the memory of a chain, in bytes, and what its call needs."""
+
+    currents: int
+    out: int
+    statistics: int
+    rstd: int
+    updates: bool  # the running statistics are read or moved
+
+
+class _Plan(NamedTuple):
+    """What is the same in every call with tensors of these shapes."""
+
+    template: bytes
+    steps: tuple[_Step, ...]
+    size: int
+    dtype: torch.dtype
+    out: tuple[int, ...]
+    window: bool  # the last surrogate is narrow enough to note where it is not zero
+    call: type[ctypes.Array]
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    lib = fused.library()
+    if lib is None:
+        return None
+    lib.spikefed_chain_forward.argtypes = [c_void_p, c_int64]
+    lib.spikefed_chain_backward.argtypes = [c_void_p, c_int64, c_void_p]
+    lib.spikefed_chain_forward.restype = lib.spikefed_chain_backward.restype = None
+    lib.spikefed_layer_size.restype = c_int64
+    return lib if lib.spikefed_layer_size() == ctypes.sizeof(Arguments) else None
+
+
+def available() -> bool:
+    """Whether the library, its instruction set and the kernel mode allow chains at this moment."""
+    if kernels() != "auto" or winograd.library() is None or _library() is None:
+        return False
+    return not fused.transformed() and not gpu.interpreted()
+
+
+def run_chain(x: Tensor, layers: Sequence[ChainLayer]) -> Tensor | None:
+    """Layers in a row, each ``norm_lif`` of ``spike_conv2d`` or ``spike_linear``, if all are small; else None.
+
+    Args:
+        x: ``[N, C, H, W]`` or ``[N, F]``, time folded into the batch as in `norm_lif`.
+        layers: at least one.
+
+    Returns:
+        the last layer's output; None (and nothing has moved) where a layer is not small, or of a kind that this path
+        does not know.
+
+    Raises:
+        ConfigError: as ``norm_lif``.
+    """
+    if x.device.type != "cpu" or not available():
+        return None
+    asked = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    plan = _plan(x.shape, asked, tuple(map(_shapes, layers)))
+    if plan is None or not all(_plain(t) for a in layers for t in (a.weight, a.bias, *a.state)):
+        return None
+    if x.dtype != plan.dtype:
+        x = x.to(plan.dtype)
+    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+    if paths.recording() and len(layers) == 1:
+        _note(x, layers[0], plan.dtype)
+    learnt = [t for a in layers for t in (a.weight, a.bias, a.state.weight, a.state.bias)]
+    call = _Call(plan, layers)
+    out: Tensor = _Chain.apply(call, x, *learnt)  # type: ignore[assignment]
+    out._spikefed_nonzero = call.nonzero  # type: ignore[attr-defined]  # read by paths.density_of
+    if call.window is not None:
+        out._spikefed_window = (call.window, out._version)  # type: ignore[attr-defined]  # read by paths.window_of
+    return out
+
+
+def _note(x: Tensor, layer: ChainLayer, dtype: torch.dtype) -> None:
+    why = "one native call for the whole small layer"
+    if products.emulated(dtype):
+        why += f"; {products.WHY_EMULATED}"
+    name, path = ("spike_conv2d", "winograd") if layer.kind == "conv" else ("spike_linear", "dense")
+    paths.note(name, path, why, x, paths.density_of(x) or float("nan"))
+    if layer.firing is not None:
+        paths.note("norm_lif", "fused", "native kernel", x)
+
+
+def _shapes(a: ChainLayer) -> tuple:
+    sizes = tuple(None if t is None else t.shape for t in a.state)
+    return a.weight.shape, a.kind, a.firing, sizes
+
+
+def _plain(t: Tensor | None) -> bool:
+    return t is None or (t.dtype == torch.float32 and t.is_contiguous())
+
+
+@lru_cache(maxsize=1024)
+def _plan(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...]) -> _Plan | None:
+    """None: not for this path. Arguments are shapes, so that a call costs one look-up."""
+    if dtype not in (torch.float32, torch.bfloat16) or (dtype == torch.bfloat16 and processor.has_amx()):
+        return None
+    call = Arguments * len(layers)
+    filled, steps, end = call(), [], 0
+    for i, (weight, kind, firing, state) in enumerate(layers):
+        currents = _currents(shape, weight, kind)
+        if currents is None:
+            return None
+        a, number = filled[i], 2 if dtype == torch.bfloat16 else 4
+        a.images, a.in_channels, a.out_channels, a.linear = shape[0], shape[1], weight[0], kind == "linear"
+        a.height, a.width = shape[2:] if len(shape) == 4 else (1, 1)
+        a.neuron.dtype = dtype == torch.bfloat16
+        first, size = end, currents.numel() * number
+        end, shape, groups = _up(first + size), currents, 0
+        out = first
+        if firing is not None and firing.norm not in ("none", "bn", "tdbn", "bntt"):
+            return None
+        if firing is not None:
+            _check(currents, firing, state)
+            a.neuron = _neuron(currents, dtype, firing, state)
+            out, shape, groups = end, *_fired(currents, firing)
+            end = _up(out + shape.numel() * number)
+        statistics, end = end, _up(end + 2 * groups * weight[0] * 4)
+        updates = firing is not None and firing.norm != "none" and state[2] is not None
+        steps.append(_Step(first, out, statistics, statistics + groups * weight[0] * 4, updates))
+    last = layers[-1][2]
+    window = last is not None and len(shape) == 4 and fused.narrow(dtype, last.p)
+    return _Plan(bytes(filled), tuple(steps), end, dtype, tuple(shape), window, call)
+
+
+def _up(offset: int) -> int:
+    return -(-offset // _ALIGN) * _ALIGN
+
+
+def _currents(shape: torch.Size, weight: torch.Size, kind: Kind) -> torch.Size | None:
+    """Shape of a product; None where this path does not take it."""
+    if not shape.numel() or len(shape) not in ((4,) if kind == "conv" else (2, 4)):
+        return None
+    work = shape[0] * weight.numel() * (shape[2] * shape[3] if kind == "conv" else 1)
+    if work > MOST_WORK:
+        return None
+    if kind == "conv":
+        return torch.Size((shape[0], weight[0], *shape[2:])) if weight[1:] == (shape[1], 3, 3) else None
+    return torch.Size((shape[0], weight[0])) if weight[1] == shape[1:].numel() else None
+
+
+def _check(currents: torch.Size, firing: Firing, state: tuple[torch.Size | None, ...]) -> None:
+    meta = [None if size is None else torch.empty(size, device="meta") for size in state]
+    check_norm_lif(
+        torch.empty(currents, device="meta"),
+        steps=firing.steps,
+        norm=firing.norm,
+        training=firing.training,
+        pool=firing.pool,
+        repeat=firing.repeat,
+        **dict(zip(NormState._fields, meta, strict=True)),
+    )
+
+
+def _neuron(
+    currents: torch.Size, dtype: torch.dtype, firing: Firing, state: tuple[torch.Size | None, ...]
+) -> fused.Arguments:
+    options = {
+        "norm": firing.norm,
+        "pool": firing.pool,
+        "repeat": firing.repeat,
+        "batch_statistics": firing.norm != "none" and (firing.training or state[2] is None),
+        "scale": firing.alpha * firing.p.v_threshold if firing.norm == "tdbn" else 1.0,
+        "eps": firing.eps,
+        "momentum": 0.0,
+    }
+    a = fused.arguments(currents, dtype, firing.p, firing.steps, options)
+    a.threads = 1
+    return a
+
+
+def _fired(currents: torch.Size, firing: Firing) -> tuple[torch.Size, int]:
+    """Shape of the spikes, and how many groups have statistics of their own."""
+    sides = [side // 2 for side in currents[2:]] if firing.pool else currents[2:]
+    rows = currents[0] * (firing.steps if firing.repeat else 1)
+    groups = 0 if firing.norm == "none" else firing.steps if firing.norm == "bntt" else 1
+    return torch.Size((rows, currents[1], *sides)), groups
+
+
+class _Call:
+    """One call's plan and layers, and what it leaves beside the spikes."""
+
+    __slots__ = ("layers", "nonzero", "plan", "window")
+
+    def __init__(self, plan: _Plan, layers: Sequence[ChainLayer]) -> None:
+        self.plan, self.layers = plan, layers
+        self.nonzero = 0
+        self.window: Tensor | None = None
+
+
+class _Chain(torch.autograd.Function):
+    """Everything between input and output lies in one piece of memory, ``kept``."""
+
+    @staticmethod
+    def forward(ctx, call: _Call, x: Tensor, *learnt: Tensor | None) -> Tensor:
+        lib, plan = _library(), call.plan
+        assert lib is not None
+        form = torch.channels_last if len(plan.out) == 4 else torch.contiguous_format
+        kept = torch.empty(plan.size, dtype=torch.uint8)
+        out = torch.empty(plan.out, dtype=plan.dtype, memory_format=form)
+        nonzero = c_int64(0)
+        filled = _filled(plan, x, learnt, kept)
+        for a, step, layer in zip(filled, plan.steps, call.layers, strict=True):
+            neuron, state = a.neuron, layer.state
+            neuron.nonzero = ctypes.addressof(nonzero)
+            neuron.momentum = layer.momentum() if layer.momentum else 0.0
+            if step.updates:
+                neuron.running_mean, neuron.running_var = _pointer(state.running_mean), _pointer(state.running_var)
+        _put_out(filled[-1], out.data_ptr())
+        if plan.window and any(ctx.needs_input_grad):
+            window = torch.empty(plan.out, dtype=torch.uint8, memory_format=form)
+            filled[-1].neuron.window, call.window = window.data_ptr(), window
+        lib.spikefed_chain_forward(filled, len(filled))
+        call.nonzero = nonzero.value if call.layers[-1].firing is not None else out.numel()
+        ctx.save_for_backward(x, kept, *learnt)
+        ctx.plan, ctx.form = plan, form
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, kept, *learnt = ctx.saved_tensors
+        lib, plan = _library(), ctx.plan
+        assert lib is not None
+        upstream = grads[0].to(plan.dtype).contiguous(memory_format=ctx.form)
+        results = [
+            torch.empty_like(t) if t is not None and wanted else None
+            for t, wanted in zip((x, *learnt), ctx.needs_input_grad[1:], strict=True)
+        ]
+        pointers = [_pointer(t) for t in results]
+        filled = _filled(plan, x, learnt, kept)
+        filled[0].grad_x = pointers[0]
+        for i, a in enumerate(filled):
+            a.grad_weight, a.grad_bias, a.neuron.grad_weight, a.neuron.grad_bias = pointers[4 * i + 1 : 4 * i + 5]
+        lib.spikefed_chain_backward(filled, len(filled), upstream.data_ptr())
+        return None, *results
+
+
+def _filled(plan: _Plan, x: Tensor, learnt: Sequence[Tensor | None], kept: Tensor) -> ctypes.Array:
+    """The chain's arguments with the pointers that both ways need."""
+    filled, base, before = plan.call.from_buffer_copy(plan.template), kept.data_ptr(), x.data_ptr()
+    for i, step in enumerate(plan.steps):
+        a = filled[i]
+        neuron = a.neuron
+        a.weight, a.bias, neuron.weight, neuron.bias = map(_pointer, learnt[4 * i : 4 * i + 4])
+        a.x, a.currents = before, base + step.currents
+        neuron.x, before = a.currents, base + step.out
+        neuron.out, neuron.mean, neuron.rstd = before, base + step.statistics, base + step.rstd
+    return filled
+
+
+def _put_out(a: Arguments, out: int) -> None:
+    """Let the last layer write its output there."""
+    if a.neuron.steps:
+        a.neuron.out = out
+    else:
+        a.currents = out
+
+
+def _pointer(t: Tensor | None) -> int | None:
+    return None if t is None else t.data_ptr()

@@ -1,0 +1,157 @@
+"""torch's Adam, AdamW and SGD with a step of one native call over all tensors.
+
+State, settings and hooks are torch's own: checkpoints, masks and schedules work as with its classes. SGD gives the bits
+of torch's, Adam differs from it by the last bit of a step (6e-8), as torch's own fused one does. What is gone is the
+dispatch of up to a dozen small operations for every tensor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from ctypes import c_double, c_int32, c_int64, c_void_p
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+
+from spikefed.errors import ConfigError
+from spikefed.neurons import dense_library
+
+Closure = Callable[[], Tensor]
+
+
+class _Settings(ctypes.Structure):
+    """Mirror of ``struct OptimiserStep`` in native/optimiser.h."""
+
+    _fields_ = [
+        *((name, c_double) for name in ("lr", "beta1", "beta2", "eps", "weight_decay")),
+        ("decoupled", c_int32),
+    ]
+
+
+@cache
+def _prepared() -> ctypes.CDLL | None:
+    lib = dense_library()
+    for name in ("spikefed_adam", "spikefed_sgd") if lib is not None else ():
+        function = getattr(lib, name)
+        function.argtypes, function.restype = [ctypes.POINTER(_Settings), c_void_p, c_int64], None
+    return lib
+
+
+def optimiser(
+    net: nn.Module, name: str, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """``adam``, ``adamw`` or ``sgd`` over all trainable parameters of ``net``.
+
+    Raises:
+        ConfigError: another name.
+    """
+    if name not in ("adam", "adamw", "sgd"):
+        raise ConfigError(f"optimiser '{name}' is not known; use adam, adamw or sgd")
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    ours = bool(parameters) and _prepared() is not None and all(map(_plain, parameters))
+    kinds = {"adam": Adam, "adamw": AdamW, "sgd": SGD} if ours else _TORCHS
+    if name == "sgd":
+        return kinds[name](parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    return kinds[name](parameters, lr=lr, weight_decay=weight_decay)
+
+
+_TORCHS: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+def _plain(t: Tensor) -> bool:
+    return t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous()
+
+
+class _Stepping:
+    """One step of every group; what a group needs is in ``_move``."""
+
+    param_groups: list[dict[str, Any]]
+    state: Any
+
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> Tensor | None:
+        """One step.
+
+        Args:
+            closure: computes the loss again, and its gradients; called once before the step.
+
+        Returns:
+            what the closure gave.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            moving = [p for p in group["params"] if p.grad is not None]
+            if moving:
+                self._move(group, moving, [_dense(p.grad) for p in moving])
+                increment_version(moving)
+        return loss
+
+    def _move(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> None:
+        raise NotImplementedError
+
+
+def _dense(grad: Tensor) -> Tensor:
+    return grad if _plain(grad) else grad.float().contiguous()
+
+
+def _run(kind: str, settings: _Settings, numbers: list[int], count: int) -> None:
+    lib = _prepared()
+    assert lib is not None
+    records = (c_int64 * len(numbers))(*numbers)
+    (lib.spikefed_adam if kind == "adam" else lib.spikefed_sgd)(settings, records, count)
+
+
+class _AdamSteps(_Stepping):
+    """Kingma and Ba 2015; ``decoupled``: weight decay apart from the gradient (Loshchilov and Hutter 2019)."""
+
+    decoupled = False
+
+    def _move(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> None:
+        numbers: list[int] = []
+        for p, grad in zip(moving, grads, strict=True):
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+            numbers += (
+                p.data_ptr(), grad.data_ptr(), state["exp_avg"].data_ptr(), state["exp_avg_sq"].data_ptr(),
+                state["step"].data_ptr(), p.numel(), 0,
+            )  # fmt: skip
+        beta1, beta2 = group["betas"]
+        settings = _Settings(group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self.decoupled)
+        _run("adam", settings, numbers, len(moving))
+
+
+class Adam(_AdamSteps, torch.optim.Adam):
+    """`torch.optim.Adam` without its variants (amsgrad, maximize) on float32 tensors of a CPU."""
+
+
+class AdamW(_AdamSteps, torch.optim.AdamW):
+    """`torch.optim.AdamW`, as `Adam` here."""
+
+    decoupled = True
+
+
+class SGD(_Stepping, torch.optim.SGD):
+    """`torch.optim.SGD` without its variants (dampening, nesterov, maximize) on float32 tensors of a CPU."""
+
+    def _move(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> None:
+        momentum, numbers = group["momentum"], []
+        for p, grad in zip(moving, grads, strict=True):
+            buffer, started = 0, False
+            if momentum:
+                state = self.state[p]
+                started = state.get("momentum_buffer") is not None
+                if not started:
+                    state["momentum_buffer"] = torch.empty_like(p)
+                buffer = state["momentum_buffer"].data_ptr()
+            numbers += p.data_ptr(), grad.data_ptr(), buffer, 0, 0, p.numel(), started
+        settings = _Settings(group["lr"], momentum, 0.0, 0.0, group["weight_decay"], False)
+        _run("sgd", settings, numbers, len(moving))

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SETTINGS = {
     "masks": {"name": "federated.pruned:PrunedFedAdam", "payload": "change"},
     "own masks": {"name": "federated.pruned:PersonalFedAvg", "payload": "change"},
+    "tickets": {"name": "tickets", "sparsities": [0.5, 0.8], "level_rounds": 1, "rewind_round": 0},
     "roles": {"name": "fedavg", "send": ["weight", "bn_affine", "bn_stats", "neuron"]},
 }
 

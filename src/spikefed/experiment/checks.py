@@ -88,6 +88,7 @@ def _method(config: Experiment) -> None:
     silent = f"network.readout = '{net.readout}'" if net.readout != "spike" else ""
     setup = Setup(
         clients=_clients(config),
+        rounds=config.rounds,
         everybody=part.schedule == "all" and not part.straggle,
         silent="network.twin = 'ann'" if net.twin == "ann" else silent,
         codecs=config.wire.model_dump(),

@@ -60,6 +60,19 @@ def downlink(tensors: Mapping[str, Tensor], mask: Mask | None, round: int, exact
     return SelectedWeightsDownlink(round=round, tensors=arrays, kept=to_wire(mask.kept), exact=exact)
 
 
+def mean_of(tensors: Mapping[int, Mapping[str, Tensor]], shares: Mapping[int, float]) -> dict[str, Tensor]:
+    """Weighted mean of clients' tensors, in float64 in the order of client numbers; of integers the first client's."""
+    first, *_ = [tensors[client] for client in sorted(tensors)]
+    means = {}
+    for name, like in first.items():
+        if like.is_floating_point():
+            parts = [shares[client] * tensors[client][name].double() for client in sorted(tensors)]
+            means[name] = torch.stack(parts).sum(dim=0).to(like.dtype)
+        else:
+            means[name] = like
+    return means
+
+
 def mask_of(message: Uplink | Downlink) -> Mask | None:
     """The mask that a message brought; None for one without."""
     if not isinstance(message, SelectedWeightsUplink | SelectedWeightsDownlink):

@@ -12,11 +12,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from spikefed.federated.contract import ClientContext, Hyperparameters
+from spikefed.networks.monitor import device_of
 from spikefed.training import (
     AUGMENTATIONS,
     LABEL_LOSSES,
     Mask,
     StepHook,
+    batches,
     centroid_loss,
     evaluate,
     held,
@@ -203,6 +205,25 @@ def train_locally(
             augment=AUGMENTATIONS[hyper.augment],
             hooks=step_hooks(ctx),
         )
+
+
+def label_gradient(net: nn.Module, ctx: ClientContext) -> tuple[dict[str, Tensor], float]:
+    """Gradient of the mean loss on all private training data, by parameter name, and that loss; weights stay.
+
+    In training mode, so that normalisations see batches, in the order of the data and without augmentation.
+    """
+    hyper: LocalTraining = ctx.hyper
+    net.train()
+    device, total = device_of(net), 0.0
+    with label_loss_of(net, hyper) as loss:
+        for index in batches(len(ctx.train), hyper.local_batch, shuffle=False, generator=ctx.generator):
+            x = ctx.preprocess(ctx.train.images[index].to(device))
+            outputs = net(x, generator=ctx.generator)
+            value = len(index) / len(ctx.train) * loss(outputs, ctx.train.labels[index].to(device))
+            value.backward()
+            total += float(value.detach())
+    found = {n: p.grad.detach().cpu().clone() for n, p in net.named_parameters() if p.grad is not None}
+    return found, total
 
 
 def validate(net: nn.Module, ctx: ClientContext) -> float:

@@ -55,7 +55,7 @@ class Expectations:
     def tables(self) -> dict[str, tuple[TensorSpec, ...]]:
         """The tensor table of each direction, where it is the same in every message."""
         ways = {"up": self.up, "down": self.down}
-        return {way: tensor_specs(self.arrays, it.exact, masked=it.masked) for way, it in ways.items()}
+        return {way: tensor_specs({**self.arrays, **it.notes}, it.exact, masked=it.masked) for way, it in ways.items()}
 
     def table(self, direction: Literal["up", "down"], round: int, client: int) -> tuple[TensorSpec, ...]:
         """The tensor table of one message of weights."""
@@ -65,7 +65,9 @@ class Expectations:
         selection = exchange.select(round, client)
         chosen = {name: array for name, array in self.arrays.items() if name in selection}
         kept = None if selection.whole else {name: selection.arrays()[name] for name in chosen}
-        return tensor_specs(chosen, exchange.exact, kept, exchange.masked)
+        if kept is not None:
+            kept |= dict.fromkeys(exchange.notes)
+        return tensor_specs({**chosen, **exchange.notes}, exchange.exact, kept, exchange.masked)
 
     def plan(self, direction: Literal["up", "down"], round: int, client: int) -> Plan:
         """The plan of one message."""

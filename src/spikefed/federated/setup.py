@@ -17,6 +17,7 @@ class Setup:
 
     Attributes:
         clients: how many there are.
+        rounds: how many the run has; 0: not known.
         everybody: all clients take part in all rounds.
         silent: the setting that leaves the network without output spikes, such as ``network.twin = 'ann'``; empty
             where it has some.
@@ -24,6 +25,7 @@ class Setup:
     """
 
     clients: int = 1
+    rounds: int = 0
     everybody: bool = True
     silent: str = ""
     codecs: Mapping[str, str] = field(default_factory=dict)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
 
 from spikefed.federated.selection import Selection
 from spikefed.wire.share import Share
@@ -38,6 +40,7 @@ class Exchange:
             None: all tensors, whole.
         masked: for selected weights, names of the tensors whose entries the message's own mask names.
         own_mask: for selected weights that go up, a client may send under another mask than the server's last.
+        notes: small tensors of the method's own that travel behind the network's (their values do not matter here).
         share: (round, client) to the public rows that the message speaks of, for spikes and labels; None: all of them.
     """
 
@@ -49,6 +52,7 @@ class Exchange:
     select: Callable[[int, int], Selection] | None = None
     masked: frozenset[str] = frozenset()
     own_mask: bool = False
+    notes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def standard(kind: MessageKind | None, shape: tuple[int, int, int]) -> Exchange:

@@ -15,6 +15,7 @@ from spikefed.networks.promises import check_promises
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
 from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tensors
 from spikefed.networks.tensors import copy_tensors, load_tensors, norm, retie, state_tensors, ties
+from spikefed.networks.twins import relu_view
 from spikefed.networks.zoo import NetworkInfo, ann_twin, build, network_info, networks
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "networks",
     "norm",
     "read_tensors",
+    "relu_view",
     "retie",
     "roles",
     "state_bytes",

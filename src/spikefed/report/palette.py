@@ -48,10 +48,11 @@ METHODS = {
     "fedyogi": OLIVE,
     "fedavgm": BROWN,
     "fedadagrad": VIOLET,
+    "tickets": TEAL,
     "local": STONE,
     "central": NAVY,
 }
-OTHERS = [SKY, FOREST, ROSE, TEAL, PLUM, PINE, LIME]
+OTHERS = [SKY, FOREST, ROSE, PLUM, PINE, LIME]
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]
 SYMBOLS = {
     "fsd": "circle",
@@ -67,6 +68,7 @@ SYMBOLS = {
     "fedyogi": "x",
     "fedavgm": "cross",
     "fedadagrad": "x",
+    "tickets": "star",
     "local": "square",
     "central": "diamond",
 }

@@ -1,6 +1,7 @@
 """Losses and loops shared by every method."""
 
 from spikefed.training.augment import AUGMENTATIONS
+from spikefed.training.earlytime import early_steps, kl_profile
 from spikefed.training.hooks import Loss, StepHook
 from spikefed.training.loops import (
     Evaluation,
@@ -24,6 +25,15 @@ from spikefed.training.losses import (
 )
 from spikefed.training.masks import Mask, density, held, released
 from spikefed.training.optimisers import optimiser
+from spikefed.training.pruning import (
+    input_activity,
+    magnitudes,
+    mask_distance,
+    mask_of_best,
+    random_scores,
+    saliencies,
+    schedule,
+)
 from spikefed.training.temporal import (
     TEMPORAL_LOSSES,
     centroid,
@@ -50,20 +60,29 @@ __all__ = [
     "centroid_loss",
     "density",
     "distillation_loss",
+    "early_steps",
     "evaluate",
     "firing_rate",
     "head_information",
     "held",
     "hidden_of",
+    "input_activity",
+    "kl_profile",
+    "magnitudes",
+    "mask_distance",
+    "mask_of_best",
     "mean_evaluation",
     "optimiser",
     "output_spikes",
     "outputs",
     "prefix_cross_entropy",
     "prefix_means",
+    "random_scores",
     "rate_cross_entropy",
     "rate_mse",
     "released",
+    "saliencies",
+    "schedule",
     "spike_mse",
     "step_cross_entropy",
     "subset_cross_entropy",

@@ -14,12 +14,14 @@ from spikefed.federated.methods.fedprox import FedProx
 from spikefed.federated.methods.fsd import Fsd
 from spikefed.federated.methods.fsdplus import FsdPlus
 from spikefed.federated.methods.hdsfl import Hdsfl
+from spikefed.federated.methods.tickets import Tickets
 from spikefed.objects import import_object, said
 
 METHODS: dict[str, type[Method]] = {
     made.name: made
     for made in (
-        Fsd, FsdPlus, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Local, Central,
+        Fsd, FsdPlus, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Tickets, Local,
+        Central,
     )
 }  # fmt: skip
 

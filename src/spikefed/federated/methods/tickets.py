@@ -1,0 +1,247 @@
+"""Lottery tickets of spiking networks: Kim et al., "Exploring Lottery Ticket Hypothesis in Spiking Neural Networks",
+ECCV 2022; pooled as in the paper, federated with rounds for its epochs.
+
+The server finds every mask, from the aggregated weights; clients train under the mask and send what it leaves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from spikefed.errors import ConfigError
+from spikefed.federated import averaging, ticketsearch
+from spikefed.federated.averaging import Downlink, Uplink
+from spikefed.federated.contract import (
+    ClientContext,
+    ClientReport,
+    Context,
+    Diagnostics,
+    Hyperparameters,
+    Labelled,
+    MessageKind,
+    NetworkFactory,
+    State,
+)
+from spikefed.federated.local import label_gradient, train_locally
+from spikefed.federated.messages import from_wire
+from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
+from spikefed.federated.setup import Setup
+from spikefed.federated.stages import NOTE, Note, program, total_rounds
+from spikefed.federated.traffic import Exchange
+from spikefed.networks import relu_view
+from spikefed.networks.roles import WEIGHT
+from spikefed.training import Mask, optimiser, schedule
+
+FEEDBACK = ("stc", "topk")
+
+
+class TicketHyperparameters(FedAvgHyperparameters):
+    """Hyperparameters of the search beside those of averaging and of local training."""
+
+    local_epochs: int = Field(default=1, ge=0, description="epochs on private data per round [paper: a round is one]")
+    search: Literal["imp", "early-bird", "one-shot", "snip", "random"] = Field(
+        default="imp", description="iterative magnitude pruning, Early-Bird, or the baselines"
+    )
+    criterion: Literal["magnitude", "spikes"] = Field(
+        default="magnitude", description="|w|, or |w| times the mean input of the synapse on public images"
+    )
+    prune: float = Field(default=0.25, gt=0, lt=1, description="share of what is left that a level takes [paper: 0.25]")
+    levels: int = Field(default=8, ge=1, le=100, description="how often it does [paper: 14]")
+    sparsities: list[float] = Field(
+        default=[], description="sparsities of the levels, rising in (0, 1), instead of 'prune' and 'levels'"
+    )
+    level_rounds: int = Field(default=10, ge=1, description="rounds of one training [paper: 150 or 300 epochs]")
+    restart: Literal["rewind", "initial", "keep"] = Field(
+        default="rewind", description="weights after a pruning: those stored early [paper], the first, or as they are"
+    )
+    rewind_round: int = Field(default=1, ge=0, description="round whose weights are stored [paper: epoch 20]")
+    early_time: bool = Field(default=False, description="search with T_early time steps, train tickets with all")
+    probe_rounds: int = Field(default=2, ge=1, description="N: dense rounds before T_early is chosen [paper: 2]")
+    kl_threshold: float = Field(
+        default=0.6, gt=0, le=1, description="lambda: T_early is where Dhat_t < it [paper: 0.6]"
+    )
+    masks: int = Field(default=5, ge=2, description="q: masks that Early-Bird compares [paper: 5]")
+    mask_distance: float = Field(
+        default=0.02, gt=0, lt=1, description="largest distance of a stable mask [paper: 0.02]"
+    )
+    search_on: Literal["snn", "ann"] = Field(
+        default="snn", description="search on the network itself, or on its ReLU twin [paper: ANN transfer]"
+    )
+    lr_schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="learning rate within a stage, one step a round [paper: cosine]"
+    )
+    lr_floor: float = Field(default=0.01, ge=0, le=1, description="share of 'lr' at the end of a cosine [code: 0.01]")
+    search_lr_factor: float = Field(
+        default=1.0, gt=0, le=10, description="learning rate of a dense search over that of tickets [code, EB: 2]"
+    )
+
+    @field_validator("sparsities")
+    @classmethod
+    def _rising(cls, value: list[float]) -> list[float]:
+        if any(not 0 < s < 1 for s in value) or sorted(set(value)) != value:
+            raise ValueError("give sparsities that rise within (0, 1), such as [0.5, 0.8, 0.9]")
+        return value
+
+    @property
+    def targets(self) -> list[float]:
+        """Sparsity of every level, from level 1."""
+        return self.sparsities or schedule(self.prune, self.levels)
+
+
+@dataclass(frozen=True)
+class TicketContext(ClientContext):
+    """A client's context in a stage."""
+
+    note: Note
+
+
+class Tickets(FedAvg):
+    """FedAvg under masks that a search finds; every sparsity of the schedule is trained once, in one run."""
+
+    name: ClassVar[str] = "tickets"
+    title: ClassVar[str] = "Tickets"
+    summary: ClassVar[str] = "searches sparse networks by pruning; clients train and send what is left"
+    hyperparameters: ClassVar[type[Hyperparameters]] = TicketHyperparameters
+    uplink_kind: ClassVar[MessageKind | None] = "selected-weights"
+    downlink_kind: ClassVar[MessageKind | None] = "selected-weights"
+
+    def maskable(self, hyper: Any, networks: NetworkFactory) -> frozenset[str]:
+        """Weights of convolutions and linear layers, the first and the last too; never biases or normalisations."""
+        shapes = networks.initial()
+        return frozenset(n for n, role in networks.roles.items() if role == WEIGHT and shapes[n].dim() > 1)
+
+    def check(self, hyper: Any, setup: Setup) -> None:
+        super().check(hyper, setup)
+        needed = total_rounds(program(hyper))
+        if setup.rounds and setup.rounds < needed:
+            raise ConfigError(
+                f"this search takes {needed} rounds ({len(hyper.targets)} sparsities of {hyper.level_rounds} rounds "
+                f"each, and what finds them) but the run has {setup.rounds}; set rounds = {needed}, or fewer levels"
+            )
+        if hyper.restart == "rewind" and hyper.rewind_round >= hyper.level_rounds:
+            raise ConfigError(
+                f"method.rewind_round = {hyper.rewind_round} is not below method.level_rounds = {hyper.level_rounds}; "
+                "rewind to an early round, such as 1"
+            )
+        if hyper.send != "all":
+            raise ConfigError("tickets are found from all weights; leave out method.send")
+        if hyper.payload_down != "weights":
+            raise ConfigError("a rewound network is no small change; leave method.payload_down at 'weights'")
+        if setup.codecs.get("weights_up", "").startswith(FEEDBACK):
+            raise ConfigError(
+                f"'wire.weights_up' = '{setup.codecs['weights_up']}' remembers what it has not sent, which a rewind "
+                "makes wrong; use float32, fp16, qsgd or cosine"
+            )
+        if hyper.lr_milestones:
+            raise ConfigError("the learning rate follows method.lr_schedule in every stage; leave out lr_milestones")
+
+    def exchanges(self, hyper: Any, shape: tuple[int, int, int], networks: NetworkFactory) -> tuple[Exchange, Exchange]:
+        up, down = super().exchanges(hyper, shape, networks)
+        return up, dataclasses.replace(down, notes={NOTE: Note.of(program(hyper)[0], 0, 0).array()})
+
+    # The client's side.
+
+    def client_round(
+        self, state: State, downlink: Downlink | None, ctx: ClientContext
+    ) -> tuple[State, Uplink, ClientReport]:
+        if downlink is None:
+            note = Note.of(program(ctx.hyper)[0], 0, 0)
+        else:
+            note = Note.read(downlink.tensors)
+            own = {name: array for name, array in downlink.tensors.items() if name != NOTE}
+            downlink = dataclasses.replace(downlink, tensors=own)
+        fields = {f.name: getattr(ctx, f.name) for f in dataclasses.fields(ClientContext)}
+        if note.kind == "saliency":
+            return self._gradient_round(state, downlink, ctx)
+        return super().client_round(state, downlink, TicketContext(**fields, note=note))
+
+    def train(self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None) -> float:
+        """Local training in the stage that the server named."""
+        assert isinstance(ctx, TicketContext)
+        hyper, note = ctx.hyper, ctx.note
+        factor = hyper.search_lr_factor if note.kind == "search" else 1.0
+        lr = note.rate(hyper.lr * factor, hyper.lr_floor, hyper.lr_schedule)
+        trained = relu_view(net) if note.twin else net
+        optim = optimiser(trained, hyper.optimiser, lr, hyper.momentum, hyper.weight_decay)
+        if not note.steps or note.twin:
+            return train_locally(trained, ctx, optim, mask=mask)
+        with ticketsearch.shortened(net, note.steps):
+            return train_locally(net, _cut(ctx, note.steps), optim, mask=mask)
+
+    def _gradient_round(
+        self, state: State, downlink: Downlink | None, ctx: ClientContext
+    ) -> tuple[State, Uplink, ClientReport]:
+        """SNIP: the gradient of the loss on the client's data, in the place of weights."""
+        received, mask = self._received(state, downlink, self.selection(ctx.hyper, ctx.networks), ctx)
+        net = ctx.networks.load(received)
+        gradients, loss = label_gradient(net, ctx)
+        sent = {n: gradients.get(n, torch.zeros_like(t)) for n, t in received.items()}
+        uplink = averaging.uplink(
+            sent, mask, round=ctx.round, client=ctx.client, samples=len(ctx.train), accuracy=0.0,
+            exact=averaging.exact_tensors(ctx.hyper.payload, ctx.networks),
+        )  # fmt: skip
+        return {}, uplink, ClientReport({"train_loss": loss})
+
+    # The server's side.
+
+    def init_server(self, ctx: Context) -> tuple[State, Downlink | None]:
+        weights, names = ctx.networks.initial(), self.maskable(ctx.hyper, ctx.networks)
+        state, mask = ticketsearch.begin(weights, names, ctx)
+        if not state["search"]["level"]:
+            return state, None  # everybody holds the common initial weights, and knows the first stage
+        return state, self._told(state, weights, mask, 1, ctx)
+
+    def server_round(
+        self, state: State, uplinks: Mapping[int, Uplink], ctx: Context
+    ) -> tuple[State, Downlink, Diagnostics]:
+        stage, steps = ticketsearch.now(state, ctx)
+        if stage.kind == "saliency":
+            counts = {c: float(u.samples) for c, u in uplinks.items()}
+            shares = {c: n / sum(counts.values()) for c, n in counts.items()}
+            merged = averaging.mean_of({c: from_wire(u.tensors) for c, u in uplinks.items()}, shares)
+            after, diagnostics = dict(state), Diagnostics({"mask_density": 1.0}, shares)
+        else:
+            plain = {key: state[key] for key in ("weights", "mask")}
+            merged, _, diagnostics = super().server_round(plain, uplinks, ctx)
+            after, merged = {**state, **merged}, merged["weights"]
+        samples = sum(uplink.samples for uplink in uplinks.values())
+        passes = 1 if stage.kind == "saliency" else ctx.hyper.local_epochs
+        spent = samples * passes * (1 if stage.twin else steps)
+        new, values = ticketsearch.advance(after, merged, spent, ctx)
+        told = self._told(new, state["weights"], Mask(new["mask"]), ctx.round + 1, ctx)
+        said = {"lif_steps": float(spent), "time_steps": float(steps), "level": float(stage.level)}
+        said |= {"searching": float(stage.kind != "train")}
+        new = {**new, "result": {"weights": after["weights"], "mask": after["mask"]}}
+        return new, told, Diagnostics({**diagnostics.values, **said, **values}, diagnostics.weights)
+
+    def server_network(self, state: State, ctx: Context) -> nn.Module:
+        """What the round made, before anything was rewound."""
+        return ctx.networks.load(_result(state)["weights"])
+
+    def server_mask(self, state: State) -> Mask | None:
+        return Mask(_result(state)["mask"])
+
+    def _told(self, state: State, before: dict[str, Tensor], mask: Mask, round: int, ctx: Context) -> Downlink:
+        """The weights that clients go on from, and the stage that they are in."""
+        answer = self._answer(state["weights"], before, mask, round, ctx)
+        note = ticketsearch.note(state, ctx)
+        return dataclasses.replace(answer, tensors={**answer.tensors, NOTE: note.array()})
+
+
+def _result(state: State) -> State:
+    """Weights and mask after the newest round; before the first, those it begins with."""
+    return state.get("result", state)
+
+
+def _cut(ctx: ClientContext, steps: int) -> ClientContext:
+    """A context whose images, where they have steps of their own, have the first ``steps`` only."""
+    if ctx.train.images.dim() < 5:
+        return ctx
+    return dataclasses.replace(ctx, train=Labelled(ctx.train.images[:, :steps], ctx.train.labels))

@@ -1,0 +1,215 @@
+"""What the server of a search for tickets does between two rounds: it stores, prunes, rewinds and goes to a stage.
+
+Its state beside weights and mask: ``rewind``, the stored weights with their running statistics, and ``search``, where
+it stands. Masks are kept packed, 1 bit an entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikefed.errors import ConfigError
+from spikefed.federated.averaging import under
+from spikefed.federated.contract import Context, State
+from spikefed.federated.stages import Note, Stage, program
+from spikefed.training import (
+    Mask,
+    early_steps,
+    input_activity,
+    kl_profile,
+    magnitudes,
+    mask_distance,
+    mask_of_best,
+    outputs,
+    random_scores,
+    saliencies,
+)
+
+PROFILE_IMAGES = 1000
+"""Public images of the profile of Early-Time, and of the mean input of a synapse [released code: 1000 for training]."""
+
+
+def begin(weights: dict[str, Tensor], names: Collection[str], ctx: Context) -> tuple[State, Mask]:
+    """The server's state before round 1, and the first mask."""
+    dense = Mask({n: torch.ones(t.shape, dtype=torch.bool) for n, t in weights.items() if n in names})
+    search: State = {"stage": 0, "at": 0, "level": 0, "early": 0, "spent": 0, "masks": {}, "costs": {}, "recent": {}}
+    state: State = {"weights": weights, "mask": dict(dense.kept), "rewind": weights, "search": search}
+    if ctx.hyper.search == "random":
+        scores = random_scores(weights, names, ctx.generator)
+        search["masks"] = {str(k): packed(mask_of_best(scores, s)) for k, s in _levels(ctx)}
+    if ctx.hyper.search == "early-bird":
+        search |= _drawn(state, weights, 0, ctx)
+    stage = program(ctx.hyper)[0]
+    return (state, dense) if not stage.level else _entered(state, stage, ctx)
+
+
+def now(state: State, ctx: Context) -> tuple[Stage, int]:
+    """The stage of the coming round, and its time steps."""
+    stage, search = program(ctx.hyper)[state["search"]["stage"]], state["search"]
+    whole = int(getattr(ctx.networks.network, "steps", 1))
+    return stage, search["early"] if stage.early and search["early"] else whole
+
+
+def note(state: State, ctx: Context) -> Note:
+    """What clients are told of it."""
+    search = state["search"]
+    return Note.of(program(ctx.hyper)[search["stage"]], search["at"], search["early"])
+
+
+def advance(state: State, merged: Mapping[str, Tensor], spent: int, ctx: Context) -> tuple[State, dict[str, float]]:
+    """The state after a round: masks found, and weights and mask of the round that comes.
+
+    Args:
+        state: after the merge.
+        merged: aggregated weights, or gradients of a ``saliency`` stage.
+        spent: time steps that clients simulated in the round, times images.
+
+    Returns:
+        the state, and what there is to say.
+    """
+    stages = program(ctx.hyper)
+    search: State = dict(state["search"])
+    stage, values = stages[search["stage"]], {}
+    search["at"] += 1
+    search["spent"] += spent if stage.kind != "train" or ctx.hyper.search == "imp" else 0
+    new: State = {**state, "search": search}
+    if stage.stores == search["at"]:
+        new["rewind"] = merged
+    if ctx.hyper.search == "early-bird" and stage.kind == "search":
+        search |= _drawn(new, merged, search["at"], ctx)
+    over = search["at"] >= stage.rounds or (stage.kind == "search" and bool(_all_stable(search, ctx)))
+    if not over:
+        return new, values
+    if stage.kind == "probe":
+        search["early"], values = _early(merged, ctx)
+    search |= _found(new, stage, merged, ctx)
+    if search["stage"] + 1 < len(stages):
+        search |= {"stage": search["stage"] + 1, "at": 0}
+        new, _ = _entered(new, stages[search["stage"]], ctx)
+        level = new["search"]["level"]
+        values |= {f"search_lif_steps_{level}": float(new["search"]["costs"][str(level)])} if level else {}
+    return new, values
+
+
+def _entered(state: State, stage: Stage, ctx: Context) -> tuple[State, Mask]:
+    """The state at the beginning of a stage: its mask on its first weights."""
+    search = {**state["search"], "level": stage.level}
+    mask = Mask({name: torch.ones_like(kept) for name, kept in state["mask"].items()})
+    if stage.level:
+        mask = unpacked(search["masks"][str(stage.level)], mask)
+        search["costs"] = {str(stage.level): search["spent"]} | search["costs"]
+    start = {"initial": ctx.networks.initial(), "rewind": state["rewind"], "kept": state["weights"]}[stage.start]
+    return {**state, "weights": under(mask, start), "mask": dict(mask.kept), "search": search}, mask
+
+
+def _found(state: State, stage: Stage, merged: Mapping[str, Tensor], ctx: Context) -> State:
+    """The masks that the end of a stage gives."""
+    search, hyper = state["search"], ctx.hyper
+    costs, masks = dict(search["costs"]), dict(search["masks"])
+    if stage.kind == "probe" or hyper.search == "random":
+        return {}
+    if hyper.search == "imp":
+        level = stage.level + 1
+        if level <= len(hyper.targets) and str(level) not in masks:
+            found = mask_of_best(scores(merged, state, ctx), hyper.targets[level - 1], Mask(state["mask"]))
+            masks[str(level)], costs[str(level)] = packed(found), search["spent"]
+    elif stage.kind in ("search", "saliency"):
+        if stage.kind == "saliency":
+            gradients = {name: merged[name] for name in state["mask"]}
+            found_by = saliencies(state["weights"], gradients)
+        else:
+            found_by = scores(merged, state, ctx)
+        for level, sparsity in _levels(ctx):
+            if str(level) not in masks:
+                masks[str(level)], costs[str(level)] = packed(mask_of_best(found_by, sparsity)), search["spent"]
+    return {"masks": masks, "costs": costs, "recent": {}}
+
+
+def scores(weights: Mapping[str, Tensor], state: State, ctx: Context) -> dict[str, Tensor]:
+    """How much every weight counts, by the criterion of the search."""
+    size = magnitudes(weights, state["mask"])
+    if ctx.hyper.criterion == "magnitude":
+        return size
+    net = ctx.networks.load(weights)
+    activity = input_activity(net, size, ctx.public[:PROFILE_IMAGES], ctx.preprocess, ctx.generator)
+    return {name: score * activity[name] for name, score in size.items()}
+
+
+def _early(weights: Mapping[str, Tensor], ctx: Context) -> tuple[int, dict[str, float]]:
+    """T_early and the profile that gave it, of the aggregated network in evaluation on public images."""
+    net = ctx.networks.load(weights)
+    values = outputs(net, ctx.public[:PROFILE_IMAGES], preprocess=ctx.preprocess, generator=ctx.generator)
+    profile = kl_profile(values, ctx.hyper.logit_scale)
+    steps = early_steps(profile, ctx.hyper.kl_threshold)
+    return steps, {"early_steps": float(steps)} | {f"kl_{t}": d for t, d in enumerate(profile, start=1)}
+
+
+def _levels(ctx: Context) -> list[tuple[int, float]]:
+    return list(enumerate(ctx.hyper.targets, start=1))
+
+
+def _drawn(state: State, weights: Mapping[str, Tensor], at: int, ctx: Context) -> State:
+    """Early-Bird: the one-shot mask of every level that is still open, and those that are stable now."""
+    search, hyper = state["search"], ctx.hyper
+    found_by = scores(weights, state, ctx)
+    recent, masks, costs = dict(search["recent"]), dict(search["masks"]), dict(search["costs"])
+    like = Mask(state["mask"])
+    for level, sparsity in _levels(ctx):
+        key = str(level)
+        if key in masks:
+            continue
+        drawn = mask_of_best(found_by, sparsity)
+        before = list(recent.get(key, {}).values())
+        far = max((mask_distance(drawn, unpacked(other, like)) for other in before), default=1.0)
+        if len(before) >= hyper.masks - 1 and far < hyper.mask_distance:
+            masks[key], costs[key] = packed(drawn), search["spent"]
+            recent.pop(key)
+        else:
+            queue = [*before, packed(drawn)][-(hyper.masks - 1) :]
+            recent[key] = {str(i): mask for i, mask in enumerate(queue)}
+    return {"recent": recent, "masks": masks, "costs": costs}
+
+
+def _all_stable(search: State, ctx: Context) -> bool:
+    return ctx.hyper.search == "early-bird" and len(search["masks"]) == len(ctx.hyper.targets)
+
+
+def packed(mask: Mask) -> Tensor:
+    """uint8: the mask's bits, tensor by tensor."""
+    flat = torch.cat([kept.reshape(-1) for kept in mask.kept.values()]).numpy()
+    return torch.from_numpy(np.packbits(flat))
+
+
+def unpacked(bits: Tensor, like: Mask) -> Mask:
+    """Inverse of `packed`, for a mask of the same tensors."""
+    sizes = [kept.numel() for kept in like.kept.values()]
+    flat = torch.from_numpy(np.unpackbits(bits.numpy(), count=sum(sizes)).astype(bool))
+    parts = flat.split(sizes)
+    return Mask({name: part.reshape(kept.shape) for (name, kept), part in zip(like.kept.items(), parts, strict=True)})
+
+
+@contextmanager
+def shortened(net: nn.Module, steps: int) -> Iterator[None]:
+    """The network with other time steps, for a while.
+
+    Raises:
+        ConfigError: a network whose steps cannot be changed.
+    """
+    whole: Any = getattr(net, "steps", None)
+    per_step = any(getattr(module, "steps", None) for module in net.modules() if module is not net)
+    if not isinstance(whole, int) or per_step:
+        raise ConfigError(
+            "early_time trains with fewer time steps, which this network does not allow (a normalisation of every "
+            "step, or a network of your own without 'steps'); use norm 'bn' or 'tdbn', or early_time = false"
+        )
+    net.steps = steps  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        net.steps = whole  # type: ignore[assignment]

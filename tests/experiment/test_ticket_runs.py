@@ -1,0 +1,118 @@
+"""Whole runs that search tickets: stopped and resumed, over processes, and what their folders hold."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import spikefed
+from experiment.runs import fingerprint
+from spikefed.errors import ConfigError
+from spikefed.experiment import RunFolder, toml
+from spikefed.experiment.progress import Quiet
+from spikefed.networks import read_tensors
+
+SEARCHES: dict[str, dict[str, Any]] = {
+    "imp": {"search": "imp", "early_time": True, "probe_rounds": 1, "kl_threshold": 1.0},
+    "early-bird": {"search": "early-bird", "masks": 2, "mask_distance": 0.9},
+    "snip": {"search": "snip", "payload": "change"},
+    "random": {"search": "random"},
+    "ann": {"search": "one-shot", "search_on": "ann"},
+}
+
+
+def config(search: str, **changes: Any) -> dict[str, Any]:
+    common = {"name": "tickets", "sparsities": [0.5, 0.8], "level_rounds": 2}
+    return {
+        "name": "tiny",
+        "rounds": 8,
+        "data": {"clients": 2, "private_per_client": 32, "public": 20, "test_limit": 30},
+        "network": {"name": "4C3-AP2-12FC", "steps": 4, "norm": "bn"},
+        "training": {"local_epochs": 1, "local_batch": 16},
+        "run": {"threads": 1},
+        "method": {**common, **SEARCHES[search]},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_stopped_resumed_and_over_processes_it_ends_where_it_would_have(search: str, tmp_path: Path) -> None:
+    whole = fingerprint(spikefed.run(config(search), out=tmp_path / "whole"))
+    for workers in (1, 2):
+        tables, out = config(search, run={"threads": 1, "workers": workers}), tmp_path / f"parts{workers}"
+        for rounds in (3, 2):
+            with pytest.raises(Interrupted):
+                spikefed.run(tables, out=out, resume=out.exists(), progress=Stops(rounds))
+        assert fingerprint(spikefed.run(tables, out=out, resume=True)) == whole
+
+
+class Interrupted(Exception):
+    """As by Ctrl-C."""
+
+
+class Stops(Quiet):
+    """Interrupts a run after some rounds."""
+
+    def __init__(self, rounds: int) -> None:
+        self.left = rounds
+
+    def round(self, line: dict[str, Any]) -> None:
+        self.left -= 1
+        if not self.left:
+            raise Interrupted
+
+
+def test_the_run_folder_holds_every_sparsity_and_the_last_ticket(tmp_path: Path) -> None:
+    folder = RunFolder(spikefed.run(config("random"), out=tmp_path / "run"))
+    lines = folder.read_lines(folder.metrics)
+    assert [round(line["diagnostics"]["mask_density"], 1) for line in lines] == [0.5] * 2 + [0.2] * 6
+    model = read_tensors(folder.model)
+    kept = sum(int(m.sum()) for m in model.kept.values()) / sum(m.numel() for m in model.kept.values())
+    assert kept == pytest.approx(0.2, abs=0.001)  # within 0.1 points of what was asked for
+    assert lines[-1]["upstream_bytes"] < 0.6 * lines[0]["upstream_bytes"]
+
+
+def test_too_few_rounds_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="set rounds = 4"):
+        spikefed.run(config("random", rounds=3), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+KILLED = """
+import os, pathlib, signal
+from spikefed.federated.methods.tickets import Tickets
+
+class Killed(Tickets):
+    name = "killed"
+
+    def client_round(self, state, downlink, ctx):
+        first = pathlib.Path("killed-once")
+        if ctx.round == 4 and ctx.client == 1 and not first.exists():
+            first.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().client_round(state, downlink, ctx)
+"""
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_a_search_and_resumed_it_is_identical(tmp_path: Path) -> None:
+    (tmp_path / "killedtickets.py").write_text(KILLED)
+    tables = config("imp")
+    tables["method"] = {**tables["method"], "name": "killedtickets:Killed"}
+    (tmp_path / "killed.toml").write_text(toml.dump(tables))
+    command = [sys.executable, "-m", "spikefed", "run", "killed.toml", "--quiet", "--out"]
+    paths = [str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+    def run(folder: str, *more: str) -> int:
+        return subprocess.run([*command, folder, *more], cwd=tmp_path, env=environment, check=False).returncode
+
+    assert run("parts") == -signal.SIGKILL
+    assert run("parts", "--resume") == 0 and run("whole") == 0
+    assert fingerprint(tmp_path / "parts") == fingerprint(tmp_path / "whole")

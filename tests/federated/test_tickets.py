@@ -1,0 +1,246 @@
+"""The method `tickets`: masks, rewinding, time steps, and the defects of the released code that it does not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from spikefed import networks
+from spikefed.errors import ConfigError
+from spikefed.federated import ClientContext, Context, Labelled, NetworkFactory
+from spikefed.federated.methods.tickets import TicketHyperparameters, Tickets
+from spikefed.federated.setup import Setup
+from spikefed.federated.stages import NOTE
+from spikefed.federated.ticketsearch import packed, shortened, unpacked
+from spikefed.training import Mask, Preprocess, density, step_cross_entropy
+
+STEPS = 5
+
+
+def net(seed: int, norm: str = "bn", steps: int = STEPS) -> torch.nn.Module:
+    return networks.build(
+        "4C3-AP2-12FC", input_shape=(1, 8, 8), classes=3, steps=steps, norm=norm, readout="current", seed=seed
+    )
+
+
+def images(count: int, seed: int) -> Labelled:
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (count,), generator=draw)
+    base = torch.randint(0, 60, (count, 1, 8, 8), generator=draw)
+    base[torch.arange(count), 0, 2 * labels] += 180
+    return Labelled(base.to(torch.uint8), labels)
+
+
+class Run:
+    """A federation in one process without a wire."""
+
+    def __init__(self, clients: int = 2, norm: str = "bn", **given: Any) -> None:
+        given = {"sparsities": [0.5, 0.9], "level_rounds": 3, "local_batch": 8, "lr": 0.01, **given}
+        self.hyper = TicketHyperparameters(**given)
+        self.method, self.clients = Tickets(), clients
+        self.networks = NetworkFactory(lambda seed: net(seed, norm), seed=1)
+        self.round = 0
+        self.state, self.downlink = self.method.init_server(self.context())
+
+    def context(self, client: int | None = None) -> Any:
+        stream = 0 if client is None else client + 1
+        common = dict(
+            round=self.round, networks=self.networks, public=images(40, 99).images, public_set_id=bytes(32),
+            hyper=self.hyper, preprocess=Preprocess("unit"), seed=stream,
+            generator=torch.Generator().manual_seed(100 * stream + self.round),
+        )  # fmt: skip
+        if client is None:
+            return Context(**common)  # type: ignore[arg-type]
+        return ClientContext(**common, client=client, train=images(24, client), validation=images(6, 50 + client))  # type: ignore[arg-type]
+
+    def step(self) -> Any:
+        self.round += 1
+        uplinks = {c: self.method.client_round({}, self.downlink, self.context(c))[1] for c in range(self.clients)}
+        self.state, self.downlink, said = self.method.server_round(self.state, uplinks, self.context())
+        return said.values
+
+    def rounds(self, count: int) -> list[dict[str, float]]:
+        return [self.step() for _ in range(count)]
+
+
+def test_every_sparsity_is_trained_and_nested_and_masked_weights_are_0() -> None:
+    run = Run(optimiser="sgd", weight_decay=0.1, levels=1)
+    densities = []
+    for values in run.rounds(7):
+        result = run.state["result"]
+        densities.append((values["mask_density"], values["level"]))
+        for name, kept in result["mask"].items():
+            assert not result["weights"][name][~kept].any()
+    assert [round(d, 2) for d, _ in densities] == [1.0] * 3 + [0.5] * 2 + [0.1] * 2
+    assert [level for _, level in densities] == [0, 0, 0, 1, 1, 2, 2]
+    masks = [unpacked(run.state["search"]["masks"][k], Mask(run.state["mask"])) for k in "12"]
+    assert all(not (masks[1].kept[n] & ~kept).any() for n, kept in masks[0].kept.items())
+    assert [round(density(m), 3) for m in masks] == [0.5, 0.1]
+
+
+def test_rewinding_takes_running_statistics_along_and_reporting_shows_the_trained_ticket() -> None:
+    """Defect 6: running statistics were not rewound. And what is measured is what was trained."""
+    run = Run()
+    run.step()
+    stored = run.state["weights"]
+    run.rounds(2)
+    weights, mask = run.state["weights"], run.state["mask"]
+    assert density(Mask(mask)) == pytest.approx(0.5, abs=0.01)
+    for name, tensor in stored.items():
+        expected = torch.where(mask[name], tensor, torch.zeros(())) if name in mask else tensor
+        assert torch.equal(weights[name], expected), name
+    shown = run.method.server_network(run.state, run.context()).state_dict()
+    assert not torch.equal(shown["conv1.weight"], weights["conv1.weight"])
+    assert density(run.method.server_mask(run.state) or Mask({})) == 1.0
+    assert any("running_mean" in name for name in stored)
+
+
+def test_normalisations_and_biases_are_never_pruned() -> None:
+    """Defect 5, second half: all-ones tensors of normalisations were part of the masks and of their distance."""
+    run = Run()
+    assert set(run.state["mask"]) == {"conv1.weight", "fc1.weight", "fc2.weight"}
+
+
+def test_early_time_searches_short_and_trains_long() -> None:
+    run = Run(early_time=True, kl_threshold=1.0, probe_rounds=1)
+    values = run.rounds(10)
+    early = int(values[0]["early_steps"])
+    assert 2 <= early < STEPS and values[0][f"kl_{STEPS}"] == 0.0
+    assert [int(v["time_steps"]) for v in values] == [STEPS] + [early] * 5 + [STEPS] * 4
+    assert run.networks.network.steps == STEPS
+    search = sum(v["lif_steps"] for v in values[1:6])
+    assert search == 2 * 24 * early * 5  # clients x images x steps x rounds
+    assert run.state["search"]["costs"]["2"] == search + 2 * 24 * STEPS
+
+
+def test_the_probe_of_early_time_leaves_the_network_as_it_is() -> None:
+    """Defect 5, first half: in training mode the probe's images went into the running statistics."""
+    run = Run(early_time=True, probe_rounds=1, restart="keep")
+    run.step()
+    shown = run.state["result"]["weights"]
+    fresh = run.networks.load(shown)
+    assert all(torch.equal(t, shown[n]) for n, t in fresh.state_dict().items())
+    again = Run(early_time=True, probe_rounds=2, restart="keep")
+    again.step()  # no probe after this round
+    assert all(torch.equal(t, shown[n]) for n, t in again.state["weights"].items())
+
+
+def test_a_loss_of_every_step_is_a_mean_over_the_steps_there_are() -> None:
+    """Defect 3: the search with T_early steps ran at T_early / T of its loss."""
+    outputs, labels = torch.randn(STEPS, 6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    still = outputs[:1].expand(STEPS, 6, 3)
+    assert torch.allclose(step_cross_entropy(still, labels), step_cross_entropy(still[:2], labels))
+
+
+def test_bfloat16_trains_without_a_scaler() -> None:
+    """Defect 4: half precision without a gradient scaler; bfloat16 has the exponents of float32 and needs none."""
+    made = net(0)
+    made.precision = "bfloat16"
+    made(torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 5)[:, :, 0].mean().mul(1e-9).backward()
+    gradient = made.get_submodule("fc2").weight.grad
+    assert gradient is not None and 0 < gradient.abs().max() < 6e-8  # float16 would give 0
+
+
+def test_early_bird_stops_when_masks_stand_still() -> None:
+    run = Run(search="early-bird", masks=2, mask_distance=0.5, level_rounds=6)
+    values = run.rounds(2)
+    assert values[0]["searching"] == 1 and values[1]["level"] == 1  # the masks of rounds 0 and 1 were alike
+    assert run.state["search"]["costs"] == {"1": 2 * 24 * STEPS, "2": 2 * 24 * STEPS}
+    slow = Run(search="early-bird", masks=3, mask_distance=0.0001, level_rounds=4, lr=0.1)
+    assert [v["searching"] for v in slow.rounds(5)] == [1, 1, 1, 1, 0]  # never stable: the last masks
+
+
+def test_snip_is_the_gradient_of_everybody() -> None:
+    run = Run(search="snip", local_batch=24)
+    values = run.step()
+    assert values["lif_steps"] == 2 * 24 * STEPS and values["searching"] == 1
+    one = Run(clients=1, search="snip", local_batch=24)
+    pooled = Run(clients=2, search="snip", local_batch=24)
+    pooled.step()
+    masks = {k: unpacked(run.state["search"]["masks"][k], Mask(run.state["mask"])) for k in "12"}
+    assert density(masks["2"]) == pytest.approx(0.1, abs=0.01)
+    assert torch.equal(packed(masks["1"]), pooled.state["search"]["masks"]["1"])
+    initial = run.networks.initial()
+    one.step()
+    assert all(torch.equal(one.state["result"]["weights"][n], t) for n, t in initial.items())
+
+
+def test_the_relu_twin_searches_on_the_same_tensors() -> None:
+    run = Run(search_on="ann")
+    values = run.rounds(3)
+    assert values[0]["lif_steps"] == 2 * 24  # one pass an image
+    assert not torch.equal(run.state["result"]["weights"]["conv1.weight"], run.networks.initial()["conv1.weight"])
+    assert [v["searching"] for v in run.rounds(4)] == [1, 1, 0, 0]
+
+
+def test_a_relu_view_is_the_twin_of_the_zoo() -> None:
+    spiking = net(3)
+    twin = networks.ann_twin("4C3-AP2-12FC", input_shape=(1, 8, 8), classes=3, norm="bn", seed=3)
+    x = torch.rand(5, 1, 8, 8)
+    view = networks.relu_view(spiking)
+    assert torch.allclose(view(x), twin(x), atol=1e-6)
+    assert view.get_submodule("conv1").weight is spiking.get_submodule("conv1").weight
+    with pytest.raises(ConfigError, match="every time step"):
+        networks.relu_view(net(3, "bntt"))
+
+
+def test_clients_send_survivors_and_get_a_note() -> None:
+    run = Run()
+    assert run.downlink is None  # everybody holds the common initial weights
+    run.rounds(4)
+    note = run.downlink.tensors[NOTE]
+    assert note.tolist() == [3, 0, 1, 2, 0]
+    up = run.method.client_round({}, run.downlink, run.context(0))[1]
+    assert NOTE not in up.tensors
+    assert all((up.tensors[n][~kept] == 0).all() for n, kept in up.kept.items())
+
+
+def test_the_state_of_a_search_goes_on_where_it_was_read() -> None:
+    whole = Run(search="early-bird", masks=2, mask_distance=0.5)
+    whole.rounds(6)
+    for stop in range(1, 6):
+        parts = Run(search="early-bird", masks=2, mask_distance=0.5)
+        parts.rounds(stop)
+        other = Run(search="early-bird", masks=2, mask_distance=0.5)
+        other.state, other.downlink, other.round = parts.state, parts.downlink, parts.round
+        other.rounds(6 - stop)
+        assert all(torch.equal(t, other.state["weights"][n]) for n, t in whole.state["weights"].items())
+
+
+@pytest.mark.parametrize(
+    ("given", "setup", "said"),
+    [
+        ({}, {"rounds": 9}, "takes 82 rounds .* set rounds = 82"),
+        ({"rewind_round": 10}, {}, "rewind_round = 10 is not below"),
+        ({"send": ["weight"]}, {}, "leave out method.send"),
+        ({"payload_down": "change"}, {}, "no small change"),
+        ({"payload": "change"}, {"codecs": {"weights_up": "stc-100"}}, "remembers what it has not sent"),
+        ({"lr_milestones": [3]}, {}, "leave out lr_milestones"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(given: dict[str, Any], setup: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Tickets().check(TicketHyperparameters(**given), Setup(**setup))
+
+
+@pytest.mark.parametrize("bad", [[0.9, 0.5], [0.0], [90], [0.5, 0.5]])
+def test_sparsities_rise_within_0_and_1(bad: list[float]) -> None:
+    with pytest.raises(ValueError, match="rise within"):
+        TicketHyperparameters(sparsities=bad)
+
+
+def test_a_network_of_fixed_steps_refuses_early_time() -> None:
+    with pytest.raises(ConfigError, match="early_time = false"), shortened(net(0, "bntt"), 2):
+        pass
+    with shortened(made := net(0), 2):
+        assert made(torch.rand(1, 1, 8, 8)).shape[0] == 2
+    assert made.steps == STEPS
+
+
+def test_masked_weights_stay_0_after_momentum_and_decay() -> None:
+    run = Run(optimiser="sgd", weight_decay=0.5, lr=0.5, momentum=0.9)
+    run.rounds(5)
+    result = run.state["result"]
+    assert all(not result["weights"][n][~kept].any() for n, kept in result["mask"].items())

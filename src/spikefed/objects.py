@@ -70,7 +70,8 @@ def import_object(name: str, key: str, kind: type[SpikefedError]) -> Any:
 
 def name_of(thing: Any) -> str:
     """``module:attribute`` where that leads back to ``thing``, else ``python:NAME``."""
-    module, attribute = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    module = getattr(thing, "__module__", None)
+    attribute = getattr(thing, "__qualname__", None)
     if isinstance(module, str) and isinstance(attribute, str) and module != "__main__" and module in sys.modules:
         found: Any = sys.modules[module]
         for part in attribute.split("."):

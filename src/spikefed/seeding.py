@@ -21,7 +21,9 @@ def seeded(seed: int) -> Iterator[None]:
     Args:
         seed: in [0, 2^64).
     """
-    python, legacy, host = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python = random.getstate()
+    legacy = np.random.get_state()
+    host = torch.get_rng_state()
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     random.seed(seed)
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32])  # noqa: NPY002 - the shared one is what is meant

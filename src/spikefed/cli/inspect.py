@@ -214,7 +214,8 @@ def show(
         }
         for part in parts
     ]
-    names, columns = parts[0].class_names, {key: len(set(v.tolist())) for key, v in parts[0].columns.items()}
+    names = parts[0].class_names
+    columns = {key: len(set(v.tolist())) for key, v in parts[0].columns.items()}
     if json_:
         told = {**({"class_names": names} if names else {}), **({"columns": columns} if columns else {})}
         print(json.dumps({"name": name, "parts": rows, **told}, indent=1))

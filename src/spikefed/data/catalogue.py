@@ -203,10 +203,8 @@ def _emnist(split_name: str, classes: int, train: int, test: int, **more: int) -
 def _cifar(name: str, classes: int, key: str) -> DatasetInfo:
     """``name`` cifar10, cifar100 or cifar100-coarse; the sizes and MD5 are those of the official release."""
     if name == "cifar10":
-        folder, tar = (
-            "cifar-10-batches-py",
-            OfficialFile("cifar-10-python.tar.gz", 170498071, md5="c58f30108f718f92721af3b95e74349a"),
-        )
+        folder = "cifar-10-batches-py"
+        tar = OfficialFile("cifar-10-python.tar.gz", 170498071, md5="c58f30108f718f92721af3b95e74349a")
         batches = {
             "train": (
                 OfficialFile("data_batch_1", 31035704, "c99cafc152244af753f735de768cd75f"),
@@ -221,10 +219,8 @@ def _cifar(name: str, classes: int, key: str) -> DatasetInfo:
             "cifar10.zip", 98361040, None, "9ac275db6536d63415a567174e78e1c80cacf448ee7b3396835d665606996765"
         )
     else:
-        folder, tar = (
-            "cifar-100-python",
-            OfficialFile("cifar-100-python.tar.gz", 169001437, md5="eb9058c3a382ffc7106e4002c42a8d85"),
-        )
+        folder = "cifar-100-python"
+        tar = OfficialFile("cifar-100-python.tar.gz", 169001437, md5="eb9058c3a382ffc7106e4002c42a8d85")
         batches = {
             "train": (OfficialFile("train", 155249918, "16019d7e3df5f24257cddd939b257f8d"),),
             "test": (OfficialFile("test", 31049707, "f0ef6b0ae62326f3e7ffdfab6717acfc"),),

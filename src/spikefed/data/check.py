@@ -79,7 +79,8 @@ def _check_one(info: DatasetInfo, data_dir: Path | str | None) -> CheckRow:
     if wrong and not messages:
         messages.append(f"{wrong[0]} has the wrong checksum; fetch it again.")
     if len(missing) == len(info.sizes) or (not info.forms and not counts):  # its package is not installed
-        status, messages = "missing", messages[:1]
+        status = "missing"
+        messages = messages[:1]
     elif len(messages) > len(missing):
         status = "bad"
     else:

@@ -99,7 +99,8 @@ def read_batch(content: bytes, where: str, label_key: str, advice: str) -> tuple
         entries = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise DataError(f"{where} is not a CIFAR python batch or is damaged ({error}); {advice}.") from error
-    array, labels = entries.get("data"), entries.get(label_key)
+    array = entries.get("data")
+    labels = entries.get(label_key)
     if not isinstance(array, _Array) or array.value.shape[1] != 3 * _SIZE**2:
         raise DataError(f"{where} has no 'data' array of uint8 rows with 3072 pixels; {advice}.")
     pixels = array.value
@@ -140,7 +141,8 @@ def _tar_members(
 
 def read_batches(info: DatasetInfo, split: str, found: Found, verify: bool) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 ``[N, 3, 32, 32]`` and labels of the official python version, from its folder or its archive."""
-    form, parts = found.form, []
+    form = found.form
+    parts = []
     if form.kind == "batches-tar":
         archive = form.files[split][0]
         if verify:  # the members' own MD5 follow below, so the archive's is left to `check`
@@ -162,7 +164,8 @@ def read_tiles(info: DatasetInfo, split: str, found: Found, verify: bool) -> tup
     row in the official order), ``<split>/labels.u8`` (a byte an image), ``<split>/coarse_labels.u8`` (CIFAR-100).
     """
     official = found.form.files[split][0]
-    path, advice = found.folder / official.name, "delete it and copy the official zip again"
+    path = found.folder / official.name
+    advice = "delete it and copy the official zip again"
     if verify:
         verify_file(path, official, info.name)
     label_file = "coarse_labels.u8" if info.label_key == "coarse_labels" else "labels.u8"

@@ -85,6 +85,7 @@ def pooled(split: FederatedSplit) -> FederatedSplit:
 
 
 def stream_generator(seed: int, stream: Stream) -> np.random.Generator:
+    """The generator of one purpose of dealing data; no purpose's draws move another's."""
     return np.random.default_rng(np.random.SeedSequence([seed, int(stream)]))
 
 
@@ -222,7 +223,8 @@ def _own_test(train: ImageSet, share: np.ndarray, fraction: float) -> np.ndarray
     """The last of each class, in the order of the data: what was recorded later tests what was recorded before."""
     if fraction <= 0:
         return share[:0]
-    labels, mine = train.labels.numpy(), np.sort(share)
+    labels = train.labels.numpy()
+    mine = np.sort(share)
     by_class = [mine[labels[mine] == label] for label in np.unique(labels[mine])]
     return np.sort(np.concatenate([rows[len(rows) - round(fraction * len(rows)) :] for rows in by_class]))
 

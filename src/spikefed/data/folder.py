@@ -182,7 +182,8 @@ def _shelf(root: Path) -> Shelf:
 
 def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
     """Folders that hold pictures, in alphabetical order, with the names of their pictures."""
-    names, below = [], []
+    names = []
+    below = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith((".", "__MACOSX")):
@@ -238,7 +239,8 @@ def looks_like(paths: Sequence[str], side: int | None) -> Look:
     Raises:
         DataError: one that is no picture.
     """
-    sizes, grey = set(), True
+    sizes = set()
+    grey = True
     for path in paths:
         try:
             with Image.open(path) as file:

@@ -59,7 +59,8 @@ def _split(item: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Image, label, and the other plain values of an item."""
     if not isinstance(item, Mapping):
         return item[0], item[1], {}
-    image, label = key_of(item, IMAGE_KEYS), key_of(item, LABEL_KEYS)
+    image = key_of(item, IMAGE_KEYS)
+    label = key_of(item, LABEL_KEYS)
     if image is None or label is None:
         raise KeyError(f"it has {', '.join(map(str, item))}")
     rest = {str(k): v for k, v in item.items() if k not in (image, label) and isinstance(v, str | int | np.integer)}

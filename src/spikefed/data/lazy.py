@@ -39,7 +39,9 @@ class LazyImages:
     def __init__(
         self, read: Reader, rows: Rows, item_shape: Sequence[int], dtype: torch.dtype, digest: Callable[[], bytes]
     ) -> None:
-        self._read, self._rows, self._digest = read, rows, digest
+        self._read = read
+        self._rows = rows
+        self._digest = digest
         self.shape = torch.Size((len(rows), *item_shape))
         self.dtype = dtype
 

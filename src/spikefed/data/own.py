@@ -71,7 +71,8 @@ def sources(
     Raises:
         DataError: whatever is wrong, in one sentence.
     """
-    name, reading = name or name_of(source), reading or Reading()
+    name = name or name_of(source)
+    reading = reading or Reading()
     made = _called(source, name, data_dir) if _is_callable(source) else source
     if isinstance(made, tuple | list) and len(made) in (2, 3) and all(isinstance(part, ImageSet) for part in made):
         return Sources(*made)

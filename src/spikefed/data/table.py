@@ -53,7 +53,8 @@ def read_table(name: str, data_dir: Path | str | None, reading: Reading) -> dict
     if label is None:
         raise DataError(f"{path} has no column {', '.join(LABEL[:4])}; its header has {', '.join(header[:8])}.")
     split = _first(known, SPLIT)
-    series, time = _first(known, SERIES), _first(known, TIME)
+    series = _first(known, SERIES)
+    time = _first(known, TIME)
     picture = _first(known, PICTURE)
     named = {place for place in (label, split, series, time, picture) if place is not None}
     facts = [p for key, p in known.items() if p not in named and (key in OWNERS or not _numeric(rows, p))]
@@ -65,17 +66,20 @@ def read_table(name: str, data_dir: Path | str | None, reading: Reading) -> dict
     for word, mine in parts.items():
         where = f"{path.name} ({word})"
         if picture is not None:
-            images, items = _pictures(path, [row[picture] for row in mine], reading), mine
+            images = _pictures(path, [row[picture] for row in mine], reading)
+            items = mine
             kind = reading
         elif series is not None:
             images, items = _series(mine, series, time, values, header, path)
             kind = Reading("series", steps=reading.steps)
         else:
-            images, items = _numbers(mine, values, header, path), mine
+            images = _numbers(mine, values, header, path)
+            items = mine
             square = all(_PIXEL.fullmatch(header[p].strip().lower()) for p in values) and math.isqrt(len(values)) ** 2
             if square == len(values):
                 side = math.isqrt(square)
-                images, kind = images.reshape(-1, side, side).astype(np.int64), Reading("images")
+                images = images.reshape(-1, side, side).astype(np.int64)
+                kind = Reading("images")
             else:
                 kind = Reading("rows")
         columns = {header[p].strip(): _column([row[p] for row in items]) for p in facts}
@@ -104,7 +108,8 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
         raise DataError(f"{path} cannot be read as a table of text: {error}; save it as CSV in UTF-8.") from error
     if len(table) < 2:
         raise DataError(f"{path}: it holds no images; give it a header line and rows.")
-    header, rows = table[0], table[1:]
+    header = table[0]
+    rows = table[1:]
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise DataError(f"{path}, row {number}: {len(row)} cells for {len(header)} columns; complete the row.")

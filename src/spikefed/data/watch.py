@@ -90,8 +90,11 @@ def read_watch(split: str, window_s: float = WINDOW_S, hop_s: float = HOP_S) -> 
         DataError: as `recordings`.
     """
     told = recordings()
-    length, hop = round(window_s * RATE_HZ), round(hop_s * RATE_HZ)
-    windows, labels, columns = [], [], {"person": [], "side": [], "recording": []}
+    length = round(window_s * RATE_HZ)
+    hop = round(hop_s * RATE_HZ)
+    windows = []
+    labels = []
+    columns = {"person": [], "side": [], "recording": []}
     for number, series in enumerate(told["X"]):
         if (str(int(told["subject"][number])) in TEST_PEOPLE) != (split == "test"):
             continue

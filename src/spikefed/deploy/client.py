@@ -55,7 +55,9 @@ class Client:
     """
 
     def __init__(self, memory: Memory, client: int, options: ClientOptions) -> None:
-        self._memory, self._client, self._options = memory, client, options
+        self._memory = memory
+        self._client = client
+        self._options = options
         self._stop = threading.Event()
         self._problem: DeployError | None = None
         self._refused_at: float | None = None
@@ -78,7 +80,8 @@ class Client:
         from spikefed.transports.flower.executor import Runtime, answer_messages
         from spikefed.transports.flower.processes import Child, free_port, write_secret
 
-        port, path = free_port(), options.state / "runtime.secret"
+        port = free_port()
+        path = options.state / "runtime.secret"
         secret = write_secret(path)
         node = Child(
             "supernode", self._arguments(port, path), options.state / "supernode.log", options.poll_s, self._died
@@ -123,7 +126,8 @@ class Client:
             self._problem = error
         # The number alone will not do: ports and run numbers in the output may hold it.
         said = f"Exit Code: {REFUSED_KEY}" in tail or f"/{REFUSED_KEY}.html" in tail
-        refused, now = said or code % 256 == REFUSED_KEY % 256, time.monotonic()
+        refused = said or code % 256 == REFUSED_KEY % 256
+        now = time.monotonic()
         # From the first refusal on, not from our start: a client may have waited for its server for days.
         self._refused_at = (self._refused_at or now) if refused else None
         if (

@@ -43,7 +43,10 @@ class Loopback:
     def __init__(
         self, file: Path, folder: Path, overrides: Sequence[str] = (), poll_s: float = 0.2, via: int | None = None
     ) -> None:
-        self.file, self.folder, self.overrides, self.poll_s = file, folder, list(overrides), poll_s
+        self.file = file
+        self.folder = folder
+        self.overrides = list(overrides)
+        self.poll_s = poll_s
         self.config = load(file, self.overrides)
         self.port = free_port()
         self.via = via or self.port

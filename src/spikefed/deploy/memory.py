@@ -38,7 +38,10 @@ class Memory:
         config_hash: str,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._make, self._folder, self._hash, self._warn = make, folder, config_hash, warn
+        self._make = make
+        self._folder = folder
+        self._hash = config_hash
+        self._warn = warn
         self._worker = make()
         self._kept: dict[int, dict[str, Any]] = {}  # round -> what was kept after it; at most two
         self.run = ""
@@ -78,7 +81,8 @@ class Memory:
             self._worker = self._make()
             for path in self._folder.glob("round-*.safetensors") if self._folder else ():
                 path.unlink()
-        self.run, self._kept = run, {}
+        self.run = run
+        self._kept = {}
 
     def _back_to(self, round: int) -> None:
         """Take up the state after the last round kept up to ``round``."""

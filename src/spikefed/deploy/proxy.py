@@ -19,7 +19,9 @@ class Proxy:
     def __init__(self, target: int = 0) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.target, self.up, self.down = target, 0, 0
+        self.target = target
+        self.up = 0
+        self.down = 0
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._cut = False
@@ -36,7 +38,8 @@ class Proxy:
         """Break every connection and refuse new ones."""
         self._cut = True
         with self._lock:
-            connections, self._open = self._open, set()
+            connections = self._open
+            self._open = set()
         for connection in connections:
             # shutdown wakes the thread that reads; close alone would leave it asleep.
             with contextlib.suppress(OSError):

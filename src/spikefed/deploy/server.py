@@ -182,7 +182,8 @@ def serve(
     """
     from spikefed import experiment
 
-    fleet, completed = Fleet(options), False
+    fleet = Fleet(options)
+    completed = False
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

@@ -34,7 +34,8 @@ def write_shares(config: Experiment, folder: Path) -> list[Path]:
     pixels = federation.preprocess
     paths = []
     for client, indices in enumerate(federation.split.clients):
-        train, validation = federation.labelled(indices.train), federation.labelled(indices.validation)
+        train = federation.labelled(indices.train)
+        validation = federation.labelled(indices.validation)
         path = folder / f"client-{client}"
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,8 @@ def read_share(config: Experiment, client: int, folder: Path) -> Federation:
         DataError: a file is missing, damaged, or holds something else.
     """
     check(config)
-    public, private = _read(folder / "public.npz"), _read(folder / "private.npz")
+    public = _read(folder / "public.npz")
+    private = _read(folder / "private.npz")
     classes = int(_array(public, "classes", folder / "public.npz"))
     public_images = _images(public, "images", folder / "public.npz")
     images, labels = _images(private, "images", folder / "private.npz"), _labels(private, "labels", folder)
@@ -70,7 +72,8 @@ def read_share(config: Experiment, client: int, folder: Path) -> Federation:
         held_labels = _labels(private, "validation_labels", folder)
         count = len(held)
     else:
-        held, held_labels = images[:0], labels[:0]
+        held = images[:0]
+        held_labels = labels[:0]
         count = max(1, round(config.data.validation * len(images))) if config.data.validation > 0 else 0
     everything = data.ImageSet(
         f"share {folder}", "train", torch.cat([held, images]), torch.cat([held_labels, labels]), classes

@@ -250,6 +250,7 @@ def build_network(
     timed: bool,
     seed: int,
 ) -> nn.Module:
+    """The config's network for one input shape and class count, with seeded weights."""
     coding = SendOnDelta(config.network.delta) if config.network.coding == "delta" else config.network.coding
     if live is not None or is_own(config.network.name):
         return networks.build_own(

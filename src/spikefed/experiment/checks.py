@@ -84,7 +84,8 @@ def _liars(config: Experiment) -> None:
 
 
 def _method(config: Experiment) -> None:
-    part, net = config.participation, config.network
+    part = config.participation
+    net = config.network
     silent = f"network.readout = '{net.readout}'" if net.readout != "spike" else ""
     setup = Setup(
         clients=_clients(config),
@@ -124,7 +125,8 @@ def check_idle(config: Experiment) -> None:
     """
     for (table, key), (chooser, wanted) in BELONGS.items():
         section = getattr(config, table)
-        default, chosen = type(section).model_fields[key].default, getattr(section, chooser)
+        default = type(section).model_fields[key].default
+        chosen = getattr(section, chooser)
         if chosen != wanted and getattr(section, key) != default:
             raise ConfigError(
                 f"'{table}.{key}' = {getattr(section, key)!r} has no effect with {table}.{chooser} = '{chosen}'; leave "

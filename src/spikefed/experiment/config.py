@@ -254,7 +254,8 @@ class DeployConfig(Section):
 
 class RunConfig(Section):
     """What changes no result, but for rounding: another number of threads or another device adds in another order, and
-    training makes points of accuracy of last bits. Compare runs of one number of threads."""
+    training makes points of accuracy of last bits. Compare runs of one number of threads.
+    """
 
     threads: int = Field(
         default=0,
@@ -355,7 +356,8 @@ class Experiment(Section):
 def drop_new_defaults(tree: dict[str, Any], model: type[BaseModel]) -> None:
     """Remove from ``tree`` the keys of ``model`` that came after version 0.1 and stand at their defaults."""
     for name, field in model.model_fields.items():
-        key, kind = field.alias or name, field.annotation
+        key = field.alias or name
+        kind = field.annotation
         marks = field.json_schema_extra
         if key in tree and isinstance(marks, dict) and "since" in marks and tree[key] == _plain_default(field):
             del tree[key]

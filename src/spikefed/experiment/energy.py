@@ -171,6 +171,7 @@ def _round(
 
 def _batches(samples: int, hyper: Any) -> list[int]:
     """Sizes of the batches of an epoch, as `spikefed.training.batches` cuts them; a method may lack the settings."""
-    size, drop_last = getattr(hyper, "local_batch", samples), getattr(hyper, "drop_last", False)
+    size = getattr(hyper, "local_batch", samples)
+    drop_last = getattr(hyper, "drop_last", False)
     order = torch.Generator()  # unused: sizes do not depend on the order
     return [len(b) for b in batches(samples, max(1, size), shuffle=False, generator=order, drop_last=drop_last)]

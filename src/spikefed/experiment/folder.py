@@ -89,7 +89,8 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} is a file; name a folder with --out")
-        made, had_lock = not self.path.exists(), (self.path / LOCK).exists()
+        made = not self.path.exists()
+        had_lock = (self.path / LOCK).exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / LOCK, "a")  # noqa: SIM115 - held open until the end
@@ -136,7 +137,8 @@ class RunFolder:
         if config.network.precision == "auto":  # what it meant when the run began
             config = config.with_precision(recorded.network.precision)
         if recorded.hash() != config.hash():
-            before, now = flatten(recorded.resolved()), flatten(config.resolved())
+            before = flatten(recorded.resolved())
+            now = flatten(config.resolved())
             free = ("name", "label", "rounds", "preset", "run.", "deploy.", "data.dir", "probe")
             differing = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not k.startswith(free)]
             key = differing[0]
@@ -148,7 +150,8 @@ class RunFolder:
 
     def truncate(self, round: int) -> None:
         """Drop metrics, ledger lines and streams of rounds after ``round`` (written before a crash, not yet
-        checkpointed)."""
+        checkpointed).
+        """
         self.sweep()
         for path in (self.metrics, self.ledger):
             if path.is_file():

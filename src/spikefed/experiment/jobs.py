@@ -76,9 +76,11 @@ def run_jobs(
     check_data(left)
     for folder in dict.fromkeys(job.folder.path.parent for job in left):
         check_folder(folder)
-    started, ran = time.perf_counter(), 0
+    started = time.perf_counter()
+    ran = 0
     for outcome in _here(left, progress) if parallel <= 1 else _beside(left, parallel, overrides, say):
-        ended[outcome.job.name], ran = outcome, ran + 1
+        ended[outcome.job.name] = outcome
+        ran = ran + 1
         waiting = len(jobs) - len(ended)
         rest = f", about {duration((time.perf_counter() - started) / ran * waiting)} left" if waiting else ""
         say(f"{len(ended)}/{len(jobs)} {_told(outcome)}{rest}")
@@ -134,7 +136,8 @@ class _Child:
 
 
 def _beside(jobs: Sequence[Job], parallel: int, overrides: Sequence[str], say: Say) -> Iterator[Outcome]:
-    waiting, children = list(jobs), list[_Child]()
+    waiting = list(jobs)
+    children = list[_Child]()
     with _terminate_as_interrupt():
         try:
             while waiting or children:
@@ -179,7 +182,8 @@ def _start(job: Job, overrides: Sequence[str]) -> _Child:
 
 
 def _outcome(child: _Child) -> Outcome:
-    job, code = child.job, child.process.returncode
+    job = child.job
+    code = child.process.returncode
     if code == 0 and (known := _known(job)) is not None:
         return known
     if job.folder.busy():

@@ -66,7 +66,8 @@ def load_model(
 
 def model_facts(federation: Federation, round: int) -> ModelFacts:
     """What a run's model file says of its network."""
-    config, train = federation.config, federation.train
+    config = federation.config
+    train = federation.train
     hyper = config.hyper()
     return ModelFacts(
         network=resolved_network(config),
@@ -91,7 +92,8 @@ def resolved_network(config: Experiment) -> dict[str, Any]:
     table = config.network.model_dump()
     if is_own(config.network.name):
         return table
-    info, neuron = network_info(config), neuron_for(config)
+    info = network_info(config)
+    neuron = neuron_for(config)
     neuron = info.neuron if neuron is None else neuron
     table["norm"] = table["norm"] or info.norm
     table["coding"] = table["coding"] or info.coding

@@ -16,7 +16,8 @@ from spikefed.training import evaluate
 
 def own_test(federation: Federation, client: int) -> Labelled:
     """Items that nobody trains on and that are this client's: its share ``data.own_test``, else its test part."""
-    split, test = federation.split, federation.test
+    split = federation.split
+    test = federation.test
     if len(split.clients[client].test):
         return federation.labelled(split.clients[client].test)
     owners = test.columns.get(federation.config.data.by)

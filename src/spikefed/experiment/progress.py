@@ -121,7 +121,8 @@ class Console_:
 
     def begin(self, config: Experiment, round: int, folder: Path) -> None:
         self._started = self._spoke = time.perf_counter()
-        self._first, self._rounds = round, config.rounds
+        self._first = round
+        self._rounds = config.rounds
         where = f" from round {round}" if round else ""
         self._say(
             f"[bold]{escape(config.name)}[/] "
@@ -204,16 +205,21 @@ class Notebook:
     def __init__(self) -> None:
         from IPython.display import HTML, display  # pyright: ignore[reportMissingImports]
 
-        self._html, self._display = HTML, display
+        self._html = HTML
+        self._display = display
         self._handle: Any = None
-        self._title, self._rounds = "", 0
+        self._title = ""
+        self._rounds = 0
         self._accuracy: list[float] = []
         self._line: dict[str, Any] | None = None
         self._warnings: list[str] = []
 
     def begin(self, config: Experiment, round: int, folder: Path) -> None:
-        self._title, self._rounds = f"{config.name}: {config.method['name']} on {config.data.dataset}", config.rounds
-        self._accuracy, self._line, self._warnings = [], None, []
+        self._title = f"{config.name}: {config.method['name']} on {config.data.dataset}"
+        self._rounds = config.rounds
+        self._accuracy = []
+        self._line = None
+        self._warnings = []
         self._handle = self._display(self._html(self._page(round, 0, 0)), display_id=True)
 
     def client(self, round: int, done: int, total: int) -> None:

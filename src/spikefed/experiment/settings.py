@@ -61,7 +61,8 @@ class Part:
 
 def parts() -> list[Part]:
     """All tables in the order of the model, then all methods by name, these without the keys of ``training``, and all
-    probes by name, these without the keys that every table ``[[probe]]`` has."""
+    probes by name, these without the keys that every table ``[[probe]]`` has.
+    """
     found = [Part("", False, "", _settings(Experiment))]
     found += [Part(name, False, model.__doc__ or "", _settings(model)) for name, model in _nested(Experiment)]
     found.append(Part("training", False, LocalTraining.__doc__ or "", _settings(LocalTraining)))
@@ -127,7 +128,8 @@ def _nested(model: type[BaseModel], prefix: str = "") -> list[tuple[str, type[Ba
 
 
 def _type(annotation: Any) -> str:
-    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    inside = typing.get_args(annotation)
     if origin is typing.Annotated:
         return _type(inside[0])
     if origin is typing.Literal:

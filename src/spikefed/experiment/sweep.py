@@ -209,7 +209,8 @@ def _sweep_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> F
         below = read_tree(path.parent / base)
         if "sweep" in below:
             raise ConfigError(f"'sweep.base' in {path} names {base}, a sweep file itself; name an experiment file")
-        name, tree = str(below.get("name", Path(base).stem)), merge(below, own)
+        name = str(below.get("name", Path(base).stem))
+        tree = merge(below, own)
         if not sweep.methods:
             methods.append((name, tree, {}))
         for variant in sweep.methods:
@@ -219,7 +220,9 @@ def _sweep_jobs(path: Path, seeds: Sequence[int], overrides: Sequence[str]) -> F
     axes = {"seeds": list(seeds or sweep.seeds), "partitions": partitions, "methods": methods}
     for chosen in itertools.product(*(axes[axis] for axis in sweep.order)):
         at: dict[str, Any] = dict(zip(sweep.order, chosen, strict=True))
-        seed, (partition, dealt), (label, below, above) = at["seeds"], at["partitions"], at["methods"]
+        seed = at["seeds"]
+        partition, dealt = at["partitions"]
+        label, below, above = at["methods"]
         name = f"{label}-{partition}" if partition else label
         tree = configs.overridden(merge(merge(below, dealt), above), overrides)
         tree |= {"name": name, "label": label, "seed": seed}

@@ -60,7 +60,11 @@ class Attacker:
             raise ConfigError(
                 f"'attack.kind' = '{kind}' cannot change uploads of kind {method.uplink_kind}; use flip-labels"
             )
-        self._method, self._kind, self._classes, self._factor, self._claim = method, kind, classes, factor, claim
+        self._method = method
+        self._kind = kind
+        self._classes = classes
+        self._factor = factor
+        self._claim = claim
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # before __init__ has run, as when unpickling

@@ -43,7 +43,8 @@ class _Body:
     def add(self, value: Tensor | np.ndarray) -> str:
         """The name under which this value stands in the file."""
         tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value.detach()
-        tensor, name = tensor.contiguous(), f"t{len(self.tensors):05d}"
+        tensor = tensor.contiguous()
+        name = f"t{len(self.tensors):05d}"
         if tensor.nbytes >= LARGE:
             digest = hashlib.sha256(_bytes(tensor)).digest()
             name = self.names.setdefault((digest, tensor.dtype, tensor.shape), name)
@@ -107,7 +108,8 @@ def write(path: Path, tree: dict[str, Any], config_hash: str) -> None:
         CheckpointError: the disk refused; nothing is left half-written.
     """
     body = _Body()
-    text, tensors = json.dumps(_pack(tree, body), separators=(",", ":")), body.tensors
+    text = json.dumps(_pack(tree, body), separators=(",", ":"))
+    tensors = body.tensors
     # One metadata key: safetensors writes several in random order, and the same state shall give the same bytes.
     metadata = {"version": VERSION, "config_hash": config_hash, "sha256": _digest(text, tensors), "tree": text}
     try:

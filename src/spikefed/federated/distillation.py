@@ -226,9 +226,11 @@ class Distillation(Method):
         # 4: train on D_iT
         optim = local_optimiser(net, ctx)
         optim = resumed(optim, state, "local_moments") if keep else optim
-        again, scope = None, nullcontext()
+        again = None
+        scope = nullcontext()
         if goal is not None and len(goal.target) and hyper.rehearse:
-            again, scope = rehearsal(net, goal, ctx), goal.scope
+            again = rehearsal(net, goal, ctx)
+            scope = goal.scope
         with scope:
             values["train_loss"] = train_locally(net, ctx, optim, again)
         kept |= {"local_moments": moments(optim)} if keep else {}

@@ -12,7 +12,8 @@ from torch import Tensor
 from spikefed.federated.contract import NetworkFactory
 from spikefed.networks import norm, state_tensors
 
-DIVERGED, GROWN = "diverged", "weight_growth"
+DIVERGED = "diverged"
+GROWN = "weight_growth"
 """Numbers that a client reports: 1 where it has no upload because its training diverged; `growth` beyond `GROWTH`."""
 
 GROWTH = 50.0
@@ -31,7 +32,8 @@ def lost(networks: NetworkFactory) -> list[str]:
 
 def growth(networks: NetworkFactory) -> float:
     """2-norm of the shared network's weights over that of the common initial ones; 1 where those are all zero."""
-    tensors, start = state_tensors(networks.network), networks.initial_norm
+    tensors = state_tensors(networks.network)
+    start = networks.initial_norm
     return norm(tensors[name] for name in networks.weight_names) / start if start else 1.0
 
 

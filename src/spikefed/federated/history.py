@@ -29,7 +29,8 @@ class History:
     """
 
     def __init__(self, folder: Path, config_hash: str) -> None:
-        self.folder, self._hash = folder, config_hash
+        self.folder = folder
+        self._hash = config_hash
         self._index: dict[int, int] = {}  # client -> round of the file with its newest state
         self._held: dict[int, int] = {}  # round -> client states in its file
         self._before: set[int] = set()  # files that the checkpoint before the newest needs
@@ -78,7 +79,9 @@ class History:
         for path in self.folder.glob("round-*.safetensors"):
             if round_of(path) not in needed | self._before:
                 path.unlink(missing_ok=True)
-        self._index, self._held, self._before = index, held, needed
+        self._index = index
+        self._held = held
+        self._before = needed
         return self.path(round)
 
     def latest(self, warn: Callable[[str], None]) -> Tree | None:
@@ -133,7 +136,8 @@ class History:
             mine = [c for c, r in index.items() if r == older]
             clients |= {str(c): tree["clients"][str(c)] for c in mine if str(c) in tree["clients"]}
             merge_states(newest["server"]["link"], tree["server"]["link"], mine)
-        self._index, self._held = index, {int(r): count for r, count in newest["held"].items()}
+        self._index = index
+        self._held = {int(r): count for r, count in newest["held"].items()}
         self._before = set(index.values()) | {round}
         return {"server": newest["server"], "clients": clients}
 

@@ -242,7 +242,8 @@ def _merged_by_entry(
     old: Tensor, values: Mapping[int, Tensor], weights: Mapping[int, float], kept: Mapping[int, Tensor], everybody: int
 ) -> Tensor:
     """The merge where clients sent different entries: a scale for every one."""
-    shares, mean = torch.zeros(old.shape, dtype=torch.float64), torch.zeros(old.shape, dtype=torch.float64)
+    shares = torch.zeros(old.shape, dtype=torch.float64)
+    mean = torch.zeros(old.shape, dtype=torch.float64)
     senders = torch.zeros(old.shape, dtype=torch.int64)
     for client, mask in kept.items():
         shares += weights[client] * mask.to(torch.float64)

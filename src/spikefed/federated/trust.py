@@ -17,7 +17,8 @@ class Trust:
     """
 
     def __init__(self, strikes: int = 3, rounds: int = 5) -> None:
-        self.strikes, self.rounds = strikes, rounds
+        self.strikes = strikes
+        self.rounds = rounds
         self._count: dict[int, int] = {}
         self._until: dict[int, int] = {}
 

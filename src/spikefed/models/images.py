@@ -64,6 +64,7 @@ class _Counter:
 
 
 def _of(source: Any, intake: Intake, counter: _Counter) -> Iterator[Batch]:
+    """Batches of whatever holds images: what says so by its type first, then what has to be looked into."""
     if isinstance(source, str | Path):
         yield from _files(Path(source), intake)
     elif isinstance(source, ImageSet):
@@ -72,22 +73,36 @@ def _of(source: Any, intake: Intake, counter: _Counter) -> Iterator[Batch]:
     elif _is_picture(source):
         yield _array(picture(source), None, "picture", intake, counter, from_file=True)
     elif isinstance(source, Mapping):
-        images, labels = key_of(source, IMAGE_KEYS), key_of(source, LABEL_KEYS)
-        if images is None:
-            raise DataError(f"images: a dict with {', '.join(map(str, source)) or 'nothing'}; it needs 'images'")
-        yield from _item(source[images], None if labels is None else source[labels], intake, counter)
-    elif isinstance(source, Tensor | np.ndarray):
+        yield from _item(*_of_mapping(source), intake, counter)
+    elif isinstance(source, Tensor | np.ndarray) or _is_numbers(source):
         yield _array(source, None, "images", intake, counter)
     elif _is_pair(source):
         yield from _item(source[0], source[1], intake, counter)
-    elif isinstance(source, list) and source and isinstance(source[0], int | float):
-        yield _array(source, None, "images", intake, counter)
-    elif isinstance(source, Iterable) or hasattr(source, "__getitem__"):
-        items = source if isinstance(source, Iterable) else (source[i] for i in range(len(source)))
-        for item in items:
-            yield from _of(item, intake, counter)
     else:
-        raise DataError(f"images: {type(source).__name__} holds none; give an array, a path, a data set or a loader")
+        for item in _items(source):
+            yield from _of(item, intake, counter)
+
+
+def _of_mapping(source: Mapping[Any, Any]) -> tuple[Any, Any]:
+    """Images and labels (or None) under the names that people give them."""
+    images = key_of(source, IMAGE_KEYS)
+    labels = key_of(source, LABEL_KEYS)
+    if images is None:
+        raise DataError(f"images: a dict with {', '.join(map(str, source)) or 'nothing'}; it needs 'images'")
+    return source[images], None if labels is None else source[labels]
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], int | float)
+
+
+def _items(source: Any) -> Iterable[Any]:
+    """What a loader or a data set holds, one by one."""
+    if isinstance(source, Iterable):
+        return source
+    if hasattr(source, "__getitem__"):
+        return (source[i] for i in range(len(source)))
+    raise DataError(f"images: {type(source).__name__} holds none; give an array, a path, a data set or a loader")
 
 
 def _is_picture(value: Any) -> bool:

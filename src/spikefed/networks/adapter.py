@@ -58,8 +58,12 @@ class WrappedNetwork(nn.Module):
         super().__init__()
         self.module = module
         self.name = type(module).__name__
-        self.steps, self.classes, self.input_shape = steps, classes, input_shape
-        self.encoder, self.readout, self.mode = coding, readout, mode
+        self.steps = steps
+        self.classes = classes
+        self.input_shape = input_shape
+        self.encoder = coding
+        self.readout = readout
+        self.mode = mode
         self.timed = timed
         self._takes_generator = mode == "images" and "generator" in parameters(module.forward)
         self.state: State = state
@@ -96,7 +100,8 @@ class WrappedNetwork(nn.Module):
 
     def _step_by_step(self, coded: Float[Tensor, "T B ..."]) -> Float[Tensor, "T B classes"]:
         """The module called T times; what it returns beside its output goes into its next call."""
-        outs, before = [], {}
+        outs = []
+        before = {}
         for step in coded:
             out = self.module(step, **before)
             outs.append(_spikes(out))

@@ -204,7 +204,8 @@ def _planned_rows(net: LayeredNetwork) -> list[LayerRow]:
 
 def _parts(net: LayeredNetwork, layer: PlannedLayer) -> list[str]:
     """What a layer does, in order."""
-    plan, neuron = layer.plan, getattr(layer, "neuron", None)
+    plan = layer.plan
+    neuron = getattr(layer, "neuron", None)
     stride = f"/{plan.stride}" if plan.stride > 1 else ""
     weights = {"conv": f"conv {plan.kernel}x{plan.kernel}{stride}", "linear": "linear"}
     parts = [weights[plan.kind]] if plan.kind in weights else []
@@ -229,7 +230,8 @@ def _row(
     counted: Collection[str] | None = None,
 ) -> LayerRow:
     """A row of the module's tensors; of those in ``counted`` alone, which holds names of the whole network's."""
-    role_of, tensors = roles(module), module.state_dict()
+    role_of = roles(module)
+    tensors = module.state_dict()
     if counted is not None:
         tensors = {n: t for n, t in tensors.items() if f"{name}.{n}".lstrip(".") in counted}
     return LayerRow(
@@ -259,7 +261,8 @@ def _observed_rows(net: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRo
     finally:
         for hook in hooks:
             hook.remove()
-    counted, rows = state_tensors(net), []
+    counted = state_tensors(net)
+    rows = []
     for name, module in owners:
         shapes = seen.get(module, [])
         total = sum(_macs(module, shape) for shape in shapes)
@@ -267,8 +270,10 @@ def _observed_rows(net: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRo
         times = 1 if len(shapes) == 1 and shapes[0][0] == 1 else steps
         out = _map_shape(module, shapes[-1]) if shapes else ()
         local = nn.Module()
-        local._parameters, local._buffers = module._parameters, module._buffers
-        owner, kind = local if list(module.children()) else module, type(module).__name__
+        local._parameters = module._parameters
+        local._buffers = module._buffers
+        owner = local if list(module.children()) else module
+        kind = type(module).__name__
         row = _row(owner, name, kind, out, 0, times, counted)  # a tied tensor counts where it stands first
         rows.append(LayerRow(**{**vars(row), "macs": total // max(times, 1)}))
     return rows
@@ -278,8 +283,10 @@ def _masked_rows(rows: list[LayerRow], net: nn.Module, kept: Mapping[str, Tensor
     """The rows with what a mask leaves of their tensors."""
     if not kept:
         return rows
-    tensors, role_of = state_tensors(net), roles(net)
-    gone, saved = [0] * len(rows), [0] * len(rows)
+    tensors = state_tensors(net)
+    role_of = roles(net)
+    gone = [0] * len(rows)
+    saved = [0] * len(rows)
     for name, mask in kept.items():
         if name not in tensors or tensors[name].shape != mask.shape:
             raise ConfigError(

@@ -18,9 +18,11 @@ def initialise(net: LayeredNetwork, generator: torch.Generator, xavier_gain: flo
             +-1 / sqrt(fan_in), biases included (the public STBP code trains from it).
     """
     for layer in net.layers:
-        weight, bias = layer.weight, layer.bias
+        weight = layer.weight
+        bias = layer.bias
         window = weight[0, 0].numel()
-        fan_in, fan_out = weight.shape[1] * window, weight.shape[0] * window
+        fan_in = weight.shape[1] * window
+        fan_out = weight.shape[0] * window
         bound = 1 / math.sqrt(fan_in) if xavier_gain is None else xavier_gain * math.sqrt(6 / (fan_in + fan_out))
         weight.uniform_(-bound, bound, generator=generator)
         if bias is not None:
@@ -34,7 +36,8 @@ def initialise_relu(net: LayeredNetwork, generator: torch.Generator) -> None:
     Deviation sqrt(2 / (k^2 C_out)) for convolutions (He et al. 2015, by outputs), 0.01 for linear layers.
     """
     for layer in net.layers:
-        weight, bias = layer.weight, layer.bias
+        weight = layer.weight
+        bias = layer.bias
         conv = layer.plan.kind == "conv"
         weight.normal_(
             0, math.sqrt(2 / (weight[0, 0].numel() * weight.shape[0])) if conv else 0.01, generator=generator

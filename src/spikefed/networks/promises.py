@@ -68,12 +68,14 @@ class _Trial:
 
 
 def _check_state(trial: _Trial) -> None:
-    net, weights = trial.net, copy_tensors(trial.net)
+    net = trial.net
+    weights = copy_tensors(trial.net)
     _traces(net, trial.images(more=1), weights)  # nothing that is saved may follow the size of the batch
     for training in (False, True):
         for scale in SCALES:
             net.train(training)
-            images, other = trial.images(scale, 1), 4 * trial.images(scale, 2)
+            images = trial.images(scale, 1)
+            other = 4 * trial.images(scale, 2)
             # What went before drives every membrane up, then down: the same images must not notice.
             _traces(net, other, weights)
             first = _traces(net, images, weights)
@@ -170,7 +172,8 @@ def _check_carried(trial: _Trial) -> None:
 
 def _check_layer(trial: _Trial, place: str, part: nn.Module) -> None:
     """Refuse a layer that keeps one membrane for each step of the sequence that it is given."""
-    net, images = trial.net, trial.images()
+    net = trial.net
+    images = trial.images()
     if isinstance(part, LIF):
         return
     with _input_of(part) as given, in_eval_mode(net), torch.no_grad(), seeded(0):

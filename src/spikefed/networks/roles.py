@@ -21,7 +21,11 @@ from torch import nn
 
 from spikefed.networks.tensors import state_tensors
 
-WEIGHT, BN_AFFINE, BN_STATS, NEURON, FROZEN = "weight", "bn_affine", "bn_stats", "neuron", "frozen"
+WEIGHT = "weight"
+BN_AFFINE = "bn_affine"
+BN_STATS = "bn_stats"
+NEURON = "neuron"
+FROZEN = "frozen"
 Role = str
 """One of the names above."""
 

@@ -86,7 +86,8 @@ def _tried(part: nn.Module, name: str) -> bool:
                 getattr(twin, name)()
             except Exception:  # the user's code; what cannot be tried is left alone
                 return False
-        after, role_of = twin.state_dict(), roles(twin)
+        after = twin.state_dict()
+        role_of = roles(twin)
         fixed = {n for n, _ in twin.named_parameters()} | {n for n, role in role_of.items() if role == BN_STATS}
         if any(n not in after or not _same(t, after[n]) for n, t in before.items() if n in fixed):
             return False

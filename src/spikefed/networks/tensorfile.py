@@ -92,7 +92,8 @@ def read_tensors(source: Path | str | bytes) -> NamedTensors:
     where = "these bytes" if isinstance(source, bytes) else str(source)
     try:
         if isinstance(source, bytes):
-            body, metadata = load(source), _metadata(source)
+            body = load(source)
+            metadata = _metadata(source)
         else:
             with safe_open(source, framework="pt") as file:
                 body = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -102,7 +103,8 @@ def read_tensors(source: Path | str | bytes) -> NamedTensors:
         raise CheckpointError(
             f"{where} cannot be read as a model file ({error}); take a whole copy, or finish the run with --resume"
         ) from error
-    tensors, masks = {}, {}
+    tensors = {}
+    masks = {}
     for name in sorted({key.rpartition(":")[0] if key.endswith(PARTS) else key for key in body}):
         if any(name + part in body for part in PARTS):
             tensors[name], masks[name] = _dense(name, body, where)
@@ -159,8 +161,10 @@ def _dense(name: str, body: Mapping[str, Tensor], where: str) -> tuple[Tensor, T
     def refused(why: str) -> CheckpointError:
         return CheckpointError(f"sparse tensor '{name}' in {where} {why}; take a whole copy of the file")
 
-    values, shape = body.get(f"{name}:values"), body.get(f"{name}:shape")
-    bitmap, gaps = body.get(f"{name}:bitmap"), body.get(f"{name}:gaps")
+    values = body.get(f"{name}:values")
+    shape = body.get(f"{name}:shape")
+    bitmap = body.get(f"{name}:bitmap")
+    gaps = body.get(f"{name}:gaps")
     if values is None or shape is None or (bitmap is None) == (gaps is None) or name in body:
         raise refused("lacks a part, or has one too many")
     if shape.dtype != torch.int64 or shape.dim() != 1 or (shape < 0).any() or values.dim() != 1:

@@ -19,7 +19,8 @@ from spikefed.errors import ConfigError
 @dataclass(frozen=True)
 class Direct:
     """The real-valued image is the current of every step (DTSNN's encoding layer); returned once, as ``[1, B,
-    ...]``."""
+    ...]``.
+    """
 
     name: ClassVar[str] = "direct"
     widens: ClassVar[int] = 1

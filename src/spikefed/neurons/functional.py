@@ -35,7 +35,8 @@ class _Spike(torch.autograd.Function):
 
 def spike(x: Float[Tensor, "*shape"], p: LIFParameters) -> Float[Tensor, "*shape"]:
     """1 where ``x`` (distance from the threshold) is above 0 (from 0 on if ``p.strict`` is False), gradient
-    ``p.surrogate``."""
+    ``p.surrogate``.
+    """
     return _Spike.apply(x, p.strict, p.surrogate)  # type: ignore[return-value]
 
 

@@ -1,5 +1,6 @@
 """Neurons as stateless modules: they hold numbers, no parameters and no buffers, and forget everything between
-calls."""
+calls.
+"""
 
 from __future__ import annotations
 

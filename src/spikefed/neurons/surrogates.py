@@ -122,7 +122,8 @@ class Triangle(Surrogate):
 @dataclass(frozen=True)
 class ATan(Surrogate):
     """Arctangent (Fang et al., ICCV 2021; SpikingJelly's default): grad = (alpha / 2) / (1 + (pi / 2 * alpha *
-    x)^2)."""
+    x)^2).
+    """
 
     alpha: float = 2.0
 

@@ -19,7 +19,8 @@ from spikefed.privacy.shamir import SHARE_BYTES
 _HEAD = struct.Struct("<3sBBIIH")
 _CRC = struct.Struct("<I")
 _CLIENT = struct.Struct("<I")
-MAGIC, VERSION = b"SFK", 1
+MAGIC = b"SFK"
+VERSION = 1
 
 STAGES = {
     # client -> server: own two public keys and the SHA-256 of the own mask's seed

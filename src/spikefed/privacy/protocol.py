@@ -70,9 +70,13 @@ class ClientSession:
     def __init__(
         self, client: int, round: int, context: bytes, levels: int, random: Callable[[int], bytes] = os.urandom
     ) -> None:
-        self.client, self.round, self.levels = client, round, levels
-        self._context, self._random = context, random
-        self._cipher_key, self._mask_key = private_key(random), private_key(random)
+        self.client = client
+        self.round = round
+        self.levels = levels
+        self._context = context
+        self._random = random
+        self._cipher_key = private_key(random)
+        self._mask_key = private_key(random)
         self._seed = random(KEY_BYTES)
         self._own = public_bytes(self._cipher_key) + public_bytes(self._mask_key) + hashlib.sha256(self._seed).digest()
         self._roster: dict[int, bytes] = {}
@@ -177,7 +181,8 @@ class ServerSession:
     """
 
     def __init__(self, round: int, context: bytes, levels: int) -> None:
-        self.round, self.levels = round, levels
+        self.round = round
+        self.levels = levels
         self._context = context
         self.roster: dict[int, bytes] = {}
         self.shared: set[int] = set()

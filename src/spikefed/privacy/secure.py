@@ -34,7 +34,9 @@ class SecureVotes:
 
     def __init__(self, client: int, context: bytes, levels: int, random: Callable[[int], bytes] = os.urandom) -> None:
         self.client = client
-        self._context, self._levels, self._random = context, levels, random
+        self._context = context
+        self._levels = levels
+        self._random = random
         self._session: ClientSession | None = None
         self._inbox = b""
         self.seconds = 0.0
@@ -94,7 +96,9 @@ class SecureSum:
     """
 
     def __init__(self, context: bytes, levels: int, deadline_s: float | None = None) -> None:
-        self._context, self._levels, self._deadline_s = context, levels, deadline_s
+        self._context = context
+        self._levels = levels
+        self._deadline_s = deadline_s
         self._session = ServerSession(0, context, levels)
         self._inboxes: dict[int, bytes] = {}
         self._records: list[Record] = []
@@ -175,5 +179,6 @@ class SecureSum:
 
     def records(self) -> list[Record]:
         """What was sent and received since the last call."""
-        records, self._records = self._records, []
+        records = self._records
+        self._records = []
         return records

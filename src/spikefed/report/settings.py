@@ -79,34 +79,37 @@ def _several(networks: Sequence[str]) -> str:
     return " and ".join(names) if len(names) < 3 else f"{len(names)} networks"
 
 
+_PHRASES = {
+    "evaluate_on": "measured on {value} data",
+    "validation": "{share} for validation",
+    "resample": "time by {value}",
+    "private_per_client": "{count} private a client",
+    "public": "{count} public",
+    "public_dataset": "public rows of {value}",
+    "shards_per_client": "{count} shards a client",
+    "test_limit": "{count} test images",
+    "kind": "kind {value}",
+    "channels": "channels {value}",
+}
+_FIXED = {
+    ("private_per_client", "None"): "equal shares",
+    ("public_dataset", "None"): "public rows of the same data set",
+    ("test_limit", "None"): "all test images",
+    ("kind", "None"): "kind told from shapes",
+    ("channels", "None"): "channels told from shapes",
+    ("validation_overlap", "True"): "validation items trained on",
+    ("validation_overlap", "False"): "validation items kept apart",
+    ("pooled", "True"): "all private data in one hand",
+    ("pooled", "False"): "data at the clients",
+}
+
+
 def _words(key: str, value: str) -> str:
     """A key of the data table as a title has it."""
+    if (key, value) in _FIXED:
+        return _FIXED[key, value]
     count = f"{int(value):,}" if value.isdigit() else value
-    absent = value == "None"
-    match key:
-        case "private_per_client":
-            return "equal shares" if absent else f"{count} private a client"
-        case "public":
-            return f"{count} public"
-        case "public_dataset":
-            return "public rows of the same data set" if absent else f"public rows of {value}"
-        case "shards_per_client":
-            return f"{count} shards a client"
-        case "test_limit":
-            return "all test images" if absent else f"{count} test images"
-        case "evaluate_on":
-            return f"measured on {value} data"
-        case "validation":
-            return f"{_share(value)} for validation"
-        case "validation_overlap":
-            return "validation items trained on" if value == "True" else "validation items kept apart"
-        case "pooled":
-            return "all private data in one hand" if value == "True" else "data at the clients"
-        case "resample":
-            return f"time by {value}"
-        case "kind" | "channels":
-            return f"{key} told from shapes" if absent else f"{key} {value}"
-    return f"{key}={value}"
+    return _PHRASES.get(key, f"{key}={{value}}").format(value=value, count=count, share=_share(value))
 
 
 def _share(value: str) -> str:

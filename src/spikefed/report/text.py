@@ -81,6 +81,7 @@ def duration(seconds: float | None) -> str:
 
 
 def plural(count: int, word: str) -> str:
+    """Count and word: ``1 round``, ``2 rounds``."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
@@ -96,6 +97,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
+    """Heading of a table's column, whether it holds numbers, and a tooltip."""
+
     title: str
     numeric: bool = True
     note: str = ""

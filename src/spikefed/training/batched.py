@@ -46,7 +46,9 @@ class StackedNetworks(nn.Module):
         texts = [str(net) + net.precision for net in nets]
         if any(s != shapes[0] for s in shapes) or any(text != texts[0] for text in texts):
             raise ConfigError("networks of different architecture cannot be stacked; build all with the same arguments")
-        self.count, self.steps, self.precision = len(nets), nets[0].steps, nets[0].precision
+        self.count = len(nets)
+        self.steps = nets[0].steps
+        self.precision = nets[0].precision
         self._batches: dict[str, int] = {}
         self._plan = nets[0]  # layer sizes and neurons; its own tensors are not used
         self._keys = {name: name.replace(".", "__") for name in nets[0].state_dict()}
@@ -81,11 +83,13 @@ class StackedNetworks(nn.Module):
 
     def _currents(self, layer: SpikingLayer, y: Tensor) -> Tensor:
         """Weighted sums, ``[N, M * Cout, ...]``."""
-        weight, bias = self._tensor(layer, "weight"), self._tensor(layer, "bias")
+        weight = self._tensor(layer, "weight")
+        bias = self._tensor(layer, "bias")
         assert weight is not None
         if layer.plan.kind == "conv":
             flat = None if bias is None else bias.flatten()
-            plan, kernels = layer.plan, weight.flatten(0, 1)
+            plan = layer.plan
+            kernels = weight.flatten(0, 1)
             return F.conv2d(y, kernels, flat, stride=plan.stride, padding=plan.kernel // 2, groups=self.count)
         rows = y.reshape(len(y), self.count, -1).transpose(0, 1)  # [M, N, F]
         out = torch.matmul(rows, weight.transpose(1, 2))
@@ -96,7 +100,8 @@ class StackedNetworks(nn.Module):
     def _neurons(self, layer: SpikingLayer, currents: Tensor, repeat: bool) -> Tensor:
         if layer.neuron is None:
             return currents
-        norm, options = layer.norm, {"steps": self.steps, "pool": layer.plan.pool, "repeat": repeat}
+        norm = layer.norm
+        options = {"steps": self.steps, "pool": layer.plan.pool, "repeat": repeat}
         if norm is None:
             return norm_lif(currents, layer.neuron, **options)
         tensors = {key: self._tensor(layer, f"norm.{key}") for key in ("weight", "bias", "running_mean", "running_var")}
@@ -107,14 +112,17 @@ class StackedNetworks(nn.Module):
         )  # fmt: skip
         if self.training:
             for key in ("running_mean", "running_var"):
-                stacked, moved = tensors[key], wide[key]
+                stacked = tensors[key]
+                moved = wide[key]
                 if stacked is not None and moved is not None:
                     stacked.copy_(_narrow(moved, stacked.shape))
         return out
 
     def _momentum(self, layer: SpikingLayer) -> float:
         """As ``Norm.next_momentum``; the networks have seen equally many batches, counted on the host too."""
-        norm, seen, name = layer.norm, self._tensor(layer, "norm.num_batches_tracked"), layer.plan.name
+        norm = layer.norm
+        seen = self._tensor(layer, "norm.num_batches_tracked")
+        name = layer.plan.name
         assert norm is not None
         if not self.training or seen is None:
             return norm.momentum

@@ -33,7 +33,8 @@ class GraphedStep:
         state: Callable[[], Iterable[Tensor]],
         warm_up: int = 3,
     ) -> None:
-        self._step, self._graph = step, None
+        self._step = step
+        self._graph = None
         if not inputs or inputs[0].device.type != "cuda":
             return
         before = [(t, t.detach().clone()) for t in state()]

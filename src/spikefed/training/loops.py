@@ -1,5 +1,6 @@
 """Training and evaluation loops: data resident as uint8, batches cut by index, randomness from an explicit
-generator."""
+generator.
+"""
 
 from __future__ import annotations
 

@@ -50,12 +50,16 @@ class CrossTerm:
     def __call__(self, spikes: Float[Tensor, "T B C"], target: Float[Tensor, "B C T"]) -> Float[Tensor, ""]:
         """L_F in nats; rows of p are samples (``axis="time"``) or time steps (``axis="batch"``)."""
         if self.axis == "time":
-            student, teacher = spikes.mean(dim=0), target.mean(dim=2)
+            student = spikes.mean(dim=0)
+            teacher = target.mean(dim=2)
         else:
-            student, teacher = spikes.mean(dim=1), target.mean(dim=0).T
+            student = spikes.mean(dim=1)
+            teacher = target.mean(dim=0).T
         if self.normalise == "softmax":
-            log_student, log_teacher = F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
-            p_student, p_teacher = log_student.exp(), log_teacher.exp()
+            log_student = F.log_softmax(student, dim=-1)
+            log_teacher = F.log_softmax(teacher, dim=-1)
+            p_student = log_student.exp()
+            p_teacher = log_teacher.exp()
         else:
             total = teacher.sum(dim=-1, keepdim=True)
             uniform = torch.full_like(teacher, 1.0 / teacher.shape[-1])

@@ -67,9 +67,12 @@ class PoolTransport:
             WorkerError: a worker process ended.
             SpikefedError: what a client's step raised.
         """
-        waiting, busy, replies = deque(requests), dict[Connection, Request](), dict[int, Reply]()
+        waiting = deque(requests)
+        busy = dict[Connection, Request]()
+        replies = dict[int, Reply]()
         if requests and requests[0].round != self._round:
-            self._round, self._taken_by = requests[0].round, {}
+            self._round = requests[0].round
+            self._taken_by = {}
         while waiting or busy:
             for worker in self._workers:
                 request = self._next(waiting, worker) if worker not in busy else None
@@ -164,7 +167,8 @@ def _serve(pipe: Connection, make: Callable[[int], ClientWorker]) -> None:
         while True:
             request, saved = pickle.loads(pipe.recv_bytes())
             if request.round != round:
-                round, made = request.round, {}
+                round = request.round
+                made = {}
             answer: tuple[Any, ...]
             try:
                 if request.client not in made:

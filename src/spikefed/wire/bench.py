@@ -192,7 +192,8 @@ def _replay(
         result.up_by_round.append(up_bytes)
         result.down_by_round.append(down_bytes)
         last = streams.down[number - 1]
-    result.upstream_bytes, result.downstream_bytes = sum(result.up_by_round), sum(result.down_by_round)
+    result.upstream_bytes = sum(result.up_by_round)
+    result.downstream_bytes = sum(result.down_by_round)
     return result
 
 
@@ -246,7 +247,8 @@ def _sized(streams: Streams, result: CodecResult, size: Callable[[np.ndarray], i
         result.up_by_round.append(sum(sizes) + sum(heads))
         result.down_by_round.append(sum(downs) + down_head * len(downs))
         last = down
-    result.upstream_bytes, result.downstream_bytes = sum(result.up_by_round), sum(result.down_by_round)
+    result.upstream_bytes = sum(result.up_by_round)
+    result.downstream_bytes = sum(result.down_by_round)
     return result
 
 
@@ -270,7 +272,8 @@ def table(bench: dict[str, Any]) -> Iterable[tuple[str, ...]]:
 def round_lines(bench: dict[str, Any]) -> Iterable[str]:
     """Lines for a terminal: bytes of each codec by round, up and down, all clients together, headers included; below
     them the entropy of the spikes under the contexts of codec "context" (sum of -log2 p; no headers, and a downlink,
-    which all clients read alike, counted once)."""
+    which all clients read alike, counted once).
+    """
     rounds = range(1, bench["rounds"] + 1)
     yield f"{'bytes by round':24}" + "".join(f"{number:>9}" for number in rounds)
     for entry in bench["codecs"]:

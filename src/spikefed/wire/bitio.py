@@ -19,7 +19,8 @@ class BitReader:
 
     def __init__(self, payload: memoryview) -> None:
         self.data = np.frombuffer(payload, dtype=np.uint8)
-        self.at, self.size = 0, 8 * self.data.size
+        self.at = 0
+        self.size = 8 * self.data.size
 
     def take(self, count: int) -> np.ndarray:
         """The next ``count`` bits, uint8 of 0/1."""
@@ -31,7 +32,9 @@ class BitReader:
 
     def unary(self, count: int, limit: int) -> np.ndarray:
         """``count`` numbers in [0, limit], each as that many ones and a zero; of the smallest type that holds limit."""
-        values, found, ones = np.empty(count, dtype=np.min_scalar_type(limit)), 0, 0
+        values = np.empty(count, dtype=np.min_scalar_type(limit))
+        found = 0
+        ones = 0
         while found < count:
             bits = self.take(min(8 * PIECE, self.size - self.at))
             if not bits.size:
@@ -116,9 +119,13 @@ def golomb_parameter(count: int, size: int) -> int:
     The paper's max(0, 1 + floor(log2(ln(phi - 1) / ln(1 - q)))), q = count / size, is the number of j = 0, 1, .. with
     (1 - q)^(2^j) >= phi - 1 = (sqrt 5 - 1) / 2. Counted in integers, so that no logarithm's last bit decides it.
     """
-    parameter, dropped, every = 0, size - count, size
+    parameter = 0
+    dropped = size - count
+    every = size
     while 0 < dropped < every and (2 * dropped + every) ** 2 >= 5 * every**2:
-        parameter, dropped, every = parameter + 1, dropped**2, every**2
+        parameter = parameter + 1
+        dropped = dropped**2
+        every = every**2
     return parameter
 
 

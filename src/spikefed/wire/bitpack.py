@@ -8,6 +8,8 @@ from spikefed.wire.plan import Plan
 
 
 class BitPack(Codec):
+    """One bit a spike (Liu et al. 2022, Algorithm 2): no memory, no side information."""
+
     name = "bitpack"
     number = 1
     kind = "spikes"

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class SideInfo:
 class Codec(ABC):
     """Content to payload and back. Codecs are stateless objects: what is remembered travels in a ``Memory``.
 
-    Class attributes:
+    Attributes (of the class where all its codecs agree):
         name, number: how configs and headers name it.
         kind: of the content (``"spikes"``, ``"weights"``, ...).
         lossless: decode(encode(x)) == x, bit for bit.
@@ -75,14 +75,14 @@ class Codec(ABC):
         self_contained: payloads read without any memory, even though the sender keeps some.
     """
 
-    name: ClassVar[str]
-    number: ClassVar[int]
-    kind: ClassVar[str]
-    description: ClassVar[str]
-    lossless: ClassVar[bool] = True
-    uses_side: ClassVar[bool] = False
-    feedback: ClassVar[bool] = False
-    self_contained: ClassVar[bool] = False
+    name: str
+    number: int
+    kind: str
+    description: str
+    lossless: bool = True
+    uses_side: bool = False
+    feedback: bool = False
+    self_contained: bool = False
 
     def side_bits(self, kind: str, content: Any, plan: Plan) -> np.ndarray | None:
         """Algorithm 2 bits of a message of the other direction, if they can help this codec; else None."""
@@ -164,7 +164,8 @@ def by_number(number: int, plan: Plan) -> Codec:
 
 def reference_id(memory: Memory | None, side: SideInfo | None, content_id: bytes) -> bytes:
     """The 8 bytes that name what a payload was coded against: the stream's memory, the side information and the public
-    set, whose id the header then leaves out."""
+    set, whose id the header then leaves out.
+    """
     if memory is None and side is None:
         return NO_REFERENCE
     joined = (memory.id if memory is not None else NO_REFERENCE) + (side.id if side is not None else NO_REFERENCE)

@@ -63,7 +63,8 @@ def encode_share(
     """``encode_packed`` of a share of the rows (None: all); memory and side information are of all rows."""
     if share is None:
         return encode_packed(packed, shape, fitting(memory, shape), side)
-    inner, memory = shape[1:], fitting(memory, (share.total, *shape[1:]))
+    inner = shape[1:]
+    memory = fitting(memory, (share.total, *shape[1:]))
     payload, new = encode_packed(packed, shape, *narrow(share, memory, side, inner))
     return payload, widen(share, new, memory, inner)
 
@@ -74,7 +75,8 @@ def decode_share(
     """Inverse of ``encode_share``."""
     if share is None:
         return decode_packed(payload, shape, fitting(memory, shape), side)
-    inner, memory = shape[1:], fitting(memory, (share.total, *shape[1:]))
+    inner = shape[1:]
+    memory = fitting(memory, (share.total, *shape[1:]))
     packed, new = decode_packed(payload, shape, *narrow(share, memory, side, inner))
     return packed, widen(share, new, memory, inner)
 
@@ -154,6 +156,8 @@ class ContextCodec(Codec):
 
 
 class Context(ContextCodec):
+    """Output spikes by adaptive arithmetic coding; the model is stated in `contexttwin`."""
+
     name = "context"
     number = 2
     kind = "spikes"

@@ -20,7 +20,9 @@ TABLE_BITS = 12
 INPUTS = (10, 5, 9)  # contexts of the three decisions: silent?, full?, bit
 FIRST = (0, 10, 15)  # first table of each
 TABLES = sum(INPUTS)
-SETS_A, SETS_B, SETS = (0, 60, 120), (36, 96, 376), 412
+SETS_A = (0, 60, 120)
+SETS_B = (36, 96, 376)
+SETS = 412
 STRIDE = 12
 KEPT_COUNT = 12  # counts are cut to this between packets, so that the next round is learned quickly
 
@@ -41,7 +43,8 @@ def squash_table() -> np.ndarray:
     """uint16 [6143]: probability of stretch x at index x + 3071."""
     knots = np.array([65536 - value for value in SIGMOID[:0:-1]] + list(SIGMOID), dtype=np.int64)
     x = np.arange(-LIMIT, LIMIT + 1) + 3072
-    low, part = x >> 5, x & 31
+    low = x >> 5
+    part = x & 31
     values = (knots[low] * (32 - part) + knots[np.minimum(low + 1, 192)] * part + 16) >> 5
     return np.clip(values, 4, 65532).astype(np.uint16)
 

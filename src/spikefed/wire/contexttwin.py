@@ -22,10 +22,16 @@ from spikefed.wire.contextmodel import (
 )
 
 _WORD = (1 << 64) - 1
-_GOLDEN, _MIX = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
-_COUNT_LIMIT, _WEIGHT_LIMIT, _BIAS, _RATE_MIN = 255, (1 << 18) - 1, 77, 131
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX = 0xD6E8FEB86659FD93
+_COUNT_LIMIT = 255
+_WEIGHT_LIMIT = (1 << 18) - 1
+_BIAS = 77
+_RATE_MIN = 131
 _RECIPROCAL = [0] + [655360 // (10 * n + 9) for n in range(1, _COUNT_LIMIT + 1)]
-SILENT, FULL, BIT = 0, 1, 2
+SILENT = 0
+FULL = 1
+BIT = 2
 
 
 class Coder:
@@ -35,11 +41,19 @@ class Coder:
         self.tables = state.tables.reshape(-1).tolist()
         self.weights = state.weights.tolist()
         self.coded = state.coded.tolist()
-        self.squash_of, self.stretch_of = squash_table().tolist(), stretch_table().tolist()
+        self.squash_of = squash_table().tolist()
+        self.stretch_of = stretch_table().tolist()
         self.rate = [self._rate(kind) for kind in range(3)]
-        self.decoding, self.payload, self.capacity = code is not None, bytearray(code or b""), capacity
-        self.low, self.high, self.window, self.position, self.emitted = 0, 0xFFFFFFFF, 0, 0, 0
-        self.ideal_bits, self.decisions = 0.0, 0
+        self.decoding = code is not None
+        self.payload = bytearray(code or b"")
+        self.capacity = capacity
+        self.low = 0
+        self.high = 0xFFFFFFFF
+        self.window = 0
+        self.position = 0
+        self.emitted = 0
+        self.ideal_bits = 0.0
+        self.decisions = 0
         if self.decoding:
             for _ in range(4):
                 self.window = self.window << 8 | self._next()
@@ -56,17 +70,20 @@ class Coder:
 
     def decide(self, kind: int, keys: Sequence[int], set_a: int, set_b: int, bit: int) -> int:
         """Code one binary decision under these context keys and weight sets; returns the bit."""
-        slots, inputs = [], []
+        slots = []
+        inputs = []
         for i, key in enumerate(keys):
             slot = (FIRST[kind] + i << TABLE_BITS) + ((key * _GOLDEN & _WORD) >> 64 - TABLE_BITS)
             counter = self.tables[slot]
             slots.append(slot)
             inputs.append(self.stretch_of[counter >> 20] if counter & 1023 else 0)
         inputs.append(_BIAS)
-        a, b = self.weights[SETS_A[kind] + set_a], self.weights[SETS_B[kind] + set_b]
+        a = self.weights[SETS_A[kind] + set_a]
+        b = self.weights[SETS_B[kind] + set_b]
         dot_a = sum(w * x >> 8 for w, x in zip(a, inputs, strict=False)) >> 8
         dot_b = sum(w * x >> 8 for w, x in zip(b, inputs, strict=False)) >> 8
-        dot_a, dot_b = min(max(dot_a, -LIMIT), LIMIT), min(max(dot_b, -LIMIT), LIMIT)
+        dot_a = min(max(dot_a, -LIMIT), LIMIT)
+        dot_b = min(max(dot_b, -LIMIT), LIMIT)
         p = self._squash(dot_a + dot_b >> 1)
         bit = self._code(bit, p)
         self.decisions += 1
@@ -174,9 +191,11 @@ def run(
     coder = Coder(state, code.tobytes() if decode else None, code.size)
     now = [[0] * classes for _ in range(n)] if decode else _trains(spikes, shape)
     assert now is not None
-    globals_, previouses = _trains(global_, shape), _trains(previous, shape)
+    globals_ = _trains(global_, shape)
+    previouses = _trains(previous, shape)
     for r in range(n):
-        g_row, p_row = globals_[r] if globals_ else None, previouses[r] if previouses else None
+        g_row = globals_[r] if globals_ else None
+        p_row = previouses[r] if previouses else None
         alike = [now[k] for k in near[r].tolist() if k >= 0] if near is not None else []
         _row(coder, now[r], g_row, p_row, alike, classes, steps)
         if not coder.decoding and len(coder.payload) > code.size:
@@ -205,13 +224,16 @@ def _row(
 ) -> None:  # fmt: skip
     """One row: its classes, the likely ones first."""
     full = (1 << steps) - 1
-    g, p = g_row or [0] * classes, p_row or [0] * classes
+    g = g_row or [0] * classes
+    p = p_row or [0] * classes
     n = alike[0] if alike else [0] * classes
     spikes = [sum(row[c].bit_count() for row in alike) for c in range(classes)]
     fired_alike = [sum(row[c] != 0 for row in alike) for c in range(classes)]
     score = [g[c].bit_count() + p[c].bit_count() for c in range(classes)]
-    g_top, p_top = _top([train.bit_count() for train in g]), _top([train.bit_count() for train in p])
-    n_top, wide = _top(spikes), classes + 1
+    g_top = _top([train.bit_count() for train in g])
+    p_top = _top([train.bit_count() for train in p])
+    n_top = _top(spikes)
+    wide = classes + 1
     remain = sum(value > 0 for value in score)
     fired = fired_full = surprises = best = any_ = 0
     top = classes
@@ -219,7 +241,8 @@ def _row(
         gs = _shape_of(g[c], steps) if g_row is not None else 5
         ps = _shape_of(p[c], steps) if p_row is not None else 5
         ns = _shape_of(n[c], steps) if alike else 5
-        gp, f = gs * 6 + ps, min(fired, 3)
+        gp = gs * 6 + ps
+        f = min(fired, 3)
         state = (f * 2 + (fired_full > 0)) * 3 + min(remain, 2)
         strength = 0 if best == 0 else 1 if best <= 2 else 2 if best <= steps // 2 else 3 if best < steps else 4
         remain -= score[c] > 0
@@ -246,7 +269,8 @@ def _row(
         any_ |= train
         surprises += g[c] == 0
         if train.bit_count() > best:
-            best, top = train.bit_count(), c
+            best = train.bit_count()
+            top = c
 
 
 def _train(
@@ -255,13 +279,19 @@ def _train(
 ) -> int:  # fmt: skip
     """The bits of a train that is neither silent nor full, first time step first."""
     gp = gs * 6 + ps
-    node, count, match_g, match_p = 1, 0, int(g != 0), int(p != 0)
+    node = 1
+    count = 0
+    match_g = int(g != 0)
+    match_p = int(p != 0)
     for t in range(steps):
         shift = steps - 1 - t
         if shift == 0 and count in (0, steps - 1):
             node = node * 2 + (count == 0)
             break
-        gb, pb, nb, last = g >> shift & 1, p >> shift & 1, n >> shift & 1, node & 7
+        gb = g >> shift & 1
+        pb = p >> shift & 1
+        nb = n >> shift & 1
+        last = node & 7
         around = (g >> shift + 1 & 1 if t else 0) << 2 | gb << 1 | (g >> shift - 1 & 1 if shift else 0)
         votes = sum(train >> shift & 1 for train in alike)
         keys = (
@@ -276,6 +306,8 @@ def _train(
             n * _MIX + (node & _WORD),
         )
         bit = coder.decide(BIT, keys, t * 4 + match_g * 2 + match_p, gp, actual >> shift & 1)
-        node, count = node * 2 + bit, count + bit
-        match_g, match_p = match_g & (bit == gb), match_p & (bit == pb)
+        node = node * 2 + bit
+        count = count + bit
+        match_g = match_g & (bit == gb)
+        match_p = match_p & (bit == pb)
     return node & ((1 << steps) - 1)

@@ -15,7 +15,9 @@ from spikefed.wire.codec import Memory
 from spikefed.wire.parts import Part
 from spikefed.wire.plan import Plan
 
-OWED, BEFORE, LOST = "owed/", "before/", "lost/"
+OWED = "owed/"
+BEFORE = "before/"
+LOST = "lost/"
 
 
 def owed(memory: Memory | None, plan: Plan) -> np.ndarray | None:
@@ -25,11 +27,13 @@ def owed(memory: Memory | None, plan: Plan) -> np.ndarray | None:
     if not plan.selects:
         residual = private.get("residual")
         return residual if residual is not None and residual.size == size else None
-    vector, known = np.zeros(size, dtype=np.float32), False
+    vector = np.zeros(size, dtype=np.float32)
+    known = False
     for name, part, place in _lossy(plan):
         whole = private.get(OWED + name)
         if whole is not None and whole.size == part.size:
-            vector[place], known = part.taken(whole), True
+            vector[place] = part.taken(whole)
+            known = True
     return vector if known else None
 
 

@@ -35,7 +35,9 @@ def sizes(plan: Plan) -> tuple[int, int]:
 
 def split(vector: np.ndarray, others: memoryview | bytes, plan: Plan) -> dict[str, np.ndarray]:
     """Inverse of ``join``."""
-    tensors, at, byte = {}, 0, 0
+    tensors = {}
+    at = 0
+    byte = 0
     for spec in plan.tensors:
         if spec.lossy:
             part = vector[at : at + spec.elements]
@@ -61,6 +63,7 @@ def cut_others(payload: memoryview, plan: Plan) -> tuple[memoryview, memoryview]
 
 
 def finite_float(value: float, what: str) -> float:
+    """The value itself. Raises PacketError when it is infinite or no number."""
     if not np.isfinite(value):
         raise PacketError("payload", f"{what} is {value}")
     return float(value)

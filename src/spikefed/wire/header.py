@@ -29,7 +29,9 @@ _AXES = {kind: (4 if kind == "hint-spikes" else 3) - len(FIXED_AXES.get(kind, ()
 _CRC = struct.Struct("<I")
 _ACCURACY = struct.Struct("<f")
 _START = len(MAGIC) + 1 + _CRC.size  # what follows is what the CRC covers
-_HAS_REFERENCE, _HAS_HOLDS, _KIND_SHIFT = 2, 4, 3  # flags beside the direction in bit 0
+_HAS_REFERENCE = 2
+_HAS_HOLDS = 4
+_KIND_SHIFT = 3  # flags beside the direction in bit 0
 MAX_HEADER_BYTES = _START + 2 + 5 + 5 + 4 * 5 + ID_BYTES + len(HOLDS_NOTHING) + 5 + _ACCURACY.size
 
 
@@ -67,10 +69,12 @@ class Header:
 
 def pack(header: Header, payload: bytes) -> bytes:
     """Return header + payload as one packet. Raises PacketError when a field does not fit its place."""
-    axes, fixed = _AXES[header.kind], FIXED_AXES.get(header.kind, ())
+    axes = _AXES[header.kind]
+    fixed = FIXED_AXES.get(header.kind, ())
     if len(header.shape) != axes + len(fixed) or header.shape[axes:] != fixed:
         raise PacketError("shape", f"{header.shape} is no shape of {header.kind}")
-    has_reference, has_holds = header.reference != NO_REFERENCE, header.holds != HOLDS_NOTHING
+    has_reference = header.reference != NO_REFERENCE
+    has_holds = header.holds != HOLDS_NOTHING
     flags = KINDS.index(header.kind) << _KIND_SHIFT | DIRECTIONS.index(header.direction)
     flags |= _HAS_REFERENCE * has_reference | _HAS_HOLDS * has_holds
     up = header.direction == "up"
@@ -88,8 +92,8 @@ def pack(header: Header, payload: bytes) -> bytes:
     return b"".join((MAGIC, bytes((VERSION,)), _CRC.pack(crc), body, payload))
 
 
-def unpack(data: bytes | bytearray | memoryview) -> tuple[Header, memoryview]:
-    """Split a packet into its header and a view of its payload; checks magic, version, CRC and names."""
+def _checked(data: bytes | bytearray | memoryview) -> memoryview:
+    """What follows the checksum, once magic, version and checksum are found right."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise PacketError("packet", f"expected bytes, got {type(data).__name__}")
     view = memoryview(data)
@@ -105,14 +109,24 @@ def unpack(data: bytes | bytearray | memoryview) -> tuple[Header, memoryview]:
     body = view[_START:]
     if _CRC.unpack_from(view, _START - _CRC.size)[0] != zlib.crc32(body):
         raise PacketError("crc", "checksum differs: the packet was altered or cut on its way")
-    codec, flags = body[0], body[1]
+    return body
+
+
+def unpack(data: bytes | bytearray | memoryview) -> tuple[Header, memoryview]:
+    """Split a packet into its header and a view of its payload; checks magic, version, CRC and names."""
+    body = _checked(data)
+    codec = body[0]
+    flags = body[1]
     if not 0 < flags >> _KIND_SHIFT < len(KINDS):
         raise PacketError("kind", f"unknown kind number {flags >> _KIND_SHIFT}")
-    kind, direction = KINDS[flags >> _KIND_SHIFT], DIRECTIONS[flags & 1]
+    kind = KINDS[flags >> _KIND_SHIFT]
+    direction = DIRECTIONS[flags & 1]
     cursor = Cursor(body, 2)
-    round_, client = cursor.varint("round"), cursor.varint("client")
+    round_ = cursor.varint("round")
+    client = cursor.varint("client")
     shape = tuple(cursor.varint("shape") for _ in range(_AXES[kind]))
-    content_id, reference = b"", NO_REFERENCE
+    content_id = b""
+    reference = NO_REFERENCE
     if flags & _HAS_REFERENCE:
         reference = cursor.take(len(NO_REFERENCE), "reference")
     else:

@@ -41,7 +41,11 @@ def _content(outputs: np.ndarray, hint: np.ndarray, plan: Plan) -> HintSpikes:
 
 
 class PackedHint(Codec):
-    name, number, kind = "bitpack", 37, "hint-spikes"
+    """Output and hint spikes, each packed as a message of spikes is."""
+
+    name = "bitpack"
+    number = 37
+    kind = "hint-spikes"
     description = "output spikes, then hint spikes, each as Algorithm 2 packs them"
 
     def encode(
@@ -56,15 +60,19 @@ class PackedHint(Codec):
         cut = packed_bytes(outputs)
         if len(payload) != cut + packed_bytes(hint):
             raise PacketError("payload", f"{len(payload)} bytes where {outputs} and {hint} need other")
-        outputs_bits, hint_bits = check_bits(payload[:cut], outputs), check_bits(payload[cut:], hint)
+        outputs_bits = check_bits(payload[:cut], outputs)
+        hint_bits = check_bits(payload[cut:], hint)
         return _content(outputs_bits, hint_bits, plan), None
 
 
 class ContextHint(Codec):
     """Length of the first code (varint), output spikes coded as in codec 2, hint spikes coded likewise, each with a
-    model and a memory of its own; the newest global spikes help the output spikes."""
+    model and a memory of its own; the newest global spikes help the output spikes.
+    """
 
-    name, number, kind = "context", 38, "hint-spikes"
+    name = "context"
+    number = 38
+    kind = "hint-spikes"
     description = "output and hint spikes, both entropy-coded against the last upload"
     uses_side = True
 
@@ -77,7 +85,8 @@ class ContextHint(Codec):
     def encode(
         self, content: HintSpikes, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, Memory]:
-        (outputs, hint), (known, known_hint) = _shapes(plan), _parts(memory, plan)
+        outputs, hint = _shapes(plan)
+        known, known_hint = _parts(memory, plan)
         first, new = encode_packed(_bits(content.spikes), outputs, known, side)
         second, new_hint = encode_packed(_bits(content.hint), hint, known_hint, _near_only(side))
         return varint(len(first), "payload") + first + second, _joined(new, new_hint)
@@ -85,7 +94,8 @@ class ContextHint(Codec):
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[HintSpikes, Memory]:
-        (outputs, hint), (known, known_hint) = _shapes(plan), _parts(memory, plan)
+        outputs, hint = _shapes(plan)
+        known, known_hint = _parts(memory, plan)
         cursor = Cursor(payload)
         size = cursor.varint("payload")
         if size > len(payload) - cursor.at:

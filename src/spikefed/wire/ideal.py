@@ -30,19 +30,22 @@ def ideal(
     last: np.ndarray | None = None
 
     def code(who: int | str, spikes: np.ndarray, global_: np.ndarray | None) -> tuple[float, int]:
-        packed, memory = np.packbits(spikes.reshape(-1)), memories.get(who)
+        packed = np.packbits(spikes.reshape(-1))
+        memory = memories.get(who)
         side = SideInfo(global_, near) if global_ is not None or near is not None else None
         length, _ = context.ideal_bits(packed, spikes.shape, memory, side)  # type: ignore[arg-type]
         payload, memories[who] = context.encode_packed(packed, spikes.shape, memory, side)  # type: ignore[arg-type]
         return length, 8 * len(payload)
 
     for number, uploads in enumerate(up, start=1):
-        global_, row = None, {"round": number, "down_bits": 0.0, "down_coded_bits": 0}
+        global_ = None
+        row = {"round": number, "down_bits": 0.0, "down_coded_bits": 0}
         if last is not None:
             row["down_bits"], row["down_coded_bits"] = code("down", last, None)
             global_ = np.packbits(last.reshape(-1))
         found = [code(client, spikes, global_) for client, spikes in uploads.items()]
-        row["up_bits"], row["up_coded_bits"] = sum(bits for bits, _ in found), sum(coded for _, coded in found)
+        row["up_bits"] = sum(bits for bits, _ in found)
+        row["up_coded_bits"] = sum(coded for _, coded in found)
         rows.append(row)
         last = down[number - 1]
 

@@ -87,7 +87,8 @@ class Receiver:
 
 def _bits_of(name: str, message: Message) -> dict[str, np.ndarray]:
     """By kind of uplink: bits of a downlink that may help to code it with the codec of this name."""
-    plan, found = message.plan(), {}
+    plan = message.plan()
+    found = {}
     for info in codecs():
         codec = find(info.kind, info.name)
         if info.name == name and codec.uses_side:
@@ -127,15 +128,21 @@ class ClientLink:
     """
 
     def __init__(self, client: int, up: str = "bitpack", down: str = "bitpack", near: np.ndarray | None = None) -> None:
-        self.client, self.up, self.down, self.near = int(client), up, down, check_near(near)
-        self._sender, self._receiver = Sender(), Receiver()
+        self.client = int(client)
+        self.up = up
+        self.down = down
+        self.near = check_near(near)
+        self._sender = Sender()
+        self._receiver = Receiver()
         self._bits: dict[str, np.ndarray] = {}  # of the newest downlink
 
     def encode(self, message: Message, *, intra: bool = False) -> bytes:
         """Encode an uplink. ``intra`` uses nothing the server would have to hold."""
         codec = find(message.kind, self.up)
         plan = message.plan()
-        memory, side, reference = self._sender.base, _side(codec, self._bits, self.near, plan), NO_REFERENCE
+        memory = self._sender.base
+        side = _side(codec, self._bits, self.near, plan)
+        reference = NO_REFERENCE
         if intra or codec.self_contained:
             memory = side = None
         else:
@@ -188,7 +195,10 @@ class ServerLink:
     def __init__(
         self, up: str = "bitpack", down: str = "bitpack", ledger: Ledger | None = None, near: np.ndarray | None = None
     ) -> None:
-        self.up, self.down, self.ledger, self.near = up, down, ledger, check_near(near)
+        self.up = up
+        self.down = down
+        self.ledger = ledger
+        self.near = check_near(near)
         self._senders: dict[int, Sender] = {}
         self._receivers: dict[int, Receiver] = {}
         self._bits: dict[int, dict[str, np.ndarray]] = {}  # by client: of the downlink sent last
@@ -201,7 +211,8 @@ class ServerLink:
         codec = find(message.kind, self.down)
         receiver = self._receivers.setdefault(client, Receiver())
         if codec.self_contained:  # error feedback is the server's own: one payload for all
-            reference, (payload, _) = NO_REFERENCE, self._payload(codec, message, None, None)
+            reference = NO_REFERENCE
+            payload, _ = self._payload(codec, message, None, None)
         else:
             sender = self._senders.setdefault(client, Sender())
             base = None if intra else sender.base
@@ -252,7 +263,8 @@ class ServerLink:
         if first:
             self._coded = (message, {})
             self._own = None if broadcast is None else broadcast.own_state(codec, message.round)
-        coded, key = self._coded[1], reference_id(base, side, b"")
+        coded = self._coded[1]
+        key = reference_id(base, side, b"")
         if key not in coded:
             memory = base if broadcast is None else with_own(base, self._own)
             coded[key] = codec.encode(message.source, message.plan(), memory, side)
@@ -286,7 +298,8 @@ class ServerLink:
         clients = clients if only is None else [c for c in clients if c in only or c == BROADCAST]
         state: dict[str, Any] = {"up": self.up, "down": self.down, "clients": np.array(clients, dtype=np.int64)}
         for client in clients:
-            sender, receiver = self._senders.get(client, Sender()), self._receivers.get(client, Receiver())
+            sender = self._senders.get(client, Sender())
+            receiver = self._receivers.get(client, Receiver())
             pack_memories(state, f"{client}.sender", sender.memories, sender.base, sender.heard)
             pack_memories(state, f"{client}.receiver", receiver.memories)
             state.update({f"{client}.bits.{kind}": bits for kind, bits in self._bits.get(client, {}).items()})
@@ -294,13 +307,18 @@ class ServerLink:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         _check_state(state, {"up": self.up, "down": self.down})
-        self._senders, self._receivers, self._bits = {}, {}, {}
-        self._coded, self._bits_made = (None, {}), (None, {})
+        self._senders = {}
+        self._receivers = {}
+        self._bits = {}
+        self._coded = (None, {})
+        self._bits_made = (None, {})
         for client, own in by_client(state).items():
-            sender, receiver = Sender(), Receiver()
+            sender = Sender()
+            receiver = Receiver()
             sender.memories, sender.base, sender.heard = unpack_memories(own, "sender")
             receiver.memories, _, _ = unpack_memories(own, "receiver")
-            self._senders[client], self._receivers[client] = sender, receiver
+            self._senders[client] = sender
+            self._receivers[client] = receiver
             self._bits[client] = _stored_bits(own, "bits.")
 
 

@@ -104,7 +104,11 @@ def unpack_ring(payload: memoryview, count: int, bits: int) -> np.ndarray:
 
 
 class Ring(Codec):
-    name, number, kind = "ring", 48, "masked-votes"
+    """Votes under a mask: uniform in the ring of 2^b, so b bits each."""
+
+    name = "ring"
+    number = 48
+    kind = "masked-votes"
     description = "masked votes, b bits each: uniform, so nothing can make them shorter"
 
     def encode(

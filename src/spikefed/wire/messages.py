@@ -169,9 +169,12 @@ def check_id(value: bytes) -> bytes:
 
 class _Spikes(Message):
     """Spikes given as an array or packed; a packed message, such as a decoded one, is unpacked when first asked for
-    ``spikes``, and never by who reads ``packed``."""
+    ``spikes``, and never by who reads ``packed``.
+    """
 
-    kind, default_codec, field = "spikes", "bitpack", "spikes"
+    kind = "spikes"
+    default_codec = "bitpack"
+    field = "spikes"
 
     @cached_property
     def packed(self) -> PackedSpikes:
@@ -235,7 +238,9 @@ class SpikeDownlink(_Spikes):
 class WeightsMessage(Message):
     """What messages of weights have in common."""
 
-    kind, default_codec, field = "weights", "float32", "tensors"
+    kind = "weights"
+    default_codec = "float32"
+    field = "tensors"
     exact: Collection[str]
     kept: Mapping[str, np.ndarray | None] | None
 

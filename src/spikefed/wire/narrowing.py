@@ -45,9 +45,11 @@ def widen(share: Share, new: Memory, old: Memory | None, inner: tuple[int, int])
         old: what was remembered of all rows before.
         inner: shape of one row's trains.
     """
-    full, known = np.zeros((share.total, *inner), dtype=np.uint8), np.zeros(share.total, dtype=bool)
+    full = np.zeros((share.total, *inner), dtype=np.uint8)
+    known = np.zeros(share.total, dtype=bool)
     if old is not None:
-        full, known = PackedSpikes(old.shared["previous"], full.shape).unpack(), _known(old, share)
+        full = PackedSpikes(old.shared["previous"], full.shape).unpack()
+        known = _known(old, share)
     full[share.rows] = PackedSpikes(new.shared["previous"], (len(share.rows), *inner)).unpack()
     known[share.rows] = True
     return Memory({**new.shared, "previous": PackedSpikes.of(full).bits, "known": np.packbits(known)})

@@ -61,7 +61,8 @@ class PackedSpikes:
     def from_blocks(blocks: Iterable[np.ndarray], shape: tuple[int, int, int]) -> PackedSpikes:
         """Of a message that comes as blocks of rows [n, C, T], without holding it unpacked."""
         n, c, t = shape
-        packed, bit = np.zeros(packed_bytes(shape), dtype=np.uint8), 0
+        packed = np.zeros(packed_bytes(shape), dtype=np.uint8)
+        bit = 0
         for block in blocks:
             if block.shape[1:] != (c, t) or bit + block.size > n * c * t:
                 raise PacketError("shape", f"a block {block.shape} does not fit into spikes {shape}")

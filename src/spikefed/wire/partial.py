@@ -68,7 +68,9 @@ def lead(spikes: np.ndarray) -> np.ndarray:
 class ContextPartial(Codec):
     """Length of the coded mask (varint), the mask coded as trains [N, 1, 1], the sent rows coded as spikes."""
 
-    name, number, kind = "context", 36, "partial-spikes"
+    name = "context"
+    number = 36
+    kind = "partial-spikes"
     description = "row mask and the trains of its rows, entropy-coded"
     uses_side = True
 
@@ -96,7 +98,8 @@ class ContextPartial(Codec):
         size = cursor.varint("payload")
         if size > len(payload) - cursor.at:
             raise PacketError("payload", f"row mask of {size} bytes in {len(payload)}")
-        head, end = cursor.at, cursor.at + size
+        head = cursor.at
+        end = cursor.at + size
         packed, _ = decode_packed(payload[head:end], (n, 1, 1))
         mask = np.unpackbits(packed, count=n).astype(bool)
         share = Share(np.flatnonzero(mask), n)

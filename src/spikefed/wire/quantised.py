@@ -25,7 +25,11 @@ _Tensors = dict[str, np.ndarray]
 
 
 class Half(Codec):
-    name, number, kind = "fp16", 17, "weights"
+    """Floats as IEEE 754 half precision; integers and exact tensors keep their own bytes."""
+
+    name = "fp16"
+    number = 17
+    kind = "weights"
     description = "floats as fp16 (2 bytes a weight)"
     lossless = False
 
@@ -56,7 +60,9 @@ class Qsgd(Codec):
 
     def __init__(self, name: str, number: int, levels: int) -> None:
         description = f"QSGD, {levels} level{'s' if levels > 1 else ''} and sign, Elias-coded"
-        self.name, self.number, self.description = name, number, description  # type: ignore[misc]
+        self.name = name
+        self.number = number
+        self.description = description
         self.levels = levels
 
     def encode(self, content: _Tensors, plan: Plan, memory: Memory | None, side: SideInfo | None) -> tuple[bytes, None]:
@@ -64,7 +70,9 @@ class Qsgd(Codec):
         sender = plan.client if plan.client is not None else 2**32
         entropy = [plan.round, sender, zlib.crc32(vector.tobytes())]
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
-        head, bits, at = [], [], 0
+        head = []
+        bits = []
+        at = 0
         for spec in float_specs(plan):
             part = vector[at : at + spec.elements].astype(np.float64)
             at += spec.elements
@@ -87,14 +95,18 @@ class Qsgd(Codec):
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[_Tensors, None]:
         coded, others = cut_others(payload, plan)
-        specs, cursor, heads = float_specs(plan), Cursor(coded), []
+        specs = float_specs(plan)
+        cursor = Cursor(coded)
+        heads = []
         for spec in specs:
             norm = finite_float(struct.unpack("<f", cursor.take(4, "payload"))[0], "a norm")
             count = cursor.varint("payload")
             if norm < 0 or count > spec.elements + 1:
                 raise PacketError("payload", f"norm {norm} and {count - 1} of {spec.elements} weights of '{spec.name}'")
             heads.append((norm, count))
-        reader, vector, at = BitReader(coded[cursor.at :]), np.zeros(sizes(plan)[0], dtype=np.float32), 0
+        reader = BitReader(coded[cursor.at :])
+        vector = np.zeros(sizes(plan)[0], dtype=np.float32)
+        at = 0
         for spec, (norm, count) in zip(specs, heads, strict=True):
             if count:
                 places = np.cumsum(read_elias_delta(reader, count - 1, spec.elements), dtype=np.int64) - 1
@@ -119,12 +131,17 @@ class Cosine(Codec):
     lossless = False
 
     def __init__(self, name: str, number: int, bits: int) -> None:
-        self.name, self.number, self.bits = name, number, bits  # type: ignore[misc]
-        self.description = f"cosine quantisation: {bits} bits a weight's angle"  # type: ignore[misc]
+        self.name = name
+        self.number = number
+        self.bits = bits
+        self.description = f"cosine quantisation: {bits} bits a weight's angle"
 
     def encode(self, content: _Tensors, plan: Plan, memory: Memory | None, side: SideInfo | None) -> tuple[bytes, None]:
         vector, others = join(content, plan)
-        head, codes, at, steps = [], [], 0, (1 << self.bits) - 1
+        head = []
+        codes = []
+        at = 0
+        steps = (1 << self.bits) - 1
         for spec in float_specs(plan):
             part = vector[at : at + spec.elements].astype(np.float64)
             at += spec.elements
@@ -142,13 +159,16 @@ class Cosine(Codec):
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[_Tensors, None]:
         coded, others = cut_others(payload, plan)
-        specs, steps = float_specs(plan), (1 << self.bits) - 1
+        specs = float_specs(plan)
+        steps = (1 << self.bits) - 1
         if len(coded) < 8 * len(specs):
             raise PacketError("payload", f"too short for the side values of {len(specs)} tensors")
         if len(coded) != 8 * len(specs) + (sizes(plan)[0] * self.bits + 7) // 8:
             raise PacketError("payload", f"{len(coded)} bytes do not hold {sizes(plan)[0]} codes of {self.bits} bits")
         head = struct.unpack_from(f"<{2 * len(specs)}f", coded)
-        reader, vector, at = BitReader(coded[8 * len(specs) :]), np.zeros(sizes(plan)[0], dtype=np.float32), 0
+        reader = BitReader(coded[8 * len(specs) :])
+        vector = np.zeros(sizes(plan)[0], dtype=np.float32)
+        at = 0
         for index, spec in enumerate(specs):
             norm, bound = (finite_float(value, "a norm or bound") for value in head[2 * index : 2 * index + 2])
             if norm < 0 or not 0 <= bound <= 1.58:

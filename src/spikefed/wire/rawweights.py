@@ -36,6 +36,8 @@ def read_own(data: memoryview | bytes, spec: TensorSpec, plan: Plan) -> np.ndarr
 
 
 class RawWeights(Codec):
+    """Tensors in the order of the plan, little-endian, without names."""
+
     name = "float32"
     number = 16
     kind = "weights"
@@ -52,7 +54,8 @@ class RawWeights(Codec):
         expected = sum(spec.nbytes for spec in plan.tensors)
         if len(payload) != expected:
             raise PacketError("payload", f"{len(payload)} bytes where the tensor table needs {expected}")
-        tensors, start = {}, 0
+        tensors = {}
+        start = 0
         for spec in plan.tensors:
             tensors[spec.name] = read_own(payload[start : start + spec.nbytes], spec, plan)
             start += spec.nbytes

@@ -24,7 +24,9 @@ def _integers(array: np.ndarray, axes: int, low: int, high: int, name: str) -> n
 
 
 class _Labels(Message):
-    kind, default_codec, field = "labels", "plain", "labels"
+    kind = "labels"
+    default_codec = "plain"
+    field = "labels"
     classes: int
 
     def check(self, content: np.ndarray) -> np.ndarray:
@@ -35,7 +37,9 @@ class _Labels(Message):
 
 
 class _Counts(Message):
-    kind, default_codec, field = "counts", "plain", "counts"
+    kind = "counts"
+    default_codec = "plain"
+    field = "counts"
     levels: int
 
     def check(self, content: np.ndarray) -> np.ndarray:
@@ -55,7 +59,9 @@ class _Numbers(Message):
 
 
 class _Probabilities(_Numbers):
-    kind, default_codec, field = "probabilities", "float32", "probabilities"
+    kind = "probabilities"
+    default_codec = "float32"
+    field = "probabilities"
 
     def check(self, content: np.ndarray) -> np.ndarray:
         content = np.asarray(content, dtype=np.float32)
@@ -65,7 +71,9 @@ class _Probabilities(_Numbers):
 
 
 class _ClassMeans(_Numbers):
-    kind, default_codec, field = "class-means", "float32", "means"
+    kind = "class-means"
+    default_codec = "float32"
+    field = "means"
 
     def check(self, content: np.ndarray) -> np.ndarray:
         content = np.asarray(content, dtype=np.float32)
@@ -78,10 +86,13 @@ class _ClassMeans(_Numbers):
 
 
 class _Partial(Message):
-    kind, default_codec, field = "partial-spikes", "context", "partial"
+    kind = "partial-spikes"
+    default_codec = "context"
+    field = "partial"
 
     def check(self, content: PartialSpikes) -> PartialSpikes:
-        spikes, rows = check_spikes(content.spikes), np.asarray(content.rows, dtype=bool)
+        spikes = check_spikes(content.spikes)
+        rows = np.asarray(content.rows, dtype=bool)
         if rows.shape != spikes.shape[:1] or spikes[~rows].any():
             raise PacketError("rows", f"need one flag a row and silent rows where it is off, got {rows.shape}")
         return PartialSpikes(rows, spikes)
@@ -218,7 +229,10 @@ class HintSpikeUplink(Message):
     hint: np.ndarray
     accuracy: float
     public_set_id: bytes
-    kind, default_codec, direction, field = "hint-spikes", "context", "up", "spikes"
+    kind = "hint-spikes"
+    default_codec = "context"
+    direction = "up"
+    field = "spikes"
 
     @property
     def content(self) -> HintSpikes:
@@ -229,7 +243,8 @@ class HintSpikeUplink(Message):
         return {"spikes": source.spikes, "hint": source.hint}
 
     def check(self, content: np.ndarray) -> np.ndarray:
-        spikes, hint = check_spikes(content), check_spikes(self.hint)
+        spikes = check_spikes(content)
+        hint = check_spikes(self.hint)
         if hint.shape[::2] != spikes.shape[::2]:
             raise PacketError("shape", f"hint {hint.shape} and spikes {spikes.shape} differ in rows or steps")
         object.__setattr__(self, "hint", hint)

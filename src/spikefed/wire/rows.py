@@ -70,7 +70,11 @@ def _from_binary(bits: np.ndarray) -> np.ndarray:
 
 
 class PlainLabels(Codec):
-    name, number, kind = "plain", 32, "labels"
+    """One label a row in fixed width."""
+
+    name = "plain"
+    number = 32
+    kind = "labels"
     description = "hard labels, log2(C + 1) bits each ('not sent' is a label too)"
 
     def encode(
@@ -85,7 +89,11 @@ class PlainLabels(Codec):
 
 
 class ContextLabels(ContextCodec):
-    name, number, kind = "context", 33, "labels"
+    """Labels as binary digits under the context coder."""
+
+    name = "context"
+    number = 33
+    kind = "labels"
     description = "hard labels, entropy-coded against the last round (CFD)"
 
     def bit_shape(self, plan: Plan) -> tuple[int, int, int]:
@@ -102,7 +110,11 @@ class ContextLabels(ContextCodec):
 
 
 class PlainCounts(Codec):
-    name, number, kind = "plain", 34, "counts"
+    """Counts of 0 to L in fixed width."""
+
+    name = "plain"
+    number = 34
+    kind = "counts"
     description = "counts or quantised probabilities 0..L, log2(L + 1) bits each"
 
     def encode(
@@ -118,7 +130,11 @@ class PlainCounts(Codec):
 
 
 class ContextCounts(ContextCodec):
-    name, number, kind = "context", 35, "counts"
+    """Counts as binary digits under the context coder."""
+
+    name = "context"
+    number = 35
+    kind = "counts"
     description = "counts or quantised probabilities, entropy-coded against the last round"
 
     def bit_shape(self, plan: Plan) -> tuple[int, int, int]:

@@ -21,7 +21,9 @@ from spikefed.wire.messages import Message, WeightsMessage, message
 from spikefed.wire.parts import Part
 from spikefed.wire.plan import Plan, TensorSpec, placed, taken, tensor_specs
 
-NEW, OF_MEMORY, OF_SIDE = 0, 1, 2
+NEW = 0
+OF_MEMORY = 1
+OF_SIDE = 2
 OFFSET = 128
 """Number of a codec of selected weights above that of the codec of weights of the same name."""
 
@@ -42,7 +44,8 @@ def packed(kept: Mapping[str, np.ndarray], table: tuple[TensorSpec, ...]) -> np.
 
 def unpacked(bitmap: np.ndarray, table: tuple[TensorSpec, ...]) -> dict[str, np.ndarray]:
     """Inverse of ``packed``."""
-    kept, at = {}, 0
+    kept = {}
+    at = 0
     bits = np.unpackbits(bitmap, count=sum(spec.elements for spec in table if spec.masked)).astype(bool)
     for spec in table:
         if spec.masked:
@@ -59,9 +62,11 @@ class Selected(Codec):
 
     def __init__(self, inner: Codec) -> None:
         self.inner = inner
-        self.name, self.number = inner.name, inner.number + OFFSET  # type: ignore[misc]
-        self.lossless, self.feedback = inner.lossless, inner.feedback  # type: ignore[misc]
-        self.description = f"a bitmap once per change, then the survivors by codec {inner.name}"  # type: ignore[misc]
+        self.name = inner.name
+        self.number = inner.number + OFFSET
+        self.lossless = inner.lossless
+        self.feedback = inner.feedback
+        self.description = f"a bitmap once per change, then the survivors by codec {inner.name}"
 
     def side_bits(self, kind: str, content: Any, plan: Plan) -> np.ndarray | None:
         return packed(content.kept, plan.tensors) if kind == self.kind else None

@@ -32,8 +32,11 @@ class RawProbabilities(Codec):
     kind = "probabilities"
 
     def __init__(self, name: str, number: int, dtype: str, description: str) -> None:
-        self.name, self.number, self.dtype, self.description = name, number, dtype, description  # type: ignore[misc]
-        self.lossless = dtype == "<f4"  # type: ignore[misc]
+        self.name = name
+        self.number = number
+        self.dtype = dtype
+        self.description = description
+        self.lossless = dtype == "<f4"
 
     def encode(
         self, content: np.ndarray, plan: Plan, memory: Memory | None, side: SideInfo | None
@@ -50,7 +53,11 @@ class RawProbabilities(Codec):
 
 
 class ZstdProbabilities(Codec):
-    name, number, kind = "fp16-zstd", 42, "probabilities"
+    """Soft labels as half precision, compressed by Zstandard."""
+
+    name = "fp16-zstd"
+    number = 42
+    kind = "probabilities"
     description = "soft labels as fp16, high and low bytes apart, zstd level 19"
     lossless = False
 
@@ -86,8 +93,11 @@ class ClassMeans(Codec):
     kind = "class-means"
 
     def __init__(self, name: str, number: int, dtype: str, description: str) -> None:
-        self.name, self.number, self.dtype, self.description = name, number, dtype, description  # type: ignore[misc]
-        self.lossless = dtype == "<f4"  # type: ignore[misc]
+        self.name = name
+        self.number = number
+        self.dtype = dtype
+        self.description = description
+        self.lossless = dtype == "<f4"
 
     def encode(
         self, content: np.ndarray, plan: Plan, memory: Memory | None, side: SideInfo | None

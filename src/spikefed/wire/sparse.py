@@ -34,8 +34,11 @@ class Sparse(Codec):
     def __init__(self, name: str, number: int, inverse: int, ternary: bool) -> None:
         what = "sign and one magnitude (STC)" if ternary else "fp16 values (top-k)"
         description = f"1 weight in {inverse}: Golomb positions, {what}, error feedback"
-        self.name, self.number, self.description = name, number, description  # type: ignore[misc]
-        self.inverse, self.ternary = inverse, ternary
+        self.name = name
+        self.number = number
+        self.description = description
+        self.inverse = inverse
+        self.ternary = ternary
 
     def kept(self, size: int) -> int:
         return min(size, max(1, size // self.inverse))
@@ -83,7 +86,8 @@ class Sparse(Codec):
     ) -> tuple[dict[str, np.ndarray], Memory | None]:
         coded, others = cut_others(payload, plan)
         size, _ = sizes(plan)
-        count, parameter = self.kept(size), self._parameter(size)
+        count = self.kept(size)
+        parameter = self._parameter(size)
         head, tail = (_HEAD.size, 0) if self.ternary else (0, 2 * count)
         most = head + tail + (golomb_limit_bits(count, parameter, size) + count * self.ternary + 7) // 8
         if not head + tail <= len(coded) <= most:

@@ -24,7 +24,8 @@ class Cursor:
     """Reads pieces of bytes one after the other; running out raises PacketError naming the field."""
 
     def __init__(self, view: memoryview, at: int = 0) -> None:
-        self.view, self.at = view, at
+        self.view = view
+        self.at = at
 
     def take(self, count: int, field: str) -> bytes:
         """The next ``count`` bytes."""

@@ -48,13 +48,15 @@ def read_aedat2(path: Path) -> Events:
         whole = len(content) - (len(content) - start) % _EVENT_BYTES
         raise refuse(path, whole, f"the last event has {len(content) - whole} of its 8 bytes")
     words = np.frombuffer(content, ">u4", offset=start).astype(np.int64).reshape(-1, 2)
-    address, t = words[:, 0], _unwrapped(words[:, 1], 1 << 32)
+    address = words[:, 0]
+    t = _unwrapped(words[:, 1], 1 << 32)
     if (beyond := address >> 16 != 0).any():
         row = int(np.argmax(beyond))
         raise refuse(path, start + row * _EVENT_BYTES, f"address {address[row]:#x} is none of a DVS128")
     pixel = address & 0x8000 == 0
     if not pixel.all():
-        address, t = address[pixel], t[pixel]
+        address = address[pixel]
+        t = t[pixel]
     column, row = 127 - (address >> 8 & 127), 127 - (address >> 1 & 127)
     return Events(column, row, t, (1 - (address & 1)).astype(np.uint8))
 
@@ -79,7 +81,8 @@ class Packets:
 
     def events(self, chosen: slice | np.ndarray = slice(None)) -> Events:
         """The valid events of some packets, in the order of the file."""
-        starts, numbers = self.starts[chosen], self.numbers[chosen]
+        starts = self.starts[chosen]
+        numbers = self.numbers[chosen]
         pieces = [self.content[a : a + n * _EVENT_BYTES] for a, n in zip(starts, numbers, strict=True)]
         raw = b"".join(piece.tobytes() if isinstance(piece, np.ndarray) else piece for piece in pieces)
         words = np.frombuffer(raw, "<u4").reshape(-1, 2)
@@ -87,7 +90,8 @@ class Packets:
         t = words[:, 1].astype(np.int64) + (np.repeat(self.overflows[chosen], numbers) << 31)
         valid = data & 1 == 1
         if not valid.all():
-            data, t = data[valid], t[valid]
+            data = data[valid]
+            t = t[valid]
         x, y = (data >> 17).astype(np.int64), (data >> 2 & 0x7FFF).astype(np.int64)
         if len(x) and (x.max() >= SENSOR[1] or y.max() >= SENSOR[0]):
             within = np.concatenate([a + _EVENT_BYTES * np.arange(n) for a, n in zip(starts, numbers, strict=True)])
@@ -119,13 +123,18 @@ def index_aedat3(path: Path, mapped: bool = False) -> Packets:
     """
     content: bytes | np.memmap = np.memmap(path, np.uint8, "r") if mapped else content_of(path)
     place = _header(path, bytes(content[: 1 << 16]), b"#!AER-DAT3", b"#!END-HEADER")
-    starts, numbers, overflows = [], [], []
+    starts = []
+    numbers = []
+    overflows = []
     while place < len(content):
         if place + _HEADER_BYTES > len(content):
             raise refuse(path, place, f"a packet header has {len(content) - place} of its 28 bytes")
         head = np.frombuffer(bytes(content[place : place + _HEADER_BYTES]), _HEAD)[0]
-        size, capacity, number = int(head["size"]), int(head["capacity"]), int(head["number"])
-        kind, end = int(head["type"]), place + _HEADER_BYTES + size * capacity
+        size = int(head["size"])
+        capacity = int(head["capacity"])
+        number = int(head["number"])
+        kind = int(head["type"])
+        end = place + _HEADER_BYTES + size * capacity
         if kind > _LAST_TYPE or number > capacity or (kind == POLARITY and size != _EVENT_BYTES):
             told = f"type {kind}, {size} bytes an event, {number} events of {capacity}"
             raise refuse(path, place, f"no packet of this format ({told})")
@@ -149,7 +158,8 @@ def _header(path: Path, content: bytes, version: bytes, last: bytes | None = Non
         end = content.find(b"\n", place)
         if end < 0:
             raise refuse(path, place, "a header line has no end")
-        line, place = content[place:end], end + 1
+        line = content[place:end]
+        place = end + 1
         if last is not None and line.strip() == last:
             return place
     if last is not None:

@@ -38,7 +38,8 @@ class SpikeFile:
     def events(self, rows: np.ndarray) -> list[Events]:
         """The spikes of some items: x is the unit, y is 0, every polarity is 1."""
         with _opened(self.path) as file:
-            times, units = file["spikes/times"], file["spikes/units"]
+            times = file["spikes/times"]
+            units = file["spikes/units"]
             return [_item(self.path, int(row), times[int(row)], units[int(row)]) for row in rows]
 
 

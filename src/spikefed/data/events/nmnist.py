@@ -29,7 +29,9 @@ def read_nmnist(path: Path) -> Events:
         whole = len(content) - len(content) % _BYTES
         raise refuse(path, whole, f"the last event has {len(content) % _BYTES} of its 5 bytes")
     rows = np.frombuffer(content, np.uint8).reshape(-1, _BYTES)
-    x, y, third = rows[:, 0], rows[:, 1], rows[:, 2].astype(np.int64)
+    x = rows[:, 0]
+    y = rows[:, 1]
+    third = rows[:, 2].astype(np.int64)
     t = (third & 127) << 16 | rows[:, 3].astype(np.int64) << 8 | rows[:, 4]
     pixel = y != OVERFLOW_ROW
     if not pixel.all():

@@ -107,7 +107,8 @@ def read_event_set(
     Raises:
         DataError: the files are not there, damaged, or of another set.
     """
-    known, reading = EVENT_SETS[name], reading or Reading()
+    known = EVENT_SETS[name]
+    reading = reading or Reading()
     index = known.index(_folder(name, known, data_dir), split)
     if not len(index.labels):
         raise DataError(f"{name} ({split}) holds no recordings; copy its files again.")
@@ -155,7 +156,8 @@ def _nmnist(folder: Path, split: str) -> EventIndex:
 
 def _cifar(folder: Path, split: str) -> EventIndex:
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    parts, labels = [], []
+    parts = []
+    labels = []
     for label, name in enumerate(classes):
         found = sorted((folder / name).glob("*.aedat"), key=lambda path: int(path.stem.rpartition("_")[2]))
         cut = len(found) - max(1, len(found) // 10) if found else 0

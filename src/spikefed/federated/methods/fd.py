@@ -95,7 +95,8 @@ class Fd(Method):
         net = ctx.networks.load(state["weights"])
         pull = None
         if downlink is not None and hyper.gamma:
-            means, counts = downlink.means[:, :-1].astype(np.float64), np.nan_to_num(downlink.means[:, -1])
+            means = downlink.means[:, :-1].astype(np.float64)
+            counts = np.nan_to_num(downlink.means[:, -1])
             # Its own part is in the means only if it took part in the round that they come from.
             own = state.get("means") if hyper.others_only and state.get("round") == downlink.round - 1 else None
             pull = self._pull(without_own(means, counts, own), hyper.gamma)

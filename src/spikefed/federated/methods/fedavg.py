@@ -174,7 +174,8 @@ class FedAvg(Method):
     def exchanges(
         self, hyper: FedAvgHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory
     ) -> tuple[Exchange, Exchange]:
-        selection, masked = self.selection(hyper, networks), self.maskable(hyper, networks)
+        selection = self.selection(hyper, networks)
+        masked = self.maskable(hyper, networks)
         select = None if hyper.send == "all" else lambda round, client: selection
 
         def exchange(kind: MessageKind | None, payload: str) -> Exchange:
@@ -245,7 +246,8 @@ class FedAvg(Method):
         if downlink is None:
             names = self.maskable(ctx.hyper, ctx.networks)
             return initial, _unmasked(initial, names) if names else None
-        received, mask = from_wire(downlink.tensors), averaging.mask_of(downlink)
+        received = from_wire(downlink.tensors)
+        mask = averaging.mask_of(downlink)
         if ctx.hyper.payload_down == "weights":
             return received, mask
         if state.get("round", 1 if downlink.round == 2 else 0) != downlink.round - 1:
@@ -337,5 +339,6 @@ def _unmasked(tensors: Mapping[str, Tensor], names: frozenset[str]) -> Mask:
 def _noisy(weights: dict[str, Tensor], start: Mapping[str, Tensor], ctx: ClientContext) -> dict[str, Tensor]:
     """The weights with the noise of V-SNN's study on what a client uploads."""
     hyper: FedAvgHyperparameters = ctx.hyper
-    sigma, statistics = hyper.update_noise, hyper.update_noise_statistics
+    sigma = hyper.update_noise
+    statistics = hyper.update_noise_statistics
     return add_update_noise(weights, start, sigma, ctx.networks.roles, ctx.generator, statistics=statistics)

@@ -60,7 +60,10 @@ class FedAvgM(FedAvg):
     hyperparameters: ClassVar[type[Hyperparameters]] = FedAvgMHyperparameters
 
     def step(self, state: State, merged: dict[str, Tensor], ctx: Context) -> tuple[dict[str, Tensor], State]:
-        before, old, new, m = state["weights"], state.get("m", {}), dict(merged), {}
+        before = state["weights"]
+        old = state.get("m", {})
+        new = dict(merged)
+        m = {}
         for name, tensor in merged.items():
             if trained(name, tensor, ctx.networks.roles):
                 delta = tensor.double() - before[name].double()
@@ -81,8 +84,12 @@ class _Adaptive(FedAvg):
 
     def step(self, state: State, merged: dict[str, Tensor], ctx: Context) -> tuple[dict[str, Tensor], State]:
         hyper: AdaptiveHyperparameters = ctx.hyper
-        before, old_m, old_v = state["weights"], state.get("m", {}), state.get("v", {})
-        new, m, v = dict(merged), {}, {}
+        before = state["weights"]
+        old_m = state.get("m", {})
+        old_v = state.get("v", {})
+        new = dict(merged)
+        m = {}
+        v = {}
         for name, tensor in merged.items():
             if trained(name, tensor, ctx.networks.roles):
                 delta = tensor.double() - before[name].double()

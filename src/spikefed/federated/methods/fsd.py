@@ -192,8 +192,10 @@ class Fsd(Distillation):
         values: dict[str, float] = {}
         total = next(iter(uplinks.values()))
         if isinstance(total, VoteSum):
-            merged, weights = total.votes / total.weight, {}
-            values["votes_summed"], values["votes_out_of_range"] = len(total.clients), total.outside
+            merged = total.votes / total.weight
+            weights = {}
+            values["votes_summed"] = len(total.clients)
+            values["votes_out_of_range"] = total.outside
         else:
             weights = accuracy_weights({c: u.accuracy for c, u in uplinks.items()}, hyper)  # type: ignore[union-attr]
             spikes = {c: u.spikes for c, u in uplinks.items()}  # type: ignore[union-attr]

@@ -59,7 +59,8 @@ class Hint:
 
     def __init__(self, net: nn.Module, name: str | None) -> None:
         self.value: Tensor | None = None
-        self._layer, self._handle = hint_layer(net, name), None
+        self._layer = hint_layer(net, name)
+        self._handle = None
 
     def __enter__(self) -> Hint:
         self._handle = self._layer.register_forward_hook(self._keep)

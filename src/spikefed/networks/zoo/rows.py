@@ -54,7 +54,8 @@ def small_vgg_layout(input_shape: tuple[int, ...]) -> str:
     32 (CIFAR)          the same                                             204 k
     ==================  ===================================================  ==============
     """
-    side, long = min(input_shape[1:]), max(input_shape[1:])
+    side = min(input_shape[1:])
+    long = max(input_shape[1:])
     pairs = []
     for channels in (16, 32, 64, 64, 64):
         if channels == 64 and len(pairs) > 2 and long <= 4:
@@ -67,7 +68,8 @@ def small_vgg_layout(input_shape: tuple[int, ...]) -> str:
 
 def pools_that_fit(layout: str, input_shape: tuple[int, ...]) -> str:
     """The layout without those pools that would meet a map of a single pixel."""
-    side, tokens = min(input_shape[1:]), []
+    side = min(input_shape[1:])
+    tokens = []
     for token in layout.split("-"):
         if token == "AP2":
             if side < 2:

@@ -129,7 +129,8 @@ def wait_for_run(runtime: Runtime, run_id: int, seconds: float) -> str:
     Raises:
         TimeoutError: it did not come.
     """
-    client, end = runtime.client(), time.monotonic() + seconds
+    client = runtime.client()
+    end = time.monotonic() + seconds
     try:
         while time.monotonic() < end:
             task = acquire(client, TaskType.SERVER_APP)

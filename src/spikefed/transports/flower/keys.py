@@ -132,7 +132,8 @@ def check_server(address: str, ca: Path, timeout_s: float = 5.0) -> bool:
 
 
 def _authority(folder: Path, made: list[Path]) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key_path, path = folder / "ca.key", folder / "ca.crt"
+    key_path = folder / "ca.key"
+    path = folder / "ca.crt"
     if key_path.is_file() and path.is_file():
         key = serialization.load_pem_private_key(key_path.read_bytes(), None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)

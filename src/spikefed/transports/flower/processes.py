@@ -70,7 +70,8 @@ class Child:
         poll_s: float = 1.0,
         on_death: Callable[[int, str], bool] = lambda code, tail: True,
     ) -> None:
-        self.program, self.log = program, log
+        self.program = program
+        self.log = log
         # By path and without the folder on the module path: the child loads Flower, but neither spikefed nor torch.
         guard = str(Path(__file__).with_name("guard.py"))
         self._command = [sys.executable, "-P", guard, program, str(os.getpid()), str(poll_s), *arguments]
@@ -128,7 +129,8 @@ class Child:
     def _watch(self) -> None:
         deaths = 0
         while not self._stopping.is_set():
-            process, since = self._process, time.monotonic()
+            process = self._process
+            since = time.monotonic()
             assert process is not None
             code = process.wait()
             if self._stopping.is_set() or not self._on_death(code, self.tail()):

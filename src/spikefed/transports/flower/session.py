@@ -36,7 +36,9 @@ class Session:
     """
 
     def __init__(self, runtime: Runtime, control: Control, note: Callable[[str], None] = lambda text: None) -> None:
-        self._runtime, self._control, self._note = runtime, control, note
+        self._runtime = runtime
+        self._control = control
+        self._note = note
         self._grid: HttpGrid | None = None
         self._heartbeat: HeartbeatSender | None = None
         self.generation = 0
@@ -52,16 +54,19 @@ class Session:
         grid._retry_invoker = RetryInvoker(lambda: constant(0.3), httpx.TransportError, max_tries=2, max_time=None)
         task = grid._runtime_client.PullTaskInput(PullTaskInputRequest())
         # Messages take their sender from here.
-        TaskIdentity.task_id, TaskIdentity.run_id = task.task_id, task.run.run_id
+        TaskIdentity.task_id = task.task_id
+        TaskIdentity.run_id = task.run.run_id
         TaskIdentity.node_id = context_from_proto(task.context).node_id
         grid.set_run(run_from_proto(task.run))
         self._heartbeat = HeartbeatSender(heartbeats(grid._runtime_client))
         self._heartbeat.start()
-        self._grid, self.generation = grid, self.generation + 1
+        self._grid = grid
+        self.generation = self.generation + 1
 
     def close(self, completed: bool = False) -> None:
         """Give the run back."""
-        grid, self._grid = self._grid, None
+        grid = self._grid
+        self._grid = None
         if self._heartbeat is not None and self._heartbeat.is_running:
             self._heartbeat.stop()
         if grid is None:

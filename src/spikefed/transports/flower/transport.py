@@ -15,7 +15,8 @@ from spikefed.federated.exchange import OnReply, Reply, Request
 from spikefed.transports.flower.schema import pack_request, unpack_reply
 from spikefed.transports.flower.session import Lost
 
-ROUND, FAREWELL = "train.round", "query.farewell"
+ROUND = "train.round"
+FAREWELL = "query.farewell"
 STEP_FAILED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 GRACE_S = 2.0
 """How much longer than the deadline a message lives, so that a straggler skips to the newest round."""
@@ -54,7 +55,10 @@ class FlowerTransport:
     def __init__(
         self, grid: Grid, nodes: Mapping[int, int], run: str, note: Callable[[str], None] = lambda text: None
     ) -> None:
-        self._grid, self._nodes, self.run, self._note = grid, dict(nodes), run, note
+        self._grid = grid
+        self._nodes = dict(nodes)
+        self.run = run
+        self._note = note
         self._asked: dict[str, tuple[int, int]] = {}  # message id -> (client, round) without a reply so far
         self._absent: set[int] = set()  # clients that were silent when they were asked last
         self.on_reply: OnReply | None = None
@@ -101,7 +105,8 @@ class _Collection:
     def __init__(
         self, transport: FlowerTransport, requests: Sequence[Request], deadline_s: float | None, quorum: int | None
     ) -> None:
-        self._t, self._grid = transport, transport._grid
+        self._t = transport
+        self._grid = transport._grid
         self._requests = {request.client: request for request in requests}
         self._quorum = len(requests) if quorum is None else quorum
         self._deadline_s = deadline_s
@@ -147,7 +152,8 @@ class _Collection:
             self._ids.clear()
             self._t._asked.clear()
             self._not_before.clear()
-        now, waiting = time.monotonic(), set(self._ids.values())
+        now = time.monotonic()
+        waiting = set(self._ids.values())
         due = [
             request
             for client, request in self._requests.items()

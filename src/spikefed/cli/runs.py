@@ -124,9 +124,19 @@ def summary(path: Path) -> None:
     whose = "mean accuracy of the clients" if alone else "server accuracy"
     Console().print(
         f"{result['name']} ({result['method']}), seed {result['seed']}: {whose} {result['accuracy']:.4f} "
-        f"after {result['rounds']} rounds, up {size(result['upstream_bytes'])}, "
+        f"after {result['rounds']} rounds{_taken_home(result)}, up {size(result['upstream_bytes'])}, "
         f"down {size(result['downstream_bytes'])}  [{path}]",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+
+
+def _taken_home(result: dict[str, Any]) -> str:
+    """What the clients hold themselves, where the run measured it."""
+    from spikefed.federated.takehome import KEYS
+
+    mean, least, most, vote = (result.get(key) for key in KEYS)
+    if mean is None or least is None or most is None or vote is None:
+        return ""
+    return f", clients' own networks {mean:.4f} ({least:.4f} to {most:.4f}), their vote {vote:.4f}"

@@ -84,8 +84,10 @@ def duration(seconds: float) -> str:
 
 def numbers(line: dict[str, Any]) -> str:
     """What a reader wants to know of a round."""
+    mean, vote = line.get("clients_accuracy_mean"), line.get("vote_accuracy")
+    home = "" if mean is None or vote is None else f"  clients {mean:.4f}  vote {vote:.4f}"
     return (
-        f"accuracy {line['server_accuracy']:.4f}  up {size(line['upstream_bytes_total'])}  "
+        f"accuracy {line['server_accuracy']:.4f}{home}  up {size(line['upstream_bytes_total'])}  "
         f"down {size(line['downstream_bytes_total'])}"
     )
 

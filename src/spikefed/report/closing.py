@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spikefed.federated.takehome import KEYS
 from spikefed.report.tidy import number
 
 TOTALS = ("upstream_bytes", "downstream_bytes", "paper_upstream_bytes", "text_upstream_bytes")
@@ -14,7 +15,12 @@ def curve_rounds(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rounds of the summary's curve with the keys of ``metrics.jsonl``: accuracy and cumulative bytes, no more."""
     curve = result.get("curve")
     return [
-        {"round": p["round"], "server_accuracy": p.get("accuracy"), **{f"{k}_total": p.get(k) for k in TOTALS}}
+        {
+            "round": p["round"],
+            "server_accuracy": p.get("accuracy"),
+            **{key: p[key] for key in KEYS if key in p},
+            **{f"{k}_total": p.get(k) for k in TOTALS},
+        }
         for p in (curve if isinstance(curve, list) else [])
         if isinstance(p, dict) and isinstance(p.get("round"), int) and not isinstance(p["round"], bool)
     ]

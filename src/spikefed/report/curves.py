@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from spikefed.federated.takehome import KEYS
 from spikefed.report.tidy import number
 
 # measure -> (key in metrics.jsonl, what a reader calls it)
@@ -25,11 +26,13 @@ class Curve:
         rounds: round numbers, rising.
         accuracy: server accuracy in [0, 1], None where it was not measured.
         totals: for each measure of `MEASURES`, the cumulative bytes of all clients, or None when the run lacks it.
+        home: what clients take home, by key of `federated.takehome`; empty where the run does not measure it.
     """
 
     rounds: list[int]
     accuracy: list[float | None]
     totals: dict[str, list[float] | None]
+    home: dict[str, list[float | None]] = field(default_factory=dict)
 
     @property
     def best(self) -> float | None:
@@ -43,6 +46,10 @@ class Curve:
     def last(self) -> float | None:
         """Accuracy after the last round that was measured."""
         return next((a for a in reversed(self.accuracy) if a is not None), None)
+
+    def last_home(self, key: str) -> float | None:
+        """`last` of what clients take home."""
+        return next((a for a in reversed(self.home.get(key, [])) if a is not None), None)
 
     def total(self, measure: str) -> float | None:
         """Bytes over the whole run so far."""
@@ -76,7 +83,8 @@ def curve_of(run: HasRounds) -> Curve:
     """The curve of a run; cumulative bytes are summed up from per-round bytes where only those are given."""
     accuracy = [number(e.get("server_accuracy", e.get("accuracy"))) for e in run.rounds]
     totals = {measure: _totals(run, key) for measure, (key, _) in MEASURES.items()}
-    return Curve([e["round"] for e in run.rounds], accuracy, totals)
+    home = {key: [number(e.get(key)) for e in run.rounds] for key in KEYS if any(e.get(key) for e in run.rounds)}
+    return Curve([e["round"] for e in run.rounds], accuracy, totals, home)
 
 
 def _totals(run: HasRounds, key: str) -> list[float] | None:
@@ -103,6 +111,7 @@ class Band:
     low: list[float | None]
     high: list[float | None]
     totals: dict[str, list[float] | None]
+    home: dict[str, list[float | None]] = field(default_factory=dict)
 
 
 def band_of(curves: Sequence[Curve]) -> Band:
@@ -122,12 +131,19 @@ def band_of(curves: Sequence[Curve]) -> Band:
         else:
             picked = [[row[i] for i in p] for row, p in zip(rows, places, strict=True) if row is not None]
             totals[measure] = [mean(column) for column in zip(*picked, strict=True)]
+    home: dict[str, list[float | None]] = {}
+    for key in KEYS:
+        rows = [[c.home[key][i] for i in p] for c, p in zip(curves, places, strict=True) if key in c.home]
+        if rows:
+            told = [[a for a in column if a is not None] for column in zip(*rows, strict=True)]
+            home[key] = [mean(column) if column else None for column in told]
     return Band(
         common,
         [mean(k) if k else None for k in known],
         [min(k, default=None) for k in known],
         [max(k, default=None) for k in known],
         totals,
+        home,
     )
 
 
@@ -142,3 +158,17 @@ def spread(values: Sequence[float]) -> float | None:
         return None
     middle = mean(values)
     return (sum((v - middle) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Student's t interval of the mean, None for fewer than two values.
+
+    Of three values it is wide: three seeds prove little, and it says so.
+    """
+    deviation = spread(values)
+    if deviation is None:
+        return None
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * deviation / len(values) ** 0.5
+    return mean(values) - half, mean(values) + half

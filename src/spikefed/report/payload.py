@@ -76,6 +76,7 @@ def _group(group: Group, settings: list[Any]) -> dict[str, Any]:
         "low": band.low,
         "high": band.high,
         "totals": band.totals,
+        "home": band.home,
     }
 
 

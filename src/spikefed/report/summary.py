@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from spikefed.report.curves import mean
 from spikefed.report.groups import Group, common_rounds, networks_of, talkers
+from spikefed.report.takehome import MEAN, VOTE, home_rows, verdicts
 from spikefed.report.targets import BASELINE, TargetRow, baseline_of
 from spikefed.report.text import bytes_text, duration, percent, plural, target_text, times
 
@@ -15,8 +17,19 @@ MOST_NAMES = 4
 
 
 def headline(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
-    """The finding in two or three plain sentences."""
-    return re.sub(r"(?<=\d) (?=[kMGT]?B\b)", "\u00a0", _finding(groups, rows))
+    """The finding in two or three plain sentences, with what clients take home where it was measured."""
+    told = " ".join([_finding(groups, rows), _taken_home(groups)]).strip()
+    return re.sub(r"(?<=\d) (?=[kMGT]?B\b)", "\u00a0", told)
+
+
+def _taken_home(groups: Sequence[Group]) -> str:
+    """Whether the methods that send something are better for their clients than staying alone; else what they hold."""
+    speaking = talkers(groups)
+    rows = [row for row in home_rows(groups) if row.group in speaking]
+    if found := verdicts(rows):
+        return " ".join(found[:MOST_NAMES])
+    homes = [f"{row.group.label} {percent(mean(row.values[MEAN]))}" for row in rows[:MOST_NAMES]]
+    return f"Clients take home, each its own network: {', '.join(homes)}." if homes else ""
 
 
 def _finding(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
@@ -66,6 +79,12 @@ def cards(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
     if first is not None:
         seeds = [c.last for c in first.curves if c.last is not None]
         out.append(("Highest after the last round", percent(first.last), f"{first.label}, {_over(len(seeds))}"))
+    if homes := [row for row in home_rows(talkers(groups)) if row.values[MEAN]]:
+        best = max(homes, key=lambda row: mean(row.values[MEAN]))
+        together = f"their vote {percent(mean(best.values[VOTE]))}" if best.values[VOTE] else ""
+        out.append(
+            ("Clients take home", percent(mean(best.values[MEAN])), f"{best.group.label}, own networks; {together}")
+        )
     if hero is not None:
         out.append(
             (

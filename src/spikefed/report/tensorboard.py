@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from spikefed.errors import ReportError
+from spikefed.federated.takehome import KEYS
 from spikefed.report.runs import Run, load_run, number
 
 SCALARS = {
     "server/accuracy": "server_accuracy",
     "server/loss": "server_loss",
+    **{f"take_home/{key}": key for key in KEYS},
     "bytes/upstream": "upstream_bytes",
     "bytes/upstream_total": "upstream_bytes_total",
     "bytes/downstream": "downstream_bytes",
@@ -20,7 +22,7 @@ SCALARS = {
     "bytes/algorithm_2_upstream_total": "paper_upstream_bytes_total",
     "bytes/text_upstream_total": "text_upstream_bytes_total",
 }
-CLIENT_SCALARS = ("accuracy", "weight", "train_loss", "distil_loss", "firing_rate")
+CLIENT_SCALARS = ("accuracy", "test_accuracy", "weight", "train_loss", "distil_loss", "firing_rate")
 
 
 def write_events(run: Path | str | Run, logdir: Path | str | None = None) -> Path:

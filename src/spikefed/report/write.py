@@ -20,6 +20,7 @@ from spikefed.report.payload import payload, to_json
 from spikefed.report.probesection import probe_section
 from spikefed.report.runs import Run, load_runs
 from spikefed.report.settings import titles
+from spikefed.report.takehome import home_table
 from spikefed.report.targets import TargetRow, default_targets, target_rows
 from spikefed.report.text import plural
 from spikefed.version import __version__
@@ -87,6 +88,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
     rows: list[TargetRow] = []
     parts: dict[str, list[str]] = {
         "SUMMARY": [],
+        "HOME": [],
         "TARGETS": [],
         "EQUAL": [],
         "RUNS": [],
@@ -106,6 +108,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
         )
         for name, html in (
             ("SUMMARY", top),
+            ("HOME", home_table(place, mine, sections.css_of)),
             ("TARGETS", sections.targets_table(place, found) + sections.printed_table(setting)),
             ("EQUAL", sections.equal_table(place, mine)),
             ("RUNS", sections.runs_table(place, mine)),

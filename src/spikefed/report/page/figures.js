@@ -138,6 +138,38 @@ const compareFigures = [
     },
   },
   {
+    id: "take-home", title: "What clients take home",
+    caption: "Mean over seeds. Solid: the server’s network; dashed, with a band from the worst to the best client: the clients’ own networks; dotted: the vote of all clients.",
+    draw() {
+      const groups = shownGroups().filter((g) => g.home.clients_accuracy_mean);
+      if (!groups.length) return null;
+      const data = groups.flatMap((g) => {
+        const colour = colourOf(g);
+        const line = (name, ys, dash) => ({
+          x: g.rounds, y: ys, name: `${g.label}, ${name}`, mode: "lines+markers", line: { color: colour, width: 2.2, dash },
+          marker: { color: colour, size: g.rounds.length > 30 ? 4 : 6, symbol: g.symbol },
+          text: g.rounds.map((round, i) => `<b>${g.label}</b>, ${name}<br>round ${round}: ${percentText(ys[i])}`), hovertemplate: "%{text}<extra></extra>",
+        });
+        const edge = { x: g.rounds, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+        return [
+          { ...edge, y: g.home.clients_accuracy_most },
+          { ...edge, y: g.home.clients_accuracy_least, fill: "tonexty", fillcolor: alpha(colour, 0.14) },
+          line("server", g.mean, "solid"), line("clients", g.home.clients_accuracy_mean, "dash"), line("vote", g.home.vote_accuracy, "dot"),
+        ];
+      });
+      const share = (value) => ({ text: percentText(value), value });
+      const keys = ["clients_accuracy_mean", "clients_accuracy_least", "clients_accuracy_most", "vote_accuracy"];
+      return {
+        data,
+        layout: { xaxis: roundAxis(groups.flatMap((g) => g.rounds)), yaxis: percentAxis("Accuracy on the test set", groups.flatMap((g) => [...g.mean, ...keys.flatMap((k) => g.home[k])])) },
+        table: {
+          columns: ["Method", "Round", "Server", "Clients, mean", "Clients, least", "Clients, most", "Vote"],
+          rows: groups.flatMap((g) => g.rounds.map((round, i) => [g.label, round, share(g.mean[i]), ...keys.map((k) => share(g.home[k][i]))])),
+        },
+      };
+    },
+  },
+  {
     id: "bytes-target", title: "Bytes to reach each target", measures: true, tall: true,
     caption: "Cumulative bytes until the target is first reached, mean over seeds; logarithmic axis.",
     draw() {

@@ -16,7 +16,7 @@ FLOORS = (
     {"neurons", "wire"},
     {"networks", "data"},
     {"hardware", "training", "interop"},
-    {"probes"},
+    {"probes", "search"},
     {"federated"},
     {"models", "privacy", "transports"},
     {"experiment"},

@@ -16,7 +16,7 @@ from spikefed.networks.roles import Role, is_role, roles, state_bytes
 from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tensors
 from spikefed.networks.tensors import copy_tensors, load_tensors, norm, retie, state_tensors, ties
 from spikefed.networks.twins import relu_view
-from spikefed.networks.zoo import NetworkInfo, ann_twin, build, network_info, networks
+from spikefed.networks.zoo import NetworkInfo, ann_twin, build, initialise_by_place, network_info, networks
 
 __all__ = [
     "ANNNetwork",
@@ -48,6 +48,7 @@ __all__ = [
     "describe",
     "explain",
     "firing_rates",
+    "initialise_by_place",
     "is_role",
     "load_tensors",
     "network_info",

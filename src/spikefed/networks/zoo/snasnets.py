@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
@@ -12,6 +13,7 @@ from spikefed.errors import ConfigError
 from spikefed.networks.cells import CIFAR10, CIFAR100, Cell, add_cell
 from spikefed.networks.graph import INPUT, Graph, Node
 from spikefed.networks.graph.draw import Drawing
+from spikefed.networks.layers import WeightedLayer
 from spikefed.networks.layout import strided
 from spikefed.networks.network import LayeredNetwork
 from spikefed.networks.pools import Pool
@@ -121,16 +123,33 @@ def initialise_cells(net: LayeredNetwork, generator: torch.Generator) -> None:
     Few inputs to neurons would leave them silent: below `FEW_INPUTS` their weights are N(0, 1 / fan_in) instead.
     """
     for layer in net.layers:
-        if layer.plan.kind == "conv":
-            bound = math.sqrt(6 / (5 * layer.weight[0].numel()))
-            layer.weight.uniform_(-bound, bound, generator=generator)
-        else:
-            fires = getattr(layer, "neuron", None) is not None or getattr(layer, "rectify", False)
-            few = FEW_INPUTS if fires else 0
-            fan_in = layer.weight.shape[1]
-            layer.weight.normal_(0, 1 / math.sqrt(fan_in) if fan_in < few else 0.01, generator=generator)
-        if layer.bias is not None:
-            layer.bias.zero_()
+        _draw(layer, generator)
+
+
+@torch.no_grad()
+def initialise_by_place(net: LayeredNetwork, seed: int) -> None:
+    """Draw the weights of every layer from the seed and the layer's name, in place, otherwise as `initialise_cells`.
+
+    Networks of different cells then have the same weights where they have the same layers: a search compares cells
+    and not draws.
+    """
+    for name, layer in net.named_modules():
+        if isinstance(layer, WeightedLayer):
+            of_both = zlib.crc32(f"{seed}:{name}".encode())  # torch's host generator looks at 32 bits of a seed
+            _draw(layer, torch.Generator().manual_seed(of_both))
+
+
+def _draw(layer: WeightedLayer, generator: torch.Generator) -> None:
+    if layer.plan.kind == "conv":
+        bound = math.sqrt(6 / (5 * layer.weight[0].numel()))
+        layer.weight.uniform_(-bound, bound, generator=generator)
+    else:
+        fires = getattr(layer, "neuron", None) is not None or getattr(layer, "rectify", False)
+        few = FEW_INPUTS if fires else 0
+        fan_in = layer.weight.shape[1]
+        layer.weight.normal_(0, 1 / math.sqrt(fan_in) if fan_in < few else 0.01, generator=generator)
+    if layer.bias is not None:
+        layer.bias.zero_()
 
 
 _PAPER = NetworkInfo(

@@ -1,0 +1,138 @@
+"""What is known of a cell's network before it is trained: its size, its work, how its neurons answer a few images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikefed.networks import GraphNetwork, SpikingLayer, build, describe, initialise_by_place
+from spikefed.networks.cells import Cell
+from spikefed.search.kernels import Evidence
+from spikefed.search.shared import Memory, Told, watch
+
+
+@dataclass(frozen=True)
+class Macro:
+    """The network around the cells of a search.
+
+    Attributes:
+        sizes: keys of ``cell:ROWS:KEYS``, such as ``width=8,hidden=64``; dropout is 0 while cells are scored, for it
+            would be noise.
+        input_shape: of one image, ``(C, H, W)``.
+        classes: number of classes.
+        steps: T.
+        options: further arguments of `spikefed.networks.build` (norm, coding, neuron, pooling).
+    """
+
+    sizes: str
+    input_shape: tuple[int, ...]
+    classes: int
+    steps: int
+    options: Mapping[str, object]
+
+    def name(self, cell: Cell) -> str:
+        """Name under which an experiment has the cell's network."""
+        return f"cell:{cell.canonical}" + (f":{self.sizes}" if self.sizes else "")
+
+    def network(self, cell: Cell, seed: int) -> GraphNetwork:
+        """Untrained, weights by place; its output neurons do not spike, as in the public code.
+
+        Raises:
+            ConfigError: sizes that no network has.
+        """
+        sizes = ",".join([*filter(None, [self.sizes]), "dropout=0"])
+        net = build(
+            f"cell:{cell.canonical}:{sizes}",
+            input_shape=self.input_shape,
+            classes=self.classes,
+            steps=self.steps,
+            readout="current",
+            **self.options,  # type: ignore[arg-type]
+        )
+        assert isinstance(net, GraphNetwork)
+        initialise_by_place(net, seed)
+        return net
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a network takes, whatever it is shown.
+
+    Attributes:
+        parameters: numbers that are trained.
+        macs: multiply-accumulates of one dense inference, all steps.
+        flash_bytes: all its tensors.
+        ram_bytes: float32 potentials of all neurons, and the largest layer's input and output, one step at a time.
+    """
+
+    parameters: int
+    macs: int
+    flash_bytes: int
+    ram_bytes: int
+
+
+def size_of(net: GraphNetwork) -> Size:
+    """The size of a network of cells."""
+    told = describe(net)
+    neurons, largest = 0, 0
+    for node in net.graph.nodes:
+        layer = net.get_submodule(node.name)
+        plan = layer.plan
+        neurons += torch.Size(plan.map_shape).numel() if node.neuron else 0
+        largest = max(largest, torch.Size(plan.in_shape).numel() + torch.Size(plan.out_shape).numel())
+    return Size(told.parameters, told.macs_per_inference, told.state_bytes, 4 * (neurons + largest))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How an untrained network's neurons answer images.
+
+    Attributes:
+        evidence: Hamming kernels of all spiking layers.
+        image_spikes: spikes an image, all neurons and steps.
+        image_sops: weights that spikes touch, an image; at a map's border as inside it.
+    """
+
+    evidence: Evidence
+    image_spikes: float
+    image_sops: float
+
+
+@torch.no_grad()
+def answers(macro: Macro, cell: Cell, x: Tensor, seed: int, memory: Memory) -> Answers:
+    """Show images to a cell's untrained network, norms in training mode as in the public code.
+
+    Args:
+        x: preprocessed images ``[B, C, H, W]``.
+        seed: of the weights.
+        memory: of networks that saw ``x`` with weights of ``seed``.
+    """
+    net = macro.network(cell, seed).train()
+    fan_out = _fan_out(net)
+    told: Told = watch(net, cell, memory)
+    net(x, generator=torch.Generator().manual_seed(seed))
+    total, sops = Evidence.none(len(x)), 0.0
+    for name, seen in told:
+        total = total + seen
+        sops += seen.spikes * fan_out[name]
+    return Answers(total, total.spikes / len(x), sops / len(x))
+
+
+def _fan_out(net: GraphNetwork) -> dict[str, int]:
+    """Weights that a spike of each node with neurons touches."""
+    found = {}
+    for node in net.graph.nodes:
+        if not node.neuron:
+            continue
+        following = [edge.target for edge in net.graph.edges if edge.source == node.name]
+        layers = [net.get_submodule(name) for name in following]
+        found[node.name] = sum(_touched(layer) for layer in layers if isinstance(layer, SpikingLayer))
+    return found
+
+
+def _touched(layer: SpikingLayer) -> int:
+    window = layer.weight[0, 0].numel() if layer.plan.kind == "conv" else 1
+    return layer.weight.shape[0] * window // layer.plan.stride**2

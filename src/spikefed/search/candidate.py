@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from spikefed.networks import GraphNetwork, SpikingLayer, build, describe, initialise_by_place
+from spikefed.networks import GraphNetwork, PassLayer, SpikingLayer, build, describe, initialise_by_place
 from spikefed.networks.cells import Cell
 from spikefed.search.kernels import Evidence
 from spikefed.search.shared import Memory, Told, watch
@@ -79,8 +80,7 @@ def size_of(net: GraphNetwork) -> Size:
     told = describe(net)
     neurons, largest = 0, 0
     for node in net.graph.nodes:
-        layer = net.get_submodule(node.name)
-        plan = layer.plan
+        plan = cast(SpikingLayer | PassLayer, net.get_submodule(node.name)).plan
         neurons += torch.Size(plan.map_shape).numel() if node.neuron else 0
         largest = max(largest, torch.Size(plan.in_shape).numel() + torch.Size(plan.out_shape).numel())
     return Size(told.parameters, told.macs_per_inference, told.state_bytes, 4 * (neurons + largest))

@@ -112,7 +112,9 @@ class Nsga2(Strategy):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._states = optuna.trial.TrialState
         sampler = optuna.samplers.NSGAIISampler(population_size=self.population, seed=seed)
-        self._study = optuna.create_study(sampler=sampler, directions=["maximize"] * objectives)
+        self._study = optuna.create_study(
+            sampler=sampler, directions=[optuna.study.StudyDirection.MAXIMIZE] * objectives
+        )
         self._trials: list[optuna.Trial] = []
 
     def ask(self) -> list[Cell]:

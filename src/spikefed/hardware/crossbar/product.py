@@ -1,0 +1,202 @@
+"""The weighted sums of one layer as its crossbars compute them, at the speed of the plain layer where that can be.
+
+Exact converters leave one weight tensor, wires, drift and frozen noise included: the layer's own kernel runs with it.
+Fresh read noise adds a second product, of squared inputs with variances: a sum of independent normal deviates is
+normal, so every vector that is read draws from its exact distribution (wires weigh each cell's deviate as they weigh
+the cell). Only an ADC needs the sums of each tile and slice one by one.
+"""
+
+from __future__ import annotations
+
+from math import ceil, prod
+
+import torch
+from torch import Tensor
+
+from spikefed.errors import ConfigError
+from spikefed.hardware.crossbar.ports import Port
+from spikefed.hardware.crossbar.profile import ChipProfile
+from spikefed.hardware.crossbar.programming import Programmed, Reading
+
+
+class AnalogProduct:
+    """A layer's weights on a chip.
+
+    Args:
+        port: the layer.
+        profile: of the chip.
+        seed: of the chip.
+
+    Attributes:
+        weight: what the chip computes with, in the shape of the layer's weight.
+        generator: draws fresh read noise; torch's global one when None.
+    """
+
+    def __init__(self, port: Port, profile: ChipProfile, seed: int) -> None:
+        self.port, self.profile, self._seed = port, profile, seed
+        self.generator: torch.Generator | None = None
+        self.age_s = 0.0
+        self.recording = False
+        self._largest_in = 0.0
+        self._largest_out: Tensor | None = None
+        self._gains: Tensor | None = None
+        self.program()
+
+    def program(self) -> None:
+        """Write the layer's weights as they are now into the cells; ages count from here."""
+        self._written = self.port.weight.detach().clone()
+        matrix = self.port.matrix(self._written)
+        self._cells = Programmed(matrix, self.profile, self._seed, self.port.number)
+        self.read(0.0)
+
+    def read(self, age_s: float, compensate: bool = False) -> None:
+        """Let the chip reach an age, in seconds.
+
+        Args:
+            age_s: since it was programmed.
+            compensate: give each tile's sums the digital gain that brings their mean magnitude back to that of age 0
+                (global drift compensation: Joshi et al., Nature Communications 11, 2020).
+        """
+        self.age_s = age_s
+        reading = self._cells.read(age_s)
+        self._reading, variance = reading, reading.variance
+        self._gains = gains = self._gain_of(reading) if compensate else None
+        if gains is None:
+            self.weight = self.port.shaped(reading.weights)
+        else:
+            self.weight = self.port.shaped(reading.slices.sum(dim=0) * gains - reading.base)
+            variance = None if variance is None else variance * gains.square()
+        self._variance = None if variance is None else self.port.shaped(variance)
+        self._error = self.weight - self._written
+
+    @property
+    def crossbars(self) -> int:
+        """Tiles that hold the layer, slices and signs counted."""
+        *stacks, rows, columns = self._cells.conductances.shape
+        size = self.profile.tile
+        return prod(stacks) * ceil(rows / size) * ceil(columns / size)
+
+    def pc2(self) -> float:
+        """`spikefed.hardware.crossbar.pc2` of the weights as they were meant and as they are."""
+        return pc2(self._written, self.weight)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Weighted sums, the digital bias included."""
+        x = self._converted(x)
+        if self.profile.converters.adc_bits is not None:
+            return self._by_tiles(x)
+        y = self.port.multiply(x, self._weight(), self.port.bias)
+        return y if self._variance is None else y + self._noise(x, self._variance)
+
+    def _weight(self) -> Tensor:
+        """The chip's, with gradients straight through to the layer's where that learns; its steps add to the error."""
+        weight = self.port.weight
+        if torch.is_grad_enabled() and weight.requires_grad:
+            return weight + self._error
+        return self.weight
+
+    def _noise(self, x: Tensor, variance: Tensor) -> Tensor:
+        with torch.no_grad():
+            deviation = self.port.multiply(x.square(), variance, None).float().clamp_min_(0).sqrt_()
+            return deviation.mul_(torch.randn(deviation.shape, generator=self.generator))
+
+    def _converted(self, x: Tensor) -> Tensor:
+        """Through the DAC: 2^bits levels from 0, or on both sides of it, to the largest magnitude of calibration."""
+        bits = self.profile.converters.dac_bits
+        if self.recording:
+            self._largest_in = max(self._largest_in, float(x.detach().abs().max()) if x.numel() else 0.0)
+        if bits is None or self.recording:
+            return x
+        if not self._largest_in:
+            self._refuse()
+        signed = bool((x.detach() < 0).any())
+        step = self._largest_in / max(2 ** (bits - signed) - 1, 1)
+        rounded = (x.detach() / step).round().clamp(
+            -(2 ** (bits - 1)) if signed else 0, 2 ** (bits - signed) - 1
+        ) * step
+        return x + (rounded - x.detach())
+
+    def _by_tiles(self, x: Tensor) -> Tensor:
+        """Every tile's and slice's sums through the ADC, then shifted and added."""
+        x, window = self.port.flat(x), self.port.window
+        slices, rows, columns = self._reading.slices.shape
+        total: Tensor | None = None
+        for top in range(0, rows, self.profile.tile):
+            bottom = min(top + self.profile.tile, rows)
+            first, last = top // window, -(-bottom // window)
+            held = range(top - first * window, bottom - first * window)
+            part = x[:, first:last] if self.port.convolution else x[..., top:bottom]
+            y = self._tile_sums(part, slices, top, held, (last - first) * window)
+            y = self._digital(y, slices)
+            if self._gains is not None:
+                y = y * self._gains[top].view(-1, *[1] * (y.dim() - 2 if self.port.convolution else 0))
+            total = y if total is None else total + y
+        assert total is not None
+        if self._reading.base:
+            ones = self.port.shaped(x.new_full((rows, 1), self._reading.base))
+            total = total - self.port.multiply(x, ones, None)
+        bias = self.port.bias
+        if bias is None:
+            return total
+        return total + (bias.view(-1, 1, 1) if self.port.convolution else bias)
+
+    def _tile_sums(self, x: Tensor, slices: int, top: int, held: range, rows: int) -> Tensor:
+        """Sums of one tile, ``[.., slices * columns, ..]``; rows of its outer channels that other tiles hold are 0."""
+        count = len(held)
+
+        def stacked(values: Tensor) -> Tensor:
+            found = values.new_zeros(rows, slices * values.shape[2])
+            found[held.start : held.stop] = values[:, top : top + count].transpose(0, 1).flatten(1)
+            return self.port.shaped(found)
+
+        y = self.port.multiply(x, stacked(self._reading.slices), None)
+        if self._reading.variances is not None:
+            y = y + self._noise(x, stacked(self._reading.variances))
+        return y
+
+    def _digital(self, y: Tensor, slices: int) -> Tensor:
+        """Rounded slice by slice, and added."""
+        axis = 1 if self.port.convolution else y.dim() - 1
+        y = y.unflatten(axis, (slices, -1))
+        others = [a for a in range(y.dim()) if a != axis]
+        if self.recording:
+            largest = y.detach().abs().amax(dim=others)
+            self._largest_out = largest if self._largest_out is None else torch.maximum(self._largest_out, largest)
+            return y.sum(dim=axis)
+        if self._largest_out is None:
+            self._refuse()
+        bits = self.profile.converters.adc_bits
+        assert bits is not None and self._largest_out is not None
+        step = (self._largest_out / max(2 ** (bits - 1) - 1, 0.5)).clamp_min(1e-30)
+        step = step.view([-1 if a == axis else 1 for a in range(y.dim())])
+        exact = y.detach()
+        rounded = (exact / step).round().clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * step
+        return (y + (rounded - exact)).sum(dim=axis)
+
+    def _refuse(self) -> None:
+        raise ConfigError(
+            f"layer {self.port.name} has converters whose range is not known; calibrate the chip on some images first"
+        )
+
+    def _gain_of(self, reading: Reading) -> Tensor:
+        """Gain of every entry ``[rows, columns]``, one for a tile."""
+        then, now = self._cells.read(0.0).slices.sum(dim=0), reading.slices.sum(dim=0)
+        gains, size = torch.ones_like(now), self.profile.tile
+        for top in range(0, now.shape[0], size):
+            for left in range(0, now.shape[1], size):
+                block = (slice(top, top + size), slice(left, left + size))
+                found = float(now[block].abs().sum())
+                gains[block] = float(then[block].abs().sum()) / found if found else 1.0
+        return gains
+
+
+def pc2(ideal: Tensor, real: Tensor) -> float:
+    """Share of the second principal component of (w, w'), two columns with a row a weight; 0 of constant weights.
+
+    It is what no scale can undo: 0 for w' = c w, near sigma^2 / 4 for w' = w (1 + sigma eps). Bhattacharjee et al. 2023
+    do not publish its normalisation; this one agrees with the values that are known.
+    """
+    both = torch.stack([ideal.detach().flatten().double(), real.detach().flatten().double()])
+    both = both - both.mean(dim=1, keepdim=True)
+    least, most = torch.linalg.eigvalsh(both @ both.T).clamp_min(0).tolist()
+    return least / (least + most) if most > 0 else 0.0

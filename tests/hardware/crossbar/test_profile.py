@@ -1,0 +1,74 @@
+"""Profiles as data: sources, unknowns, own files, and what a newcomer would write wrong."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from spikefed.errors import ConfigError
+from spikefed.hardware.crossbar import PROFILES, load_profile
+from spikefed.hardware.crossbar.profile import FOLDER
+
+
+def test_four_come_along() -> None:
+    assert PROFILES == ("fefet", "ideal", "pcm", "rram")
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_number_has_a_source(name) -> None:
+    tree = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    numbers = {"tile"}
+    for table, values in tree.items():
+        if isinstance(values, dict) and table != "sources":
+            numbers |= {f"{table}.{key}" for key in values}
+    assert numbers == set(tree["sources"])
+    assert not numbers & set(load_profile(name).unknown)
+
+
+def test_an_own_file(tmp_path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("tile = 32\n[cell]\ng_max_us = 30.0\ng_min_us = 3.0\n[wires]\nrow_ohm = 2.5\n")
+    profile = load_profile(str(path))
+    assert (profile.name, profile.tile, profile.g_min) == ("mine", 32, 0.1)
+    assert profile.wires.wires.row_ohm == 2.5
+    assert profile.changed({"tile": 64, "cell.g_min_us": 6.0}).g_min == 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[cell]\ng_max_us = 1.0\ng_min_us = 2.0", "cell.g_max_us = 1 lies below or at cell.g_min_us = 2"),
+        ("[cell]\ng_min_us = 2.0", "cell.g_min_us needs cell.g_max_us; give both, or cell.on_off"),
+        ("[cell]\non_off = 2.0\ng_max_us = 9.0\ng_min_us = 2.0", "say the same; give one of them"),
+        ("[cell]\non_off = 0.5", "'cell.on_off' = 0.5: Input should be greater than 1"),
+        ("[wires]\nrow_ohm = -5.0", "'wires.row_ohm' = -5.0: a resistance is 0 or more ohm"),
+        ("[wires]\nrow_ohm = 5.0", "wires have ohms, so cells need siemens: give cell.g_max_us"),
+        ("[converters]\nadc_bits = 0", "'converters.adc_bits' = 0: Input should be greater than or equal to 1"),
+        ("[cell]\nbits = 9", "'cell.bits' = 9: Input should be less than or equal to 8"),
+        ("[cell]\nbits = 4", "cell.bits cuts weights into slices, so they need weights.bits; give both or neither"),
+        ("tile = 8", "'tile' = 8: Input should be greater than or equal to 16"),
+        ("tile = 512", "'tile' = 512: Input should be less than or equal to 256"),
+        ("[faults]\nstuck_low = 0.7\nstuck_high = 0.7", "stuck_low \\+ stuck_high = 1.4 are more than all cells"),
+        ("[drift]\nnu = [0.1, 0.2]", "give one number, or four"),
+        ("[noise]\nflicker = [0.1]", "give four numbers"),
+        ("[noise]\nreed = 0.1", "unknown key 'noise.reed'; the nearest known key is 'noise.read'"),
+        ("tiles = 64", "unknown key 'tiles'; the nearest known key is 'tile'"),
+        ("tile = ", "is no TOML"),
+    ],
+)
+def test_what_cannot_be_is_said(tmp_path, text, said) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_profile(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_are_none(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="chip profile 'reram' is not known; the nearest is 'rram'"):
+        load_profile("reram")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_profile(str(tmp_path / "missing.toml"))
+    with pytest.raises(ConfigError, match="has no key 'noise.sigma'"):
+        load_profile("rram").changed({"noise.sigma": 0.1})

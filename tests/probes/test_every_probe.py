@@ -14,7 +14,7 @@ from spikefed.probes import PROBES, Measurement, run_probe
 from spikefed.probes.contract import Probe
 from spikefed.report.probes import probe_text
 
-SETTINGS: dict[str, dict[str, Any]] = {}
+SETTINGS: dict[str, dict[str, Any]] = {"chip": {"chips": 2, "tiles": [16], "changes": {"noise.read": 0.3}}}
 """Settings that make a probe quick on the small network here."""
 
 

@@ -5,7 +5,7 @@ from spikefed.hardware.counts import LayerCounts, count_operations
 from spikefed.hardware.energy import energy_report
 from spikefed.hardware.memory import Lemaire, lemaire
 from spikefed.hardware.report import BreakEven, EnergyReport, LayerEnergy
-from spikefed.hardware.spikesim import SpikeSim
+from spikefed.hardware.spikesim import PE_CYCLE_NS, SpikeSim
 from spikefed.hardware.training import Training, training_pj
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "LayerCounts",
     "LayerEnergy",
     "Lemaire",
+    "PE_CYCLE_NS",
     "REGIMES",
     "Regime",
     "SpikeSim",

@@ -7,6 +7,7 @@ import inspect
 from spikefed.errors import ConfigError
 from spikefed.objects import import_object, is_own, nearest
 from spikefed.probes.accuracy import Accuracy
+from spikefed.probes.chip import Chip
 from spikefed.probes.contract import Probe
 from spikefed.probes.energy import Energy
 from spikefed.probes.latency import Latency
@@ -16,6 +17,7 @@ PROBES: dict[str, type[Probe]] = {
     made.name: made
     for made in (
         Accuracy,
+        Chip,
         Energy,
         Latency,
         Rates,

@@ -2,6 +2,7 @@
 
 from spikefed.hardware.crossbar.chip import OnChip
 from spikefed.hardware.crossbar.circuit import Wires, effective
+from spikefed.hardware.crossbar.measure import TREATMENTS, Examples, check_treatments, treated
 from spikefed.hardware.crossbar.product import pc2
 from spikefed.hardware.crossbar.profile import PROFILES, ChipProfile, load_profile
 from spikefed.hardware.crossbar.programming import Programmed, Reading
@@ -9,14 +10,17 @@ from spikefed.hardware.crossbar.repair import REPAIRS, Repair, adapt, fine_tune,
 
 __all__ = [
     "ChipProfile",
+    "Examples",
     "OnChip",
     "PROFILES",
     "Programmed",
     "REPAIRS",
     "Reading",
     "Repair",
+    "TREATMENTS",
     "Wires",
     "adapt",
+    "check_treatments",
     "effective",
     "fine_tune",
     "load_profile",
@@ -24,4 +28,5 @@ __all__ = [
     "pc2",
     "repair",
     "soft_answers",
+    "treated",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,18 @@ class Moment:
 
     step: int
     potential: Tensor | None
+
+
+class Product(Protocol):
+    """How a layer's inputs meet its weights, in place of the exact product: a crossbar, say."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Weighted sums of the layer's input, the bias included."""
+        ...
+
+    def plain(self) -> Tensor | None:
+        """A weight with which the exact product gives the same; None where no weight does."""
+        ...
 
 
 class PlannedLayer(nn.Module):
@@ -95,10 +108,14 @@ class WeightedLayer(PlannedLayer):
         bias: learn a bias per output channel.
         norm: statistics and affine map of the normalisation, or None.
         dropout: as in `PlannedLayer`.
+
+    Attributes:
+        product: stands in for the exact product while it is set; None: the exact one.
     """
 
     weight: Tensor
     bias: Tensor | None
+    product: Product | None = None
 
     def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None, dropout: float = 0.0) -> None:
         super().__init__(plan, norm=None, dropout=dropout)
@@ -110,6 +127,8 @@ class WeightedLayer(PlannedLayer):
 
     def currents(self, x: Float[Tensor, "N ..."]) -> Float[Tensor, "N ..."]:
         """The weighted sums, before normalisation."""
+        if self.product is not None:
+            return self.product(x)
         if self.plan.kind == "conv":
             padding, stride = self.plan.kernel // 2, self.plan.stride
             return spike_conv2d(x, self.weight, self.bias, padding=padding, stride=stride)
@@ -217,17 +236,20 @@ class SpikingLayer(_Spiking, WeightedLayer):
         """See `_Spiking.link`."""
         plan, norm, neuron = self.plan, self.norm, self.neuron
         kind = "conv" if plan.kind == "conv" else "linear"
+        weight = self.weight if self.product is None else self.product.plain()
+        if weight is None:
+            return None
         if (self.dropout and self.training) or plan.stride != 1 or (plan.pool and plan.window != TWO_BY_TWO):
             return None
         if neuron is None:
-            return None if plan.pool or norm is not None else ChainLayer(self.weight, self.bias, kind, None)
+            return None if plan.pool or norm is not None else ChainLayer(weight, self.bias, kind, None)
         if norm is None:
             firing = Firing(neuron, steps, pool=plan.pool, repeat=repeat)
-            return ChainLayer(self.weight, self.bias, kind, firing)
+            return ChainLayer(weight, self.bias, kind, firing)
         norm.check_steps(steps)
         firing = Firing(neuron, steps, norm.mode, norm.training, norm.eps, norm.alpha, plan.pool, repeat)
         state = NormState(norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        return ChainLayer(self.weight, self.bias, kind, firing, state, norm.next_momentum)
+        return ChainLayer(weight, self.bias, kind, firing, state, norm.next_momentum)
 
     def extra_repr(self) -> str:
         """Sizes and neuron, for ``print(net)``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -11,11 +11,8 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spikefed.networks.layers import WeightedLayer
+from spikefed.networks.layers import Product, WeightedLayer
 from spikefed.neurons import spike_conv2d, spike_linear
-
-Product = Callable[[Tensor], Tensor]
-"""Inputs to weighted sums, the bias included."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,18 +79,19 @@ class Port:
     def replaced(self, product: Product) -> Iterator[None]:
         """Inside, the module computes its weighted sums by ``product``; all else of it stays as it is.
 
-        The method is shadowed on this one module: classes, names of tensors and other networks do not notice.
+        A module that is not ours has its ``forward`` shadowed; classes and names of tensors do not notice.
         """
-        method = "currents" if isinstance(self.module, WeightedLayer) else "forward"
-        before = self.module.__dict__.get(method)
-        self.module.__dict__[method] = product
+        key = "product" if isinstance(self.module, WeightedLayer) else "forward"
+        own = vars(self.module)
+        before = own.get(key)
+        own[key] = product
         try:
             yield
         finally:
             if before is None:
-                del self.module.__dict__[method]
+                del own[key]
             else:
-                self.module.__dict__[method] = before
+                own[key] = before
 
 
 def ports(net: nn.Module) -> list[Port]:

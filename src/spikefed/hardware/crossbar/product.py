@@ -88,6 +88,12 @@ class AnalogProduct:
         y = self.port.multiply(x, self._weight(), self.port.bias)
         return y if self._variance is None else y + self._noise(x, self._variance)
 
+    def plain(self) -> Tensor | None:
+        """The chip's weight, where the layer's own kernels with it are all that the chip does."""
+        converters = self.profile.converters
+        exact = converters.dac_bits is None and converters.adc_bits is None and self._variance is None
+        return self._weight() if exact else None
+
     def _weight(self) -> Tensor:
         """The chip's, with gradients straight through to the layer's where that learns; its steps add to the error."""
         weight = self.port.weight

@@ -25,6 +25,10 @@ def run(
         bool, typer.Option("--resume", help="Continue the run in the folder from its last checkpoint.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder (default: runs/NAME-seedS).")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--start", metavar="RUN", help="Begin from this run's network, or a model file (network.start)."),
+    ] = None,
     data_dir: DataDir = None,
     quiet: Quietly = False,
     json_: Json = False,
@@ -32,7 +36,7 @@ def run(
     """Run one experiment."""
     from spikefed import experiment
 
-    given = overrides(set_, data_dir)
+    given = overrides(set_, data_dir) + ([] if start is None else [f"network.start={json.dumps(str(start))}"])
     path = experiment.run(file, overrides=given, out=out, resume=resume, progress=progress(quiet))
     result = (path / "result.json").read_text()
     if json_:

@@ -17,6 +17,7 @@ from spikefed import data, networks
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment.checks import check
 from spikefed.experiment.config import DataConfig, Experiment, load
+from spikefed.experiment.start import Start, read_start
 from spikefed.federated import (
     ClientContext,
     ClientWorker,
@@ -57,6 +58,7 @@ class Federation:
         networks: the network factory.
         expectations: shapes of messages.
         near: rows of the public set with alike images, which every participant derives for itself (codec `context`).
+        start: the trained network that everybody begins with; None: fresh weights.
     """
 
     config: Experiment
@@ -67,6 +69,7 @@ class Federation:
     networks: NetworkFactory
     expectations: Expectations
     near: np.ndarray | None = None
+    start: Start | None = None
 
     def labelled(self, index: torch.Tensor) -> Labelled:
         """Rows of the training set."""
@@ -292,12 +295,15 @@ def build_network(
     return net
 
 
-def build(config: Experiment, dataset: Any = None, network: networks.Own | None = None) -> Federation:
+def build(
+    config: Experiment, dataset: Any = None, network: networks.Own | None = None, start: Path | None = None
+) -> Federation:
     """Load the data, deal it out, make the networks.
 
     Args:
         dataset: the user's own data (`spikefed.data.image_sets`) instead of what ``data.dataset`` names.
         network: the user's own network (`spikefed.networks.build_own`) instead of what ``network.name`` names.
+        start: a run's own copy of what ``network.start`` names.
 
     Raises:
         ConfigError: a network, codec or method that does not exist or does not fit.
@@ -305,7 +311,7 @@ def build(config: Experiment, dataset: Any = None, network: networks.Own | None 
     """
     check(config)
     train, test, split = deal(config, dataset)
-    return assemble(config, train, test, split, preprocess_for(config, train), network)
+    return assemble(config, train, test, split, preprocess_for(config, train), network, start)
 
 
 def deal(config: Experiment, dataset: Any = None) -> tuple[data.ImageSet, data.ImageSet, data.FederatedSplit]:
@@ -420,11 +426,13 @@ def assemble(
     split: data.FederatedSplit,
     preprocess: Preprocess,
     network: networks.Own | None = None,
+    start: Path | None = None,
 ) -> Federation:
     """The objects of a run around data that is already dealt out (see `build`)."""
     shape = train.shape
     check_time(config, train)
-    make = partial(build_network, config, shape, train.classes, network, train.steps is not None)  # type: ignore[arg-type]
+    seed, timed = derive_seed(config.seed, NETWORK, 0), train.steps is not None
+    make = partial(build_network, config, shape, train.classes, network, timed)  # type: ignore[arg-type]
     if isinstance(network, nn.Module) and getattr(config.hyper(), "client_reset", None) == "own":
         raise ConfigError(
             "method.client_reset = 'own' asks for other initial weights on each client, but the network is one module "
@@ -432,8 +440,11 @@ def assemble(
             "one set of weights; give its class or a function that makes it"
         )
     if network is not None or is_own(config.network.name):
-        networks.check_promises(make(derive_seed(config.seed, NETWORK, 0)), config.network.name, shape)
-    factory = NetworkFactory(make, derive_seed(config.seed, NETWORK, 0), config.run.device)
+        networks.check_promises(make(seed), config.network.name, shape)
+    begin = read_start(
+        config, train, lambda classes: build_network(config, shape, classes, network, timed, seed), start
+    )  # type: ignore[arg-type]
+    factory = NetworkFactory(make, seed, config.run.device, begin.tensors if begin else None)
     expectations = Expectations.of(
         method(config.method["name"]),
         config.hyper(),
@@ -443,7 +454,7 @@ def assemble(
     )
     coded = {codec_of(config, expectations.up.kind, "up"), codec_of(config, expectations.down.kind, "down")}
     near = nearest_rows(split.public_images.numpy()) if "context" in coded else None
-    return Federation(config, train, test, split, preprocess, factory, expectations, near)
+    return Federation(config, train, test, split, preprocess, factory, expectations, near, begin)
 
 
 def alike_rows(run: Path | str, data_dir: Path | None = None) -> np.ndarray | None:

@@ -10,6 +10,7 @@ from spikefed.experiment.tables import BELONGS
 from spikefed.federated import method
 from spikefed.federated.attackers import Attacker
 from spikefed.federated.local import TEMPORAL_KEYS, LocalTraining, Temporal
+from spikefed.federated.selection import check_roles
 from spikefed.federated.setup import Setup
 from spikefed.objects import is_own
 from spikefed.wire import codecs
@@ -22,7 +23,7 @@ def check(config: Experiment) -> None:
         ConfigError: a codec of another kind, a quorum nobody can reach, a GPU that is not there, what the method itself
             refuses (`spikefed.federated.Method.check`).
     """
-    for rule in (_codecs, _losses, _device, _probes, _quorum, _liars, _method, _own_network):
+    for rule in (_codecs, _losses, _device, _probes, _quorum, _liars, _method, _own_network, _start):
         rule(config)
 
 
@@ -112,6 +113,20 @@ def _own_network(config: Experiment) -> None:
             raise ConfigError(
                 f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"
             )
+
+
+def _start(config: Experiment) -> None:
+    net = config.network
+    if net.start_roles == "all":
+        return
+    if net.start is None:
+        raise ConfigError(
+            "'network.start_roles' has no effect without 'network.start'; name a run there, or leave it out"
+        )
+    try:
+        check_roles(net.start_roles)
+    except ConfigError as error:
+        raise ConfigError(f"'network.start_roles': {error}") from error
 
 
 def check_idle(config: Experiment) -> None:

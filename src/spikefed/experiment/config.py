@@ -200,6 +200,19 @@ class NetworkConfig(Section):
         json_schema_extra={"since": "0.2"},
     )
 
+    start: str | None = Field(
+        default=None,
+        json_schema_extra=SINCE_02,
+        description="begin from a trained network: a finished run's folder, or a model.safetensors; default: fresh "
+        "weights",
+    )
+    start_roles: Literal["all"] | list[str] = Field(
+        default="all",
+        json_schema_extra=SINCE_02,
+        description='roles of the tensors that are taken from \'start\', such as ["weight", "neuron"]; the others, '
+        "and a head of other classes, begin anew",
+    )
+
 
 class ParticipationConfig(Section):
     """Who takes part in which round."""

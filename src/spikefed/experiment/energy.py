@@ -124,7 +124,7 @@ def experiment_energy(
     """
     folder = RunFolder(Path(source)) if Path(source).is_dir() else None
     config = configs.load(folder.config if folder else Path(source), overrides)
-    federation = build(config)
+    federation = build(config, start=folder.own_start() if folder else None)
     net = federation.networks.load(networks.read_tensors(folder.model).tensors if folder else None)
     shown = federation.preprocess(federation.test.images[:images])
     draws = generator(config.seed, EVALUATE, 0, 2)

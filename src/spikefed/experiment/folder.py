@@ -45,6 +45,7 @@ class RunFolder:
         self.energy = path / "energy.json"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model.safetensors"
+        self.start = path / "start.safetensors"
         self.streams = path / "streams"
         self.probes = path / "probes"
 
@@ -115,6 +116,10 @@ class RunFolder:
                 elif not had_lock and not self.exists():
                     (self.path / LOCK).unlink(missing_ok=True)  # a folder of somebody else's files stays as it was
                 raise
+
+    def own_start(self) -> Path | None:
+        """The copy of the network that the run here began with, if it has one."""
+        return self.start if self.start.is_file() else None
 
     def busy(self) -> bool:
         """Whether another process runs here at this moment."""

@@ -89,7 +89,7 @@ def model_facts(federation: Federation, round: int) -> ModelFacts:
 
 def resolved_network(config: Experiment) -> dict[str, Any]:
     """The table ``[network]`` with what the network's own defaults put into it: a later zoo builds the same."""
-    table = config.network.model_dump()
+    table = config.network.model_dump(exclude={"start", "start_roles"})  # where it began does not build it
     if is_own(config.network.name):
         return table
     info = network_info(config)
@@ -97,6 +97,7 @@ def resolved_network(config: Experiment) -> dict[str, Any]:
     neuron = info.neuron if neuron is None else neuron
     table["norm"] = table["norm"] or info.norm
     table["coding"] = table["coding"] or info.coding
+    table["pooling"] = table["pooling"] or info.pooling
     table["neuron"] = {
         "kind": neuron.kind,
         "decay": neuron.decay,

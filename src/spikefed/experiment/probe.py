@@ -61,7 +61,7 @@ def probe_run(
     progress = progress or default()
     try:
         with torch_threads(config.run.threads or 1), writable(folder):
-            federation = build(config)
+            federation = build(config, start=folder.own_start())
             server = _server(federation, folder, progress)
             net = federation.networks.load(read_tensors(folder.model).tensors)
             measure(table, federation, folder, server, net, progress)

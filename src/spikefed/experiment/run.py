@@ -26,6 +26,7 @@ from spikefed.experiment.probing import Probing
 from spikefed.experiment.progress import Progress, default
 from spikefed.experiment.provenance import now, provenance
 from spikefed.experiment.records import metrics_line, result
+from spikefed.experiment.start import check_copy
 from spikefed.federated import Server
 from spikefed.federated.history import History
 from spikefed.federated.randomness import EVALUATE, generator, shared
@@ -121,14 +122,15 @@ def _run(
             "leave it out of a fleet's run, and measure it with 'spikefed run' on the same file"
         )
     # Everything is built before the folder: a config that cannot run leaves none behind.
-    federation = build(config, dataset, network)
+    resuming = resume and folder.exists()
+    federation = build(config, dataset, network, folder.own_start() if resuming else None)
     ledger = Ledger()
     with folder.held(), contextlib.ExitStack() as stack:
         transport = make(federation, folder) if make else federation.local_transport()
         stack.callback(getattr(transport, "close", lambda: None))
         transport.on_reply = getattr(progress, "client", None)
         server = federation.server(transport, ledger)
-        _rounds(federation, folder, server, transport, ledger, resume and folder.exists(), progress)
+        _rounds(federation, folder, server, transport, ledger, resuming, progress)
 
 
 def _rounds(
@@ -142,11 +144,14 @@ def _rounds(
 ) -> None:
     config = federation.config
     history = History(folder.checkpoints, config.hash())
+    start = federation.start
     if not resuming:
         folder.create(config)
     facts = provenance(config) | _fingerprint(federation) | {"model": model_facts(federation, 0).to_dict()}
+    facts |= {"start": start.told(config.network.start)} if start else {}
     if resuming:
         before = folder.read_json(folder.provenance) if folder.provenance.is_file() else {}
+        check_copy(folder, start, before)
         if before.get("data_sha256", facts.get("data_sha256")) != facts.get("data_sha256"):
             raise CheckpointError(
                 f"the images or labels of '{config.data.dataset}' are not those that the run in {folder.path} began "
@@ -155,10 +160,12 @@ def _rounds(
             )
         _restore(config, folder, server, transport, history, progress)
         facts = {**facts, **before, "resumed": [*before.get("resumed", []), {"round": server.round, "at": now()}]}
+    if start and folder.own_start() is None:
+        write_atomic(folder.start, start.content)
     write_atomic(folder.provenance, json.dumps(facts, indent=1))
     lines = folder.read_lines(folder.metrics)
     progress.begin(config, server.round, folder.path)
-    for note in federation.train.notes if server.round == 0 else ():
+    for note in (*federation.train.notes, *(start.notes if start else ())) if server.round == 0 else ():
         progress.warn(note)
     probing = Probing(federation, folder, server, progress)
     if resuming:

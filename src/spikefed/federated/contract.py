@@ -39,20 +39,28 @@ class NetworkFactory:
         build: makes the network from an integer seed, without touching global randomness.
         seed: the seed whose weights every participant starts from (the common initial weights).
         device: where the network computes; weights given and taken are on the host.
+        begin: tensors by name that every participant starts from, whatever the seed.
 
     Attributes:
         roles: role of every state tensor by name (`spikefed.networks.roles`); a tied one has its first name only.
         finite: names of the tensors whose initial values are all finite numbers (a mask of -inf is not one of them).
     """
 
-    def __init__(self, build: Callable[[int], nn.Module], seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        build: Callable[[int], nn.Module],
+        seed: int,
+        device: str = "cpu",
+        begin: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self._build = build
+        self._begin = dict(begin or {})
         self._seed = seed
         net = build(seed)
         tied = ties(net)
         self._net = net.to(device)
         retie(self._net, tied)
-        self._initial = copy_tensors(self._net)
+        self._initial = copy_tensors(self._net) | self._begin
         self.roles: dict[str, Role] = {n: role for n, role in roles(self._net).items() if n in self._initial}
         self.finite: frozenset[str] = frozenset(
             n for n, t in self._initial.items() if t.is_floating_point() and bool(torch.isfinite(t).all())
@@ -76,7 +84,8 @@ class NetworkFactory:
     def initial(self, own_seed: int | None = None) -> dict[str, Tensor]:
         """The common initial weights, or those of ``own_seed``: copies that nobody else holds."""
         if own_seed is not None:
-            return copy_tensors(self._build(own_seed))
+            fresh = copy_tensors(self._build(own_seed))
+            return fresh | {name: tensor.clone() for name, tensor in self._begin.items()}
         return {name: tensor.clone() for name, tensor in self._initial.items()}
 
     def load(self, weights: Mapping[str, Tensor] | None = None) -> nn.Module:

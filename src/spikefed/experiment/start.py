@@ -1,0 +1,178 @@
+"""The network that a run begins with: a trained one's tensors, by role, under a new head where the classes differ.
+
+``network.start`` names a run folder or a model file. A run keeps a copy in its own folder, so that it can be resumed,
+and its clients reset, when the other is gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from spikefed import data
+from spikefed.errors import CheckpointError, ConfigError, SpikefedError
+from spikefed.experiment.config import Experiment
+from spikefed.experiment.folder import RunFolder
+from spikefed.federated.selection import by_role
+from spikefed.models import ModelFacts, read_model
+from spikefed.networks import roles, state_tensors
+
+Make = Callable[[int], nn.Module]
+"""The experiment's network for a number of classes."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with.
+
+    Attributes:
+        tensors: by name, what every participant's network holds at first; other tensors get fresh weights.
+        new: names of the head's tensors, which begin anew.
+        facts: of the trained network.
+        source: the model file.
+        content: its bytes.
+    """
+
+    tensors: Mapping[str, Tensor]
+    new: tuple[str, ...]
+    facts: ModelFacts
+    source: Path
+    content: bytes
+
+    def told(self, named: str | None) -> dict[str, Any]:
+        """What provenance says of it, under the name that the config has for it."""
+        known = {"experiment": self.facts.experiment, "method": self.facts.method, "round": self.facts.round}
+        return {"from": named, "sha256": hashlib.sha256(self.content).hexdigest(), **known, "new": list(self.new)}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know: which tensors begin anew."""
+        if not self.new:
+            return ()
+        return (f"network.start: the head ({', '.join(self.new)}) begins anew, as the classes differ",)
+
+
+def read_start(config: Experiment, train: data.ImageSet, make: Make, copy: Path | None = None) -> Start | None:
+    """What ``network.start`` names, fitted to this experiment's network; None without the key.
+
+    Args:
+        train: its shape and classes are the network's.
+        make: builds the experiment's network for so many classes.
+        copy: read this model file in its place.
+
+    Raises:
+        ConfigError: a network, an input or tensors that do not fit.
+        CheckpointError: no model file is there, or a damaged one.
+    """
+    if config.network.start is None:
+        return None
+    path = model_of(Path(config.network.start)) if copy is None else copy
+    found, facts = read_model(path)
+    where = f"network.start = '{config.network.start}'"
+    if facts.input_shape != tuple(train.shape):
+        raise ConfigError(
+            f"{where} takes inputs of {_by(facts.input_shape)}, and the data have {_by(train.shape)}; begin from a "
+            "network of these, or bring the data to its size (data.size)"
+        )
+    names = (facts.class_names, tuple(train.class_names))
+    renamed = facts.classes == train.classes and all(names) and names[0] != names[1]
+    own = make(train.classes)
+    head = _head(own, make, train.classes) if renamed or facts.classes != train.classes else set()
+    wanted = _wanted(own, config.network.start_roles, where)
+    tensors = _fitted(own, found.tensors, head, f"{where} ({facts.network.get('name')})", config)
+    kept = {name: tensor for name, tensor in tensors.items() if name in wanted}
+    return Start(kept, tuple(sorted(head)), facts, path, path.read_bytes())
+
+
+def model_of(path: Path) -> Path:
+    """The model file that a path means: itself, or that of a finished run.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if path.is_file():
+        return path
+    folder = RunFolder(path)
+    if not path.exists():
+        raise CheckpointError(
+            f"network.start = '{path}' does not exist; give a finished run's folder, or a model.safetensors"
+        )
+    if not folder.exists():
+        raise CheckpointError(
+            f"network.start = '{path}' is no run folder (it has no config.toml); give a finished run's folder, or a "
+            "model.safetensors"
+        )
+    if not folder.model.is_file():
+        raise CheckpointError(f"the run in {path} has no model file yet; finish it with --resume, then begin from it")
+    return folder.model
+
+
+def check_copy(folder: RunFolder, start: Start | None, before: Mapping[str, Any]) -> None:
+    """Whether a resumed run goes on from what it began with.
+
+    Raises:
+        CheckpointError: another model than provenance tells of.
+    """
+    told = before.get("start")
+    if start is None or not isinstance(told, Mapping):
+        return
+    if told.get("sha256") != hashlib.sha256(start.content).hexdigest():
+        raise CheckpointError(
+            f"{start.source} is not the model that the run in {folder.path} began with; put that one back, or start in "
+            "another folder with --out"
+        )
+
+
+def _head(own: nn.Module, make: Make, classes: int) -> set[str]:
+    """Names of the tensors whose shape depends on the number of classes."""
+    try:
+        wider = {name: tensor.shape for name, tensor in state_tensors(make(classes + 1)).items()}
+    except (SpikefedError, RuntimeError, TypeError):  # an own module has one number of classes
+        return set()
+    return {name for name, tensor in state_tensors(own).items() if wider.get(name) != tensor.shape}
+
+
+def _wanted(own: nn.Module, chosen: str | Collection[str], where: str) -> Collection[str]:
+    found = {name: role for name, role in roles(own).items() if name in state_tensors(own)}
+    if chosen == "all":
+        return found
+    try:
+        return by_role(found, [chosen] if isinstance(chosen, str) else chosen).entries
+    except ConfigError as error:
+        raise ConfigError(f"'network.start_roles' beside {where}: {error}") from error
+
+
+def _fitted(
+    own: nn.Module, theirs: Mapping[str, Tensor], head: Collection[str], where: str, config: Experiment
+) -> dict[str, Tensor]:
+    """Their tensors in the order of ours, without the head."""
+    ours = state_tensors(own)
+    name = config.network.name
+    for problem, names in (("lacks", ours.keys() - theirs.keys()), ("has", theirs.keys() - ours.keys())):
+        if names:
+            raise ConfigError(
+                f"{where} is another network than this experiment's '{name}': it {problem} '{min(names)}'; set "
+                "network.name, norm and pooling to those of its run"
+            )
+    for tensor, kept in ours.items():
+        if tensor not in head and theirs[tensor].shape != kept.shape:
+            raise ConfigError(
+                f"{where} is another network than this experiment's '{name}': '{tensor}' is "
+                f"{list(theirs[tensor].shape)} there and {list(kept.shape)} here; {_advice(tensor, own)}"
+            )
+    return {tensor: theirs[tensor] for tensor in ours if tensor not in head}
+
+
+def _advice(tensor: str, own: nn.Module) -> str:
+    if roles(own).get(tensor, "").startswith("bn"):
+        return "a normalisation by time step needs the same network.steps"
+    return "set network.name to that of its run, or give an own network as a function of its classes"
+
+
+def _by(shape: Collection[int]) -> str:
+    return "x".join(map(str, shape))

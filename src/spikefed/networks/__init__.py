@@ -10,6 +10,7 @@ from spikefed.networks.monitor import FiringRateMonitor, firing_rates
 from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm
 from spikefed.networks.own import Own, build_own
+from spikefed.networks.persample import PerSample, per_sample, unknown_parameters
 from spikefed.networks.pools import Pool
 from spikefed.networks.promises import check_promises
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
@@ -34,6 +35,7 @@ __all__ = [
     "Norm",
     "Own",
     "PassLayer",
+    "PerSample",
     "Pool",
     "Role",
     "SpikingLayer",
@@ -54,6 +56,7 @@ __all__ = [
     "network_info",
     "networks",
     "norm",
+    "per_sample",
     "read_tensors",
     "relu_view",
     "retie",
@@ -61,6 +64,7 @@ __all__ = [
     "state_bytes",
     "state_tensors",
     "ties",
+    "unknown_parameters",
     "wrap",
     "write_tensors",
 ]

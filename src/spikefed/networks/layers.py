@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -143,6 +143,8 @@ class _Spiking(PlannedLayer):
     """What happens to the currents of a spiking layer, over all time steps or in one."""
 
     neuron: LIFParameters | None
+    tap: Callable[..., Tensor | tuple[Tensor, Tensor | None]] | None = None
+    """Called in the place of `forward` while the layer's gradients are followed (`spikefed.networks.per_sample`)."""
 
     def forward(
         self,
@@ -169,6 +171,8 @@ class _Spiking(PlannedLayer):
         Raises:
             ConfigError: BNTT built for another T.
         """
+        if self.tap is not None:
+            return self.tap(x, steps, repeat, generator, moment)
         if moment is not None:
             return self._step(self.currents(x), moment)
         link = self.link(steps, repeat)
@@ -337,4 +341,5 @@ def _watched(module: nn.Module) -> bool:
     """Whether somebody asked to be told of this module's calls, so that it must be called as a module."""
     everywhere = torch.nn.modules.module
     own = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    own = own or getattr(module, "tap", None)
     return bool(own or everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)

@@ -3,6 +3,7 @@
 from spikefed.neurons.chain import ChainLayer, Firing, NormState, run_chain
 from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, SendOnDelta, SignedPoisson, encoder
 from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, lif_step, spike
+from spikefed.neurons.gradients import conv2d_gradient, linear_gradient, norm_lif_gradient
 from spikefed.neurons.kernels import kernels, use_kernels
 from spikefed.neurons.modules import IF, LIF
 from spikefed.neurons.norm_lif import norm_lif
@@ -32,6 +33,7 @@ __all__ = [
     "SignedPoisson",
     "Surrogate",
     "Triangle",
+    "conv2d_gradient",
     "dense_library",
     "encoder",
     "fastest_precision",
@@ -41,7 +43,9 @@ __all__ = [
     "lif_hard",
     "lif_soft",
     "lif_step",
+    "linear_gradient",
     "norm_lif",
+    "norm_lif_gradient",
     "normalise",
     "record_paths",
     "recording",

@@ -19,13 +19,18 @@ from spikefed.neurons.surrogates import Surrogate
 
 
 class _Spike(torch.autograd.Function):
-    """Step function forward, surrogate backward."""
+    """Step function forward, surrogate backward; `torch.func` transforms it (vmap takes it element by element)."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx, x: Tensor, strict: bool, shape: Surrogate) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.shape = shape
+    def forward(x: Tensor, strict: bool, shape: Surrogate) -> Tensor:
         return (x > 0).to(x.dtype) if strict else (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, bool, Surrogate], output: Tensor) -> None:
+        x, _, ctx.shape = inputs
+        ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor, None, None]:

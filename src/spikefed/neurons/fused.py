@@ -8,6 +8,7 @@ Results repeat bit for bit, on any number of threads. The reference is ``norm_li
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from functools import cache, lru_cache
 from typing import Any
@@ -130,10 +131,7 @@ def norm_lif_native(
     repeat: bool,
 ) -> Tensor:
     """``norm_lif`` on the native kernel; same arguments, see there. Call only if :func:`suits`."""
-    if x.dim() == 4 and (norm != "none" or pool or not x.is_contiguous()):
-        x = x.contiguous(memory_format=torch.channels_last)
-    elif x.dim() == 2:
-        x = x.contiguous()
+    x = _prepared_input(x, norm, pool)
     options = {
         "norm": norm,
         "scale": alpha * p.v_threshold if norm == "tdbn" else 1.0,
@@ -194,6 +192,21 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
+def _prepared_input(x: Tensor, norm: str, pool: bool) -> Tensor:
+    """``x`` in a memory layout that the kernel reads."""
+    if x.dim() == 4 and (norm != "none" or pool or not x.is_contiguous()):
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.contiguous() if x.dim() == 2 else x
+
+
+def _out_form(x: Tensor, options: dict[str, Any]) -> torch.memory_format:
+    """Memory layout of the spikes."""
+    by_channel = options["norm"] != "none" or options["pool"]
+    if x.dim() == 4 and by_channel and x.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return _layout(x)
+
+
 def _layout(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format if x.is_contiguous() else torch.channels_last
 
@@ -240,10 +253,7 @@ class _NormLIF(torch.autograd.Function):
         shape = [x.shape[0] * (steps if o["repeat"] else 1), *x.shape[1:]]
         if o["pool"]:
             shape[2:] = [side // 2 for side in shape[2:]]
-        channels_last = (
-            x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and (o["norm"] != "none" or o["pool"])
-        )
-        form = torch.channels_last if channels_last else _layout(x)
+        form = _out_form(x, o)
         out = torch.empty(shape, dtype=x.dtype, memory_format=form)
         groups = 0 if o["norm"] == "none" else steps if o["norm"] == "bntt" else 1
         statistics = torch.empty(2, groups, x.shape[1])
@@ -264,20 +274,72 @@ class _NormLIF(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, statistics = ctx.saved_tensors
-        lib = library()
-        assert lib is not None
-        a = _arguments(x, ctx.p, ctx.steps, ctx.options)
-        upstream = grads[0].to(x.dtype).contiguous(memory_format=ctx.form)
-        grad_x = torch.empty_like(x)
-        grad_weight = torch.empty_like(weight) if weight is not None and ctx.needs_input_grad[1] else None
-        grad_bias = torch.empty_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
-        a.x, a.grad_out, a.grad_x = x.data_ptr(), upstream.data_ptr(), grad_x.data_ptr()
-        a.weight, a.bias, a.mean, a.rstd = (
-            _pointer(weight),
-            _pointer(bias),
-            statistics.data_ptr(),
-            statistics[1].data_ptr(),
-        )
-        a.grad_weight, a.grad_bias = _pointer(grad_weight), _pointer(grad_bias)
-        lib.spikefed_norm_lif_backward(a)
-        return grad_x, grad_weight, grad_bias, None, None, None
+        wanted = ctx.needs_input_grad[1:3]
+        found = _gradients(x, weight, bias, statistics, grads[0], ctx.p, ctx.steps, ctx.options, ctx.form, wanted)
+        return *found, None, None, None
+
+
+def _gradients(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    statistics: Tensor,
+    upstream: Tensor,
+    p: LIFParameters,
+    steps: int,
+    options: dict[str, Any],
+    form: torch.memory_format,
+    wanted: Sequence[bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of x, weight and bias, the latter two if ``wanted``."""
+    lib = library()
+    assert lib is not None
+    a = _arguments(x, p, steps, options)
+    upstream = upstream.to(x.dtype).contiguous(memory_format=form)
+    grad_x = torch.empty_like(x)
+    grad_weight = torch.empty_like(weight) if weight is not None and wanted[0] else None
+    grad_bias = torch.empty_like(bias) if bias is not None and wanted[1] else None
+    a.x, a.grad_out, a.grad_x = x.data_ptr(), upstream.data_ptr(), grad_x.data_ptr()
+    a.weight, a.bias = _pointer(weight), _pointer(bias)
+    a.mean, a.rstd = statistics.data_ptr(), statistics[1].data_ptr()
+    a.grad_weight, a.grad_bias = _pointer(grad_weight), _pointer(grad_bias)
+    lib.spikefed_norm_lif_backward(a)
+    return grad_x, grad_weight, grad_bias
+
+
+def input_gradient(
+    x: Tensor,
+    upstream: Tensor,
+    p: LIFParameters,
+    *,
+    steps: int,
+    norm: str = "none",
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    eps: float = 1e-5,
+    alpha: float = 1.0,
+    pool: bool = False,
+    repeat: bool = False,
+) -> Tensor:
+    """Gradient of ``x`` with running statistics, without a forward pass or a graph. Call only if :func:`suits`.
+
+    Args as of ``norm_lif``; ``upstream`` is the gradient of its result.
+    """
+    x = _prepared_input(x, norm, pool)
+    options = {
+        "norm": norm,
+        "scale": alpha * p.v_threshold if norm == "tdbn" else 1.0,
+        "batch_statistics": False,
+        "momentum": 0.0,
+        "eps": eps,
+        "pool": pool,
+        "repeat": repeat,
+    }
+    statistics = torch.empty(2, 0, x.shape[1])
+    if norm != "none":
+        assert running_mean is not None and running_var is not None
+        statistics = torch.stack([running_mean, 1 / (running_var + eps).sqrt()])
+    form = _out_form(x, options)
+    return _gradients(x, weight, bias, statistics, upstream, p, steps, options, form, (False, False))[0]

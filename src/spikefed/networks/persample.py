@@ -1,0 +1,285 @@
+"""Squared norms of every sample's own gradient, for any number of backward passes through one forward pass.
+
+A layer's gradient of one sample is the sum over time steps and positions of the outer products of what entered with
+what came back; its norm needs no loop over samples:
+
+* of few rows R = T * H * W beside K inputs of a neuron: sum_rs (x_r . x_s)(g_r . g_s), the Gram matrix of x made once;
+* else the sums themselves, a small matrix product a sample.
+
+Norms of the affine parameters of a normalisation follow from the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spikefed.networks.layers import PassLayer, SpikingLayer, WeightedLayer
+from spikefed.networks.monitor import device_of, in_eval_mode
+from spikefed.networks.network import SpikingNetwork
+from spikefed.networks.taps import Call, Prefix, Tap
+
+KEPT = 2**26
+"""Numbers of unfolded images (256 MB) up to which they are kept from one backward pass to the next."""
+
+OWN = ("weight", "bias", "norm.weight", "norm.bias")
+"""Parameters of a layer that the closed forms know."""
+
+
+class PerSample(Protocol):
+    """One forward pass, then as many backward passes as wanted."""
+
+    def outputs(self, x: Tensor, generator: torch.Generator | None = None) -> Float[Tensor, "T B C"]:
+        """The network's outputs in eval mode; they hold no graph."""
+        ...
+
+    def squared_norms(self, upstream: Float[Tensor, "T B C"], steps: int) -> dict[str, Float[Tensor, " B"]]:
+        """Of each trainable parameter's gradient, a sample each, float64, by the parameter's name.
+
+        Args:
+            upstream: gradient of each sample's own scalar with respect to its outputs; 0 after the first ``steps``.
+            steps: from 1 to T.
+        """
+        ...
+
+
+def unknown_parameters(net: nn.Module) -> list[str]:
+    """Trainable parameters for which there is no closed form here."""
+    if not isinstance(net, SpikingNetwork):
+        return [name for name, p in net.named_parameters() if p.requires_grad]
+    known = [p for _, layer in _layers(net) for key in OWN if (p := _parameter(layer, key)) is not None]
+    times = [id(p) for p in known]
+    return [name for name, p in net.named_parameters() if p.requires_grad and times.count(id(p)) != 1]
+
+
+@contextmanager
+def per_sample(net: nn.Module, loop: bool = False) -> Iterator[PerSample]:
+    """Ways to the gradients' norms of a network while the context is open: closed forms, else a loop.
+
+    Args:
+        net: is in eval mode inside, in float32, and afterwards as it was.
+        loop: one sample at a time whatever the network; otherwise only where closed forms are missing.
+    """
+    precision = getattr(net, "precision", "float32")
+    with in_eval_mode(net):
+        try:
+            if isinstance(net, SpikingNetwork):
+                net.precision = "float32"
+            if loop or unknown_parameters(net):
+                yield SampleLoop(net)
+            else:
+                with tapped(net) as taps:
+                    yield taps
+        finally:
+            if isinstance(net, SpikingNetwork):
+                net.precision = precision
+
+
+@contextmanager
+def tapped(net: nn.Module) -> Iterator[SampleTaps]:
+    """The layers' forward passes replaced by taps while the context is open."""
+    prefix, anchor = Prefix(), torch.zeros((), device=device_of(net), requires_grad=True)
+    taps = [Tap(name, layer, prefix, anchor) for name, layer in _layers(net)]
+    for tap in taps:
+        tap.layer.tap = tap
+    try:
+        yield SampleTaps(net, taps, prefix, anchor)
+    finally:
+        for tap in taps:
+            del tap.layer.tap
+
+
+class SampleLoop:
+    """One sample at a time: the definition, for any network."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+        self._named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self._outputs: list[Tensor] = []
+
+    def outputs(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See `PerSample`."""
+        with torch.enable_grad():
+            self._outputs = [self._net(x[n : n + 1], generator=generator) for n in range(len(x))]
+        return torch.cat(self._outputs, dim=1).detach()
+
+    def squared_norms(self, upstream: Tensor, steps: int) -> dict[str, Tensor]:
+        """See `PerSample`."""
+        found = {name: torch.zeros(len(self._outputs), dtype=torch.float64) for name in self._named}
+        for n, output in enumerate(self._outputs):
+            come = upstream[:, n : n + 1]
+            grads = torch.autograd.grad(output, list(self._named.values()), come, retain_graph=True, allow_unused=True)
+            for name, grad in zip(self._named, grads, strict=True):
+                found[name][n] = 0.0 if grad is None else grad.double().square().sum()
+        return found
+
+
+class SampleTaps:
+    """All samples at once, by closed forms."""
+
+    def __init__(self, net: nn.Module, taps: list[Tap], prefix: Prefix, anchor: Tensor) -> None:
+        self._net = net
+        self._forms = [_Layer(tap) for tap in taps]
+        self._prefix = prefix
+        self._anchor = anchor
+        self._outputs = torch.empty(0)
+
+    def outputs(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See `PerSample`."""
+        for form in self._forms:
+            form.forget()
+        with torch.enable_grad():
+            self._outputs = self._net(x, generator=generator)
+        return self._outputs.detach()
+
+    def squared_norms(self, upstream: Tensor, steps: int) -> dict[str, Tensor]:
+        """See `PerSample`."""
+        self._prefix.steps = steps
+        for form in self._forms:
+            for call in form.tap.calls:
+                call.gradient = None
+        torch.autograd.grad(self._outputs, self._anchor, upstream, retain_graph=True, allow_unused=True)
+        batch = upstream.shape[1]
+        return {name: norms for form in self._forms for name, norms in form.squared_norms(batch).items()}
+
+
+class _Layer:
+    """Closed forms of one layer's parameters; what stays the same for all backward passes is kept."""
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap = tap
+        self._patches: Tensor | None = None
+        self._gram: Tensor | None = None
+
+    def forget(self) -> None:
+        """What belongs to the forward pass before."""
+        self.tap.calls.clear()
+        self._patches = self._gram = None
+
+    def squared_norms(self, batch: int) -> dict[str, Tensor]:
+        """By parameter name, float64 ``[B]``; 0 where the last backward pass did not come."""
+        found: dict[str, Tensor] = {}
+        trained = [key for key in OWN if (p := _parameter(self.tap.layer, key)) is not None and p.requires_grad]
+        reached = [call for call in self.tap.calls if call.gradient is not None]
+        if not reached:
+            return {f"{self.tap.name}.{key}": torch.zeros(batch, dtype=torch.float64) for key in trained}
+        g = _places(_joined([call.gradient for call in reached if call.gradient is not None]), batch)
+        products = None
+        if "weight" in trained:
+            found["weight"], products = self._of_weight(g)
+        if "bias" in trained:
+            found["bias"] = g.sum((0, 2)).double().square().sum(1)
+        if "norm.weight" in trained or "norm.bias" in trained:
+            found |= self._of_norm(reached, g, products)
+        return {f"{self.tap.name}.{key}": found[key].cpu() for key in trained}
+
+    def _of_weight(self, g: Tensor) -> tuple[Tensor, Tensor | None]:
+        """||sum_r g_r x_r^T||^2 from gradients ``[S, B, HW, C]``; and the sums themselves if they were made."""
+        steps, batch, places, channels = g.shape
+        width = self._width()
+        if sum(call.steps if not call.still else 1 for call in self.tap.calls) * places <= width:
+            rows = g.transpose(0, 1).flatten(1, 2).double()
+            gram = self._gram_of(batch)[:, : steps * places, : steps * places]
+            return (gram * torch.bmm(rows, rows.transpose(1, 2))).sum((1, 2)).clamp_min(0), None
+        total = g.new_zeros(batch, channels, width)
+        for step in range(steps):
+            total.baddbmm_(g[step].transpose(1, 2), self._patches_of(batch, step))
+        return total.square().sum((1, 2), dtype=torch.float64), total
+
+    def _width(self) -> int:
+        """K: inputs of a neuron."""
+        return self._weighted().weight[0].numel()
+
+    def _weighted(self) -> WeightedLayer:
+        assert isinstance(self.tap.layer, WeightedLayer)
+        return self.tap.layer
+
+    def _unfolded(self, x: Tensor) -> Tensor:
+        """Rows ``[N, ...]`` as ``[N, HW, K]``, K in the order kernel row, kernel column, channel."""
+        plan = self.tap.layer.plan
+        if plan.kind != "conv":
+            return x.flatten(1).unsqueeze(1)
+        side, margin = plan.kernel, plan.kernel // 2
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, margin, margin, margin, margin)).contiguous()
+        image, row, column, _ = padded.stride()
+        height, width = plan.map_shape[1:]
+        wide = side * x.shape[1]
+        shape, down, right = (len(x), height, width, side, wide), row * plan.stride, column * plan.stride
+        return padded.as_strided(shape, (image, down, right, row, 1)).reshape(len(x), height * width, side * wide)
+
+    def _patches_of(self, batch: int, step: int) -> Tensor:
+        """``[B, HW, K]`` of one step."""
+        x = _joined([call.x for call in self.tap.calls]).unflatten(0, (-1, batch))
+        if self._patches is None and x.shape[0] * batch * self.tap.calls[0].y[0, 0].numel() * self._width() <= KEPT:
+            self._patches = self._unfolded(x.flatten(0, 1)).unflatten(0, (-1, batch))
+        return self._unfolded(x[step]) if self._patches is None else self._patches[step]
+
+    def _gram_of(self, batch: int) -> Tensor:
+        """x_r . x_s of all rows, float64 ``[B, R, R]``."""
+        if self._gram is None:
+            patches = self._unfolded(_joined([call.x for call in self.tap.calls])).unflatten(0, (-1, batch))
+            rows = patches.transpose(0, 1).flatten(1, 2).double()
+            self._gram = torch.bmm(rows, rows.transpose(1, 2))
+        return self._gram
+
+    def _of_norm(self, calls: list[Call], g: Tensor, products: Tensor | None) -> dict[str, Tensor]:
+        """Scale and shift: of n = gain (y - mean) + shift with gain = scale weight / deviation, from those of y."""
+        steps, batch, _, channels = g.shape
+        live = steps if len(calls) == 1 else 1
+        options = [self.tap.normalisation(call, live) for call in calls]
+        gains = [self.tap.gain(call, live) for call in calls]
+        groups = steps if self.tap.layer.norm is not None and self.tap.layer.norm.steps is not None else 1
+
+        def of_group(tensors: list[Tensor]) -> Tensor:
+            return torch.cat([t.reshape(-1, channels) for t in tensors])[:groups].double().unsqueeze(1)
+
+        mean, weight = (of_group([o[key] for o in options]) for key in ("running_mean", "weight"))
+        gain = of_group([t for t in gains if t is not None])
+        come = g.sum(2).double()
+        if groups == 1:
+            come = come.sum(0, keepdim=True)
+        if groups == 1 and products is not None:
+            met = self._through_weights(products, come[0]).unsqueeze(0)
+        else:
+            y = _joined([call.y[: len(call.gradient)] for call in calls if call.gradient is not None])
+            met = (g * _places(y, batch)).sum(2).double()
+            met = met if groups > 1 else met.sum(0, keepdim=True)
+        shift, scale = come / gain, (met - mean * come) / weight
+        return {"norm.weight": scale.square().sum((0, 2)), "norm.bias": shift.square().sum((0, 2))}
+
+    def _through_weights(self, products: Tensor, come: Tensor) -> Tensor:
+        """sum_r g_r y_r ``[B, C]``, from sum_r g_r x_r^T ``[B, C, K]`` and sum_r g_r: y = W x + b."""
+        layer = self._weighted()
+        weight = layer.weight.detach()
+        weight = weight.permute(0, 2, 3, 1).flatten(1) if layer.plan.kind == "conv" else weight
+        met = (products.double() * weight.double()).sum(2)
+        return met if layer.bias is None else met + come * layer.bias.detach().double()
+
+
+def _joined(rows: list[Tensor]) -> Tensor:
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def _places(x: Tensor, batch: int) -> Tensor:
+    """``[S*B, C, ...]`` as ``[S, B, HW, C]``, without a copy if channels come last in memory."""
+    flat = x.permute(0, 2, 3, 1).flatten(1, 2) if x.dim() == 4 else x.unsqueeze(1)
+    return flat.unflatten(0, (-1, batch))
+
+
+def _layers(net: nn.Module) -> list[tuple[str, SpikingLayer | PassLayer]]:
+    return [(name, module) for name, module in net.named_modules() if type(module) in (SpikingLayer, PassLayer)]  # type: ignore
+
+
+def _parameter(layer: nn.Module, key: str) -> nn.Parameter | None:
+    *path, last = key.split(".")
+    owner = layer
+    for part in path:
+        owner = getattr(owner, part, None)
+    found = getattr(owner, last, None)
+    return found if isinstance(found, nn.Parameter) else None

@@ -1,0 +1,190 @@
+"""A forward pass that keeps what each layer's currents came from, so that many backward passes can follow it.
+
+Each tapped layer is one node of the graph: weights, normalisation with running statistics, neurons over all time
+steps. In a backward pass from the first t steps it reads no row of a later one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikefed.networks.layers import Moment, PassLayer, SpikingLayer, WeightedLayer
+from spikefed.networks.pools import TWO_BY_TWO
+from spikefed.neurons import conv2d_gradient, lif_step, linear_gradient, norm_lif, norm_lif_gradient, normalise
+
+SMALLEST = 1e-20
+"""Stands for a scale of exactly 0, through which no gradient of a norm's own parameters could be read."""
+
+
+@dataclass
+class Prefix:
+    """The first steps that the backward pass at hand begins from."""
+
+    steps: int = 0
+
+
+@dataclass
+class Call:
+    """One use of a layer.
+
+    Attributes:
+        first: its first time step, from 0.
+        steps: how many it covers.
+        still: currents are the same at every one of them and stand in ``x`` and ``y`` once.
+        fires: its neurons belong to the node.
+        x: what entered, ``[steps*B, ...]``, or ``[B, ...]`` if still.
+        y: currents before the normalisation, likewise.
+        gradient: of the rows of ``y`` that the last backward pass reached; None: it reached none.
+    """
+
+    first: int
+    steps: int
+    still: bool
+    fires: bool
+    x: Tensor = field(default_factory=lambda: torch.empty(0))
+    y: Tensor = field(default_factory=lambda: torch.empty(0))
+    gradient: Tensor | None = None
+
+
+class Tap:
+    """Stands in for ``forward`` of one spiking layer.
+
+    Args:
+        name: of the layer.
+        layer: in eval mode.
+        prefix: shared by all taps of a network.
+        anchor: a scalar that requires a gradient, so that every node is part of the graph.
+    """
+
+    def __init__(self, name: str, layer: SpikingLayer | PassLayer, prefix: Prefix, anchor: Tensor) -> None:
+        self.name = name
+        self.layer = layer
+        self.prefix = prefix
+        self.calls: list[Call] = []
+        self._anchor = anchor
+
+    def __call__(
+        self,
+        x: Tensor,
+        steps: int,
+        repeat: bool = False,
+        generator: torch.Generator | None = None,
+        moment: Moment | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
+        """As the layer's own ``forward``."""
+        layer = self.layer
+        if not isinstance(layer, WeightedLayer):
+            x = layer.currents(x)
+        if moment is not None:
+            currents = self._through(x, Call(moment.step, 1, still=False, fires=False))
+            if layer.neuron is None:
+                return layer._pooled(currents), None
+            spikes, potential = lif_step(currents, moment.potential, layer.neuron)
+            return layer._pooled(spikes), potential
+        still = repeat and (layer.norm is None or layer.norm.steps is None)
+        if repeat and not still:
+            x = x.repeat(steps, *[1] * (x.dim() - 1))
+        out = self._through(x, Call(0, steps, still, fires=layer.neuron is not None))
+        return out if layer.neuron is not None and self._pools else layer._pooled(out)
+
+    @property
+    def _pools(self) -> bool:
+        return self.layer.plan.pool and self.layer.plan.window == TWO_BY_TWO
+
+    def _through(self, x: Tensor, call: Call) -> Tensor:
+        self.calls.append(call)
+        return _Node.apply(x, self._anchor, self, call)  # type: ignore[return-value]
+
+    def forward(self, call: Call) -> Tensor:
+        """From ``call.x``: keeps ``call.y``, gives spikes or normalised currents."""
+        layer = self.layer
+        call.y = layer.currents(call.x) if isinstance(layer, WeightedLayer) else call.x
+        options = self.normalisation(call, call.steps)
+        if call.fires:
+            return norm_lif(call.y, layer.neuron, **self._firing(call, call.steps), **options, training=False)  # type: ignore
+        if options["norm"] == "none":
+            return call.y.view_as(call.y)
+        del options["alpha"]
+        steps = 1 if call.still else call.steps
+        return normalise(call.y, steps=steps, scale=self.scale(), training=False, **options)
+
+    def backward(self, call: Call, upstream: Tensor, wanted: bool) -> Tensor | None:
+        """Keeps the gradient of ``call.y``, gives that of ``call.x`` if wanted; rows of later steps are 0."""
+        live = min(max(self.prefix.steps - call.first, 0), call.steps)
+        if not live:
+            return torch.zeros_like(call.x) if wanted else None
+        batch = len(call.x) if call.still else len(call.x) // call.steps
+        y = call.y if call.still else call.y[: live * batch]
+        if call.fires:
+            options = self._firing(call, live) | self.normalisation(call, live)
+            assert self.layer.neuron is not None
+            call.gradient = norm_lif_gradient(y, upstream[: live * batch], self.layer.neuron, **options)
+        else:
+            gain = self.gain(call, live)
+            come = upstream if call.still else upstream[: live * batch]
+            call.gradient = come if gain is None else _by_channel(come, gain)
+        return self._entering(call, call.gradient) if wanted else None
+
+    def _entering(self, call: Call, gradient: Tensor) -> Tensor:
+        shape = torch.Size([len(gradient), *call.x.shape[1:]])
+        layer = self.layer
+        if isinstance(layer, WeightedLayer) and layer.plan.kind == "conv":
+            options = {"padding": layer.plan.kernel // 2, "stride": layer.plan.stride}
+            gradient = conv2d_gradient(gradient, layer.weight, shape, **options)
+        elif isinstance(layer, WeightedLayer):
+            gradient = linear_gradient(gradient, layer.weight, shape)
+        if len(gradient) == len(call.x):
+            return gradient
+        whole = torch.zeros_like(call.x)
+        whole[: len(gradient)] = gradient
+        return whole
+
+    def _firing(self, call: Call, steps: int) -> dict[str, Any]:
+        return {"steps": steps, "pool": self._pools, "repeat": call.still}
+
+    def normalisation(self, call: Call, steps: int) -> dict[str, Any]:
+        """Arguments of `norm_lif` for the first steps of a call."""
+        norm = self.layer.norm
+        if norm is None:
+            return {"norm": "none"}
+        own = slice(None) if norm.steps is None else slice(call.first, call.first + steps)
+        found = {key: getattr(norm, key) for key in ("weight", "bias", "running_mean", "running_var")}
+        found = {key: None if value is None else value.detach()[own] for key, value in found.items()}
+        found["weight"] = found["weight"].masked_fill(found["weight"] == 0, SMALLEST)
+        mode = "bn" if norm.mode == "bn-step" else norm.mode
+        return {"norm": mode, "eps": norm.eps, "alpha": norm.alpha, **found}
+
+    def scale(self) -> float:
+        """Factor of tdBN, of others 1."""
+        norm, neuron = self.layer.norm, self.layer.neuron
+        if norm is None or norm.mode != "tdbn":
+            return 1.0
+        return norm.scale() if neuron is None else norm.alpha * neuron.v_threshold
+
+    def gain(self, call: Call, steps: int) -> Tensor | None:
+        """What the normalisation multiplies currents with, ``[C]`` or ``[steps, C]``; None without one."""
+        o = self.normalisation(call, steps)
+        return None if o["norm"] == "none" else self.scale() * o["weight"] / (o["running_var"] + o["eps"]).sqrt()
+
+
+class _Node(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, anchor: Tensor, tap: Tap, call: Call) -> Tensor:
+        ctx.tap, ctx.call, call.x = tap, call, x.detach()
+        return tap.forward(call)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.tap.backward(ctx.call, grads[0], ctx.needs_input_grad[0]), None, None, None
+
+
+def _by_channel(x: Tensor, gain: Tensor) -> Tensor:
+    """Rows ``[S*B, C, ...]`` times ``[C]`` or ``[S, C]``."""
+    shape = [1] * (x.dim() - 2)
+    if gain.dim() == 1:
+        return x * gain.view(1, -1, *shape)
+    return (x.unflatten(0, (len(gain), -1)) * gain.view(len(gain), 1, -1, *shape)).flatten(0, 1)

@@ -1,0 +1,66 @@
+"""Gradients of a layer's input, step by step of the backward pass and without a graph of the forward one.
+
+Whoever takes many backward passes through one forward pass (one for each prefix of the time steps, say) needs of it
+the currents alone, and can leave out steps that nothing comes back from.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spikefed.neurons import fused, paths, products, winograd
+from spikefed.neurons.kernels import kernels
+from spikefed.neurons.norm_lif import norm_lif
+from spikefed.neurons.parameters import LIFParameters
+
+
+def norm_lif_gradient(
+    x: Float[Tensor, "N C *rest"], upstream: Float[Tensor, "M C *rest2"], p: LIFParameters, **options: Any
+) -> Float[Tensor, "N C *rest"]:
+    """Gradient of ``x`` in `norm_lif` with running statistics.
+
+    Args:
+        x: what `norm_lif` was given.
+        upstream: gradient of its result.
+        p: the neuron.
+        options: further arguments of `norm_lif`, ``steps`` among them; ``training`` is False.
+    """
+    state = [options.get(key) for key in ("weight", "bias", "running_mean", "running_var")]
+    if kernels() == "auto" and options.get("norm") != "bn-step" and fused.suits(x, *state):
+        return fused.input_gradient(x, upstream, p, **options)
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        spikes = norm_lif(leaf, p, training=False, **options)
+    return torch.autograd.grad(spikes, leaf, upstream)[0]
+
+
+def conv2d_gradient(
+    upstream: Float[Tensor, "N Cout H2 W2"],
+    weight: Float[Tensor, "Cout Cin K K"],
+    shape: torch.Size,
+    *,
+    padding: int = 0,
+    stride: int = 1,
+) -> Float[Tensor, "N Cin H W"]:
+    """Gradient of the input, of ``shape``, in `spike_conv2d`."""
+    weight = weight.detach()
+    if not (kernels() == "auto" and upstream.dtype == weight.dtype == torch.float32 and fused.suits(upstream)):
+        return torch.nn.grad.conv2d_input(shape, weight, upstream, stride, padding)
+    upstream = upstream.contiguous(memory_format=torch.channels_last)
+    if paths.by_winograd(weight, stride, padding, upstream.dtype):
+        return winograd.input_gradient(upstream, weight)
+    return products.input_gradient(upstream, weight, shape, stride, padding)
+
+
+def linear_gradient(
+    upstream: Float[Tensor, "N Fout"], weight: Float[Tensor, "Fout Fin"], shape: torch.Size
+) -> Float[Tensor, "N Fin *rest"]:
+    """Gradient of the input, of ``shape``, in `spike_linear`."""
+    weight = weight.detach()
+    if kernels() == "auto" and upstream.dtype == weight.dtype == torch.float32 and fused.suits(upstream):
+        return products.multiply(upstream.contiguous(), weight.t(), None).view(shape)
+    return (upstream @ weight).view(shape)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.grad import conv2d_input
 
 from spikefed.neurons import fused, paths, products, winograd
 from spikefed.neurons.kernels import kernels
@@ -49,7 +50,7 @@ def conv2d_gradient(
     """Gradient of the input, of ``shape``, in `spike_conv2d`."""
     weight = weight.detach()
     if not (kernels() == "auto" and upstream.dtype == weight.dtype == torch.float32 and fused.suits(upstream)):
-        return torch.nn.grad.conv2d_input(shape, weight, upstream, stride, padding)
+        return conv2d_input(shape, weight, upstream, stride, padding)
     upstream = upstream.contiguous(memory_format=torch.channels_last)
     if paths.by_winograd(weight, stride, padding, upstream.dtype):
         return winograd.input_gradient(upstream, weight)

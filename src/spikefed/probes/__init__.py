@@ -4,10 +4,12 @@ from spikefed.probes.accuracy import Accuracy
 from spikefed.probes.chip import Chip
 from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 from spikefed.probes.energy import Energy
+from spikefed.probes.information import centroid_of, early_by_information, early_by_kl, kl_profile
 from spikefed.probes.latency import Latency
 from spikefed.probes.rates import Rates
 from spikefed.probes.registry import PROBES, probe
 from spikefed.probes.run import Measurement, run_probe
+from spikefed.probes.temporal import Temporal
 
 __all__ = [
     "Accuracy",
@@ -23,6 +25,11 @@ __all__ = [
     "Rates",
     "Record",
     "Subject",
+    "Temporal",
+    "centroid_of",
+    "early_by_information",
+    "early_by_kl",
+    "kl_profile",
     "probe",
     "run_probe",
 ]

@@ -12,6 +12,7 @@ from spikefed.probes.contract import Probe
 from spikefed.probes.energy import Energy
 from spikefed.probes.latency import Latency
 from spikefed.probes.rates import Rates
+from spikefed.probes.temporal import Temporal
 
 PROBES: dict[str, type[Probe]] = {
     made.name: made
@@ -21,6 +22,7 @@ PROBES: dict[str, type[Probe]] = {
         Energy,
         Latency,
         Rates,
+        Temporal,
     )
 }
 

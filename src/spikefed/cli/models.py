@@ -1,7 +1,8 @@
-"""Commands for trained networks: predict."""
+"""Commands for trained networks: predict, export."""
 
 from __future__ import annotations
 
+import enum
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -60,6 +61,65 @@ def predict(
         print(found.to_csv(), end="")
     else:
         _show(found)
+
+
+class To(enum.StrEnum):
+    """Where a network can go."""
+
+    torch = "torch"
+    c = "c"
+
+
+class Weights(enum.StrEnum):
+    """How the C file holds weights."""
+
+    float32 = "float32"
+    int8 = "int8"
+
+
+@app.command()
+def export(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL", help="Run folder, RUN@ROUND for a checkpoint, or a model file.")
+    ],
+    to: Annotated[To, typer.Option("--to", help="A script that needs torch alone, or a C99 file.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write [beside the model].")] = None,
+    client: Annotated[
+        int | None, typer.Option("--client", min=0, help="This client's own network instead of the server's.")
+    ] = None,
+    weights: Annotated[
+        Weights | None, typer.Option("--weights", help="Of a C file; int8 takes a quarter of the flash [float32].")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Write a trained network as a file for somewhere else."""
+    from spikefed.experiment import load_model
+    from spikefed.models import FORMATS
+    from spikefed.models import export as write
+
+    model = load_model(run, client=client)
+    path = out if out is not None else _beside(run, client, FORMATS[to].suffix)
+    made = write(model, to, path, **({} if weights is None else {"weights": weights.value}))
+    for text in made.notes:
+        warn(text)
+    if json_:
+        print(json.dumps({"path": str(made.path), "format": made.format, **made.facts}, indent=1))
+        return
+    print(f"wrote {made.path}: {', '.join(f'{_words(key)} {value:,}' for key, value in made.facts.items())}")
+
+
+def _beside(run: str, client: int | None, suffix: str) -> Path:
+    """``RUN/model.SUFFIX``, with the round or client in its name where it is not the run's own network."""
+    name, at, number = run.rpartition("@")
+    place, round = (Path(name), number) if at and Path(name).is_dir() else (Path(run), "")
+    stem = "model" if place.is_dir() else place.stem
+    stem += f"-round{round}" if round else ""
+    stem += "" if client is None else f"-client{client}"
+    return (place if place.is_dir() else place.parent) / f"{stem}{suffix}"
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
 
 
 def _show(found: Predictions) -> None:

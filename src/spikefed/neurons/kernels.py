@@ -6,6 +6,8 @@ import os
 from types import TracebackType
 from typing import Literal
 
+import torch
+
 from spikefed.errors import ConfigError
 
 Mode = Literal["auto", "reference"]
@@ -23,7 +25,13 @@ _mode: Mode | None = None  # set by use_kernels
 
 
 def kernels() -> Mode:
-    """The mode in force: set last by :func:`use_kernels`, else variable ``SPIKEFED_KERNELS``, else ``"auto"``."""
+    """The mode in force: set last by :func:`use_kernels`, else variable ``SPIKEFED_KERNELS``, else ``"auto"``.
+
+    While torch traces (``torch.export``, ``torch.jit.trace``, ``torch.compile``) it is ``"reference"``: tensors then
+    have no memory that a kernel could read.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore
+        return "reference"
     return _from_environment() if _mode is None else _mode
 
 

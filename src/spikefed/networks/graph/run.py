@@ -89,8 +89,11 @@ def _step_by_step(
     """Run a loop of the graph; gives the values that others need."""
     outside = {name: total(edges, values, steps) for name, edges in part.entering.items() if edges}
     sample = next(iter(outside.values()))
-    rows = len(sample.tensor) if sample.still else len(sample.tensor) // steps
-    entering = {name: [x.tensor] * steps if x.still else x.tensor.split(rows) for name, x in outside.items()}
+    rows = sample.tensor.shape[0] if sample.still else sample.tensor.shape[0] // steps
+    entering = {
+        name: [x.tensor] * steps if x.still else x.tensor.unflatten(0, (steps, -1)).unbind(0)
+        for name, x in outside.items()
+    }
     before: dict[str, Tensor] = {}
     potentials: dict[str, Tensor | None] = dict.fromkeys(part.nodes)
     given: dict[str, list[Tensor]] = {name: [] for name in part.leaving}

@@ -1,0 +1,219 @@
+//@ head
+/* @TITLE@.
+ *
+ * C99 without dependencies: cc -std=c99 -O2 -DNETWORK_MAIN FILE.c -o network
+ *   ./network < images     a class number a line, for images one after the other: @INPUTS@ values each, @VALUES@
+ *   ./network scores < images     and the mean output of every class
+ *   ./network size     bytes of constants (flash) and of static memory (RAM)
+ * In a program of your own: network_predict(image, scores) gives the class number; it is not re-entrant.
+ *
+ * Event-driven: a weight is read only where its input is not 0. Maps are stored [row][column][channel].
+ */
+
+#include <stdint.h>
+#include <string.h>
+
+#define NETWORK_STEPS @STEPS@
+#define NETWORK_INPUTS @INPUTS@
+#define NETWORK_CLASSES @CLASSES@
+#define NETWORK_FLASH_BYTES @FLASH@L
+#define NETWORK_RAM_BYTES @RAM@L
+
+typedef @INPUT_TYPE@ network_input;
+typedef @WEIGHT_TYPE@ network_weight;
+
+#ifdef __clang__
+#pragma STDC FP_CONTRACT OFF
+#endif
+
+//@ conv
+/* What the values that are not 0 add to a map; padding kernel / 2. */
+static void conv(const float *x, float *y, const network_weight *w, int height, int width, int in, int rows,
+                 int columns, int out, int kernel, int stride) {
+    memset(y, 0, sizeof(float) * (size_t)rows * (size_t)columns * (size_t)out);
+    for (int i = 0; i < height; ++i)
+        for (int j = 0; j < width; ++j)
+            for (int c = 0; c < in; ++c) {
+                const float value = *x++;
+                if (value == 0.0f) continue;
+                for (int a = 0; a < kernel; ++a) {
+                    const int top = i + kernel / 2 - a;
+                    if (top < 0 || top % stride || top / stride >= rows) continue;
+                    for (int b = 0; b < kernel; ++b) {
+                        const int left = j + kernel / 2 - b;
+                        if (left < 0 || left % stride || left / stride >= columns) continue;
+                        add_row(y + ((long)(top / stride) * columns + left / stride) * out,
+                                w + ((long)(a * kernel + b) * in + c) * out, value, out);
+                    }
+                }
+            }
+}
+
+//@ linear
+static void linear(const float *x, float *y, const network_weight *w, int in, int out) {
+    memset(y, 0, sizeof(float) * (size_t)out);
+    for (int i = 0; i < in; ++i)
+        if (x[i] != 0.0f) add_row(y, w + (long)i * out, x[i], out);
+}
+
+//@ add_row
+static void add_row(float *restrict y, const network_weight *restrict w, float value, int count) {
+    for (int i = 0; i < count; ++i) y[i] += value * w[i];
+}
+
+//@ scale
+/* y = y * gain + shift, a number for each channel. */
+static void scale(float *y, const float *gain, const float *shift, int pixels, int channels) {
+    for (int i = 0; i < pixels; ++i, y += channels)
+        for (int c = 0; c < channels; ++c) y[c] = y[c] * gain[c] + shift[c];
+}
+
+//@ times
+static void times(float *y, const float *gain, int pixels, int channels) {
+    for (int i = 0; i < pixels; ++i, y += channels)
+        for (int c = 0; c < channels; ++c) y[c] *= gain[c];
+}
+
+//@ shift
+static void shift(float *y, const float *bias, int pixels, int channels) {
+    for (int i = 0; i < pixels; ++i, y += channels)
+        for (int c = 0; c < channels; ++c) y[c] += bias[c];
+}
+
+//@ lif_hard
+/* Leaky integrate and fire; a spike sets the potential to 0. */
+static void lif_hard(const float *current, float *v, float *spikes, int count, float decay, float gain, float fire) {
+    for (int i = 0; i < count; ++i) {
+        const float u = decay * v[i] + gain * current[i];
+        const int fires = u >= fire;
+        spikes[i] = fires ? 1.0f : 0.0f;
+        v[i] = fires ? 0.0f : u;
+    }
+}
+
+//@ lif_soft
+/* Leaky integrate and fire; a spike takes the threshold away. */
+static void lif_soft(const float *current, float *v, float *spikes, int count, float decay, float gain, float fire,
+                     float theta) {
+    for (int i = 0; i < count; ++i) {
+        const float u = decay * v[i] + gain * current[i];
+        const int fires = u >= fire;
+        spikes[i] = fires ? 1.0f : 0.0f;
+        v[i] = fires ? u - theta : u;
+    }
+}
+
+//@ rectify
+static void rectify(float *y, int count) {
+    for (int i = 0; i < count; ++i)
+        if (y[i] < 0.0f) y[i] = 0.0f;
+}
+
+//@ average
+static void average(const float *x, float *y, int height, int width, int channels, int rows, int columns, int size_y,
+                    int size_x, int stride, int padding) {
+    for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < columns; ++j, y += channels) {
+            memset(y, 0, sizeof(float) * (size_t)channels);
+            for (int a = i * stride - padding; a < i * stride - padding + size_y; ++a)
+                for (int b = j * stride - padding; b < j * stride - padding + size_x; ++b) {
+                    if (a < 0 || a >= height || b < 0 || b >= width) continue;
+                    for (int c = 0; c < channels; ++c) y[c] += x[((long)a * width + b) * channels + c];
+                }
+            for (int c = 0; c < channels; ++c) y[c] /= (float)(size_y * size_x);
+        }
+}
+
+//@ largest
+static void largest(const float *x, float *y, int height, int width, int channels, int rows, int columns, int size_y,
+                    int size_x, int stride, int padding) {
+    for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < columns; ++j, y += channels) {
+            int first = 1;
+            for (int a = i * stride - padding; a < i * stride - padding + size_y; ++a)
+                for (int b = j * stride - padding; b < j * stride - padding + size_x; ++b) {
+                    if (a < 0 || a >= height || b < 0 || b >= width) continue;
+                    for (int c = 0; c < channels; ++c) {
+                        const float value = x[((long)a * width + b) * channels + c];
+                        if (first || value > y[c]) y[c] = value;
+                    }
+                    first = 0;
+                }
+        }
+}
+
+//@ vote
+/* Means of as many neighbours. */
+static void vote(const float *x, float *y, int out, int votes) {
+    for (int i = 0; i < out; ++i) {
+        y[i] = 0.0f;
+        for (int k = 0; k < votes; ++k) y[i] += *x++;
+        y[i] /= (float)votes;
+    }
+}
+
+//@ add
+static void add(float *y, const float *x, int count) {
+    for (int i = 0; i < count; ++i) y[i] += x[i];
+}
+
+//@ uniform
+static uint32_t network_state = 2463534242u;
+
+/* Where the draws of the input coding begin; not 0. */
+void network_seed(uint32_t seed) { network_state = seed ? seed : 1u; }
+
+/* A number in [0, 1) by Marsaglia's xorshift. */
+static float uniform(void) {
+    network_state ^= network_state << 13;
+    network_state ^= network_state >> 17;
+    network_state ^= network_state << 5;
+    return (float)(network_state >> 8) / 16777216.0f;
+}
+
+//@ predict
+/* The class of an image of NETWORK_INPUTS values, in the order of the data set; scores are mean outputs. */
+int network_predict(const network_input *image, float scores[NETWORK_CLASSES]);
+
+int network_predict(const network_input *image, float scores[NETWORK_CLASSES]) {
+    int best = 0;
+@BEFORE@
+    for (int t = 0; t < NETWORK_STEPS; ++t) {
+@STEP@
+        for (int i = 0; i < NETWORK_CLASSES; ++i) scores[i] = (t ? scores[i] : 0.0f) + @OUTPUT@[i];
+@AFTER@
+    }
+    for (int i = 0; i < NETWORK_CLASSES; ++i) {
+        scores[i] /= (float)NETWORK_STEPS;
+        if (scores[i] > scores[best]) best = i;
+    }
+    return best;
+}
+
+//@ main
+#ifdef NETWORK_MAIN
+#include <stdio.h>
+
+int main(int count, char **words) {
+    static network_input image[NETWORK_INPUTS];
+    float scores[NETWORK_CLASSES];
+    const int all = count > 1 && !strcmp(words[1], "scores");
+    size_t got;
+    if (count > 1 && !strcmp(words[1], "size")) {
+        printf("flash %ld bytes, RAM %ld bytes\n", NETWORK_FLASH_BYTES, NETWORK_RAM_BYTES);
+        return 0;
+    }
+    if (count > 1 && !all) {
+        fprintf(stderr, "'%s' is not known; use scores or size, and give images on standard input\n", words[1]);
+        return 2;
+    }
+    while ((got = fread(image, sizeof(network_input), NETWORK_INPUTS, stdin)) == NETWORK_INPUTS) {
+        printf("%d", network_predict(image, scores));
+        if (all)
+            for (int i = 0; i < NETWORK_CLASSES; ++i) printf(" %.9g", (double)scores[i]);
+        printf("\n");
+    }
+    if (got) fprintf(stderr, "the last image ends after %ld of %d values\n", (long)got, NETWORK_INPUTS);
+    return got ? 2 : 0;
+}
+#endif

@@ -67,6 +67,7 @@ class To(enum.StrEnum):
     """Where a network can go."""
 
     torch = "torch"
+    onnx = "onnx"
     c = "c"
 
 
@@ -82,7 +83,7 @@ def export(
     run: Annotated[
         str, typer.Argument(metavar="RUN|MODEL", help="Run folder, RUN@ROUND for a checkpoint, or a model file.")
     ],
-    to: Annotated[To, typer.Option("--to", help="A script that needs torch alone, or a C99 file.")],
+    to: Annotated[To, typer.Option("--to", help="A script that needs torch alone, ONNX, or a C99 file.")],
     out: Annotated[Path | None, typer.Option("--out", help="File to write [beside the model].")] = None,
     client: Annotated[
         int | None, typer.Option("--client", min=0, help="This client's own network instead of the server's.")

@@ -281,8 +281,8 @@ class _Writer:
         elif told.mode == "signed":
             value += " / 127.5f - 1.0f"
         elif told.mode == "standard":
-            self._float_array("pixel_mean", np.broadcast_to(np.float32(told.mean), (channels,)))
-            self._float_array("pixel_std", np.broadcast_to(np.float32(told.std), (channels,)))
+            self._float_array("pixel_mean", np.broadcast_to(np.array(told.mean, dtype=np.float32), (channels,)))
+            self._float_array("pixel_std", np.broadcast_to(np.array(told.std, dtype=np.float32), (channels,)))
             value = f"({value} - pixel_mean[c]) / pixel_std[c]"
         coder = self.network.encoder.name
         if coder == "bernoulli":

@@ -9,7 +9,7 @@ from typing import Any
 
 from spikefed.errors import ConfigError
 from spikefed.files import write_atomic
-from spikefed.interop import About, Flat, c_file, flat, script
+from spikefed.interop import About, Flat, c_file, flat, onnx_file, script
 from spikefed.models.model import Model
 
 
@@ -54,8 +54,16 @@ def _c(network: Flat, about: About, weights: str = "float32") -> tuple[bytes, di
     return made.text.encode(), {"flash_bytes": made.flash_bytes, "ram_bytes": made.ram_bytes}, made.notes
 
 
+def _onnx(network: Flat, about: About) -> tuple[bytes, dict[str, Any], tuple[str, ...]]:
+    data = onnx_file(network, about)
+    coding = network.encoder.name
+    drawn = (f"the file takes input that is coded already ({coding}), [B, T, C, H, W]; code it before the runtime",)
+    return data, {}, () if coding == "direct" else drawn
+
+
 FORMATS: dict[str, Format] = {
     "torch": Format(".py", "one Python script that needs torch alone", _torch),
+    "onnx": Format(".onnx", "for onnxruntime and its kin, time steps unrolled", _onnx),
     "c": Format(".c", "one C99 file without dependencies", _c),
 }
 """By the word behind ``--to``."""

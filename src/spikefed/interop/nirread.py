@@ -1,0 +1,264 @@
+"""A network from a NIR file: ours, or anybody's, as far as our layers can compute it.
+
+Read are Conv2d (odd square kernels whose padding keeps the size, any square stride), Affine, Linear, Flatten, AvgPool2d,
+IF and LIF, and edges that add up. What a reader could only get wrong is refused in a sentence: other nodes, numbers
+that differ between the neurons of a layer, a leak or a reset to anything but 0, recurrent edges, and files of a NIR
+before 1.0.6, whose neurons meant another reset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spikefed.errors import ConfigError
+from spikefed.interop.nirfile import DT, package
+from spikefed.networks import Edge, Graph, GraphNetwork, Node, PassLayer, Pool, SpikingLayer
+from spikefed.networks.graph import INPUT, sized
+from spikefed.neurons import Encoder, LIFParameters, encoder
+
+PREFIX = "nir:"
+"""Of a network's name in a config: ``nir:FILE``."""
+RESET_SINCE = (1, 0, 6)
+"""Version of nir from which on files say what a neuron resets to."""
+
+
+def read_nir(
+    path: Path | str, *, steps: int, coding: str | Encoder = "direct", neuron: LIFParameters | None = None
+) -> GraphNetwork:
+    """The network that a NIR file holds, weights included.
+
+    Args:
+        path: the file.
+        steps: T.
+        coding: pixels to input.
+        neuron: taken for its surrogate and ``detach_reset`` where the file says none; the file's own numbers stand.
+
+    Raises:
+        ConfigError: no NIR file, a damaged one, or something in it that our layers cannot compute.
+    """
+    path = Path(path)
+    graph = _read(path)
+    reader = _Reader(graph, str(path), neuron or LIFParameters(decay=0.5, v_threshold=1.0))
+    return reader.network(steps, encoder(coding))
+
+
+def _read(path: Path) -> Any:
+    nir = package()
+    if not path.is_file():
+        raise ConfigError(f"there is no NIR file {path}; check the path")
+    try:
+        graph = nir.read(path)
+        version = nir.serialization.read_version(path)
+    except Exception as error:  # h5py and nir raise whatever they meet
+        told = " ".join(str(error).split())[:120]
+        raise ConfigError(
+            f"{path} cannot be read as NIR ({type(error).__name__}: {told}); take a whole copy"
+        ) from error
+    numbers = tuple(int(part) for part in re.findall(r"\d+", str(version))[:3])
+    neurons = [node for node in graph.nodes.values() if type(node).__name__ in ("IF", "LIF")]
+    if numbers < RESET_SINCE and neurons:
+        raise ConfigError(
+            f"{path} was written by nir {version}, before files said what a neuron resets to; write it anew with nir "
+            "1.0.6 or newer, or spikes may differ"
+        )
+    return graph
+
+
+class _Reader:
+    """Turns NIR's nodes into ours: weights, the neurons behind them and the pool behind those are one node."""
+
+    def __init__(self, graph: Any, where: str, neuron: LIFParameters) -> None:
+        self.where, self.default = where, neuron
+        self.nodes: Mapping[str, Any] = graph.nodes
+        self.into: dict[str, list[str]] = {name: [] for name in graph.nodes}
+        self.out: dict[str, list[str]] = {name: [] for name in graph.nodes}
+        for source, target in graph.edges:
+            self.into[target].append(source)
+            self.out[source].append(target)
+
+    def network(self, steps: int, coder: Encoder) -> GraphNetwork:
+        """The network; see `read_nir`."""
+        entering, leaving = self._one("Input"), self._one("Output")
+        shape = tuple(int(side) for side in np.atleast_1d(self.nodes[entering].input_type["input"]))
+        if len(shape) not in (1, 3):
+            raise self._refused(entering, f"takes {shape}", "give [C, H, W] or [F]")
+        image = shape if len(shape) == 3 else (*shape, 1, 1)
+        chains, ends = self._chains(entering, leaving)
+        edges = tuple(Edge(ends[source], name) for name, members in chains.items() for source in self.into[members[0]])
+        (last,) = self.into[leaving]
+        nodes = tuple(self._node(name, members) for name, members in chains.items())
+        graph = Graph(nodes, edges, ends[last])
+        plans = sized(graph, image)
+        layers: dict[str, SpikingLayer | PassLayer] = {}
+        for node in nodes:
+            told = self._neuron_of(chains[node.name])
+            if node.weights == "pass":
+                layers[node.name] = PassLayer(plans[node.name], neuron=told)
+            else:
+                layers[node.name] = SpikingLayer(plans[node.name], bias=bool(node.bias), norm=None, neuron=told)
+                self._load(layers[node.name], chains[node.name])
+        channels = image[0] // coder.widens
+        shape = (channels, *image[1:])
+        return GraphNetwork(f"{PREFIX}{self.where}", shape, graph, layers, steps=steps, encoder=coder)
+
+    def _one(self, kind: str) -> str:
+        found = [name for name, node in self.nodes.items() if type(node).__name__ == kind]
+        if len(found) != 1:
+            raise ConfigError(f"{self.where} has {len(found)} nodes of kind {kind}; spikefed reads graphs with one")
+        return found[0]
+
+    def _chains(self, entering: str, leaving: str) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """Our nodes by name with NIR's nodes in each, and for each of NIR's nodes the name of ours."""
+        chains: dict[str, list[str]] = {}
+        ends = {entering: INPUT}
+        waiting = [name for name in self.nodes if name not in (entering, leaving)]
+        while waiting:
+            ready = next((n for n in waiting if all(s in ends for s in self.into[n])), None)
+            if ready is None:
+                raise self._refused(waiting[0], "lies in a loop", "spikefed reads feed-forward NIR graphs")
+            members = [ready]
+            while self._joins(members):
+                members.append(self.out[members[-1]][0])
+            named = next((m for m in members if hasattr(self.nodes[m], "weight")), members[0])
+            name = re.sub(r"\W", "_", named)
+            chains[name] = members
+            ends |= dict.fromkeys(members, name)
+            waiting = [n for n in waiting if n not in members]
+        return chains, ends
+
+    def _joins(self, members: list[str]) -> bool:
+        """Whether what follows belongs to the same node of ours: flatten, weights, neuron, pool come in this order."""
+        following = self.out[members[-1]]
+        if len(following) != 1 or len(self.into[following[0]]) != 1:
+            return False
+        order = [_RANK.get(type(self.nodes[m]).__name__, -1) for m in [*members, following[0]]]
+        return order[-1] > order[-2] >= 0
+
+    def _node(self, name: str, members: list[str]) -> Node:
+        kinds = {type(self.nodes[m]).__name__: m for m in members}
+        for kind, member in kinds.items():
+            if kind not in _RANK:
+                raise self._refused(member, f"is a {kind}", f"spikefed reads {', '.join(_RANK)}")
+        told: dict[str, Any] = {"name": name, "neuron": bool(kinds.keys() & {"IF", "LIF"}), "bias": False}
+        if "Conv2d" in kinds:
+            told |= self._conv(kinds["Conv2d"])
+        for kind in ("Affine", "Linear"):
+            if kind in kinds:
+                told |= {"weights": "linear", "bias": kind == "Affine"}
+                told["features"] = int(self.nodes[kinds[kind]].weight.shape[0])
+        if "AvgPool2d" in kinds:
+            told["pool"] = self._pool(kinds["AvgPool2d"])
+        return Node(**told)
+
+    def _conv(self, name: str) -> dict[str, Any]:
+        node = self.nodes[name]
+        kernel = node.weight.shape[2:]
+        stride, dilation = _pair(node.stride), _pair(node.dilation)
+        padding = (
+            tuple(side // 2 for side in kernel)
+            if isinstance(node.padding, str) and node.padding == "same" and stride == (1, 1)
+            else (0, 0)
+            if isinstance(node.padding, str)
+            else _pair(node.padding)
+        )
+        square = kernel[0] == kernel[1] and kernel[0] % 2 == 1 and stride[0] == stride[1]
+        if not square or padding != (kernel[0] // 2,) * 2 or dilation != (1, 1) or int(node.groups) != 1:
+            raise self._refused(
+                name,
+                f"is a convolution {kernel[0]}x{kernel[1]} with padding {padding}, stride {stride}, dilation {dilation}, "
+                f"groups {int(node.groups)}",
+                "spikefed reads odd square kernels with padding kernel // 2, no dilation and one group",
+            )
+        features = int(node.weight.shape[0])
+        return {
+            "weights": "conv",
+            "features": features,
+            "kernel": int(kernel[0]),
+            "stride": stride[0],
+            "bias": bool(np.any(node.bias)),
+        }
+
+    def _pool(self, name: str) -> Pool:
+        node = self.nodes[name]
+        size, stride, padding = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
+        if len({*size}) > 1 or len({*stride}) > 1 or len({*padding}) > 1:
+            raise self._refused(name, f"pools {size} with stride {stride}", "spikefed reads square windows")
+        return Pool("average", size[0], stride[0], padding[0])
+
+    def _neuron_of(self, members: list[str]) -> LIFParameters | None:
+        for name in members:
+            kind = type(self.nodes[name]).__name__
+            if kind in ("IF", "LIF"):
+                return self._neuron(name, self.nodes[name], kind)
+        return None
+
+    def _neuron(self, name: str, node: Any, kind: str) -> LIFParameters:
+        def one(key: str) -> float:
+            values = np.unique(np.asarray(getattr(node, key), dtype=np.float64))
+            if values.size != 1:
+                raise self._refused(
+                    name,
+                    f"has {values.size} different values of {key}",
+                    "spikefed has one for all neurons of a layer",
+                )
+            return float(values[0])
+
+        for key in ("v_reset", *(("v_leak",) if kind == "LIF" else ())):
+            if one(key) != 0:
+                raise self._refused(name, f"has {key} = {one(key):g}", "spikefed's neurons rest at 0 and reset to 0")
+        told = {key: _plain(value) for key, value in (getattr(node, "metadata", None) or {}).items()}
+        dt = float(told.get("dt", DT))
+        decay = 1.0 if kind == "IF" else 1 - dt / one("tau")
+        gain = one("r") * dt * (1.0 if kind == "IF" else 1 / one("tau"))
+        if not 0 <= decay <= 1:
+            raise self._refused(name, f"has tau = {one('tau'):g} s", f"a time step of {dt:g} s needs tau from there up")
+        made = replace(self.default, kind="hard", decay=decay, gain=gain, v_threshold=one("v_threshold"), strict=True)
+        return _ours(made, told)
+
+    def _load(self, layer: SpikingLayer | PassLayer, members: list[str]) -> None:
+        node = next(self.nodes[m] for m in members if hasattr(self.nodes[m], "weight"))
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(np.asarray(node.weight, dtype=np.float32)))  # type: ignore
+            if layer.bias is not None:
+                layer.bias.copy_(torch.from_numpy(np.asarray(node.bias, dtype=np.float32)))  # type: ignore
+
+    def _refused(self, name: str, what: str, instead: str) -> ConfigError:
+        return ConfigError(f"node {name} of {self.where} {what}; {instead}")
+
+
+_RANK = {"Flatten": 0, "Conv2d": 1, "Affine": 1, "Linear": 1, "IF": 2, "LIF": 2, "AvgPool2d": 3}
+"""Order in which NIR's nodes make up one of ours."""
+
+
+def _ours(read: LIFParameters, told: Mapping[str, Any]) -> LIFParameters:
+    """The neuron that a file of ours tells in full, where that is the one whose numbers it holds."""
+    try:
+        exact = LIFParameters(
+            decay=float(told["decay"]),
+            gain=float(told["gain"]),
+            v_threshold=float(told["threshold"]),
+            strict=bool(told["strict"]),
+            surrogate=str(told["surrogate"]),  # type: ignore[arg-type]
+            detach_reset=bool(told["detach_reset"]),
+        )
+    except (KeyError, ValueError, ConfigError):
+        return read
+    same = np.allclose([exact.decay, exact.gain, exact.v_threshold], [read.decay, read.gain, read.v_threshold], 1e-6)
+    return exact if same else read
+
+
+def _plain(value: Any) -> Any:
+    value = value.decode() if isinstance(value, bytes) else value
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, *rest = (int(side) for side in np.atleast_1d(np.asarray(value)))
+    return first, rest[0] if rest else first

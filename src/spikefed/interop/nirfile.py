@@ -4,9 +4,9 @@ NIR describes neurons in continuous time; a time step of ours is `DT` seconds, t
 
     tau dv/dt = (v_leak - v) + r I   ->   v_t = (1 - dt / tau) v_{t-1} + (dt / tau) r I_t
 
-so tau = dt / (1 - decay) and r = gain / (1 - decay); without a leak it is an IF with r = gain / dt. A neuron fires above
-v_threshold and is set to v_reset = 0: NIR has no word for a reset by subtraction, nor for numbers of each time step.
-What NIR cannot say but training needs (surrogate, what flows through the reset) stands in each node's metadata.
+so tau = dt / (1 - decay) and r = gain / (1 - decay); without a leak it is an IF with r = gain / dt. A neuron fires
+above v_threshold and is set to v_reset = 0: NIR has no word for a reset by subtraction, nor for numbers of each time
+step. What NIR cannot say but training needs (surrogate, what flows through the reset) is metadata of each node.
 """
 
 from __future__ import annotations

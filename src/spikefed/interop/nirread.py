@@ -1,9 +1,9 @@
 """A network from a NIR file: ours, or anybody's, as far as our layers can compute it.
 
-Read are Conv2d (odd square kernels whose padding keeps the size, any square stride), Affine, Linear, Flatten, AvgPool2d,
-IF and LIF, and edges that add up. What a reader could only get wrong is refused in a sentence: other nodes, numbers
-that differ between the neurons of a layer, a leak or a reset to anything but 0, recurrent edges, and files of a NIR
-before 1.0.6, whose neurons meant another reset.
+Read are Conv2d (odd square kernels whose padding keeps the size, any square stride), Affine, Linear, Flatten,
+AvgPool2d, IF and LIF, and edges that add up. What a reader could only get wrong is refused in a sentence: other nodes,
+numbers that differ between the neurons of a layer, a leak or a reset to anything but 0, recurrent edges, and files of a
+NIR before 1.0.6, whose neurons meant another reset.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ class _Reader:
         if not square or padding != (kernel[0] // 2,) * 2 or dilation != (1, 1) or int(node.groups) != 1:
             raise self._refused(
                 name,
-                f"is a convolution {kernel[0]}x{kernel[1]} with padding {padding}, stride {stride}, dilation {dilation}, "
-                f"groups {int(node.groups)}",
+                f"is a convolution {kernel[0]}x{kernel[1]} with padding {padding}, stride {stride}, "
+                f"dilation {dilation}, groups {int(node.groups)}",
                 "spikefed reads odd square kernels with padding kernel // 2, no dilation and one group",
             )
         features = int(node.weight.shape[0])

@@ -31,6 +31,7 @@ class OnChip:
         net: its layers are looked at now; another network needs another chip.
         profile: of the chip.
         seed: which chip of that kind: fixes every cell's deviations.
+        rewrite: as in `AnalogProduct`, for a network that learns on the chip.
 
     Attributes:
         products: what each layer's crossbars compute, by the layer's name.
@@ -39,7 +40,7 @@ class OnChip:
         ConfigError: the network has no layer that a crossbar can hold.
     """
 
-    def __init__(self, net: nn.Module, profile: ChipProfile, seed: int = 0) -> None:
+    def __init__(self, net: nn.Module, profile: ChipProfile, seed: int = 0, rewrite: int | None = None) -> None:
         if device_of(net).type != "cpu":
             raise ConfigError("chips are simulated on the processor; set run.device = 'cpu'")
         self.net, self.profile, self.seed = net, profile, seed
@@ -47,7 +48,7 @@ class OnChip:
         if not held:
             what = "convolution or linear layer" if profile.weights.layers == "all" else "convolution"
             raise ConfigError(f"chip profile {profile.name} finds no {what} to put on a crossbar; use another network")
-        self.products = {port.name: AnalogProduct(port, profile, seed) for port in held}
+        self.products = {port.name: AnalogProduct(port, profile, seed, rewrite) for port in held}
 
     def program(self) -> None:
         """Write the network's weights as they are now."""

@@ -26,13 +26,16 @@ class AnalogProduct:
         port: the layer.
         profile: of the chip.
         seed: of the chip.
+        rewrite: the chip follows a network that learns: whatever computes without gradients finds the weights written
+            as they are, and training steps write them anew after so many; between, the error of the last writing
+            stays. None: it is written when told.
 
     Attributes:
         weight: what the chip computes with, in the shape of the layer's weight.
         generator: draws fresh read noise; torch's global one when None.
     """
 
-    def __init__(self, port: Port, profile: ChipProfile, seed: int) -> None:
+    def __init__(self, port: Port, profile: ChipProfile, seed: int, rewrite: int | None = None) -> None:
         self.port, self.profile, self._seed = port, profile, seed
         self.generator: torch.Generator | None = None
         self.age_s = 0.0
@@ -40,10 +43,13 @@ class AnalogProduct:
         self._largest_in = 0.0
         self._largest_out: Tensor | None = None
         self._gains: Tensor | None = None
-        self.program()
+        self._rewrite, self._steps = rewrite, 0
+        self._written: Tensor | None = None
+        if rewrite is None:
+            self.program()
 
     def program(self) -> None:
-        """Write the layer's weights as they are now into the cells; ages count from here."""
+        """Write the layer's weights as they are now into the cells, and read them at age 0."""
         self._written = self.port.weight.detach().clone()
         matrix = self.port.matrix(self._written)
         self._cells = Programmed(matrix, self.profile, self._seed, self.port.number)
@@ -58,6 +64,8 @@ class AnalogProduct:
                 (global drift compensation: Joshi et al., Nature Communications 11, 2020).
         """
         self.age_s = age_s
+        if self._written is None:  # nothing yet: `_follow` will write it and read it at this age
+            return
         reading = self._cells.read(age_s)
         self._reading, variance = reading, reading.variance
         self._gains = gains = self._gain_of(reading) if compensate else None
@@ -78,10 +86,12 @@ class AnalogProduct:
 
     def pc2(self) -> float:
         """`spikefed.hardware.crossbar.pc2` of the weights as they were meant and as they are."""
+        assert self._written is not None
         return pc2(self._written, self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Weighted sums, the digital bias included."""
+        self._follow()
         x = self._converted(x)
         if self.profile.converters.adc_bits is not None:
             return self._by_tiles(x)
@@ -90,9 +100,25 @@ class AnalogProduct:
 
     def plain(self) -> Tensor | None:
         """The chip's weight, where the layer's own kernels with it are all that the chip does."""
+        self._follow()
         converters = self.profile.converters
         exact = converters.dac_bits is None and converters.adc_bits is None and self._variance is None
         return self._weight() if exact else None
+
+    def _follow(self) -> None:
+        """Write the chip anew where it follows a network that has learnt."""
+        if self._rewrite is None:
+            return
+        weight = self.port.weight.detach()
+        if self._written is not None and torch.equal(weight, self._written):
+            return
+        self._steps += 1
+        learning = torch.is_grad_enabled() and self.port.weight.requires_grad
+        if self._written is not None and learning and self._steps < self._rewrite:
+            return
+        self._steps, age_s = 0, self.age_s
+        self.program()
+        self.read(age_s)
 
     def _weight(self) -> Tensor:
         """The chip's, with gradients straight through to the layer's where that learns; its steps add to the error."""

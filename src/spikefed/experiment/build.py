@@ -32,10 +32,12 @@ from spikefed.federated import (
     method,
 )
 from spikefed.federated.attackers import Attacker
+from spikefed.federated.chips import Fleet, OnChips
 from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SPLIT, derive_seed, generator, shared
 from spikefed.federated.secure import SecureClient, SecureServer
 from spikefed.federated.takehome import TakeHome, measured
 from spikefed.federated.trust import Trust
+from spikefed.hardware.crossbar import check_treatments, load_profile
 from spikefed.neurons import LIFParameters, SendOnDelta, settle_precision, surrogate
 from spikefed.objects import is_own
 from spikefed.training import Evaluation, Preprocess, evaluate, outputs
@@ -123,7 +125,10 @@ class Federation:
     def worker(self, client: int) -> ClientWorker:
         """A client of this experiment."""
         up, down = self.codecs()
-        steps, attack = method(self.config.method["name"]), self.config.attack
+        steps: Any = method(self.config.method["name"])
+        attack, fleet = self.config.attack, self.fleet
+        if fleet is not None and self.config.chips.train == "on-chip":
+            steps = OnChips(steps, fleet)
         if client in attack.clients:
             steps = cast(Method, Attacker(steps, attack.kind, self.train.classes, attack.factor, attack.claim))
         return ClientWorker(
@@ -135,6 +140,15 @@ class Federation:
             self._secure_client(client) if self.secure else None,
             self.take_home if self.config.run.take_home else None,
         )
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """The clients' chips, if they have any."""
+        chips = self.config.chips
+        if not chips.profiles:
+            return None
+        profiles = [load_profile(name).changed(chips.changes) for name in chips.profiles]
+        return Fleet(profiles, self.config.chip_seed(), chips.age_s, chips.rewrite)
 
     @property
     def secure(self) -> bool:
@@ -445,6 +459,8 @@ def assemble(
         config, train, lambda classes: build_network(config, shape, classes, network, timed, seed), start
     )  # type: ignore[arg-type]
     factory = NetworkFactory(make, seed, config.run.device, begin.tensors if begin else None)
+    if config.chips.profiles:
+        check_treatments(factory.network, config.chips.repairs)
     expectations = Expectations.of(
         method(config.method["name"]),
         config.hyper(),

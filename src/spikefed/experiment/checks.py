@@ -23,7 +23,7 @@ def check(config: Experiment) -> None:
         ConfigError: a codec of another kind, a quorum nobody can reach, a GPU that is not there, what the method itself
             refuses (`spikefed.federated.Method.check`).
     """
-    for rule in (_codecs, _losses, _device, _probes, _quorum, _liars, _method, _own_network, _start):
+    for rule in (_codecs, _losses, _chips, _device, _probes, _quorum, _liars, _method, _own_network, _start):
         rule(config)
 
 
@@ -55,6 +55,20 @@ def _temporal(given: Temporal, loss: str, steps: int) -> None:
             )
     if any(step > steps for step in given.steps):
         raise ConfigError(f"training.temporal.steps names step {max(given.steps)}, but network.steps is {steps}")
+
+
+def _chips(config: Experiment) -> None:
+    """Profiles are read by the probe that ``[chips]`` brings, which is checked like the others."""
+    chips = config.chips
+    if not chips.profiles:
+        if chips != type(chips)():
+            raise ConfigError("[chips] names no profile, so nobody has a chip; set chips.profile = 'rram', for example")
+        return
+    if config.run.device != "cpu":
+        raise ConfigError(
+            f"chips are simulated on the processor and run.device is '{config.run.device}'; set run.device = 'cpu', or "
+            "leave [chips] out"
+        )
 
 
 def _probes(config: Experiment) -> None:

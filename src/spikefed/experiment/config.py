@@ -19,6 +19,7 @@ from spikefed.experiment.tables import PRESETS, in_order, merge, override_key, p
 from spikefed.federated import METHODS, Hyperparameters, method
 from spikefed.federated.attackers import Attack
 from spikefed.federated.local import LocalTraining
+from spikefed.hardware.crossbar import Changes
 from spikefed.objects import nearest
 
 
@@ -257,6 +258,39 @@ class AttackConfig(Section):
     )
 
 
+class ChipsConfig(Section):
+    """Imperfect chips that the clients compute on (docs/chips.md)."""
+
+    profile: str | list[str] = Field(
+        default=[],
+        description="kind of every client's chip, or a list of kinds, repeated in turn: rram, pcm, fefet, ideal, or "
+        "TOML files of your own; none: exact hardware",
+    )
+    changes: Changes = Field(
+        default={}, description="numbers of the profiles that are others here, such as {noise.read = 0.2}"
+    )
+    seed: int | None = Field(
+        default=None, ge=0, description="client k has chip number seed + k of its kind; default: 1000 x the run's seed"
+    )
+    age_s: float = Field(default=0.0, ge=0, description="age at which a chip computes, seconds after it was written")
+    train: Literal["on-chip", "off-chip"] = Field(
+        default="on-chip",
+        description="clients train, validate and predict on their chips, or exactly, with chips for use alone",
+    )
+    rewrite: int = Field(default=20, ge=1, description="training steps after which a chip is written anew")
+    repairs: list[str] = Field(
+        default=["none", "adapt", "soft", "labels"],
+        min_length=1,
+        description="what is measured on every client's own chip after the last round: none, gain, adapt, labels, soft",
+    )
+    calibration: int = Field(default=1000, ge=1, description="a client's images that its repair sees at most")
+
+    @property
+    def profiles(self) -> list[str]:
+        """By client, repeated in turn; none: no chips."""
+        return [self.profile] if isinstance(self.profile, str) else self.profile
+
+
 class DeployConfig(Section):
     """What the server does about clients that fail; nothing here changes a run in which none does."""
 
@@ -316,6 +350,7 @@ class Experiment(Section):
     participation: ParticipationConfig = ParticipationConfig()
     wire: WireConfig = WireConfig()
     attack: AttackConfig = AttackConfig()
+    chips: ChipsConfig = Field(default=ChipsConfig(), json_schema_extra=SINCE_02)
     deploy: DeployConfig = DeployConfig()
     run: RunConfig = RunConfig()
     probe: list[dict[str, Any]] = Field(
@@ -325,8 +360,25 @@ class Experiment(Section):
     )
 
     def probe_tables(self) -> list[ProbeTable]:
-        """The tables ``[[probe]]``, checked."""
-        return probe_tables(self.probe, lambda key: "the config")
+        """The tables ``[[probe]]``, checked; with ``[chips]`` one more, which measures every client on its own."""
+        return probe_tables([*self.probe, *self._own_chips()], lambda key: "the config")
+
+    def chip_seed(self) -> int:
+        """Of client 0's chip."""
+        return 1000 * self.seed if self.chips.seed is None else self.chips.seed
+
+    def _own_chips(self) -> list[dict[str, Any]]:
+        """The probe that ``[chips]`` brings, unless the file has one."""
+        chips = self.chips
+        if not chips.profiles or any(table.get("name") == "own-chips" for table in self.probe):
+            return []
+        told = {
+            "profiles": chips.profiles,
+            "seed": self.chip_seed(),
+            "logit_scale": self.training.get("logit_scale", 1.0),
+        }
+        same = {key: getattr(chips, key) for key in ("changes", "age_s", "repairs", "calibration")}
+        return [{"name": "own-chips", **told, **same}]
 
     def with_precision(self, precision: str) -> Experiment:
         """The same with ``network.precision``."""
@@ -344,7 +396,9 @@ class Experiment(Section):
         tree["training"] = {key: hyper[key] for key in hyper if key in LocalTraining.model_fields}
         tree["method"] = {"name": self.method["name"]} | {k: v for k, v in hyper.items() if k not in tree["training"]}
         tree["probe"] = [table.resolved() for table in self.probe_tables()]
-        return tree if tree["probe"] else {key: value for key, value in tree.items() if key != "probe"}
+        absent = {"probe"} if not tree["probe"] else set()
+        absent |= set() if self.chips.profiles else {"chips"}
+        return {key: value for key, value in tree.items() if key not in absent}
 
     def hash(self) -> str:
         """SHA-256 of every setting that changes results; the number of rounds may grow when a run is resumed.

@@ -6,6 +6,7 @@ from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, 
 from spikefed.probes.energy import Energy
 from spikefed.probes.information import centroid_of, early_by_information, early_by_kl, kl_profile
 from spikefed.probes.latency import Latency
+from spikefed.probes.ownchips import OwnChips
 from spikefed.probes.rates import Rates
 from spikefed.probes.registry import PROBES, probe
 from spikefed.probes.run import Measurement, run_probe
@@ -17,6 +18,7 @@ __all__ = [
     "Energy",
     "Latency",
     "Measurement",
+    "OwnChips",
     "PROBES",
     "Probe",
     "ProbeContext",

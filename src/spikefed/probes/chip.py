@@ -19,6 +19,7 @@ from spikefed.errors import ConfigError
 from spikefed.hardware import PE_CYCLE_NS, SpikeSim, count_operations
 from spikefed.hardware.crossbar import (
     TREATMENTS,
+    Changes,
     ChipProfile,
     Examples,
     OnChip,
@@ -39,8 +40,8 @@ class ChipHyperparameters(ProbeHyperparameters):
     profile: str = Field(
         default="rram", description="kind of chip: rram, pcm, fefet, ideal, or a TOML file of your own"
     )
-    changes: dict[str, float | int | str] = Field(
-        default={}, description="numbers of the profile that are others here, such as {'noise.read' = 0.2}"
+    changes: Changes = Field(
+        default={}, description="numbers of the profile that are others here, such as {noise.read = 0.2}"
     )
     chips: int = Field(default=3, ge=1, le=1000, description="chips that differ in their seeds alone")
     seed: int = Field(default=0, ge=0, description="seed of the first chip")
@@ -183,7 +184,7 @@ def _examples(net: nn.Module, subject: Subject, ctx: ProbeContext) -> tuple[Exam
 
 def _digital(net: nn.Module, shown: Examples, subject: Subject, ctx: ProbeContext) -> float:
     scores = ctx.outputs(net, Subject(shown.images, shown.labels, subject.preprocess, subject.classes)).mean(dim=2)
-    return float((scores.argmax(dim=1) == shown.labels).float().mean())
+    return float((scores.argmax(dim=1) == shown.labels).double().mean())
 
 
 def _draws(ctx: ProbeContext, number: int) -> torch.Generator:

@@ -1,12 +1,14 @@
 """Every client's own chip: what the shared network is worth on each of them, and what a repair by the client brings.
 
 Client k has the chip of seed ``seed + k`` and of the k-th profile (repeated in turn). Onto it goes the client's own
-network where it keeps one, and the probed network beside it; a repair looks at what that client trained on.
+network where it keeps one, and the probed network beside it; a repair looks at what that client trained on. Without a
+federation there is one client, which has every second image of the subject.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import ClassVar
 
@@ -17,6 +19,7 @@ from torch import nn
 from spikefed.errors import ConfigError
 from spikefed.hardware.crossbar import (
     TREATMENTS,
+    Changes,
     ChipProfile,
     Examples,
     OnChip,
@@ -37,8 +40,8 @@ class OwnChipsHyperparameters(ProbeHyperparameters):
     profiles: list[str] = Field(
         default=["rram"], min_length=1, description="kind of each client's chip, repeated in turn; or TOML files"
     )
-    changes: dict[str, float | int | str] = Field(
-        default={}, description="numbers that are others in all of them, such as {'noise.read' = 0.2}"
+    changes: Changes = Field(
+        default={}, description="numbers that are others in all of them, such as {noise.read = 0.2}"
     )
     seed: int = Field(default=0, ge=0, description="seed of client 0's chip; client k has this plus k")
     age_s: float = Field(default=0.0, ge=0, description="age of the chips, in seconds after they were written")
@@ -82,11 +85,7 @@ class OwnChips(Probe):
         hyper: OwnChipsHyperparameters = ctx.hyper
         self.check(hyper)
         check_treatments(net, hyper.repairs)
-        if not len(subject.trained):
-            raise ConfigError(
-                "probe 'own-chips' needs a federation, whose clients have data to repair their chips on; take probe "
-                "'chip' for a network alone"
-            )
+        subject = _federated(subject)
         rows = [row for client in range(len(subject.trained)) for row in _of_client(net, SHARED, client, subject, ctx)]
         before = copy_tensors(net)
         for client, own in ctx.clients():
@@ -110,6 +109,16 @@ def _profiles(hyper: OwnChipsHyperparameters) -> list[ChipProfile]:
     return [load_profile(name).changed(hyper.changes) for name in hyper.profiles]
 
 
+def _federated(subject: Subject) -> Subject:
+    """The subject, with a client of its own if it has none."""
+    if len(subject.trained):
+        return subject
+    if len(subject) < 2:
+        raise ConfigError("probe 'own-chips' needs an image to repair on beside that which it measures on; give two")
+    other = replace(subject, images=subject.images[1::2], labels=subject.labels[1::2])
+    return replace(subject, images=subject.images[::2], labels=subject.labels[::2], trained=[other])
+
+
 def _of_client(net: nn.Module, whose: str, client: int, subject: Subject, ctx: ProbeContext) -> Iterator[Record]:
     hyper: OwnChipsHyperparameters = ctx.hyper
     profile = _profiles(hyper)[client % len(hyper.profiles)]
@@ -120,7 +129,7 @@ def _of_client(net: nn.Module, whose: str, client: int, subject: Subject, ctx: P
         soft = soft_answers(net, trained.images, preprocess=subject.preprocess, generator=draws)
     row = {"network": whose, "client": client, "profile": profile.name}
     scores = ctx.outputs(net, subject).mean(dim=2)
-    yield row | {"repair": "digital", "accuracy": float((scores.argmax(dim=1) == subject.labels).float().mean())}
+    yield row | {"repair": "digital", "accuracy": float((scores.argmax(dim=1) == subject.labels).double().mean())}
     for name, accuracy in treated(
         OnChip(net, profile, hyper.seed + client),
         hyper.repairs,

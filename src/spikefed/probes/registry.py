@@ -11,6 +11,7 @@ from spikefed.probes.chip import Chip
 from spikefed.probes.contract import Probe
 from spikefed.probes.energy import Energy
 from spikefed.probes.latency import Latency
+from spikefed.probes.ownchips import OwnChips
 from spikefed.probes.rates import Rates
 from spikefed.probes.temporal import Temporal
 
@@ -21,6 +22,7 @@ PROBES: dict[str, type[Probe]] = {
         Chip,
         Energy,
         Latency,
+        OwnChips,
         Rates,
         Temporal,
     )

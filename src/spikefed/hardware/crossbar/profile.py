@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from spikefed.errors import ConfigError
 from spikefed.hardware.crossbar.circuit import Wires
@@ -21,6 +21,24 @@ from spikefed.objects import nearest
 FOLDER = Path(__file__).parent / "profiles"
 PROFILES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 """Names of the profiles that come with spikefed."""
+
+
+def flat(changes: Any) -> Any:
+    """Changes by key from tables in tables: what TOML makes of ``noise.read = 0.2``, and what it means.
+
+    >>> flat({"noise": {"read": 0.2}, "tile": 64})
+    {'noise.read': 0.2, 'tile': 64}
+    """
+    if not isinstance(changes, Mapping):
+        return changes
+    found: dict[str, Any] = {}
+    for key, value in changes.items():
+        found |= {f"{key}.{k}": v for k, v in flat(value).items()} if isinstance(value, Mapping) else {key: value}
+    return found
+
+
+Changes = Annotated[dict[str, float | int | str | list[float]], BeforeValidator(flat)]
+"""Numbers of a profile that are others, by key."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

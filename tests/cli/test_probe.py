@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,36 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(run: Path, arguments: list[st
     done = invoke(*(text.format(run=run) for text in arguments))
     assert done.returncode == 2 and done.stdout == ""
     assert said in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def alone(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copy(run / "model.safetensors", tmp_path_factory.mktemp("alone") / "net.safetensors"))
+
+
+def test_a_model_file_alone_is_measured_as_in_its_run(run: Path, alone: Path) -> None:
+    given = ["accuracy", "--set", "clients=false", "--label", "mine", "--json"]
+    inside, outside = (
+        invoke(run, *given),
+        invoke(alone, *given, "--set", "data.dataset=digits", "--set", "data.test_limit=60"),
+    )
+    assert inside.returncode == outside.returncode == 0, outside.stderr
+    one, other = (json.loads(done.stdout)["measurements"][0] for done in (inside, outside))
+    assert one["records"] == other["records"] and one["weights_sha256"] == other["weights_sha256"]
+    assert (alone.parent / "net.probes" / "mine.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["latency"], "without its run folder, so name what to measure it on: add --set data.dataset=NAME"),
+        (["latency", "--set", "data=digits"], "write --set data.dataset=NAME"),
+        (["latency", "--set", "data.dataset=digit"], "digit"),
+        (["latency", "--set", "data.datset=digits"], "data.dat"),
+        (["latency", "--set", "data.dataset=mnist", "--data-dir", "nowhere"], "mnist"),
+    ],
+)
+def test_a_model_file_alone_needs_data_that_fit(alone: Path, arguments: list[str], said: str) -> None:
+    done = invoke(alone, *arguments)
+    assert done.returncode == 2 and done.stdout == "" and said in done.stderr and "Traceback" not in done.stderr
+    assert not (alone.parent / "net.probes" / "latency.json").exists()

@@ -403,3 +403,22 @@ def test_a_name_server_that_is_away_is_waited_for(tmp_path: Path, monkeypatch: p
     fails(socket.EAI_NONAME)
     with pytest.raises(DeployError, match="no such host"):
         keys.check_server("fleet.example.org:443", tmp_path / "ca.crt")
+
+
+def test_a_network_that_stays_in_part_with_its_clients_is_no_fleets(tmp_path: Path) -> None:
+    from deploy.conftest import TINY
+    from spikefed.deploy.server import Fleet, ServerOptions
+    from spikefed.errors import ConfigError
+    from spikefed.experiment import RunFolder
+
+    (tmp_path / "tiny.toml").write_text(TINY.format(clients=2, rounds=1, participation=""))
+    config = load(tmp_path / "tiny.toml")
+    fleet = Fleet(ServerOptions("127.0.0.1:0", tmp_path / "certs"))
+    for table, said in (
+        ({"name": "fedavg", "send": ["weight"]}, "leaves part of the network with each client .method.send."),
+        ({"name": "fd"}, "has no server model"),
+    ):
+        made = build(config.model_copy(update={"method": table}))
+        with pytest.raises(ConfigError, match=f"{said}.*run it with 'spikefed run'"):
+            fleet.open(made, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run.deploy").exists()

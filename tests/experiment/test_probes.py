@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 import spikefed
 from experiment.runs import fingerprint
 from spikefed.errors import CheckpointError, ConfigError, DataError
-from spikefed.experiment import RunFolder, from_tree, probe_run
+from spikefed.experiment import RunFolder, from_tree, probe_run, toml
 from spikefed.experiment import config as configs
 
 BROKEN = """
@@ -229,3 +232,56 @@ def test_the_data_may_have_moved(tiny: dict[str, Any], tmp_path: Path) -> None:
     (run / "config.toml").write_text(text)
     with pytest.raises(DataError):
         probe_run(run, "accuracy", data_dir=tmp_path)
+
+
+COUNTING = """
+import os, pathlib, signal
+from spikefed.probes import Probe
+
+class Counting(Probe):
+    name = "counting"
+    summary = "class by class, with draws of its own; killed once in between"
+    def measure(self, net, subject, ctx):
+        done = ctx.restore() or {"rows": []}
+        for label in range(len(done["rows"]), 10):
+            drawn = float(__import__("torch").rand((), generator=ctx.generator))
+            done["rows"].append({"label": label, "images": int((subject.labels == label).sum()), "drawn": drawn})
+            ctx.save(done)
+            mark = pathlib.Path("killed-once")
+            if label == 4 and os.environ.get("KILL") and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return done["rows"]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["in a run", "afterwards"])
+def test_a_probe_that_is_killed_goes_on_where_it_was(when: str, tiny: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "counts.py").write_text(COUNTING)
+    tables = (
+        tiny | {"rounds": 1} | ({"probe": [{"name": "counts:Counting", "label": "c"}]} if when == "in a run" else {})
+    )
+    (tmp_path / "exp.toml").write_text(toml.dump(tables))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+
+    def spikefed_(*arguments: str, kill: str = "") -> int:
+        command = [sys.executable, "-m", "spikefed", *arguments, "--quiet"]
+        return subprocess.run(
+            command, cwd=tmp_path, env={**environment, "KILL": kill}, check=False, capture_output=True
+        ).returncode
+
+    def measure(folder: str, kill: str = "") -> int:
+        if when == "in a run":
+            return spikefed_("run", "exp.toml", "--out", folder, "--resume", kill=kill)
+        return spikefed_("probe", folder, "counts:Counting", "--label", "c", kill=kill)
+
+    if when == "afterwards":
+        assert spikefed_("run", "exp.toml", "--out", "whole") == spikefed_("run", "exp.toml", "--out", "parts") == 0
+    assert measure("whole") == 0 and measure("parts", kill="yes") == -signal.SIGKILL
+    left = [path.name for path in (tmp_path / "parts" / "probes").iterdir()]
+    assert left and "c.json" not in left  # what it had done is there, and no result
+    assert measure("parts") == 0 and not (tmp_path / "parts" / "probes" / left[0]).exists()
+    found = [json.loads((tmp_path / name / "probes" / "c.json").read_text()) for name in ("whole", "parts")]
+    assert found[0]["measurements"][0]["records"] == found[1]["measurements"][0]["records"]
+    assert len(found[1]["measurements"][0]["records"]) == 10

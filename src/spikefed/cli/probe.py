@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from spikefed.cli.options import progress as progress_of
 
 @app.command()
 def probe(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished run, or the model file in it.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished run, or a model file.")],
     name: Annotated[
         str,
         typer.Argument(
@@ -24,7 +24,11 @@ def probe(
     ],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the probe, such as images=500."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the probe, such as images=500; for a model file without its run data.dataset=NAME too.",
+        ),
     ] = None,
     label: Annotated[
         str | None, typer.Option("--label", help="Name of the result's file (default: the probe's name).")
@@ -35,9 +39,11 @@ def probe(
 ) -> None:
     """Measure a finished run's network; the result is kept in RUN/probes. Repeat an interrupted one to go on."""
     from spikefed.experiment import probe_run
-    from spikefed.experiment.tables import parse_override
+    from spikefed.experiment.tables import merge, parse_override
 
-    settings = {key: value for text in set_ or () for key, value in parse_override(text).items()}
+    settings: dict[str, Any] = {}
+    for text in set_ or ():
+        settings = merge(settings, parse_override(text))
     found = probe_run(run, name, settings, label=label, data_dir=data_dir, progress=progress_of(quiet))
     if json_:
         print(json.dumps(found, indent=1))

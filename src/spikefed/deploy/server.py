@@ -62,9 +62,14 @@ class Fleet:
 
         name = federation.config.method["name"]
         if not method(name).has_server_model(federation.config.hyper(), federation.networks):
+            part = (
+                "leaves part of the network with each client (method.send)"
+                if method(name).server_model
+                else "has no server model"
+            )
             raise ConfigError(
-                f"method {name} has no server model as it is set, so a deployed server could measure nothing; "
-                "use 'spikefed run'"
+                f"method {name} {part}, so a deployed server has no whole network to measure or save; run it with "
+                "'spikefed run', where all clients are in one process"
             )
         options = self._options
         # Beside the run folder's own files, in a folder whose name RunFolder.create tolerates only on resume.

@@ -11,6 +11,7 @@ from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.probefile import probe_file, stands_alone
 from spikefed.experiment.probetables import ProbeTable, checked_label, probe_tables
 from spikefed.experiment.probing import measure
 from spikefed.experiment.progress import Progress, default
@@ -36,10 +37,10 @@ def probe_run(
     """Run a probe on the network that a finished run left, and keep what it found in ``RUN/probes``.
 
     Args:
-        run: run folder, or the model file in it.
+        run: run folder, or the model file in it; or a model file alone, whose results go to ``NAME.probes`` beside it.
         name: of a probe, ``module:ClassName``, or the label of a table ``[[probe]]`` of the run, whose settings it then
             begins with.
-        settings: hyperparameters of the probe.
+        settings: hyperparameters of the probe; of a model file alone also ``data``, a table with ``dataset``.
         label: name of the file; default: the probe's name.
         data_dir: folder of the data files; default: where the run found them.
         progress: told how far a long probe is; repeat the call to go on with one that was interrupted.
@@ -52,6 +53,8 @@ def probe_run(
         DataError: the data set is not on this machine.
         CheckpointError: the folder has no finished model.
     """
+    if stands_alone(Path(run)):
+        return _on_file(Path(run), name, dict(settings or {}), label, data_dir, progress or default())
     folder = folder_of(Path(run))
     place = [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"]
     config = configs.load(folder.config, place)
@@ -74,6 +77,28 @@ def probe_run(
     finally:
         progress.close()
     return files.read(files.path_of(folder.probes, table.label))
+
+
+def _on_file(
+    path: Path,
+    name: str,
+    settings: dict[str, Any],
+    label: str | None,
+    data_dir: Path | str | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """`probe_run` on a model file without its run folder."""
+    chosen = settings.pop("data", {})
+    if not isinstance(chosen, Mapping):
+        raise ConfigError("'data' of a probe on a model file is a table; write --set data.dataset=NAME")
+    place = {} if data_dir is None else {"dir": str(data_dir)}
+    given = {"name": name, **settings} | ({} if label is None else {"label": checked_label(label)})
+    table = _checked_table(given)
+    table.probe.check(table.hyper)
+    try:
+        return probe_file(path, table, {**chosen, **place}, progress)
+    finally:
+        progress.close()
 
 
 def folder_of(path: Path) -> RunFolder:
@@ -100,6 +125,10 @@ def _table(config: configs.Experiment, name: str, settings: Mapping[str, Any], l
         given = {"name": before.name, "label": name, **before.hyper.model_dump(exclude_unset=True), **settings}
     if label is not None:
         given["label"] = checked_label(label)
+    return _checked_table(given)
+
+
+def _checked_table(given: dict[str, Any]) -> ProbeTable:
     try:
         return probe_tables([given], lambda key: "the command")[0]
     except ConfigError as error:

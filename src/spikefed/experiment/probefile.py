@@ -85,6 +85,7 @@ def _subject(path: Path, model: Model, chosen: Mapping[str, Any]) -> Subject:
     if tuple(test.shape) != facts.input_shape or test.classes != facts.classes:
         raise DataError(
             f"'{config.data.dataset}' has {'x'.join(map(str, test.shape))} of {test.classes} classes, and the network "
-            f"in {path} takes {'x'.join(map(str, facts.input_shape))} of {facts.classes}; name the data it was trained for"
+            f"in {path} takes {'x'.join(map(str, facts.input_shape))} of {facts.classes}; name data like those that it "
+            "was trained on"
         )
     return Subject(test.images, test.labels, model.preprocess, model.class_names)

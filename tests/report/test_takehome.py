@@ -46,7 +46,7 @@ def test_rows_hold_every_seed_and_its_difference_to_clients_alone(groups: list[G
     plus, fsd, local = home_rows(groups)
     assert plus.values[MEAN] == pytest.approx([0.87, 0.88, 0.89]) and plus.values[LEAST][0] == pytest.approx(0.85)
     assert plus.beyond[MEAN] == pytest.approx([0.01, 0.02, 0.03])
-    assert plus.beyond[SERVER] == pytest.approx([-0.01] * 3) and plus.beyond[VOTE] == pytest.approx([0.04] * 3)
+    assert plus.beyond[SERVER] == pytest.approx([-0.01] * 3) and plus.beyond[VOTE] == pytest.approx([0.02] * 3)
     assert fsd.beyond[MEAN] == pytest.approx([-0.01] * 3) and local.beyond[MEAN] == pytest.approx([0.0] * 3)
 
 
@@ -54,8 +54,8 @@ def test_the_verdict_names_a_gain_and_a_loss_alike(groups: list[Group]) -> None:
     gain, loss = verdicts(home_rows(groups))
     assert gain == (
         "FSD+: clients take home 88.0\u00a0%, above the 86.0\u00a0% that they reach alone in 3 seeds "
-        "(+2.0 [−0.5 to +4.5] points); its server stands −1.0 [−1.0 to −1.0] and the vote of its clients "
-        "+4.0 [+4.0 to +4.0] points from there."
+        "(+2.0 [−0.5 to +4.5] points); its server stands −1.0 [−1.0 to −1.0] points from there, the vote of its "
+        "clients +2.0 [+2.0 to +2.0] points from the vote of clients alone."
     )
     assert "FSD: clients take home 85.0\u00a0%, not above the 86.0\u00a0% that they reach alone in any of 3" in loss
     text = headline(groups, [])

@@ -21,8 +21,8 @@ from spikefed.report.text import fixed, percent, plural
 ALONE = "local"
 SERVER = "server"
 BEYOND = (
-    "<p>“Beyond alone” is the difference in percent points to the mean of the clients that train alone, seed by seed, "
-    "with the 95 % interval of its mean (Student’s t).</p>"
+    "<p>“Beyond alone” is the difference in percent points to the clients that train alone, to their mean or, of the "
+    "vote, to their vote; seed by seed, with the 95 % interval of its mean (Student’s t).</p>"
 )
 
 
@@ -33,7 +33,8 @@ class HomeRow:
     Attributes:
         group: its runs.
         values: accuracy in [0, 1] of each seed, under ``server`` and the keys of `federated.takehome`.
-        beyond: the same keys, accuracy beyond the mean of the clients alone on the same seed; empty without such runs.
+        beyond: the same keys, accuracy beyond that of the clients alone on the same seed: their mean, and of the vote
+            their vote; empty without such runs.
     """
 
     group: Group
@@ -74,7 +75,7 @@ def home_table(setting: int, groups: Sequence[Group], css: Any) -> str:
         heads += [
             _beyond(SERVER, "Server beyond alone"),
             _beyond(MEAN, "Clients beyond alone"),
-            _beyond(VOTE, "Together beyond alone"),
+            _beyond(VOTE, "Together beyond alone together"),
         ]
     caption = "What clients take home: accuracy on the full test set after the last round"
     told = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdicts(rows))
@@ -100,11 +101,11 @@ def verdict(row: HomeRow) -> str:
     counted = (
         f" in {'any of ' if not above else ''}{plural(seeds, 'seed')}" if above in (0, seeds) and seeds > 1 else ""
     )
-    server, vote = row.beyond[SERVER], row.beyond[VOTE]
+    vote = row.beyond.get(VOTE)
+    together = f", the vote of its clients {points(vote)} points from the vote of clients alone" if vote else ""
     return (
         f"{row.group.label}: clients take home {home}, {where} the {alone} that they reach alone{counted} "
-        f"({points(gains)} points); its server stands {points(server)} and the vote of its clients {points(vote)} "
-        "points from there."
+        f"({points(gains)} points); its server stands {points(row.beyond[SERVER])} points from there{together}."
     )
 
 
@@ -128,7 +129,7 @@ def _measured(curve: Curve) -> bool:
 def _row(group: Group, alone: Group | None) -> HomeRow:
     values: dict[str, list[float]] = {key: [] for key in (SERVER, MEAN, LEAST, MOST, VOTE)}
     beyond: dict[str, list[float]] = {}
-    floor = {run.seed: c.last for run, c in zip(alone.runs, alone.curves, strict=True)} if alone else {}
+    floors = {run.seed: curve for run, curve in zip(alone.runs, alone.curves, strict=True)} if alone else {}
     for run, curve in zip(group.runs, group.curves, strict=True):
         if not _measured(curve):
             continue
@@ -137,7 +138,9 @@ def _row(group: Group, alone: Group | None) -> HomeRow:
             if value is None:
                 continue
             values[key].append(value)
-            if (least := floor.get(run.seed)) is not None:
+            floor = floors.get(run.seed)
+            least = None if floor is None else floor.last_home(VOTE) if key == VOTE else floor.last
+            if least is not None:
                 beyond.setdefault(key, []).append(value - least)
     return HomeRow(group, values, beyond)
 
@@ -151,5 +154,5 @@ def _share(key: str, title: str, note: str) -> Column:
 
 def _beyond(key: str, title: str) -> Column:
     of: Callable[[HomeRow], str | None] = lambda row: points(row.beyond[key]) if row.beyond.get(key) else None  # noqa: E731
-    note = "percent points beyond the mean of the clients alone, paired by seed, 95 % interval"
+    note = "percent points beyond the clients alone, paired by seed, 95 % interval"
     return Column(f"{key}_beyond", title, of, "text", note)

@@ -13,9 +13,21 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
+from tests import shapes
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the other processes keep the other cores busy
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SOURCES = Path(__file__).parents[1] / "src"
+ANNOTATED = [
+    ".".join(path.relative_to(SOURCES).with_suffix("").parts)
+    for path in sorted(SOURCES.rglob("*.py"))
+    if "from jaxtyping import" in path.read_text()
+]
+"""Modules that annotate shapes: in tests every call of their functions is checked, axes that share a name included."""
+
+install_import_hook(ANNOTATED, f"{shapes.__name__}.shaped_only")
 
 # Hypothesis would fail an example of more than 200 ms, and a slow generator.
 settings.register_profile("spikefed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

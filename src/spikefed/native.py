@@ -23,7 +23,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def why_not() -> str:
-    """Why :func:`library` is ``None``, in one sentence with what to do; the empty text if it is there."""
+    """Why `library` is ``None``, in one sentence with what to do; the empty text if it is there."""
     if _switched_off():
         return "the native library is switched off by SPIKEFED_NATIVE=0; unset that variable to use it"
     return _load()[1]

@@ -140,7 +140,14 @@ def _tar_members(
 
 
 def read_batches(info: DatasetInfo, split: str, found: Found, verify: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 ``[N, 3, 32, 32]`` and labels of the official python version, from its folder or its archive."""
+    """Images uint8 ``[N, 3, 32, 32]`` and labels of the official python version, from its folder or its archive.
+
+    Args:
+        info: entry of the catalogue.
+        split: ``train`` or ``test``.
+        found: where the files lie and in which form.
+        verify: check sizes and checksums first.
+    """
     form = found.form
     parts = []
     if form.kind == "batches-tar":
@@ -162,6 +169,12 @@ def read_tiles(info: DatasetInfo, split: str, found: Found, verify: bool) -> tup
 
     Entries: ``info.json`` (tile geometry, split sizes), ``<split>/0000.webp`` and so on (320x320 RGB, 100 images row by
     row in the official order), ``<split>/labels.u8`` (a byte an image), ``<split>/coarse_labels.u8`` (CIFAR-100).
+
+    Args:
+        info: entry of the catalogue.
+        split: ``train`` or ``test``.
+        found: where the files lie and in which form.
+        verify: check sizes and checksums first.
     """
     official = found.form.files[split][0]
     path = found.folder / official.name

@@ -77,7 +77,7 @@ def converted(value: Any, where: str, kind: Kind | None = None, channels: Channe
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A numpy array of anything array-like; torch's bfloat16 becomes float32."""
+    """A numpy array of anything array-like; torch's bfloat16 becomes float32. Of the value's own shape."""
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         return np.asarray(value.float() if value.dtype == torch.bfloat16 else value)
@@ -212,6 +212,6 @@ def _frames(array: np.ndarray, where: str, channels: Channels | None) -> Convert
 
 
 def counts(array: np.ndarray) -> Tensor:
-    """Counts of events as uint8, or int32 where one is above 255."""
+    """Counts of events as uint8, or int32 where one is above 255. Of the array's shape."""
     wide = bool(array.size) and array.max() > 255
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int32 if wide else np.uint8))

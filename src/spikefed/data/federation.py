@@ -196,7 +196,7 @@ def _by_function(train: ImageSet, pool: np.ndarray, clients: int, name: str, see
 
 
 def column(images: ImageSet, by: str) -> np.ndarray:
-    """The values of a column.
+    """The values of a column. Shape ``[N]``.
 
     Raises:
         DataError: there is none of that name.
@@ -351,6 +351,6 @@ def _check_sizes(
 
 
 def label_counts(split: FederatedSplit, train: ImageSet) -> Int64[Tensor, "K classes"]:
-    """Items of each class that each client trains on: the label skew in numbers."""
+    """Items of each class that each client trains on: the label skew in numbers. int64 ``[K, C]``."""
     rows = [torch.bincount(train.labels[c.train], minlength=train.classes) for c in split.clients]
     return torch.stack(rows)

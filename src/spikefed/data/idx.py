@@ -32,6 +32,12 @@ def read_idx_stream(stream: IO[bytes], where: str, axes: int, advice: str) -> np
     The header is checked before the elements are read, and they are read in blocks: a short file never costs more
     memory than it holds.
 
+    Args:
+        stream: bytes of the file, decompressed.
+        where: its name, for errors.
+        axes: how many axes the file must have.
+        advice: what a person can do about a broken file.
+
     Raises:
         DataError: wrong magic, wrong number of axes, truncated, too long, or broken gzip data.
     """
@@ -106,7 +112,14 @@ def _open(found: Found, file_name: str, dataset: str) -> Iterator[tuple[IO[bytes
 
 
 def read_official(info: DatasetInfo, split: str, found: Found, verify: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 ``[N, H, W]`` upright, labels uint8 ``[N]`` as in the file."""
+    """Images uint8 ``[N, H, W]`` upright, labels uint8 ``[N]`` as in the file.
+
+    Args:
+        info: entry of the catalogue.
+        split: ``train`` or ``test``.
+        found: where the files lie and in which form.
+        verify: check sizes and checksums first.
+    """
     form = found.form
     if verify:
         for official in form.files[split]:

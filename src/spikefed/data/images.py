@@ -106,7 +106,7 @@ class ImageSet:
         return tuple(map(self.class_name, range(self.classes)))
 
     def subset(self, indices: Tensor | np.ndarray | Sequence[int]) -> ImageSet:
-        """The items at ``indices``, in that order (a copy)."""
+        """The items at ``indices``, in that order (a copy). ``indices`` is ``[n]``."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < len(self):
             raise DataError(

@@ -67,6 +67,7 @@ def number(parts: Mapping[str, np.ndarray], declared: int, names: Sequence[str],
     * Numbers from 0 without a gap, or below ``declared``: as they are.
     * Numbers from 0 with gaps: as they are while at least half of the classes have images, else refused.
     * Other numbers, such as 5, 7 and 42: in ascending order, and the numbers become names.
+    Each part's labels are ``[N]``.
 
     Args:
         parts: what `label_array` gave for each part.

@@ -66,7 +66,7 @@ class LazyImages:
         return LazyImages(self._read, self._rows[_plain(index)], self.shape[1:], self.dtype, self._digest)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> LazyImages:
-        """The items as ``change`` makes them, row by row and when asked for."""
+        """The items as ``change`` makes them, row by row and when asked for. ``change`` gets ``[n, ...]``."""
         one = change(torch.zeros((1, *self.shape[1:]), dtype=self.dtype))
         return LazyImages(lambda rows: change(self._read(rows)), self._rows, one.shape[1:], one.dtype, self._digest)
 
@@ -83,7 +83,10 @@ def _plain(index: Any) -> Any:
 
 
 def joined_rows(first: Tensor | LazyImages, second: Tensor | LazyImages) -> LazyImages:
-    """Two sets of items one after the other, still read when asked for."""
+    """Two sets of items one after the other, still read when asked for.
+
+    ``[N, ...]`` and ``[M, ...]`` make ``[N + M, ...]``.
+    """
     cut = len(first)
 
     def read(rows: Rows) -> Tensor:

@@ -27,7 +27,10 @@ def limited(images: ImageSet, limit: int) -> ImageSet:
 
 
 def representative(labels: np.ndarray, first: int) -> bool:
-    """Whether the classes of the first rows could be those of a random sample (chi-squared test, level 0.001)."""
+    """Whether the classes of the first rows could be those of a random sample (chi-squared test, level 0.001).
+
+    ``labels`` is ``[N]``.
+    """
     whole = np.bincount(labels)
     present = np.flatnonzero(whole)
     expected = whole[present] * (first / len(labels))
@@ -39,7 +42,10 @@ def representative(labels: np.ndarray, first: int) -> bool:
 
 
 def stratified(labels: np.ndarray | Tensor, count: int) -> np.ndarray:
-    """Row numbers of a sample with the class shares of the whole, ascending."""
+    """Row numbers of a sample with the class shares of the whole, ascending.
+
+    ``labels`` is ``[N]``, the result ``[count]``.
+    """
     labels = np.asarray(labels)
     whole = np.bincount(labels)
     share = whole * (count / len(labels))

@@ -98,7 +98,14 @@ def load_sources(name: str, data_dir: Path | str | None = None, reading: Reading
 
 
 def read_found(info: DatasetInfo, split: str, found: Found, verify: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels as they stand in the files; a file that the system will not read is a DataError too."""
+    """Images and labels as they stand in the files; a file that the system will not read is a DataError too.
+
+    Args:
+        info: entry of the catalogue.
+        split: ``train`` or ``test``.
+        found: where the files lie and in which form.
+        verify: check sizes and checksums first.
+    """
     try:
         return _READERS[found.form.kind](info, split, found, verify)
     except OSError as error:

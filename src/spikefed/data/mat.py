@@ -13,6 +13,12 @@ from spikefed.errors import DataError
 def read_mat(info: DatasetInfo, split: str, found: Found, verify: bool) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 ``[N, 3, 32, 32]`` and labels int64 ``[N]``, the digit 0 as 0.
 
+    Args:
+        info: entry of the catalogue.
+        split: ``train`` or ``test``.
+        found: where the files lie and in which form.
+        verify: check sizes and checksums first.
+
     Raises:
         DataError: truncated, altered, or no such arrays.
     """

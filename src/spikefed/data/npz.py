@@ -66,7 +66,7 @@ def read_npz(name: str, data_dir: Path | str | None, reading: Reading) -> dict[s
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an archive.
+    """Every array of an archive. Shapes are as in the file.
 
     Raises:
         DataError: it cannot be read, or holds pickled objects.

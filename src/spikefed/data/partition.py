@@ -120,6 +120,12 @@ def shard_partition(
     A client so sees about ``shards_per_client`` classes (McMahan et al., 2017, with 2). Shards differ by at most one
     item when the number of items is no multiple.
 
+    Args:
+        labels: class of every item.
+        clients: how many shares.
+        shards_per_client: shards that each of them gets.
+        generator: deals the shards.
+
     Raises:
         DataError: fewer than one shard a client, or more shards than items.
     """
@@ -142,7 +148,7 @@ def shard_partition(
 def column_partition(values: np.ndarray, generator: np.random.Generator) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """One client a value: the items of each person, in random order, and the persons' names.
 
-    Numbers come in ascending order, texts in alphabetical order.
+    Numbers come in ascending order, texts in alphabetical order. ``values`` is ``[N]``.
     """
     found, owner = np.unique(values, return_inverse=True)
     shuffled = generator.permutation(len(values))
@@ -157,6 +163,13 @@ def drawn_sizes(
     """Unequal numbers of items: shares drawn from Dirichlet(alpha), at least ``min_items`` each; the sum is ``items``.
 
     Drawn from gamma variables in log space, so that a tiny alpha gives one large client instead of not-a-number.
+
+    Args:
+        items: how many there are to deal.
+        clients: how many shares.
+        alpha: concentration; small values make sizes unequal.
+        generator: draws the shares.
+        min_items: the least that a client gets.
 
     Raises:
         DataError: too few items.

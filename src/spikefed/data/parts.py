@@ -64,7 +64,7 @@ class Part:
     notes: tuple[str, ...] = ()
 
     def take(self, rows: np.ndarray) -> Part:
-        """Some items, in the order given."""
+        """Some items, in the order given. ``rows`` is ``[n]``."""
         images = self.images[torch.from_numpy(rows)] if isinstance(self.images, Tensor) else self.images.take(rows)
         columns = {key: column[rows] for key, column in self.columns.items()}
         return replace(self, images=images, labels=self.labels[rows], columns=columns)
@@ -80,6 +80,13 @@ class Sources(NamedTuple):
 
 def part_of(images: Any, labels: Any, where: str, reading: Reading, **more: Any) -> Part:
     """A part from arrays.
+
+    Args:
+        images: anything array-like, ``[N, ...]``.
+        labels: their classes ``[N]``, numbers or texts.
+        where: what errors call the part.
+        reading: how to read what could be two things.
+        **more: columns of the part, by name.
 
     Raises:
         DataError: images or labels that cannot be used.

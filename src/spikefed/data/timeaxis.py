@@ -43,7 +43,14 @@ def to_steps(images: ImageSet, steps: int, how: Resample = "bin") -> ImageSet:
 
 
 def resampled(block: Tensor, steps: int, how: Resample, values: Values) -> Tensor:
-    """``[n, L, C, H, W]`` to ``[n, T, C, H, W]``; ``window`` to ``[n, T, C, H, ceil(L / T)]``."""
+    """``[n, L, C, H, W]`` to ``[n, T, C, H, W]``; ``window`` to ``[n, T, C, H, ceil(L / T)]``.
+
+    Args:
+        block: items with L time steps.
+        steps: T, the steps to make of them.
+        how: the rule, see `Resample`.
+        values: what the numbers are; it decides how steps are joined.
+    """
     length = block.shape[1]
     if how == "pick":
         return block[:, ((2 * torch.arange(steps) + 1) * length) // (2 * steps)]

@@ -28,7 +28,14 @@ def again(dataset: str) -> str:
 
 
 def check_size(where: str, size_bytes: int, official: OfficialFile, dataset: str) -> None:
-    """Raises DataError when a file's size is not the official one."""
+    """Raises DataError when a file's size is not the official one.
+
+    Args:
+        where: name of the file, for errors.
+        size_bytes: its size.
+        official: what the publisher says of it.
+        dataset: name of the data set, for errors.
+    """
     if official.size_bytes is None or size_bytes == official.size_bytes:
         return
     kind = "truncated" if size_bytes < official.size_bytes else "not the official file"
@@ -36,7 +43,14 @@ def check_size(where: str, size_bytes: int, official: OfficialFile, dataset: str
 
 
 def check_checksum(where: str, got: str, official: OfficialFile, dataset: str) -> None:
-    """Raises DataError when ``got`` (``"md5:..."`` or ``"sha256:..."``) is not the official checksum."""
+    """Raises DataError when ``got`` (``"md5:..."`` or ``"sha256:..."``) is not the official checksum.
+
+    Args:
+        where: name of the file, for errors.
+        got: its checksum.
+        official: what the publisher says of it.
+        dataset: name of the data set, for errors.
+    """
     if official.checksum is not None and got != official.checksum:
         raise DataError(
             f"{where} has the wrong checksum ({got[:23]}..., expected {official.checksum[:23]}...); {again(dataset)}."
@@ -45,6 +59,12 @@ def check_checksum(where: str, got: str, official: OfficialFile, dataset: str) -
 
 def verify_file(path: Path, official: OfficialFile, dataset: str, *, hashing: bool = True) -> None:
     """Size and checksum of a file against the official ones; what is unknown is not checked.
+
+    Args:
+        path: the file.
+        official: what the publisher says of it.
+        dataset: name of the data set, for errors.
+        hashing: whether to read it whole for its checksum.
 
     Raises:
         DataError: the file is truncated, of another size, or altered.
@@ -56,7 +76,14 @@ def verify_file(path: Path, official: OfficialFile, dataset: str, *, hashing: bo
 
 
 def verify_bytes(where: str, content: bytes, official: OfficialFile, dataset: str) -> None:
-    """As `verify_file`, for a member of an archive that is in memory."""
+    """As `verify_file`, for a member of an archive that is in memory.
+
+    Args:
+        where: name of archive and member, for errors.
+        content: the member's bytes.
+        official: what the publisher says of it.
+        dataset: name of the data set, for errors.
+    """
     check_size(where, len(content), official, dataset)
     if official.checksum is not None:
         algorithm = official.checksum.split(":")[0]

@@ -176,6 +176,13 @@ def run_client(
 ) -> None:
     """Take part in an experiment, with the data of a share or with this client's part of the experiment's own data.
 
+    Args:
+        file: the experiment, the same as the server's.
+        client: number of this client, from 0.
+        options: address, keys, state folder and patience.
+        overrides: ``KEY=VALUE`` settings on top of the file.
+        share: folder of a share made by ``spikefed share``.
+
     Raises:
         SpikefedError: config, data, key or certificate cannot be used.
     """

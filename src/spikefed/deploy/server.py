@@ -182,6 +182,14 @@ def serve(
 ) -> Path:
     """Run an experiment over a fleet, to its end; returns the run folder.
 
+    Args:
+        file: the experiment.
+        options: address, certificates, database and patience.
+        overrides: ``KEY=VALUE`` settings on top of the file.
+        out: folder of the run; None: the usual place.
+        resume: go on with the run that is there.
+        progress: who is told of rounds.
+
     Raises:
         SpikefedError: as `experiment.run`, and when certificates or keys are missing or the port is taken.
     """

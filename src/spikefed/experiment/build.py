@@ -74,7 +74,7 @@ class Federation:
     start: Start | None = None
 
     def labelled(self, index: torch.Tensor) -> Labelled:
-        """Rows of the training set."""
+        """Rows of the training set. ``index`` is int64 ``[n]``."""
         return Labelled(self.train.images[index], self.train.labels[index])
 
     def context(self, round: int, purpose: int = SERVER, participant: int = 0) -> Context:
@@ -234,7 +234,7 @@ MOMENTS = 10_000
 
 
 def moments(train: data.ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each channel; of lazily read images, those of evenly spaced ones."""
+    """Mean and standard deviation of each channel; of lazily read images, those of evenly spaced ones. Both ``[C]``."""
     rows = slice(None) if isinstance(train.images, torch.Tensor) else slice(None, None, -(-len(train) // MOMENTS))
     numbers = train.images[rows].to(torch.float64)
     axes = tuple(axis for axis in range(numbers.ndim) if axis != numbers.ndim - 3)
@@ -267,7 +267,16 @@ def build_network(
     timed: bool,
     seed: int,
 ) -> nn.Module:
-    """The config's network for one input shape and class count, with seeded weights."""
+    """The config's network for one input shape and class count, with seeded weights.
+
+    Args:
+        config: the experiment.
+        shape: ``(C, H, W)`` of an image or of one time step.
+        classes: width of the output.
+        live: a network or a function given by code instead of by name.
+        timed: whether the data have a time axis.
+        seed: of the initial weights.
+    """
     coding = SendOnDelta(config.network.delta) if config.network.coding == "delta" else config.network.coding
     if live is not None or is_own(config.network.name):
         return networks.build_own(
@@ -442,7 +451,16 @@ def assemble(
     network: networks.Own | None = None,
     start: Path | None = None,
 ) -> Federation:
-    """The objects of a run around data that is already dealt out (see `build`)."""
+    """The objects of a run around data that is already dealt out (see `build`).
+
+    Args:
+        config: the experiment.
+        train: all images of the training part.
+        test: images that are measured on.
+        split: whose row is whose.
+        preprocess: pixel scale and moments.
+        network: a network given by code.
+    """
     shape = train.shape
     check_time(config, train)
     seed, timed = derive_seed(config.seed, NETWORK, 0), train.steps is not None
@@ -474,7 +492,7 @@ def assemble(
 
 
 def alike_rows(run: Path | str, data_dir: Path | None = None) -> np.ndarray | None:
-    """`nearest_rows` of a run's public images, or None where its data set is not at hand.
+    """`nearest_rows` of a run's public images, or None where its data set is not at hand. int64 ``[N]``.
 
     Raises:
         ConfigError: no run folder.

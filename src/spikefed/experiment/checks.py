@@ -146,8 +146,8 @@ def _start(config: Experiment) -> None:
 def check_idle(config: Experiment) -> None:
     """Refuse settings that the partition or the schedule leaves without effect; for runs that are about to begin.
 
-    A recorded config holds every key, so only values other than the default count, and a folder's run goes on as it
-    began.
+    A recorded config holds every key, so only values other than the default count;
+    and a folder's run goes on as it began.
 
     Raises:
         ConfigError: such a setting; the text names it and what to set instead.

@@ -52,6 +52,14 @@ def run_missing(
 ) -> list[Path]:
     """`compare`, as run folders.
 
+    Args:
+        files: experiments and sweeps.
+        out: folder of the comparison.
+        overrides: ``KEY=VALUE`` settings for all.
+        seeds: run each experiment once with each of these.
+        progress: who is told of rounds.
+        jobs: how many run at a time.
+
     Raises:
         SpikefedError: as `compare`, and at the end when a job failed.
     """

@@ -179,7 +179,14 @@ class RunFolder:
     def save_streams(
         self, round: int, up: dict[int, np.ndarray], down: np.ndarray | None, shape: tuple[int, ...]
     ) -> None:
-        """Keep a round's spike tensors, bit-packed."""
+        """Keep a round's spike tensors, bit-packed.
+
+        Args:
+            round: its number, from 1.
+            up: packed uplinks by client.
+            down: packed downlink, or None.
+            shape: ``(N, C, T)`` of all of them.
+        """
         self.streams.mkdir(exist_ok=True)
         arrays = {f"up_{client}": np.packbits(spikes.reshape(-1)) for client, spikes in up.items()}
         if down is not None:

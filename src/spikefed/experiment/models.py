@@ -112,6 +112,12 @@ def resolved_network(config: Experiment) -> dict[str, Any]:
 def build_again(facts: ModelFacts, live: networks.Own | None, device: str, where: str) -> NetworkFactory:
     """The network that a model file speaks of, with its initial weights.
 
+    Args:
+        facts: what the model file says.
+        live: the module or maker of a network of one's own.
+        device: where to put it.
+        where: name of the file, for errors.
+
     Raises:
         CheckpointError: settings that this spikefed does not know.
         ConfigError: an own network that cannot be made.

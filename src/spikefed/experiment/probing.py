@@ -59,6 +59,14 @@ def measure(
 ) -> None:
     """Run one probe on a network of the run and keep what it found.
 
+    Args:
+        table: the ``[[probe]]`` table.
+        federation: data and objects of the run.
+        folder: where results are kept.
+        server: whose state the probe may see.
+        net: the network measured.
+        progress: who is told of steps.
+
     Raises:
         SpikefedError: it cannot be run, or its file holds something else.
     """

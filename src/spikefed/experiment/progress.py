@@ -32,7 +32,14 @@ class Progress(Protocol):
         ...
 
     def probe(self, label: str, done: int, total: int, what: str) -> None:
-        """The probe of this label has done ``done`` of ``total`` steps; ``what`` says of which kind."""
+        """The probe of this label has done ``done`` of ``total`` steps; ``what`` says of which kind.
+
+        Args:
+            label: of the ``[[probe]]`` table.
+            done: steps done.
+            total: steps in all.
+            what: the kind of a step.
+        """
         ...
 
     def end(self, lines: list[dict[str, Any]]) -> None:
@@ -103,9 +110,8 @@ def troubles(line: dict[str, Any]) -> list[str]:
 class Console_:
     """On a terminal a bar of rounds above one of the round's clients; in a log one line a round.
 
-    Where output goes to a file or a CI log there are no bars, no control characters and no broken lines. A round that
-    takes
-    longer than ``pulse_s`` shows in a log that it is alive.
+    Where output goes to a file or a CI log there are no bars, no control characters and no broken lines.
+    A round that takes longer than ``pulse_s`` shows in a log that it is alive.
 
     Args:
         console: where to write; standard error, so that output can be piped.

@@ -33,7 +33,15 @@ def metrics_line(
     firing_rates: dict[str, float],
     federation: Federation,
 ) -> dict[str, Any]:
-    """The metrics of one round; byte totals continue those of the line before."""
+    """The metrics of one round; byte totals continue those of the line before.
+
+    Args:
+        record: what happened in the round.
+        messages: the ledger's lines of the round.
+        before: the line of the round before.
+        firing_rates: by layer, from 0 to 1.
+        federation: objects of the run.
+    """
     evaluation = record.evaluation
     assert evaluation is not None
     up = [m for m in messages if m.direction == "up"]

@@ -18,12 +18,12 @@ Downlink = WeightsDownlink | SelectedWeightsDownlink
 
 
 def change(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """after - before; integer tensors (batch counters) travel as they are."""
+    """after - before; integer tensors (batch counters) travel as they are. Shapes stay."""
     return {n: t - before[n] if t.is_floating_point() else t for n, t in after.items()}
 
 
 def apply_change(before: Mapping[str, Tensor], delta: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Inverse of `change`."""
+    """Inverse of `change`. Shapes stay."""
     return {n: before[n] + t if t.is_floating_point() else t for n, t in delta.items()}
 
 
@@ -44,7 +44,17 @@ def uplink(
     accuracy: float,
     exact: frozenset[str],
 ) -> Uplink:
-    """A client's message: these tensors whole, or what a mask leaves of them."""
+    """A client's message: these tensors whole, or what a mask leaves of them.
+
+    Args:
+        tensors: of any shapes, by name.
+        mask: what travels of them, or None.
+        round: its number, from 1.
+        client: who sends.
+        samples: items trained on, the weight in means.
+        accuracy: of the client's network on its validation part, from 0 to 1.
+        exact: names that travel without loss.
+    """
     fields = {"round": round, "client": client, "samples": samples, "accuracy": accuracy}
     arrays, exact = to_wire(tensors), exact & tensors.keys()
     if mask is None:
@@ -53,7 +63,14 @@ def uplink(
 
 
 def downlink(tensors: Mapping[str, Tensor], mask: Mask | None, round: int, exact: frozenset[str]) -> Downlink:
-    """The server's message: these tensors whole, or what a mask leaves of them."""
+    """The server's message: these tensors whole, or what a mask leaves of them.
+
+    Args:
+        tensors: of any shapes, by name.
+        mask: what travels of them, or None.
+        round: its number, from 1.
+        exact: names that travel without loss.
+    """
     arrays, exact = to_wire(tensors), exact & tensors.keys()
     if mask is None:
         return WeightsDownlink(round=round, tensors=arrays, exact=exact)
@@ -61,7 +78,10 @@ def downlink(tensors: Mapping[str, Tensor], mask: Mask | None, round: int, exact
 
 
 def mean_of(tensors: Mapping[int, Mapping[str, Tensor]], shares: Mapping[int, float]) -> dict[str, Tensor]:
-    """Weighted mean of clients' tensors, in float64 in the order of client numbers; of integers the first client's."""
+    """Weighted mean of clients' tensors, in float64 in the order of client numbers; of integers the first client's.
+
+    Shapes stay.
+    """
     first, *_ = [tensors[client] for client in sorted(tensors)]
     means = {}
     for name, like in first.items():
@@ -81,5 +101,5 @@ def mask_of(message: Uplink | Downlink) -> Mask | None:
 
 
 def under(mask: Mask, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """These tensors with 0 where the mask takes an entry away; masks of others are not looked at."""
+    """These tensors with 0 where the mask takes an entry away; masks of others are not looked at. Shapes stay."""
     return Mask({name: kept for name, kept in mask.kept.items() if name in tensors}).applied(tensors)

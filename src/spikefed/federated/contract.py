@@ -82,14 +82,17 @@ class NetworkFactory:
         return self._net
 
     def initial(self, own_seed: int | None = None) -> dict[str, Tensor]:
-        """The common initial weights, or those of ``own_seed``: copies that nobody else holds."""
+        """The common initial weights, or those of ``own_seed``: copies that nobody else holds.
+
+        Shapes are the network's.
+        """
         if own_seed is not None:
             fresh = copy_tensors(self._build(own_seed))
             return fresh | {name: tensor.clone() for name, tensor in self._begin.items()}
         return {name: tensor.clone() for name, tensor in self._initial.items()}
 
     def load(self, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """The shared network holding ``weights`` (the common initial ones when None).
+        """The shared network holding ``weights`` (the common initial ones when None). Shapes are the network's.
 
         Raises:
             ConfigError: these are weights of another network.
@@ -103,7 +106,10 @@ class NetworkFactory:
 
     @staticmethod
     def weights(net: nn.Module) -> dict[str, Tensor]:
-        """A copy of all state tensors of a network; a tied one is there once, under the first of its names."""
+        """A copy of all state tensors of a network; a tied one is there once, under the first of its names.
+
+        Shapes are the network's.
+        """
         return copy_tensors(net)
 
 

@@ -102,7 +102,15 @@ class Merged:
 
 
 def fit(net: nn.Module, goal: Goal, epochs: int, ctx: Context, optim: torch.optim.Optimizer) -> float:
-    """Distil ``net`` in place on public rows; returns the last epoch's mean loss (nan without rows)."""
+    """Distil ``net`` in place on public rows; returns the last epoch's mean loss (nan without rows).
+
+    Args:
+        net: the student, changed in place.
+        goal: public rows and their targets.
+        epochs: passes over the rows.
+        ctx: hyperparameters, public set and randomness.
+        optim: steps the student.
+    """
     hyper: DistillationHyperparameters = ctx.hyper
     with goal.scope:
         return train(
@@ -121,7 +129,10 @@ def fit(net: nn.Module, goal: Goal, epochs: int, ctx: Context, optim: torch.opti
 
 
 def rehearsal(net: nn.Module, goal: Goal, ctx: Context) -> Callable[[Tensor, Tensor], Tensor]:
-    """A term of the loss of local training: the goal on a random batch of its rows, `rehearse` times."""
+    """A term of the loss of local training: the goal on a random batch of its rows, `rehearse` times.
+
+    The term takes images ``[B, ...]`` and labels ``[B]`` and is a scalar.
+    """
     hyper: DistillationHyperparameters = ctx.hyper
     images = ctx.public if goal.rows is None else ctx.public[goal.rows]
 
@@ -185,7 +196,14 @@ class Distillation(Method):
     def uplink(
         self, net: nn.Module, accuracy: float, state: State, ctx: ClientContext
     ) -> tuple[Message, State, dict[str, float]]:
-        """The client's message, what to keep for its next round, and floats for the metrics."""
+        """The client's message, what to keep for its next round, and floats for the metrics.
+
+        Args:
+            net: the client's network after its own training.
+            accuracy: on its validation part, from 0 to 1.
+            state: what the client keeps.
+            ctx: round, public set, hyperparameters.
+        """
         raise NotImplementedError
 
     def merge(self, uplinks: Mapping[int, Message], state: State, ctx: Context) -> tuple[Merged, State]:

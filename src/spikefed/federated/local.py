@@ -211,6 +211,7 @@ def label_gradient(net: nn.Module, ctx: ClientContext) -> tuple[dict[str, Tensor
     """Gradient of the mean loss on all private training data, by parameter name, and that loss; weights stay.
 
     In training mode, so that normalisations see batches, in the order of the data and without augmentation.
+    Each gradient has its parameter's shape.
     """
     hyper: LocalTraining = ctx.hyper
     net.train()

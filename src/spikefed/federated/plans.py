@@ -42,13 +42,21 @@ class Expectations:
         networks: NetworkFactory,
         public_set_id: bytes,
     ) -> Expectations:
-        """The expectations of a method on this public set and network."""
+        """The expectations of a method on this public set and network.
+
+        Args:
+            method: what trains.
+            hyper: its hyperparameters.
+            shape: ``(N, C, T)`` of trains on the public set.
+            networks: maker of the common network.
+            public_set_id: 32 bytes that name the public set.
+        """
         up, down = method.exchanges(hyper, shape, networks)
         return cls(up, down, networks.initial(), public_set_id)
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The tensors as the wire carries them."""
+        """The tensors as the wire carries them. Shapes are the network's."""
         return to_wire(self.tensors)
 
     @cached_property

@@ -28,6 +28,7 @@ def respond(spikes: np.ndarray, epsilon: float, random: Callable[[int], bytes]) 
     """Spikes uint8 of 0/1 with every bit flipped with probability ``flip_probability``, independently.
 
     32 random bits decide each spike, and the probability is rounded up to a multiple of 2^-32: never less private.
+    The shape stays.
     """
     draws = np.frombuffer(random(4 * spikes.size), dtype="<u4").reshape(spikes.shape)
     return spikes ^ (draws < math.ceil(flip_probability(epsilon) * 2**32)).astype(np.uint8)

@@ -26,6 +26,7 @@ def weighted_mean(
     arrays: Mapping[int, np.ndarray], weights: Mapping[int, float], dtype: type[np.float64] | None = None
 ) -> np.ndarray:
     """sum_i w_i x_i in float64, in the order of client numbers; ``weights`` should sum to 1.
+    All arrays have one shape, the result's.
 
     Args:
         dtype: what numbers are turned to before they are weighted, one client at a time; None leaves them as they are
@@ -39,7 +40,10 @@ def weighted_mean(
 
 
 def coordinate_median(arrays: Mapping[int, np.ndarray]) -> np.ndarray:
-    """Median over clients of each number, float64; for spikes 0, 0.5 (a tie of an even number of clients) or 1."""
+    """Median over clients of each number, float64; for spikes 0, 0.5 (a tie of an even number of clients) or 1.
+
+    All arrays have one shape, the result's.
+    """
     return np.median(_stacked(arrays), axis=0)
 
 
@@ -47,6 +51,7 @@ def trimmed_mean(arrays: Mapping[int, np.ndarray], liars: int) -> np.ndarray:
     """Mean over clients of each number without its ``liars`` largest and smallest values, float64.
 
     With 2 ``liars`` clients or fewer as many are cut as leave one or two values: the median.
+    All arrays have one shape, the result's.
     """
     stack = np.sort(_stacked(arrays), axis=0)
     cut = min(liars, (len(stack) - 1) // 2)
@@ -80,7 +85,7 @@ def agreements(arrays: Mapping[int, np.ndarray]) -> dict[int, float]:
 def agreement_weights(arrays: Mapping[int, np.ndarray], weights: Mapping[int, float]) -> dict[int, float]:
     """``weights`` times the square of each client's agreement, which counts as 0 where negative; sums to 1.
 
-    When nobody agrees with anybody the weights stay as they are.
+    When nobody agrees with anybody the weights stay as they are. All arrays have one shape.
     """
     trust = {client: max(0.0, a) ** 2 for client, a in agreements(arrays).items()}
     total = sum(weights[client] * trust[client] for client in sorted(weights))
@@ -149,6 +154,7 @@ def krum(tensors: Mapping[int, Mapping[str, np.ndarray]], liars: int) -> int:
 
     Fewer than f + 3 clients: the single nearest other decides. The theorem needs n > 2f + 2: with four clients and one
     liar the choice is honest as long as the liar stays farther from all honest ones than two of them are apart.
+    Clients' tensors have the same shapes.
     """
     clients, distances = squared_distances(tensors)
     if len(clients) == 1:
@@ -163,6 +169,7 @@ def merge_tensors(
     tensors: Mapping[int, Mapping[str, np.ndarray]], weights: Mapping[int, float], how: Merge, liars: int = 1
 ) -> tuple[dict[str, np.ndarray], dict[int, float]]:
     """Merge state tensors by a rule; integer tensors (batch counters) get the rounded result.
+    Clients' tensors have the same shapes, the result's.
 
     Args:
         tensors: state tensors by client and name.

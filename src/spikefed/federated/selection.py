@@ -70,16 +70,16 @@ class Selection:
         return all(kept is None for kept in self.entries.values())
 
     def of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors that it names, in the order given and as they are."""
+        """The tensors that it names, in the order given and as they are. Shapes stay."""
         return {name: tensor for name, tensor in tensors.items() if name in self.entries}
 
     def count(self, tensors: Mapping[str, Tensor]) -> int:
-        """How many entries of these tensors are in it."""
+        """How many entries of these tensors are in it. Shapes are any."""
         kept = {name: self.entries[name] for name in self.of(tensors)}
         return sum(tensors[name].numel() if mask is None else int(mask.sum()) for name, mask in kept.items())
 
     def overlaid(self, tensors: Mapping[str, Tensor], below: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``below`` with the entries that are in it taken from ``tensors``."""
+        """``below`` with the entries that are in it taken from ``tensors``. Shapes stay."""
         return {name: self._taken(name, tensors, tensor) for name, tensor in below.items()}
 
     def _taken(self, name: str, tensors: Mapping[str, Tensor], below: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Selection:
         return tensors[name] if kept is None else torch.where(kept, tensors[name], below)
 
     def arrays(self) -> dict[str, np.ndarray | None]:
-        """As messages take it (``kept``)."""
+        """As messages take it (``kept``). bool in each tensor's shape."""
         return {name: None if kept is None else kept.numpy() for name, kept in self.entries.items()}
 
     @classmethod
@@ -170,7 +170,7 @@ def merge_selected(
 
     Sums run in float64 in the order of client numbers, so the order of arrival cannot change a bit. What all clients
     sent whole is their plain weighted mean; what one client sent is its own value to the bit. Integer tensors (batch
-    counters) get the rounded mean.
+    counters) get the rounded mean. Shapes are those of ``old``.
 
     Args:
         sent: tensors by client and name; entries outside a client's selection are not looked at.
@@ -189,7 +189,7 @@ def untouched(after: Mapping[str, Tensor], before: Mapping[str, Tensor], sent: S
     """``after`` with the entries that nobody sent as they were in ``before``, 0 where they were not yet there.
 
     For what a server optimiser did to absent entries: its moments decay, and momentum goes on moving a weight, even
-    where the mean change is 0.
+    where the mean change is 0. Shapes stay.
 
     Args:
         after: tensors by name, of the network or of an optimiser's state; others are left as they are.

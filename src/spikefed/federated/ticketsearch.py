@@ -132,7 +132,7 @@ def _found(state: State, stage: Stage, merged: Mapping[str, Tensor], ctx: Contex
 
 
 def scores(weights: Mapping[str, Tensor], state: State, ctx: Context) -> dict[str, Tensor]:
-    """How much every weight counts, by the criterion of the search."""
+    """How much every weight counts, by the criterion of the search. Each of its weight's shape."""
     size = magnitudes(weights, state["mask"])
     if ctx.hyper.criterion == "magnitude":
         return size
@@ -181,13 +181,13 @@ def _all_stable(search: State, ctx: Context) -> bool:
 
 
 def packed(mask: Mask) -> Tensor:
-    """uint8: the mask's bits, tensor by tensor."""
+    """uint8: the mask's bits, tensor by tensor. Shape ``[ceil(n / 8)]``."""
     flat = torch.cat([kept.reshape(-1) for kept in mask.kept.values()]).numpy()
     return torch.from_numpy(np.packbits(flat))
 
 
 def unpacked(bits: Tensor, like: Mask) -> Mask:
-    """Inverse of `packed`, for a mask of the same tensors."""
+    """Inverse of `packed`, for a mask of the same tensors. ``bits`` is ``[ceil(n / 8)]``."""
     sizes = [kept.numel() for kept in like.kept.values()]
     flat = torch.from_numpy(np.unpackbits(bits.numpy(), count=sum(sizes)).astype(bool))
     parts = flat.split(sizes)

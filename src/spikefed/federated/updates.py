@@ -25,6 +25,7 @@ def add_update_noise(
     """Each tensor w plus N(0, 1) * sigma * mean|w - w_start| per element: noise in proportion to the tensor's update.
 
     It is a test of robustness, not differential privacy: nothing is clipped and the scale depends on the data.
+    Shapes stay.
 
     Args:
         weights: state tensors after local training.
@@ -58,7 +59,7 @@ def model_deviation(
     """Sum over weight tensors of ||w_i - w_avg|| / ||w_avg|| for every client i: how far it is from the average model.
 
     V-SNN's code trains all clients in every round to say it of all of them; here it is said of the participants, at no
-    cost. Layers whose average is exactly zero are left out.
+    cost. Layers whose average is exactly zero are left out. Clients' tensors have the shapes of the average's.
     """
     found = {}
     norms = {

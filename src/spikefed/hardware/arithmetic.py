@@ -36,7 +36,14 @@ def dense_passes(layer: LayerCounts, steps: int, first_layer: FirstLayer) -> flo
 
 
 def paper_pj(layer: LayerCounts, regime: Regime, steps: int, first_layer: FirstLayer = "once") -> float:
-    """The paper formula of one layer: F_l R_l additions, or F_l MACs where real numbers enter."""
+    """The paper formula of one layer: F_l R_l additions, or F_l MACs where real numbers enter.
+
+    Args:
+        layer: counts of one layer.
+        regime: number format of the hardware.
+        steps: T.
+        first_layer: how the image enters.
+    """
     if layer.dense:
         return operations_pj(layer.macs * dense_passes(layer, steps, first_layer), 0, regime)
     return operations_pj(0, layer.macs * layer.input_rate, regime)

@@ -128,7 +128,15 @@ def count_with_steps(
     batch_size: int = 100,
     steps: int | None = None,
 ) -> tuple[list[LayerCounts], int]:
-    """`count_operations`, and T."""
+    """`count_operations`, and T.
+
+    Args:
+        net: a network of this package or of one's own.
+        images: batch ``[N, C, H, W]`` to count on.
+        generator: draws of the encoding.
+        batch_size: images at a time.
+        steps: T, where the network does not say it.
+    """
     if not len(images):
         raise ConfigError("counting operations needs at least one image; give images [B, C, H, W]")
     with _Counter(net, steps) as counter, in_eval_mode(net), torch.no_grad():

@@ -18,6 +18,12 @@ def memory_bytes(layer: LayerCounts, steps: int, first_layer: FirstLayer, bytes_
     """Bytes moved per image: a weight for every operation, a bias for every output, potentials in and out every step.
 
     Input and output spikes, queues and caches are left out.
+
+    Args:
+        layer: counts of one layer.
+        steps: T.
+        first_layer: how the image enters.
+        bytes_per_number: of weights and potentials.
     """
     passes = dense_passes(layer, steps, first_layer) if layer.dense else layer.passes
     weights = layer.macs * passes if layer.dense else layer.events
@@ -26,7 +32,14 @@ def memory_bytes(layer: LayerCounts, steps: int, first_layer: FirstLayer, bytes_
 
 
 def simple_pj(layer: LayerCounts, regime: Regime, steps: int, first_layer: FirstLayer = "once") -> float:
-    """Operations plus `MEMORY_PJ_PER_BYTE` for every byte of `memory_bytes`; synaptic events counted exactly."""
+    """Operations plus `MEMORY_PJ_PER_BYTE` for every byte of `memory_bytes`; synaptic events counted exactly.
+
+    Args:
+        layer: counts of one layer.
+        regime: number format of the hardware.
+        steps: T.
+        first_layer: how the image enters.
+    """
     mac = layer.macs * dense_passes(layer, steps, first_layer) if layer.dense else 0
     ac = 0 if layer.dense else layer.events
     moved = memory_bytes(layer, steps, first_layer, regime.bits / 8)

@@ -39,7 +39,14 @@ class Training:
 def training_pj(
     layers: Sequence[LayerCounts], steps: int, first_layer: FirstLayer = "once", regime: Regime = FP32
 ) -> Training:
-    """Forward and backward of one sample, over all time steps."""
+    """Forward and backward of one sample, over all time steps.
+
+    Args:
+        layers: counts of every layer.
+        steps: T.
+        first_layer: how the image enters.
+        regime: number format of the hardware.
+    """
     snn = dense = ann = 0.0
     for index, layer in enumerate(layers):
         passes = dense_passes(layer, steps, first_layer) if layer.dense else layer.passes

@@ -13,7 +13,10 @@ from spikefed.networks.layers import WeightedLayer
 
 
 def events(module: nn.Module, active: Tensor) -> float:
-    """Weights touched by the active inputs: every output position that lies within reach, times the output channels."""
+    """Weights touched by the active inputs: every output position that lies within reach, times the output channels.
+
+    ``active`` is bool ``[B, C, H, W]`` or ``[B, F]``.
+    """
     weight = module.weight
     assert isinstance(weight, Tensor)
     if isinstance(module, nn.Linear) or (isinstance(module, WeightedLayer) and module.plan.kind == "linear"):

@@ -13,7 +13,7 @@ from spikefed.networks import NamedTensors, copy_tensors, read_tensors, write_te
 
 
 def model_file(net: nn.Module, facts: ModelFacts, kept: Mapping[str, Tensor] | None = None) -> bytes:
-    """The bytes of a network's model file; equal content gives equal bytes.
+    """The bytes of a network's model file; equal content gives equal bytes. Tensors keep their shapes.
 
     Args:
         net: the network; a tied tensor is stored once.

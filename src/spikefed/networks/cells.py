@@ -218,6 +218,13 @@ def add_cell(drawing: Drawing, name: str, cell: Cell, channels: int, source: str
     Nodes are ``NAME.node0`` to ``NAME.node3``, the neurons behind them ``NAME.fire0``, ..., the operations from node i
     to node j ``NAME.opij``.
 
+    Args:
+        drawing: the graph in the making.
+        name: begins the names of the cell's nodes.
+        cell: its 4x4 matrix of operations.
+        channels: of every node.
+        source: node that enters it.
+
     Raises:
         ConfigError: node 0 does not lead to node 3.
     """

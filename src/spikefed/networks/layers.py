@@ -325,7 +325,14 @@ class ReLUPass(_Rectified):
 
 
 def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool) -> Tensor | None:
-    """The layers in a row as one call, where all are small and nobody looks between them; else None."""
+    """The layers in a row as one call, where all are small and nobody looks between them; else None.
+
+    Args:
+        layers: in the order of the data.
+        x: input ``[T, B, ...]``, or ``[B, ...]`` with ``repeat``.
+        steps: T.
+        repeat: whether every step sees the same input.
+    """
     if recording():
         return None
     links = []

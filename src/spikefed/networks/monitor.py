@@ -20,10 +20,12 @@ class FiringRateMonitor:
     Rates are means over samples, time steps and neurons, in [0, 1]. A pooled layer is counted after its pool, where the
     mean is the same (an odd last row or column, which the pool drops, is not counted); before it, if it takes maxima.
 
+    >>> from spikefed import networks
+    >>> net = networks.build("small", input_shape=(1, 8, 8), classes=10, steps=4)
     >>> with FiringRateMonitor(net) as monitor:
-    ...     net(images)
-    >>> monitor.rates()
-    {'conv1': 0.11, 'conv2': 0.07, ...}
+    ...     spikes = net(torch.rand(2, 1, 8, 8))
+    >>> all(0 <= rate <= 1 for rate in monitor.rates().values())
+    True
     """
 
     def __init__(self, net: nn.Module) -> None:

@@ -153,6 +153,13 @@ def make_norm(name: str, channels: int, *, steps: int, alpha: float = 1.0, theta
     ``bn``, ``tdbn`` and ``bn-step`` warm up their statistics. ``bntt`` follows Kim and Panda's released network:
     eps 1e-4, momentum 0.1, scale only, no warm-up.
 
+    Args:
+        name: one of `NORMS`.
+        channels: C of the layer.
+        steps: T.
+        alpha: tdBN's scale.
+        theta: tdBN's threshold.
+
     Raises:
         ConfigError: the name is not known.
     """

@@ -154,7 +154,10 @@ def copied(module: nn.Module) -> nn.Module:
 
 
 def hidden_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Tensors that modules hold beside weights and buffers of the state dict, by place: membranes, mostly."""
+    """Tensors that modules hold beside weights and buffers of the state dict, by place: membranes, mostly.
+
+    Shapes are as they lie there.
+    """
     saved = {id(t) for t in module.state_dict(keep_vars=True).values()}
     found = {}
     for prefix, part in module.named_modules():

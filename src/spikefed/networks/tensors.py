@@ -15,13 +15,16 @@ from spikefed.errors import ConfigError
 
 
 def state_tensors(net: nn.Module) -> dict[str, Tensor]:
-    """The live tensors of ``net.state_dict()`` in its order, a tied one under the first of its names only."""
+    """The live tensors of ``net.state_dict()`` in its order, a tied one under the first of its names only.
+
+    Shapes are the network's.
+    """
     first = _first_names(net)
     return {name: tensor.detach() for name, tensor in _named(net).items() if first[name] == name}
 
 
 def copy_tensors(net: nn.Module) -> dict[str, Tensor]:
-    """Copies of `state_tensors` on the host, of which no two share memory."""
+    """Copies of `state_tensors` on the host, of which no two share memory. Shapes are the network's."""
     return {name: tensor.to("cpu", copy=True) for name, tensor in state_tensors(net).items()}
 
 
@@ -100,6 +103,6 @@ def ties(net: nn.Module) -> dict[str, str]:
 
 
 def norm(tensors: Iterable[Tensor]) -> float:
-    """2-norm of all these tensors together, in float64; 0 without any."""
+    """2-norm of all these tensors together, in float64; 0 without any. Tensors of any shapes."""
     parts = [torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors]
     return float(torch.stack(parts).norm()) if parts else 0.0

@@ -69,7 +69,14 @@ def library() -> ctypes.CDLL | None:
 
 
 def suits(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
-    """Whether the event kernels can take this convolution."""
+    """Whether the event kernels can take this convolution.
+
+    Args:
+        x: ``[N, Cin, H, W]``.
+        weight: ``[Cout, Cin, K, K]``.
+        stride: of the convolution.
+        padding: of the convolution.
+    """
     kernel = weight.shape[2]
     return (
         kernel == weight.shape[3]
@@ -123,7 +130,10 @@ def _arguments(shape: torch.Size, kernel: int, dtype: torch.dtype) -> Arguments:
 
 
 def listed(x: Tensor) -> EventList:
-    """The events of ``x`` (channels-last float32 or bfloat16, or uint8 with 0 and 1 only)."""
+    """The events of ``x`` (channels-last float32 or bfloat16, or uint8 with 0 and 1 only).
+
+    ``x`` is ``[N, C, H, W]``.
+    """
     lib = library()
     assert lib is not None
     a = _arguments(x.shape, 1, x.dtype)
@@ -175,7 +185,14 @@ def _padded(channels: int) -> int:
 
 
 def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Convolution of the listed map with ``weight`` [Cout, Cin, K, K] (float32), padding K // 2, out in ``dtype``."""
+    """Convolution of the listed map with ``weight`` [Cout, Cin, K, K] (float32), padding K // 2, out in ``dtype``.
+
+    Args:
+        events: of the input map.
+        weight: ``[Cout, Cin, K, K]``, float32.
+        bias: ``[Cout]`` or None.
+        dtype: of the result.
+    """
     lib = library()
     assert lib is not None
     co, (n, _, h, w) = len(weight), events.shape

@@ -80,7 +80,13 @@ def lif_soft(
 
     The surrogate sees the scaled distance: do/du = surrogate(u_t / theta - 1) / theta. The public V-SNN code detaches
         the reset
-    (``detach_reset=True``). Arguments and results as in :func:`lif_hard`; the potential returned is v_T.
+    (``detach_reset=True``). Arguments and results as in `lif_hard`; the potential returned is v_T.
+
+    Args:
+        x: input currents.
+        v0: potential before the first step; None: at rest.
+        p: dynamics of the neuron.
+        steps: T, where ``x`` is one step shown again.
     """
     v, spikes = _start(x, v0), []
     for current in _currents(x, steps):
@@ -94,21 +100,35 @@ def lif_soft(
 def if_(
     x: Float[Tensor, "T B *rest"], v0: Float[Tensor, " B *rest"] | None, p: LIFParameters, *, steps: int | None = None
 ) -> tuple[Float[Tensor, "T2 B *rest"], Float[Tensor, " B *rest"]]:
-    """Integrate and fire: the LIF of ``p.kind`` with decay 1 (``p.decay`` is not looked at)."""
+    """Integrate and fire: the LIF of ``p.kind`` with decay 1 (``p.decay`` is not looked at).
+
+    Args:
+        x: input currents.
+        v0: potential before the first step; None: at rest.
+        p: dynamics of the neuron.
+        steps: T, where ``x`` is one step shown again.
+    """
     return lif(x, v0, replace(p, decay=1.0), steps=steps)
 
 
 def lif(
     x: Float[Tensor, "T B *rest"], v0: Float[Tensor, " B *rest"] | None, p: LIFParameters, *, steps: int | None = None
 ) -> tuple[Float[Tensor, "T2 B *rest"], Float[Tensor, " B *rest"]]:
-    """:func:`lif_hard` or :func:`lif_soft`, as ``p.kind`` says."""
+    """`lif_hard` or `lif_soft`, as ``p.kind`` says.
+
+    Args:
+        x: input currents.
+        v0: potential before the first step; None: at rest.
+        p: dynamics of the neuron.
+        steps: T, where ``x`` is one step shown again.
+    """
     return (lif_hard if p.kind == "hard" else lif_soft)(x, v0, p, steps=steps)
 
 
 def lif_step(
     x: Float[Tensor, " B *rest"], v0: Float[Tensor, " B *rest"] | None, p: LIFParameters
 ) -> tuple[Float[Tensor, " B *rest"], Float[Tensor, " B *rest"]]:
-    """One step of :func:`lif`: spikes of the current ``x``, and the potential to be passed on as ``v0``."""
+    """One step of `lif`: spikes of the current ``x``, and the potential to be passed on as ``v0``."""
     spikes, v = lif(x.unsqueeze(0), v0, p)
     return spikes[0], v
 

@@ -105,7 +105,10 @@ def transformed() -> bool:
 
 
 def suits(x: Tensor, *state: Tensor | None) -> bool:
-    """Whether the native kernel can take these tensors; if not the reference does."""
+    """Whether the native kernel can take these tensors; if not the reference does.
+
+    ``x`` is ``[T * B, ...]``, ``state`` ``[B, ...]``.
+    """
     if x.device.type != "cpu" or x.dtype not in _DTYPES or x.numel() == 0 or library() is None:
         return False
     if transformed():
@@ -130,7 +133,24 @@ def norm_lif_native(
     pool: bool,
     repeat: bool,
 ) -> Tensor:
-    """``norm_lif`` on the native kernel; same arguments, see there. Call only if :func:`suits`."""
+    """``norm_lif`` on the native kernel; same arguments, see there. Call only if `suits`.
+
+    Args:
+        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``repeat``.
+        p: dynamics of the neuron.
+        steps: T.
+        norm: ``none``, ``bn``, ``tdbn`` or ``bntt``.
+        weight: scale ``[C]`` (``[T, C]`` for ``bntt``), or None.
+        bias: shift of the same shape, or None.
+        running_mean: tracked mean of the same shape, changed when training, or None.
+        running_var: tracked variance, likewise.
+        training: use the batch's statistics and track them.
+        momentum: of the tracked statistics.
+        eps: added to the variance.
+        alpha: tdBN's scale.
+        pool: average spikes over 2x2 windows.
+        repeat: show the same currents at every step.
+    """
     x = _prepared_input(x, norm, pool)
     options = {
         "norm": norm,
@@ -167,6 +187,13 @@ def arguments(shape: torch.Size, dtype: torch.dtype, p: LIFParameters, steps: in
     """The kernel's arguments for currents of ``shape``, all but the pointers.
 
     ``o``: ``norm``, ``pool``, ``repeat``, ``batch_statistics``, ``scale``, ``eps``, ``momentum``.
+
+    Args:
+        shape: of the currents, ``[T * B, C, ...]``.
+        dtype: of the currents.
+        p: dynamics of the neuron.
+        steps: T.
+        o: options of the call.
     """
     a = Arguments()
     a.steps, a.repeat = steps, o["repeat"]
@@ -215,6 +242,13 @@ def transpose(source: Tensor, target: Tensor, n: int, rows: int, columns: int) -
     """Memory of ``source`` read as [n, rows, columns], written to ``target`` as [n, columns, rows].
 
     Returns ``target``.
+
+    Args:
+        source: memory of n * rows * columns numbers.
+        target: of the same size.
+        n: independent matrices.
+        rows: of each in ``source``.
+        columns: of each in ``source``.
     """
     lib = library()
     assert lib is not None
@@ -225,7 +259,7 @@ def transpose(source: Tensor, target: Tensor, n: int, rows: int, columns: int) -
 
 
 def lif_native(x: Tensor, p: LIFParameters) -> Tensor:
-    """Spikes of the LIF alone, from potential 0: x ``[T, B, ...]`` of any shape. Call only if :func:`suits`."""
+    """Spikes of the LIF alone, from potential 0: x ``[T, B, ...]`` of any shape. Call only if `suits`."""
     x = x.contiguous()
     options = {
         "norm": "none",
@@ -323,9 +357,24 @@ def input_gradient(
     pool: bool = False,
     repeat: bool = False,
 ) -> Tensor:
-    """Gradient of ``x`` with running statistics, without a forward pass or a graph. Call only if :func:`suits`.
+    """Gradient of ``x`` with running statistics, without a forward pass or a graph. Call only if `suits`.
 
     Args as of ``norm_lif``; ``upstream`` is the gradient of its result.
+
+    Args:
+        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``repeat``.
+        upstream: gradient of the spikes.
+        p: dynamics of the neuron.
+        steps: T.
+        norm: ``none``, ``bn``, ``tdbn`` or ``bntt``.
+        weight: scale ``[C]`` (``[T, C]`` for ``bntt``), or None.
+        bias: shift of the same shape, or None.
+        running_mean: tracked mean of the same shape, or None.
+        running_var: tracked variance, likewise.
+        eps: added to the variance.
+        alpha: tdBN's scale.
+        pool: whether spikes are averaged over 2x2 windows.
+        repeat: whether every step sees the same currents.
     """
     x = _prepared_input(x, norm, pool)
     options = {

@@ -38,7 +38,10 @@ def interpreted() -> bool:
 
 
 def suits(x: Tensor, steps: int, *state: Tensor | None) -> bool:
-    """Whether the kernels can take these tensors; if not the reference does."""
+    """Whether the kernels can take these tensors; if not the reference does.
+
+    ``x`` is ``[T * B, ...]``, ``state`` ``[B, ...]``.
+    """
     here = x.device.type == "cuda" or (interpreted() and x.device.type == "cpu")
     if not here or x.dtype not in _DTYPES or x.numel() == 0 or steps > MOST_STEPS:
         return False
@@ -64,7 +67,24 @@ def norm_lif_gpu(
     pool: bool,
     repeat: bool,
 ) -> Tensor:
-    """``norm_lif`` by Triton; call only if :func:`suits`."""
+    """``norm_lif`` by Triton; call only if `suits`.
+
+    Args:
+        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``repeat``.
+        p: dynamics of the neuron.
+        steps: T.
+        norm: ``none``, ``bn``, ``tdbn`` or ``bntt``.
+        weight: scale ``[C]`` (``[T, C]`` for ``bntt``), or None.
+        bias: shift of the same shape, or None.
+        running_mean: tracked mean of the same shape, changed when training, or None.
+        running_var: tracked variance, likewise.
+        training: use the batch's statistics and track them.
+        momentum: of the tracked statistics.
+        eps: added to the variance.
+        alpha: tdBN's scale.
+        pool: average spikes over 2x2 windows.
+        repeat: show the same currents at every step.
+    """
     options = {
         "norm": norm,
         "scale": alpha * p.v_threshold if norm == "tdbn" else 1.0,
@@ -239,7 +259,10 @@ def _through_statistics(
 
 
 def packed(x: Tensor) -> Tensor | None:
-    """``x`` in bytes if ``norm_lif_gpu`` made it: one bit a spike, one byte (0 to 4) a pooled mean; else ``None``."""
+    """``x`` in bytes if ``norm_lif_gpu`` made it: one bit a spike, one byte (0 to 4) a pooled mean; else ``None``.
+
+    ``x`` is ``[N, C, H, W]``, the result flat.
+    """
     levels, kernels = getattr(x, "_spikefed_levels", 0), _module()
     if not levels or kernels is None or x.dtype not in _DTYPES:
         return None
@@ -251,7 +274,14 @@ def packed(x: Tensor) -> Tensor | None:
 
 
 def unpacked(kept: Tensor, levels: int, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Inverse of :func:`packed`, channels-last."""
+    """Inverse of `packed`, channels-last.
+
+    Args:
+        kept: bytes ``[n]``.
+        levels: 1 for spikes, 4 for pooled means.
+        shape: ``[N, C, H, W]`` of the result.
+        dtype: of the result.
+    """
     kernels = _module()
     assert kernels is not None
     if levels > 1:

@@ -47,7 +47,15 @@ def conv2d_gradient(
     padding: int = 0,
     stride: int = 1,
 ) -> Float[Tensor, "N Cin H W"]:
-    """Gradient of the input, of ``shape``, in `spike_conv2d`."""
+    """Gradient of the input, of ``shape``, in `spike_conv2d`.
+
+    Args:
+        upstream: gradient of the output.
+        weight: kernels.
+        shape: of the input.
+        padding: of the convolution.
+        stride: of the convolution.
+    """
     weight = weight.detach()
     if not (kernels() == "auto" and upstream.dtype == weight.dtype == torch.float32 and fused.suits(upstream)):
         return conv2d_input(shape, weight, upstream, stride, padding)

@@ -25,7 +25,7 @@ _mode: Mode | None = None  # set by use_kernels
 
 
 def kernels() -> Mode:
-    """The mode in force: set last by :func:`use_kernels`, else variable ``SPIKEFED_KERNELS``, else ``"auto"``.
+    """The mode in force: set last by `use_kernels`, else variable ``SPIKEFED_KERNELS``, else ``"auto"``.
 
     While torch traces (``torch.export``, ``torch.jit.trace``, ``torch.compile``) it is ``"reference"``: tensors then
     have no memory that a kernel could read.
@@ -39,7 +39,8 @@ class use_kernels:
     """Set the mode, as a call (stays in force) or as a context manager (put back at the end).
 
     >>> with use_kernels("reference"):
-    ...     net(images)
+    ...     kernels()
+    'reference'
 
     Raises:
         ConfigError: unknown mode.

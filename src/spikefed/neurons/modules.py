@@ -24,7 +24,7 @@ class LIF(nn.Module):
         decay: kept part of the potential per step, in [0, 1].
         v_threshold: firing threshold, > 0.
         v_reset: ``0.0`` = hard reset to 0, ``None`` = soft reset (subtract the threshold).
-        surrogate: object or text, see :func:`spikefed.neurons.surrogate`.
+        surrogate: object or text, see `surrogate`.
         decay_input: multiply the current by 1 - decay (with ``tau``: 1 / tau, SpikingJelly's default; ours is False).
         strict: fire at ``u > theta`` (default) or ``u >= theta``.
         detach_reset: no gradient through the reset.
@@ -75,7 +75,7 @@ class LIF(nn.Module):
 
 
 class IF(LIF):
-    """Integrate-and-fire layer: :class:`LIF` without leak."""
+    """Integrate-and-fire layer: `LIF` without leak."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """The fused operation networks are made of: normalisation, LIF over all T steps, optional 2x2 average pool.
 
 ``norm_lif`` takes the output of a convolution or linear layer with time folded into the batch. Its gradient needs
-nothing but that
-output, so a fast kernel recomputes normalised currents and membranes in backward instead of storing them.
+nothing but that output, so a fast kernel recomputes normalised currents and membranes in backward instead of storing
+them for it.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _move(running: Tensor | None, seen: Tensor | None, momentum: float | Sequenc
 
 
 def why_reference(x: Tensor) -> str:
-    """Why ``x`` goes to the reference, in words."""
+    """Why ``x`` goes to the reference, in words. ``x`` is ``[T * B, ...]``."""
     if kernels() == "reference":
         return "kernels are set to 'reference'"
     if native.why_not():
@@ -170,7 +170,24 @@ def norm_lif_reference(
     pool: bool = False,
     repeat: bool = False,
 ) -> Tensor:
-    """:func:`norm_lif` in plain torch operations and autograd: the definition that fast kernels are held against."""
+    """`norm_lif` in plain torch operations and autograd: the definition that fast kernels are held against.
+
+    Args:
+        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``repeat``.
+        p: dynamics of the neuron.
+        steps: T.
+        norm: ``none``, ``bn``, ``tdbn`` or ``bntt``.
+        weight: scale ``[C]`` (``[T, C]`` for ``bntt``), or None.
+        bias: shift of the same shape, or None.
+        running_mean: tracked mean of the same shape, changed when training, or None.
+        running_var: tracked variance, likewise.
+        training: use the batch's statistics and track them.
+        momentum: of the tracked statistics.
+        eps: added to the variance.
+        alpha: tdBN's scale.
+        pool: average spikes over 2x2 windows.
+        repeat: show the same currents at every step.
+    """
     current = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics and membranes never below float32
     folded = current.reshape(1 if repeat else steps, -1, *x.shape[1:])
     if norm != "none":
@@ -229,7 +246,20 @@ def check_norm_lif(
     pool: bool,
     repeat: bool,
 ) -> None:
-    """Refuse what :func:`norm_lif` cannot mean."""
+    """Refuse what `norm_lif` cannot mean.
+
+    Args:
+        x: currents, as `norm_lif` takes them.
+        steps: T.
+        norm: kind of normalisation.
+        weight: scale, or None.
+        bias: shift, or None.
+        running_mean: tracked mean, or None.
+        running_var: tracked variance, or None.
+        training: whether batch statistics are used.
+        pool: whether spikes are pooled 2x2.
+        repeat: whether every step sees the same currents.
+    """
     if x.dim() not in (2, 4):
         raise ConfigError(f"norm_lif input has shape {tuple(x.shape)}; give [T*B, C, H, W] or [T*B, F]")
     if steps < 1 or (not repeat and x.shape[0] % steps):

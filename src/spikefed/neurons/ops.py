@@ -28,6 +28,13 @@ def spike_conv2d(
 
     Images work too. Give the tensor that ``norm_lif`` returned as it is: its measured density comes with it and
     decides between the dense kernel and event lists (``paths.convolution``).
+
+    Args:
+        x: input map.
+        weight: kernels.
+        bias: one number an output channel, or None.
+        padding: zeros around the map.
+        stride: step of the window.
     """
     dtype = _compute_dtype(x)
     if not _fast(x, dtype) or gpu.interpreted():

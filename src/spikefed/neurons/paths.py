@@ -58,8 +58,11 @@ _recorders: list[list[Choice]] = []
 def record_paths() -> Iterator[list[Choice]]:
     """Collect the choice of every ``norm_lif``, ``spike_conv2d`` and ``spike_linear`` called inside, in order.
 
+    >>> from spikefed.neurons import spike_linear
     >>> with record_paths() as choices:
-    ...     net(images)
+    ...     out = spike_linear(torch.zeros(1, 2), torch.ones(3, 2), None)
+    >>> choices[0].operation
+    'spike_linear'
     """
     rows: list[Choice] = []
     _recorders.append(rows)
@@ -75,7 +78,15 @@ def recording() -> bool:
 
 
 def note(operation: str, path: str, reason: str, x: Tensor, density: float = float("nan")) -> None:
-    """Tell the recorders, if there are any."""
+    """Tell the recorders, if there are any.
+
+    Args:
+        operation: its name.
+        path: the one taken.
+        reason: why, in words.
+        x: its input, of any shape.
+        density: part of the input that is not zero.
+    """
     for rows in _recorders:
         rows.append(Choice(operation, path, reason, tuple(x.shape), density))
 
@@ -101,7 +112,15 @@ class Plan:
 
 
 def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: torch.dtype) -> Plan:
-    """The path of ``spike_conv2d``. ``dtype``: the precision it computes in (autocast counts)."""
+    """The path of ``spike_conv2d``. ``dtype``: the precision it computes in (autocast counts).
+
+    Args:
+        x: ``[N, Cin, H, W]``.
+        weight: ``[Cout, Cin, K, K]``.
+        stride: of the convolution.
+        padding: of the convolution.
+        dtype: precision of the products.
+    """
     dense = "winograd" if by_winograd(weight, stride, padding, dtype) else "dense"
     density, reason = density_of(x), ""
     forward, by_weight = _limits(x, weight, dtype)
@@ -126,7 +145,14 @@ def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: tor
 
 
 def by_winograd(weight: Tensor, stride: int, padding: int, dtype: torch.dtype) -> bool:
-    """Whether dense products with the weight go by Winograd's filtering."""
+    """Whether dense products with the weight go by Winograd's filtering.
+
+    Args:
+        weight: ``[Cout, Cin, K, K]``.
+        stride: of the convolution.
+        padding: of the convolution.
+        dtype: precision of the products.
+    """
     least = LEAST_CHANNELS_BF16 if _bf16_instructions(dtype) else LEAST_CHANNELS
     return (
         min(weight.shape[:2]) >= least
@@ -157,7 +183,10 @@ def _limits(x: Tensor, weight: Tensor, dtype: torch.dtype) -> tuple[float, float
 
 
 def window_limit(weight: Tensor, dtype: torch.dtype) -> float:
-    """Part of neurons inside a surrogate's window below which their gradient is computed one by one; 0 = never."""
+    """Part of neurons inside a surrogate's window below which their gradient is computed one by one; 0 = never.
+
+    ``weight`` is ``[Cout, Cin, K, K]``.
+    """
     if _bf16_instructions(dtype) and processor.has_amx():
         return 0.0
     limit = BF16_WINDOW_LIMIT if _bf16_instructions(dtype) else WINDOW_LIMIT
@@ -165,7 +194,14 @@ def window_limit(weight: Tensor, dtype: torch.dtype) -> float:
 
 
 def could_list(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
-    """Whether event kernels can take this convolution and it is large enough for them to pay."""
+    """Whether event kernels can take this convolution and it is large enough for them to pay.
+
+    Args:
+        x: ``[N, Cin, H, W]``.
+        weight: ``[Cout, Cin, K, K]``.
+        stride: of the convolution.
+        padding: of the convolution.
+    """
     return events.suits(x, weight, stride, padding) and _work(x, weight) >= LEAST_WORK
 
 
@@ -182,13 +218,13 @@ def window_of(x: Tensor) -> Tensor | None:
     """Bytes shaped as ``x``: 1 where a gradient of ``x`` can matter; ``None`` if (nearly) everywhere, or not known.
 
     Outside the window a neuron's surrogate is zero, so ``norm_lif`` ignores what arrives there. A convolution that uses
-    the window leaves zeros in those places of ``x.grad``.
+    the window leaves zeros in those places of ``x.grad``. The shape is that of ``x``.
     """
     window, version = getattr(x, "_spikefed_window", (None, 0))
     return None if window is None or x._version != version else window
 
 
 def density_of(x: Tensor) -> float | None:
-    """Part of ``x`` that is not zero, if ``norm_lif`` made it."""
+    """Part of ``x`` that is not zero, if ``norm_lif`` made it. ``x`` of any shape."""
     nonzero = getattr(x, "_spikefed_nonzero", None)
     return None if nonzero is None else nonzero / max(x.numel(), 1)

@@ -31,7 +31,16 @@ def emulated(dtype: torch.dtype) -> bool:
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dtype: torch.dtype) -> Tensor:
-    """``conv2d`` of ``x`` [N, Cin, H, W] with ``weight`` [Cout, Cin, K, K] in ``dtype``; result channels-last."""
+    """``conv2d`` of ``x`` [N, Cin, H, W] with ``weight`` [Cout, Cin, K, K] in ``dtype``; result channels-last.
+
+    Args:
+        x: input map.
+        weight: kernels.
+        bias: ``[Cout]`` or None.
+        stride: of the convolution.
+        padding: of the convolution.
+        dtype: float32 or bfloat16.
+    """
     last = torch.channels_last
     if not emulated(dtype):
         cast = weight.to(dtype).contiguous(memory_format=last)
@@ -71,7 +80,14 @@ def input_gradient(
 def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor, stride: int = 1, padding: int | None = None) -> Tensor:
     """Gradient of the weight, in the weight's own precision, by dense products in that of ``upstream``.
 
-    Arguments as in :func:`input_gradient`; ``x`` is the input.
+    Arguments as in `input_gradient`; ``x`` is the input.
+
+    Args:
+        upstream: ``[N, Cout, Ho, Wo]``.
+        x: ``[N, Cin, H, W]``.
+        weight: ``[Cout, Cin, K, K]``; only shape and type are read.
+        stride: of the convolution.
+        padding: of the convolution.
     """
     wanted = [False, True, False]
     if not emulated(upstream.dtype):
@@ -109,20 +125,31 @@ def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``linear`` in float32: by oneDNN if this torch shows its product.
 
     Torch's own is MKL's, which reaches 0.4 of oneDNN's speed on AMD processors (measured) and the same on Intel's.
+    ``[N, Fin]`` by ``[Fout, Fin]`` gives ``[N, Fout]``.
     """
     product = onednn()
     return F.linear(x, weight, bias) if product is None else product(x, weight, bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """``linear`` of ``x`` [N, Fin] with ``weight`` [Fout, Fin], float32 or emulated bfloat16."""
+    """``linear`` of ``x`` [N, Fin] with ``weight`` [Fout, Fin], float32 or emulated bfloat16.
+
+    Args:
+        x: ``[N, Fin]``.
+        weight: ``[Fout, Fin]``.
+        bias: ``[Fout]`` or None.
+        dtype: float32 or bfloat16.
+    """
     if dtype == torch.float32:
         return multiply(x, weight, bias)
     return multiply(_rounded(x), _rounded(weight), None if bias is None else _rounded(bias)).to(dtype)
 
 
 def linear_weight_gradient(upstream: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Gradient of the weight in float32, whatever the inputs' precision."""
+    """Gradient of the weight in float32, whatever the inputs' precision.
+
+    ``[N, Fout]`` and ``[N, Fin]`` give ``[Fout, Fin]``.
+    """
     if dtype != torch.float32:
         upstream, x = upstream.float(), _rounded(x)
     return multiply(upstream.t(), x.t(), None)

@@ -1,11 +1,9 @@
 """Surrogate gradients: what replaces the derivative of the spike's step function in the backward pass.
 
 A surrogate is a frozen, picklable dataclass. ``grad(x)`` is *exactly* the number that backward uses for d(spike)/dx,
-and
-``smooth(x)`` is the function of which it is the derivative (tests take finite differences of it). ``x`` is the
-distance from the
-threshold: ``u - theta`` for the hard-reset neuron, ``u / theta - 1`` for the soft-reset one (each neuron's docstring
-    says which).
+and ``smooth(x)`` is the function of which it is the derivative (tests take finite differences of it). ``x`` is the
+distance from the threshold: ``u - theta`` for the hard-reset neuron, ``u / theta - 1`` for the soft-reset one (each
+neuron's docstring says which).
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ class Surrogate:
         raise NotImplementedError
 
     def smooth(self, x: Tensor) -> Tensor:
-        """The function whose derivative ``grad`` is (a smoothed step)."""
+        """The function whose derivative ``grad`` is (a smoothed step). Elementwise: the shape stays."""
         raise NotImplementedError
 
     def constants(self) -> tuple[float, float]:
@@ -59,8 +57,8 @@ class Surrogate:
 class Rectangle(Surrogate):
     """Rectangular window (Wu et al., AAAI 2019, eq. of h_1): grad = height for |x| < width / 2, else 0.
 
-    ``height=None`` means ``1 / width`` (area 1). The public STBP code has half width 0.5 and height 1, the default
-    here.
+    ``height=None`` means ``1 / width`` (area 1).
+    The default is the public STBP code's: half width 0.5 and height 1.
     """
 
     width: float = 1.0

@@ -44,7 +44,16 @@ def lif_forward(
     T: tl.constexpr, NORM: tl.constexpr, PER_STEP: tl.constexpr, SOFT: tl.constexpr, REPEAT: tl.constexpr,
     K: tl.constexpr, R: tl.constexpr, CB: tl.constexpr,
 ):  # fmt: skip
-    """Spikes (means of four, if pooled) of all T steps."""
+    """Spikes (means of four, if pooled) of all T steps.
+
+    Args:
+        x_ptr, out_ptr: currents ``[T, S, C]`` (``[S, C]`` with REPEAT) and spikes, channels last.
+        mean_ptr, gain_ptr, bias_ptr: ``[C]``, or ``[T, C]`` with PER_STEP.
+        S, out_rows, C, H, W: pixels of a step, rows of the output, channels, height, width.
+        decay, fire, theta, current: numbers of the neuron.
+        T, NORM, PER_STEP, SOFT, REPEAT: steps; what is compiled in.
+        K, R, CB: pooling window, rows and channels of a tile.
+    """
     r = tl.program_id(0) * R + tl.arange(0, R)
     c = tl.program_id(1) * CB + tl.arange(0, CB)
     ok = (r < out_rows)[None, :, None] & (c < C)[None, None, :]
@@ -73,6 +82,36 @@ def _window(x, sa, sb, SURROGATE: tl.constexpr):
     return sb / (1.0 + (sa * x) * (sa * x))
 
 
+@triton.jit
+def _through_spike(u, go, later, fire, theta, sa, sb, keep, SOFT: tl.constexpr, SURROGATE: tl.constexpr):
+    """Gradient of the membrane before its reset, from that of its spike and of the potential carried on."""
+    if SOFT:
+        h = _window(u / theta - 1.0, sa, sb, SURROGATE) / theta
+        d = h * (go - keep * later * theta) + later
+    else:
+        h = _window(u - theta, sa, sb, SURROGATE)
+        d = h * (go - keep * later * u) + tl.where(u >= fire, 0.0, later)
+    return d
+
+
+@triton.jit
+def _sums(dy, x_ptr, here, ok, mean_ptr, rstd_ptr, lane, C, c):
+    """A tile's sums [CB] of dy and of dy * xhat."""
+    mean = tl.load(mean_ptr + lane, mask=c < C, other=0.0)[None, None, :]
+    rstd = tl.load(rstd_ptr + lane, mask=c < C, other=0.0)[None, None, :]
+    x = tl.load(x_ptr + here, mask=ok, other=0.0).to(tl.float32)
+    a1 = tl.sum(tl.sum(dy, axis=0), axis=0)
+    a2 = tl.sum(tl.sum(dy * ((x - mean) * rstd), axis=0), axis=0)
+    return a1, a2
+
+
+@triton.jit
+def _store_sums(to_ptr, a1, a2, C, c):
+    """Both sums of a tile at their place."""
+    tl.store(to_ptr, a1, mask=c < C)
+    tl.store(to_ptr + C, a2, mask=c < C)
+
+
 @triton.jit(do_not_specialize=["S", "out_rows"])  # a size of 1 must stay a number
 def lif_backward(
     x_ptr, go_ptr, dx_ptr, partial_ptr, mean_ptr, rstd_ptr, gain_ptr, bias_ptr,
@@ -83,6 +122,16 @@ def lif_backward(
     """Gradient of the normalised currents (times the gain when SCALED) and, per tile, its sums for the statistics.
 
     ``partial`` [tiles, T or 1, 2, C]: sums of dy and of dy * xhat.
+
+    Args:
+        x_ptr, go_ptr, dx_ptr: currents ``[T, S, C]`` (``[S, C]`` with REPEAT), gradient of the spikes, result.
+        partial_ptr: sums of every tile.
+        mean_ptr, rstd_ptr, gain_ptr, bias_ptr: ``[C]``, or ``[T, C]`` with PER_STEP.
+        S, out_rows, C, H, W: pixels of a step, rows of the output, channels, height, width.
+        decay, fire, theta, current: numbers of the neuron.
+        sa, sb, keep: numbers of the surrogate; whether the reset passes gradient.
+        T, NORM, PER_STEP, SOFT, REPEAT, SCALED, SURROGATE: steps; what is compiled in.
+        K, R, CB: pooling window, rows and channels of a tile.
     """
     r = tl.program_id(0) * R + tl.arange(0, R)
     c = tl.program_id(1) * CB + tl.arange(0, CB)
@@ -110,27 +159,16 @@ def lif_backward(
         u = us[t]
         go = tl.load(go_ptr + from_ + out_rows.to(tl.int64) * C * t, mask=inside, other=0.0).to(tl.float32)
         go = go[None, :, :] * (1.0 / K)
-        if SOFT:
-            h = _window(u / theta - 1.0, sa, sb, SURROGATE) / theta
-            d = h * (go - keep * later * theta) + later
-        else:
-            h = _window(u - theta, sa, sb, SURROGATE)
-            d = h * (go - keep * later * u) + tl.where(u >= fire, 0.0, later)
+        d = _through_spike(u, go, later, fire, theta, sa, sb, keep, SOFT, SURROGATE)
         later = decay * d
         dy = tl.where(ok, current * d, 0.0)
         here = at if REPEAT else at + step * t
         if NORM:
             group = t if PER_STEP else 0
             lane = group * C + c
-            mean = tl.load(mean_ptr + lane, mask=c < C, other=0.0)[None, None, :]
-            rstd = tl.load(rstd_ptr + lane, mask=c < C, other=0.0)[None, None, :]
-            x = tl.load(x_ptr + here, mask=ok, other=0.0).to(tl.float32)
-            a1 = tl.sum(tl.sum(dy, axis=0), axis=0)
-            a2 = tl.sum(tl.sum(dy * ((x - mean) * rstd), axis=0), axis=0)
+            a1, a2 = _sums(dy, x_ptr, here, ok, mean_ptr, rstd_ptr, lane, C, c)
             if PER_STEP:
-                base = (tl.program_id(0) * groups + t) * 2 * C + c
-                tl.store(partial_ptr + base, a1, mask=c < C)
-                tl.store(partial_ptr + base + C, a2, mask=c < C)
+                _store_sums(partial_ptr + (tl.program_id(0) * groups + t) * 2 * C + c, a1, a2, C, c)
             else:
                 s1 += a1
                 s2 += a2
@@ -143,9 +181,7 @@ def lif_backward(
     if REPEAT:
         tl.store(dx_ptr + at, total.to(dx_ptr.dtype.element_ty), mask=ok)
     if NORM and not PER_STEP:
-        base = tl.program_id(0) * 2 * C + c
-        tl.store(partial_ptr + base, s1, mask=c < C)
-        tl.store(partial_ptr + base + C, s2, mask=c < C)
+        _store_sums(partial_ptr + tl.program_id(0) * 2 * C + c, s1, s2, C, c)
 
 
 @triton.jit
@@ -153,6 +189,14 @@ def moments(x_ptr, partial_ptr, rows, C, span, R: tl.constexpr, CB: tl.constexpr
     """Per chunk of ``span`` rows (a multiple of R) of one group: sum and sum of squares of x - (the group's first row).
 
     ``partial`` [groups, chunks, 2, C].
+
+    Args:
+        x_ptr: currents ``[groups * rows, C]``.
+        partial_ptr: result ``[groups, chunks, 2, C]``.
+        rows: of a group.
+        C: channels.
+        span: rows of a chunk.
+        R, CB: rows and channels of a tile.
     """
     chunk, g = tl.program_id(0), tl.program_id(1)
     c = tl.program_id(2) * CB + tl.arange(0, CB)
@@ -174,7 +218,15 @@ def moments(x_ptr, partial_ptr, rows, C, span, R: tl.constexpr, CB: tl.constexpr
 
 @triton.jit
 def finish(x_ptr, dx_ptr, mean_ptr, a_ptr, b_ptr, d_ptr, rows, C, R: tl.constexpr, CB: tl.constexpr):
-    """dx = A * dx + B * (x - mean) + D, in place; one set of numbers [C] per group of ``rows`` rows."""
+    """dx = A * dx + B * (x - mean) + D, in place; one set of numbers [C] per group of ``rows`` rows.
+
+    Args:
+        x_ptr, dx_ptr: currents and gradient ``[groups * rows, C]``.
+        mean_ptr, a_ptr, b_ptr, d_ptr: ``[groups, C]``.
+        rows: of a group.
+        C: channels.
+        R, CB: rows and channels of a tile.
+    """
     g = tl.program_id(1)
     r = tl.program_id(0) * R + tl.arange(0, R)
     c = tl.program_id(2) * CB + tl.arange(0, CB)
@@ -192,7 +244,14 @@ def finish(x_ptr, dx_ptr, mean_ptr, a_ptr, b_ptr, d_ptr, rows, C, R: tl.constexp
 
 @triton.jit
 def pack_bits(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
-    """One bit per element (1 = not zero), eight to a byte, the first in the lowest bit. ``n``: elements of x."""
+    """One bit per element (1 = not zero), eight to a byte, the first in the lowest bit. ``n``: elements of x.
+
+    Args:
+        x_ptr: elements.
+        out_ptr: bytes ``[ceil(n / 8)]``.
+        n: elements of x.
+        BLOCK: bytes a program writes.
+    """
     byte = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     bit = tl.arange(0, 8)[None, :]
     at = byte[:, None].to(tl.int64) * 8 + bit
@@ -203,7 +262,14 @@ def pack_bits(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
 
 @triton.jit
 def unpack_bits(packed_ptr, out_ptr, n, BLOCK: tl.constexpr):
-    """Inverse of `pack_bits`: zeros and ones in the type of ``out``."""
+    """Inverse of `pack_bits`: zeros and ones in the type of ``out``.
+
+    Args:
+        packed_ptr: bytes ``[ceil(n / 8)]``.
+        out_ptr: elements.
+        n: elements of the result.
+        BLOCK: bytes a program reads.
+    """
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     packed = tl.load(packed_ptr + at // 8, mask=at < n, other=0).to(tl.int32)
     value = (packed >> (at % 8).to(tl.int32)) & 1

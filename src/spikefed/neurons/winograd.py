@@ -51,7 +51,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def suits(weight: Tensor, stride: int, padding: int) -> bool:
-    """Whether the kernel can take this convolution."""
+    """Whether the kernel can take this convolution. ``weight`` is ``[Cout, Cin, 3, 3]``."""
     return (
         weight.shape[2:] == (3, 3)
         and stride == 1
@@ -76,7 +76,10 @@ def input_gradient(upstream: Tensor, weight: Tensor) -> Tensor:
 
 
 def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """Gradient of the weight (float32), from the input and the gradient of the output, both channels-last."""
+    """Gradient of the weight (float32), from the input and the gradient of the output, both channels-last.
+
+    Shape ``[Cout, Cin, 3, 3]``.
+    """
     lib = library()
     assert lib is not None
     out = torch.empty_like(weight, memory_format=torch.contiguous_format)

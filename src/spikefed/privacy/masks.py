@@ -56,7 +56,7 @@ def agree(own: X25519PrivateKey, other: bytes, purpose: bytes) -> bytes:
 def mask(seed: bytes, count: int, bits: int) -> np.ndarray:
     """``count`` uniform ring elements from a seed: bytes of a ChaCha20 stream cut to ``bits`` bits each.
 
-    A seed makes one stream in its life, so the nonce is fixed.
+    A seed makes one stream in its life, so the nonce is fixed. Shape ``[count]``.
     """
     dtype = ring_dtype(bits)
     stream = Cipher(ChaCha20(seed, bytes(16)), mode=None).encryptor().update(bytes(count * dtype.itemsize))
@@ -65,7 +65,14 @@ def mask(seed: bytes, count: int, bits: int) -> np.ndarray:
 
 
 def add(total: np.ndarray, values: np.ndarray, bits: int, sign: int = 1) -> None:
-    """``total += sign * values`` mod 2^bits, in place; unsigned types wrap, so only the cut remains."""
+    """``total += sign * values`` mod 2^bits, in place; unsigned types wrap, so only the cut remains.
+
+    Args:
+        total: ring elements ``[n]``, changed in place.
+        values: ring elements ``[n]``.
+        bits: of the ring.
+        sign: 1 or -1.
+    """
     np.add(total, values, out=total) if sign > 0 else np.subtract(total, values, out=total)
     if bits != 8 * total.dtype.itemsize:
         np.bitwise_and(total, total.dtype.type((1 << bits) - 1), out=total)

@@ -39,7 +39,14 @@ OVERHEAD_BYTES = _HEAD.size + _CRC.size
 
 
 def pack(stage: str, round: int, client: int, entries: Mapping[int, bytes]) -> bytes:
-    """One message: ``entries`` maps client numbers to the stage's fixed number of bytes."""
+    """One message: ``entries`` maps client numbers to the stage's fixed number of bytes.
+
+    Args:
+        stage: of the protocol.
+        round: its number, from 1.
+        client: who sends.
+        entries: bytes for or from each client.
+    """
     size = STAGES[stage]
     assert all(len(value) == size for value in entries.values()), f"entries of '{stage}' have {size} bytes"
     body = b"".join(_CLIENT.pack(number) + entries[number] for number in sorted(entries))
@@ -49,6 +56,12 @@ def pack(stage: str, round: int, client: int, entries: Mapping[int, bytes]) -> b
 
 def unpack(data: bytes, stage: str, round: int, client: int) -> dict[int, bytes]:
     """The entries of a message of this stage, round and client.
+
+    Args:
+        data: the message.
+        stage: that it must be of.
+        round: that it must be of.
+        client: that it must be of.
 
     Raises:
         PacketError: anything else than that message; nothing is allocated on its word.

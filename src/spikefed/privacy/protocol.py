@@ -52,7 +52,18 @@ def _purpose(name: bytes, round: int, context: bytes, first: int, second: int) -
 
 def pairwise_mask(key: X25519PrivateKey, owner: int, other: int, other_public: bytes, round: int, context: bytes,
                   count: int, bits: int) -> np.ndarray:  # fmt: skip
-    """PRG(s_uv): the same whichever of the two keys it is made from."""
+    """PRG(s_uv): the same whichever of the two keys it is made from.
+
+    Args:
+        key: the owner's private key.
+        owner: number of the one whose mask it is.
+        other: number of its partner.
+        other_public: the partner's public key, 32 bytes.
+        round: its number, from 1.
+        context: bytes that tie the mask to the run.
+        count: ring elements to make.
+        bits: of the ring.
+    """
     purpose = _purpose(b"mask", round, context, min(owner, other), max(owner, other))
     return mask(agree(key, other_public, purpose), count, bits)
 

@@ -71,7 +71,14 @@ class Energy(Probe):
 
 
 def energy_tree(net: nn.Module, subject: Subject, generator: torch.Generator, **settings: Any) -> dict[str, Any]:
-    """Totals and layers as ``energy.json`` has them (keywords of `spikefed.hardware.energy_report`)."""
+    """Totals and layers as ``energy.json`` has them (keywords of `spikefed.hardware.energy_report`).
+
+    Args:
+        net: the network measured.
+        subject: images ``[N, C, H, W]`` with labels.
+        generator: draws of the encoding.
+        **settings: keywords of `spikefed.hardware.energy_report`.
+    """
     shown: Tensor = subject.preprocess(subject.images)
     return json.loads(energy_report(net, shown, generator=generator, **settings).to_json())
 

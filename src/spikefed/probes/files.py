@@ -35,6 +35,13 @@ def partial_path(folder: Path, label: str) -> Path:
 def check_same(folder: Path, label: str, probe: str, version: int, hyper: Mapping[str, Any]) -> None:
     """Refuse a label under which another probe, or the same with other settings, has measured.
 
+    Args:
+        folder: of the run or the model file.
+        label: under which the result is kept.
+        probe: name of the probe.
+        version: of its measure.
+        hyper: its settings.
+
     Raises:
         ConfigError: the text names the first setting that differs.
         CheckpointError: the file is there and cannot be read.

@@ -42,7 +42,14 @@ def chosen_labels(
     scale: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Integer[Tensor, "T B"]:
-    """The labels for each prefix: the true ones, or with a generator drawn from p_t."""
+    """The labels for each prefix: the true ones, or with a generator drawn from p_t.
+
+    Args:
+        outputs: one vector a step.
+        labels: class of each item.
+        scale: sharpens the prefix means before the softmax.
+        generator: draws labels; None: the true ones.
+    """
     if generator is None:
         return labels.expand(len(outputs), -1)
     answers = (scale * prefix_means(outputs)).softmax(dim=2).cpu()

@@ -67,7 +67,14 @@ class SpikeWatch:
             layer.plan = replace(layer.plan, pool=True)
 
     def outputs(self, net: nn.Module, x: Tensor, row: int, generator: torch.Generator) -> Tensor:
-        """The network's outputs on a batch that begins at a row, ``[T, B, C]``; on the way every layer is seen."""
+        """The network's outputs on a batch that begins at a row, ``[T, B, C]``; on the way every layer is seen.
+
+        Args:
+            net: the network watched.
+            x: batch ``[B, C, H, W]``.
+            row: number of its first image.
+            generator: draws of the encoding.
+        """
         self._rows = slice(row, row + len(x))
         out = net(x, generator=generator)
         for name, calls in self._calls.items():
@@ -117,6 +124,12 @@ def by_step(name: str, calls: list[Tensor], steps: int, batch: int) -> Tensor:
 
 def watched(net: nn.Module, subject: Subject, ctx: ProbeContext, see: See) -> Iterator[tuple[slice, Tensor]]:
     """Rows of each batch and the network's outputs on them ``[T, B, C]``, after ``see`` had every layer's spikes.
+
+    Args:
+        net: the network watched.
+        subject: images and labels.
+        ctx: randomness, batch size and progress.
+        see: called with every layer's spikes.
 
     Raises:
         ConfigError: the network has no layer that spikes.

@@ -114,6 +114,13 @@ def table(
     """A table with caption, scoped headers and the sort value of each cell; the page's script makes it sortable.
 
     ``breaks`` are the places of rows that begin a new block, set off by a stronger line.
+
+    Args:
+        name: identifier in the page.
+        caption: what the table shows.
+        columns: headings.
+        rows: cells in the columns' order.
+        breaks: numbers of rows before which a rule is drawn.
     """
     head = "".join(
         f'<th scope="col"{_class("num" if c.numeric else "")}{_attr("title", c.note)}>{escape(c.title)}</th>'

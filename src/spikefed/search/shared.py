@@ -102,7 +102,15 @@ class Watched(nn.Module):
         generator: torch.Generator | None = None,
         moment: Moment | None = None,
     ) -> Tensor | tuple[Tensor, Tensor | None]:
-        """As the layer's."""
+        """As the layer's.
+
+        Args:
+            x: input of the layer, time folded into the batch.
+            steps: T.
+            repeat: whether every step sees the same input.
+            generator: draws of the layer.
+            moment: the step, where a graph runs step by step.
+        """
         if moment is not None:
             return self._one_step(x, steps, moment)
         found = None if self._key is None else self._memory.get(self._key)

@@ -24,18 +24,18 @@ def crop(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
 
 
 def flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each image left to right with probability one half."""
+    """Mirror each image left to right with probability one half. Shape ``[B, C, H, W]`` stays."""
     chosen = torch.rand(len(x), generator=generator) < 0.5
     return torch.where(chosen.to(x.device).view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
 
 
 def shift2(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Crop with padding 2, fit for 28x28 grey images."""
+    """Crop with padding 2, fit for 28x28 grey images. Shape ``[B, C, H, W]`` stays."""
     return crop(x, generator, padding=2)
 
 
 def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Padding-4 crop, then flip: the usual CIFAR augmentation."""
+    """Padding-4 crop, then flip: the usual CIFAR augmentation. Shape ``[B, C, H, W]`` stays."""
     return flip(crop(x, generator), generator)
 
 

@@ -27,7 +27,7 @@ class StackedNetworks(nn.Module):
 
     Args:
         nets: at least one, of equal architecture, neurons, T and precision; their tensors are copied.
-            :meth:`write_back` returns the trained values.
+            `write_back` returns the trained values.
 
     Raises:
         ConfigError: networks that differ in more than their numbers.
@@ -156,5 +156,5 @@ def _wide(t: Tensor) -> Tensor:
 
 
 def _narrow(t: Tensor, shape: torch.Size) -> Tensor:
-    """Inverse of :func:`_wide`."""
+    """Inverse of `_wide`."""
     return t.reshape(shape) if len(shape) == 2 else t.reshape(shape[1], shape[0], shape[2]).transpose(0, 1)

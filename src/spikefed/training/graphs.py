@@ -72,5 +72,5 @@ class GraphedStep:
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    """All tensors an optimiser keeps (momenta, step counts)."""
+    """All tensors an optimiser keeps (momenta, step counts). Each of its parameter's shape or a scalar."""
     return [v for entry in optimiser.state.values() for v in entry.values() if isinstance(v, Tensor)]

@@ -55,6 +55,13 @@ def batches(
     """Index tensors that cover ``range(count)`` once; a trailing batch of one joins its neighbour.
 
     Batch statistics of one sample and one pixel are undefined, hence no batch of one unless ``count`` is one.
+
+    Args:
+        count: items.
+        batch_size: items of a batch.
+        shuffle: draw the order, or go through in order.
+        generator: draws it.
+        drop_last: leave out a batch that is not full.
     """
     order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
     cuts = list(range(0, count, batch_size)) + [count]
@@ -171,7 +178,14 @@ class Evaluation:
 
 
 def evaluate(net: Network, images: Tensor, labels: Tensor, **kwargs: Any) -> Evaluation:
-    """Evaluate on uint8 images and int64 labels (further arguments of `outputs`)."""
+    """Evaluate on uint8 images and int64 labels (further arguments of `outputs`).
+
+    Args:
+        net: in any mode; it comes back as it was.
+        images: uint8 ``[N, C, H, W]``.
+        labels: int64 ``[N]``.
+        **kwargs: batch size, generator and the rest of `outputs`.
+    """
     values = outputs(net, images, **kwargs)
     scores = values.mean(dim=2)
     classes = scores.shape[1]

@@ -75,7 +75,14 @@ class CrossTerm:
 def distillation_loss(
     spikes: Float[Tensor, "T B C"], target: Float[Tensor, "B C T"], lambda_: float, cross_term: CrossTerm
 ) -> Float[Tensor, ""]:
-    """L = L_T + lambda L_F (FSD eq. 4). ``lambda_ = 0`` skips the cross term."""
+    """L = L_T + lambda L_F (FSD eq. 4). ``lambda_ = 0`` skips the cross term.
+
+    Args:
+        spikes: the student's output spikes.
+        target: the teacher's, as they travel.
+        lambda_: weight of the cross term.
+        cross_term: which reading of the paper's L_F.
+    """
     loss = spike_mse(spikes, target)
     return loss + lambda_ * cross_term(spikes, target) if lambda_ else loss
 

@@ -53,7 +53,7 @@ class Mask:
 
     @classmethod
     def of_nonzero(cls, tensors: Mapping[str, Tensor]) -> Mask:
-        """The mask of what is not 0 in these tensors."""
+        """The mask of what is not 0 in these tensors. Each of its tensor's shape."""
         return cls({name: tensor.detach() != 0 for name, tensor in tensors.items()})
 
     def __and__(self, other: Mask) -> Mask:

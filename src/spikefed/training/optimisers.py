@@ -46,6 +46,13 @@ def optimiser(
 ) -> torch.optim.Optimizer:
     """``adam``, ``adamw`` or ``sgd`` over all trainable parameters of ``net``.
 
+    Args:
+        net: whose parameters are stepped.
+        name: ``adam``, ``adamw`` or ``sgd``.
+        lr: step size, above 0.
+        momentum: of ``sgd``.
+        weight_decay: at least 0.
+
     Raises:
         ConfigError: another name.
     """

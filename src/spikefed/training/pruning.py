@@ -17,18 +17,18 @@ from spikefed.training.masks import Mask
 
 
 def magnitudes(weights: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """|w| of the tensors named, in the order of ``weights``."""
+    """|w| of the tensors named, in the order of ``weights``. Shapes stay."""
     wanted = frozenset(names)
     return {name: tensor.detach().abs() for name, tensor in weights.items() if name in wanted}
 
 
 def saliencies(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """SNIP: |w g| of every tensor that has a gradient."""
+    """SNIP: |w g| of every tensor that has a gradient. Shapes stay."""
     return {name: (weights[name].detach() * gradient).abs() for name, gradient in gradients.items()}
 
 
 def random_scores(weights: Mapping[str, Tensor], names: Iterable[str], generator: torch.Generator) -> dict[str, Tensor]:
-    """Uniform scores in [0, 1): masks of them nest, whatever their sparsities."""
+    """Uniform scores in [0, 1): masks of them nest, whatever their sparsities. Shapes are those of the weights."""
     wanted = frozenset(names)
     return {n: torch.rand(t.shape, generator=generator) for n, t in weights.items() if n in wanted}
 

@@ -37,7 +37,14 @@ def prefix_weights(steps: int, kappa: float) -> Float[Tensor, " T"]:
 def prefix_cross_entropy(
     outputs: Float[Tensor, "T B C"], labels: Integer[Tensor, " B"], scale: float = 1.0, kappa: float = 0.0
 ) -> Float[Tensor, ""]:
-    """sum_t w_t CE(scale * ybar_t, y) with `prefix_weights`; as kappa grows it becomes the plain loss on ybar_T."""
+    """sum_t w_t CE(scale * ybar_t, y) with `prefix_weights`; as kappa grows it becomes the plain loss on ybar_T.
+
+    Args:
+        outputs: one vector a step.
+        labels: class of each item.
+        scale: sharpens the prefix means before the softmax.
+        kappa: how much later prefixes count.
+    """
     steps, batch, classes = outputs.shape
     logits = scale * prefix_means(outputs).reshape(steps * batch, classes)
     each = F.cross_entropy(logits, labels.repeat(steps), reduction="none").view(steps, batch).mean(1)

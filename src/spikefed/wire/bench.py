@@ -78,7 +78,10 @@ class CodecResult:
 
 
 def read_streams(run: Path, near: np.ndarray | None = None) -> Streams:
-    """The spike tensors in RUN/streams. Raises ReportError when there are none or one cannot be read."""
+    """The spike tensors in RUN/streams. Raises ReportError when there are none or one cannot be read.
+
+    ``near`` is int64 ``[N]``.
+    """
     paths = sorted(Path(run).glob("streams/round-*.npz"))
     if not paths:
         raise ReportError(f"{run} holds no recorded spikes; run it again with --set run.record_streams=true")

@@ -23,7 +23,7 @@ class BitReader:
         self.size = 8 * self.data.size
 
     def take(self, count: int) -> np.ndarray:
-        """The next ``count`` bits, uint8 of 0/1."""
+        """The next ``count`` bits, uint8 of 0/1. Shape ``[count]``."""
         if count > self.size - self.at:
             raise PacketError("payload", f"ends after {self.size} bits, {self.at + count} are needed")
         start, skip = divmod(self.at, 8)
@@ -56,7 +56,7 @@ class BitReader:
         return values
 
     def fixed(self, count: int, width: int) -> np.ndarray:
-        """``count`` numbers of ``width`` bits each, most significant first."""
+        """``count`` numbers of ``width`` bits each, most significant first. int64 ``[count]``: shape of the result."""
         values = np.empty(count, dtype=np.min_scalar_type((1 << width) - 1))
         for first in range(0, count, PIECE):
             size = min(PIECE, count - first)
@@ -82,31 +82,31 @@ class BitReader:
 
 
 def unary_bits(values: np.ndarray) -> np.ndarray:
-    """Each number as that many ones and a zero."""
+    """Each number as that many ones and a zero. ``[n]`` to uint8 of 0/1 ``[M]``."""
     bits = np.ones(int(values.sum()) + values.size, dtype=np.uint8)
     bits[np.cumsum(values + 1) - 1] = 0
     return bits
 
 
 def fixed_bits(values: np.ndarray, width: int) -> np.ndarray:
-    """Each number in ``width`` bits, most significant first."""
+    """Each number in ``width`` bits, most significant first. ``[n]`` to uint8 ``[N * width]``."""
     return (values[:, None] >> np.arange(width - 1, -1, -1) & 1).astype(np.uint8).reshape(-1)
 
 
 def from_fixed(bits: np.ndarray, width: int) -> np.ndarray:
-    """Inverse of ``fixed_bits``: int64."""
+    """Inverse of ``fixed_bits``: int64. Shape ``[n]``."""
     return (bits.reshape(-1, width).astype(np.int64) << np.arange(width - 1, -1, -1)).sum(axis=1)
 
 
 def variable_bits(values: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """The lowest ``widths[i]`` bits of each number, most significant first."""
+    """The lowest ``widths[i]`` bits of each number, most significant first. Flat uint8 of 0/1."""
     owner = np.repeat(np.arange(values.size), widths)
     place = np.arange(owner.size) - np.repeat(np.cumsum(widths) - widths, widths)
     return (values[owner] >> (widths[owner] - 1 - place) & 1).astype(np.uint8)
 
 
 def from_variable(bits: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Inverse of ``variable_bits``: int64."""
+    """Inverse of ``variable_bits``: int64. Flat, one number a width."""
     owner = np.repeat(np.arange(widths.size), widths)
     place = np.arange(owner.size) - np.repeat(np.cumsum(widths) - widths, widths)
     parts = bits.astype(np.int64) << (widths[owner] - 1 - place)
@@ -130,7 +130,10 @@ def golomb_parameter(count: int, size: int) -> int:
 
 
 def golomb_bits(positions: np.ndarray, parameter: int) -> np.ndarray:
-    """Increasing positions as gaps: quotients in unary, then remainders in ``parameter`` bits each."""
+    """Increasing positions as gaps: quotients in unary, then remainders in ``parameter`` bits each.
+
+    Flat uint8 of 0/1.
+    """
     gaps = np.diff(positions, prepend=-1) - 1
     return np.concatenate([unary_bits(gaps >> parameter), fixed_bits(gaps & (1 << parameter) - 1, parameter)])
 
@@ -141,7 +144,14 @@ def golomb_limit_bits(count: int, parameter: int, size: int) -> int:
 
 
 def read_golomb(reader: BitReader, count: int, parameter: int, size: int) -> np.ndarray:
-    """Inverse of ``golomb_bits``: int64 [count] positions, all below ``size``."""
+    """Inverse of ``golomb_bits``: int64 [count] positions, all below ``size``.
+
+    Args:
+        reader: where to read.
+        count: positions to read.
+        parameter: bits of a remainder.
+        size: all positions are below it.
+    """
     gaps = reader.unary(count, size >> parameter).astype(np.int64) << parameter
     if parameter:
         gaps += reader.fixed(count, parameter)
@@ -152,22 +162,31 @@ def read_golomb(reader: BitReader, count: int, parameter: int, size: int) -> np.
 
 
 def elias_bits(values: np.ndarray) -> np.ndarray:
-    """Elias gamma of numbers >= 1: bit lengths minus one in unary, then the bits below the leading one."""
+    """Elias gamma of numbers >= 1: bit lengths minus one in unary, then the bits below the leading one.
+
+    Flat uint8 of 0/1.
+    """
     widths = np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1
     return np.concatenate([unary_bits(widths), variable_bits(values, widths)])
 
 
 def read_elias(reader: BitReader, count: int, limit: int) -> np.ndarray:
-    """Inverse of ``elias_bits``; numbers above ``limit`` are refused. Of the smallest type that holds ``limit``."""
+    """Inverse of ``elias_bits``; numbers above ``limit`` are refused. Of the smallest type that holds ``limit``.
+
+    Shape ``[count]``.
+    """
     return reader.below_leading(reader.unary(count, limit.bit_length() - 1), limit)
 
 
 def elias_delta_bits(values: np.ndarray) -> np.ndarray:
-    """Elias delta of numbers >= 1: bit lengths as Elias gamma, then the bits below the leading ones."""
+    """Elias delta of numbers >= 1: bit lengths as Elias gamma, then the bits below the leading ones.
+
+    Flat uint8 of 0/1.
+    """
     widths = np.frexp(values.astype(np.float64))[1].astype(np.int64)
     return np.concatenate([elias_bits(widths), variable_bits(values, widths - 1)])
 
 
 def read_elias_delta(reader: BitReader, count: int, limit: int) -> np.ndarray:
-    """Inverse of ``elias_delta_bits``; numbers above ``limit`` are refused."""
+    """Inverse of ``elias_delta_bits``; numbers above ``limit`` are refused. Shape ``[count]``."""
     return reader.below_leading(read_elias(reader, count, limit.bit_length()) - 1, limit)

@@ -23,7 +23,7 @@ def bitmap_limit_bytes(sizes: Sequence[int]) -> int:
 
 
 def encode_bitmap(kept: Sequence[np.ndarray]) -> bytes:
-    """Code of the bitmap: bool ``[size]`` for each tensor."""
+    """Code of the bitmap: bool ``[size]`` for each tensor. Shapes as the tensors', read flat."""
     counts = [int(np.count_nonzero(mask)) for mask in kept]
     head = b"".join(varint(count, "bitmap") for count in counts)
     bits = [_bits(mask, count) for mask, count in zip(kept, counts, strict=True)]
@@ -31,7 +31,7 @@ def encode_bitmap(kept: Sequence[np.ndarray]) -> bytes:
 
 
 def read_bitmap(payload: memoryview, sizes: Sequence[int]) -> tuple[list[np.ndarray], memoryview]:
-    """Inverse of ``encode_bitmap``: the masks, and the payload behind them.
+    """Inverse of ``encode_bitmap``: the masks, and the payload behind them. Flat bool arrays of these sizes.
 
     Raises:
         PacketError("bitmap"): more survivors than entries, positions outside, another count, padding that is not 0.

@@ -85,7 +85,10 @@ class Codec(ABC):
     self_contained: bool = False
 
     def side_bits(self, kind: str, content: Any, plan: Plan) -> np.ndarray | None:
-        """Algorithm 2 bits of a message of the other direction, if they can help this codec; else None."""
+        """Algorithm 2 bits of a message of the other direction, if they can help this codec; else None.
+
+        uint8 of shape ``[side_size]``.
+        """
         return None
 
     def side_size(self, plan: Plan) -> int:
@@ -96,13 +99,27 @@ class Codec(ABC):
     def encode(
         self, content: Any, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[bytes, Memory | None]:
-        """Return the payload and what to remember once the packet has been accepted (None: nothing)."""
+        """Return the payload and what to remember once the packet has been accepted (None: nothing).
+
+        Args:
+            content: what the message carries, as its class says.
+            plan: what the receiver expects.
+            memory: what both ends keep of messages before.
+            side: content of the other direction that both ends know.
+        """
 
     @abstractmethod
     def decode(
         self, payload: memoryview, plan: Plan, memory: Memory | None, side: SideInfo | None
     ) -> tuple[Any, Memory | None]:
-        """Return the content and what to remember. Raises PacketError when the payload cannot be of this plan."""
+        """Return the content and what to remember. Raises PacketError when the payload cannot be of this plan.
+
+        Args:
+            payload: bytes of the packet behind its header.
+            plan: what the receiver expects.
+            memory: what both ends keep of messages before.
+            side: content of the other direction that both ends know.
+        """
 
     def before(self, memory: Memory) -> Memory | None:
         """The sender's own state before the message that left ``memory`` behind (error feedback)."""

@@ -25,7 +25,14 @@ MAX_STEPS = 64  # longer trains travel as Algorithm 2 bits
 def encode_packed(
     packed: np.ndarray, shape: tuple[int, int, int], memory: Memory | None = None, side: SideInfo | None = None
 ) -> tuple[bytes, Memory]:
-    """Code Algorithm 2 bits (uint8, ``packed_bytes(shape)``); returns the payload and what to remember of it."""
+    """Code Algorithm 2 bits (uint8, ``packed_bytes(shape)``); returns the payload and what to remember of it.
+
+    Args:
+        packed: Algorithm 2 bits.
+        shape: ``(N, C, T)`` of all rows.
+        memory: what both ends keep of messages before.
+        side: content of the other direction that both ends know.
+    """
     limit = packed_bytes(shape)
     if 0 < shape[2] <= MAX_STEPS and limit:
         state = ModelState.recall(memory)
@@ -39,7 +46,14 @@ def encode_packed(
 def decode_packed(
     payload: memoryview | bytes, shape: tuple[int, int, int], memory: Memory | None = None, side: SideInfo | None = None
 ) -> tuple[np.ndarray, Memory]:
-    """Inverse of ``encode_packed``. Raises PacketError unless the payload is what the encoder writes."""
+    """Inverse of ``encode_packed``. Raises PacketError unless the payload is what the encoder writes.
+
+    Args:
+        payload: the coder's bytes.
+        shape: ``(N, C, T)`` of all rows.
+        memory: what both ends keep of messages before.
+        side: content of the other direction that both ends know.
+    """
     limit = packed_bytes(shape)
     code = np.frombuffer(payload, dtype=np.uint8)
     if code.size > limit:
@@ -60,7 +74,15 @@ def decode_packed(
 def encode_share(
     packed: np.ndarray, shape: tuple[int, int, int], share: Share | None, memory: Memory | None, side: SideInfo | None
 ) -> tuple[bytes, Memory]:
-    """``encode_packed`` of a share of the rows (None: all); memory and side information are of all rows."""
+    """``encode_packed`` of a share of the rows (None: all); memory and side information are of all rows.
+
+    Args:
+        packed: Algorithm 2 bits.
+        share: rows that the message is about, or None.
+        shape: ``(N, C, T)`` of all rows.
+        memory: what both ends keep of messages before.
+        side: content of the other direction that both ends know.
+    """
     if share is None:
         return encode_packed(packed, shape, fitting(memory, shape), side)
     inner = shape[1:]
@@ -72,7 +94,15 @@ def encode_share(
 def decode_share(
     payload: memoryview, shape: tuple[int, int, int], share: Share | None, memory: Memory | None, side: SideInfo | None
 ) -> tuple[np.ndarray, Memory]:
-    """Inverse of ``encode_share``."""
+    """Inverse of ``encode_share``.
+
+    Args:
+        payload: the coder's bytes.
+        share: rows that the message is about, or None.
+        shape: ``(N, C, T)`` of all rows.
+        memory: what both ends keep of messages before.
+        side: content of the other direction that both ends know.
+    """
     if share is None:
         return decode_packed(payload, shape, fitting(memory, shape), side)
     inner = shape[1:]
@@ -84,7 +114,14 @@ def decode_share(
 def ideal_bits(
     packed: np.ndarray, shape: tuple[int, int, int], memory: Memory | None = None, side: SideInfo | None = None
 ) -> tuple[float, int]:
-    """Sum of -log2 p over all decisions (the model's own ideal code length), and the number of decisions."""
+    """Sum of -log2 p over all decisions (the model's own ideal code length), and the number of decisions.
+
+    Args:
+        packed: Algorithm 2 bits.
+        shape: ``(N, C, T)`` of all rows.
+        memory: what both ends keep of messages before.
+        side: content of the other direction that both ends know.
+    """
     code = np.empty(packed_bytes(shape) * 2 + 64, dtype=np.uint8)
     _, bits, decisions = _run(packed, shape, memory, side, code, ModelState.recall(memory), decode=False, measure=True)
     return bits, decisions
@@ -122,19 +159,22 @@ class ContextCodec(Codec):
         return plan.shape
 
     def to_bits(self, content: Any, plan: Plan) -> np.ndarray:
-        """uint8 trains of ``bit_shape``."""
+        """uint8 trains of ``bit_shape``. Shape ``(N, C, T)``."""
         raise NotImplementedError
 
     def from_bits(self, bits: np.ndarray, plan: Plan) -> Any:
-        """Inverse of ``to_bits``. Raises PacketError for trains that no content makes."""
+        """Inverse of ``to_bits``. Raises PacketError for trains that no content makes.
+
+        Shape ``(N, C, T)`` of ``bit_shape``.
+        """
         raise NotImplementedError
 
     def pack(self, content: Any, plan: Plan) -> np.ndarray:
-        """Algorithm 2 bits of the trains."""
+        """Algorithm 2 bits of the trains. Flat uint8."""
         return np.packbits(self.to_bits(content, plan).reshape(-1))
 
     def unpack(self, packed: np.ndarray, plan: Plan) -> Any:
-        """Inverse of ``pack``."""
+        """Inverse of ``pack``. Takes flat uint8."""
         return self.from_bits(PackedSpikes(packed, self.bit_shape(plan)).unpack(), plan)
 
     def side_bits(self, kind: str, content: Any, plan: Plan) -> np.ndarray | None:

@@ -84,7 +84,10 @@ class ModelState:
         return ModelState(_recall_table()[kept], np.array(weights, order="C"), np.array(coded, order="C"))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The state between packets: 16 bits a counter (stretch / 2 in 12 bits, count in 4; 0 = never seen)."""
+        """The state between packets: 16 bits a counter (stretch / 2 in 12 bits, count in 4; 0 = never seen).
+
+        Flat uint16 arrays.
+        """
         count = np.minimum(self.tables & np.uint32(1023), np.uint32(KEPT_COUNT)).astype(np.uint16)
         kept = _keep_table()[self.tables >> np.uint32(20)] | count
         kept[count == 0] = 0

@@ -47,7 +47,17 @@ def run(
     spikes: np.ndarray, global_: np.ndarray | None, previous: np.ndarray | None, near: np.ndarray | None,
     code: np.ndarray, state: ModelState, shape: tuple[int, int, int], *, decode: bool, measure: bool = False,
 ) -> tuple[int, float, int]:  # fmt: skip
-    """As ``contexttwin.run``."""
+    """As ``contexttwin.run``.
+
+    Args:
+        spikes: uint8 bits ``[N * C * T]``, read or written.
+        global_, previous, near: bits of the same size that serve as context, or None.
+        code: bytes of the arithmetic coder.
+        state: counters of the model, changed in place.
+        shape: ``(N, C, T)``.
+        decode: read spikes from ``code`` instead of writing it.
+        measure: only sum -log2 p.
+    """
     library = _prepared()
     assert library is not None
     squash, stretch = squash_table(), stretch_table()

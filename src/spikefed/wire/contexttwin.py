@@ -69,7 +69,14 @@ class Coder:
         return self.squash_of[min(max(x, -LIMIT), LIMIT) + LIMIT]
 
     def decide(self, kind: int, keys: Sequence[int], set_a: int, set_b: int, bit: int) -> int:
-        """Code one binary decision under these context keys and weight sets; returns the bit."""
+        """Code one binary decision under these context keys and weight sets; returns the bit.
+
+        Args:
+            kind: which family of contexts.
+            keys: context keys, one a model.
+            set_a, set_b: weight sets of the mixer.
+            bit: the bit to code; not looked at when decoding.
+        """
         slots = []
         inputs = []
         for i, key in enumerate(keys):

@@ -21,7 +21,10 @@ LOST = "lost/"
 
 
 def owed(memory: Memory | None, plan: Plan) -> np.ndarray | None:
-    """float32 over the plan's lossy entries: what earlier messages left; None where nothing is known or fits."""
+    """float32 over the plan's lossy entries: what earlier messages left; None where nothing is known or fits.
+
+    Flat, in table order.
+    """
     private = memory.private if memory is not None else {}
     size = sum(spec.elements for spec in plan.tensors if spec.lossy)
     if not plan.selects:
@@ -40,7 +43,7 @@ def owed(memory: Memory | None, plan: Plan) -> np.ndarray | None:
 def state(
     memory: Memory | None, plan: Plan, before: np.ndarray, residual: np.ndarray, places: np.ndarray, kept: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The private part of the memory after a message.
+    """The private part of the memory after a message. Arrays are flat, in table order.
 
     Args:
         memory: before it.

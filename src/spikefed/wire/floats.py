@@ -17,7 +17,7 @@ def float_specs(plan: Plan) -> list[TensorSpec]:
 
 
 def join(content: dict[str, np.ndarray], plan: Plan) -> tuple[np.ndarray, bytes]:
-    """float32 vector of all float tensors that are not exact, in table order, and the bytes of all others."""
+    """float32 vector of all float tensors that are not exact, in table order, and the bytes of all others. Flat."""
     with np.errstate(over="ignore"):  # becomes infinite, and is refused below
         floats = [content[spec.name].astype(np.float32).reshape(-1) for spec in float_specs(plan)]
     vector = np.concatenate(floats) if floats else np.zeros(0, dtype=np.float32)
@@ -34,7 +34,7 @@ def sizes(plan: Plan) -> tuple[int, int]:
 
 
 def split(vector: np.ndarray, others: memoryview | bytes, plan: Plan) -> dict[str, np.ndarray]:
-    """Inverse of ``join``."""
+    """Inverse of ``join``. Tensors have the shapes of the plan."""
     tensors = {}
     at = 0
     byte = 0
@@ -70,7 +70,7 @@ def finite_float(value: float, what: str) -> float:
 
 
 def finite_norm(part: np.ndarray, spec: TensorSpec) -> np.float32:
-    """2-norm of a tensor (float64 in, float32 out). Raises PacketError when it is beyond float32."""
+    """2-norm of a tensor (float64 in, float32 out). Raises PacketError when it is beyond float32. A scalar."""
     norm = np.sqrt((part * part).sum())
     if norm > np.finfo(np.float32).max:
         raise PacketError(

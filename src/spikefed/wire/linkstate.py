@@ -13,7 +13,15 @@ from spikefed.wire.codec import Memory
 def pack_memories(
     state: dict[str, Any], prefix: str, memories: list[Memory], base: Memory | None = None, heard: bool = False
 ) -> None:
-    """Add the memories under ``prefix.<index>.shared|private.<name>`` and which of them is the base."""
+    """Add the memories under ``prefix.<index>.shared|private.<name>`` and which of them is the base.
+
+    Args:
+        state: changed in place.
+        prefix: begins every name.
+        memories: oldest first.
+        base: the one that packets refer to.
+        heard: whether the other end has answered.
+    """
     state[f"{prefix}.count"] = len(memories)
     state[f"{prefix}.base"] = next((i for i, memory in enumerate(memories) if memory is base), -1)
     state[f"{prefix}.heard"] = int(heard)

@@ -38,7 +38,14 @@ class MaskedVotes:
 
 
 def masked_plan(*, round: int, client: int | None, shape: tuple[int, int, int], public_set_id: bytes) -> Plan:
-    """A plan for masked votes on spikes [N, C, T]."""
+    """A plan for masked votes on spikes [N, C, T].
+
+    Args:
+        round: its number, from 1.
+        client: who sends or receives; None: a broadcast.
+        shape: of the content, in the axes that the kind has.
+        public_set_id: 32 bytes that name the public set.
+    """
     limit = MAX_HEADER_BYTES + SLACK_BYTES + (math.prod(shape) + 1) * MAX_BITS // 8
     return Plan("masked-votes", "up", round, shape, bytes(public_set_id), client, max_packet_bytes=limit)
 
@@ -72,7 +79,7 @@ class MaskedVoteUplink(Message):
 
 
 def pack_ring(values: np.ndarray, bits: int) -> bytes:
-    """Numbers below 2^bits at ``bits`` bits each, most significant bit first."""
+    """Numbers below 2^bits at ``bits`` bits each, most significant bit first. ``values`` is flat."""
     if bits == 8:
         return values.astype(np.uint8).tobytes()
     places = np.arange(bits - 1, -1, -1, dtype=np.uint32)

@@ -260,7 +260,10 @@ class WeightsMessage(Message):
         return dict(content)
 
     def check_kept(self, content: Mapping[str, np.ndarray], kept: Mapping[str, np.ndarray | None]) -> None:
-        """Refuse a selection that does not say of every tensor which of its entries travel."""
+        """Refuse a selection that does not say of every tensor which of its entries travel.
+
+        Masks have their tensors' shapes.
+        """
         if kept.keys() != content.keys():
             name = min(kept.keys() ^ content.keys())
             raise PacketError("kept", f"'{name}' is either no tensor or one of which no entries are named")
@@ -340,7 +343,15 @@ def decode(data: bytes | bytearray | memoryview, plan: Plan) -> Message:
 
 
 def decode_payload(codec: Any, payload: memoryview, plan: Plan, memory: Any, side: Any) -> tuple[Any, Any]:
-    """``codec.decode`` with the promise that only PacketError comes out of it."""
+    """``codec.decode`` with the promise that only PacketError comes out of it.
+
+    Args:
+        codec: of the packet.
+        payload: bytes behind its header.
+        plan: what the receiver expects.
+        memory: what both ends keep of messages before.
+        side: content of the other direction that both ends know.
+    """
     try:
         return codec.decode(payload, plan, memory, side)
     except PacketError:

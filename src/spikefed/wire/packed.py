@@ -24,7 +24,7 @@ def packed_bytes(shape: tuple[int, int, int]) -> int:
 
 
 def check_bits(payload: memoryview | bytes | np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """The bytes as uint8, not copied. Raises PacketError on a wrong length, or padding that is not zero."""
+    """The bytes as uint8, not copied. Raises PacketError on a wrong length, or padding that is not zero. Flat."""
     if len(payload) != packed_bytes(shape):
         raise PacketError("payload", f"{len(payload)} bytes where spikes {shape} need {packed_bytes(shape)}")
     bits = np.frombuffer(payload, dtype=np.uint8)

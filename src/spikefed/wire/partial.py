@@ -33,7 +33,7 @@ class PartialSpikes:
 
 
 def select_rows(spikes: np.ndarray, rows: np.ndarray) -> PartialSpikes:
-    """Send only these rows."""
+    """Send only these rows. ``spikes`` is ``[N, C, T]``, ``rows`` ``[M]``."""
     rows = np.asarray(rows, dtype=bool)
     return PartialSpikes(rows, np.where(rows[:, None, None], spikes, 0).astype(np.uint8))
 

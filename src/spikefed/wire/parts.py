@@ -60,7 +60,7 @@ class Part:
         return array if self.kept is None else array.reshape(-1)[self.kept]
 
     def placed(self, values: np.ndarray) -> np.ndarray:
-        """Inverse of ``taken``: 0 where nothing travelled."""
+        """Inverse of ``taken``: 0 where nothing travelled. The whole tensor's shape."""
         if self.kept is None:
             return values
         whole = np.zeros(self.size, dtype=values.dtype)

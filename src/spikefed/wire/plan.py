@@ -94,7 +94,7 @@ def taken(tensors: Mapping[str, np.ndarray], table: tuple[TensorSpec, ...]) -> d
 
 
 def placed(arrays: Mapping[str, np.ndarray], table: tuple[TensorSpec, ...]) -> dict[str, np.ndarray]:
-    """Inverse of ``taken``: whole tensors, 0 where nothing travelled."""
+    """Inverse of ``taken``: whole tensors, 0 where nothing travelled. Shapes are the table's."""
     return {s.name: arrays[s.name] if s.part is None else s.part.placed(arrays[s.name]) for s in table}
 
 
@@ -140,7 +140,17 @@ class Plan:
         direction: str, *, round: int, client: int | None, shape: tuple[int, int, int], public_set_id: bytes,
         kind: str = "spikes", share: Share | None = None,
     ) -> Plan:  # fmt: skip
-        """A plan for spike trains [N, C, T] on the public set with this 32-byte id, or on a share of N rows of it."""
+        """A plan for spike trains [N, C, T] on the public set with this 32-byte id, or on a share of N rows of it.
+
+        Args:
+            direction: ``up`` or ``down``.
+            round: its number, from 1.
+            client: who sends or receives; None: a broadcast.
+            shape: of the content, in the axes that the kind has.
+            public_set_id: 32 bytes that name the public set.
+            kind: spikes, partial spikes or another kind of trains.
+            share: rows that the message is about, or None.
+        """
         n, c, t = (int(size) for size in shape)
         limit = MAX_HEADER_BYTES + SLACK_BYTES + (n * c * t + 7) // 8
         return Plan(
@@ -152,7 +162,16 @@ class Plan:
         direction: str, *, round: int, client: int | None, shape: tuple[int, int, int], hint_channels: int,
         public_set_id: bytes,
     ) -> Plan:  # fmt: skip
-        """A plan for output spikes [N, C, T] and hint spikes [N, hint_channels, T]; in the header (N, C, T, H)."""
+        """A plan for output spikes [N, C, T] and hint spikes [N, hint_channels, T]; in the header (N, C, T, H).
+
+        Args:
+            direction: ``up`` or ``down``.
+            round: its number, from 1.
+            client: who sends or receives; None: a broadcast.
+            shape: of the content, in the axes that the kind has.
+            public_set_id: 32 bytes that name the public set.
+            hint_channels: H, units of the hint layer.
+        """
         n, c, t, h = (int(size) for size in (*shape, hint_channels))
         limit = MAX_HEADER_BYTES + SLACK_BYTES + (n * c * t + 7) // 8 + (n * h * t + 7) // 8
         return Plan("hint-spikes", direction, round, (n, c, t), bytes(public_set_id), client, h, max_packet_bytes=limit)
@@ -162,7 +181,17 @@ class Plan:
         kind: str, direction: str, *, round: int, client: int | None, shape: tuple[int, int, int],
         public_set_id: bytes, share: Share | None = None,
     ) -> Plan:  # fmt: skip
-        """A plan for labels (N, C, 1), counts (N, C, levels), probabilities (N, C, 0) or class means (C, D, 0)."""
+        """A plan for labels (N, C, 1), counts (N, C, levels), probabilities (N, C, 0) or class means (C, D, 0).
+
+        Args:
+            kind: of the message.
+            direction: ``up`` or ``down``.
+            round: its number, from 1.
+            client: who sends or receives; None: a broadcast.
+            shape: of the content, in the axes that the kind has.
+            public_set_id: 32 bytes that name the public set.
+            share: rows that the message is about, or None.
+        """
         n, c, t = (int(size) for size in shape)
         limit = MAX_HEADER_BYTES + SLACK_BYTES + 5 * n * max(c, 1)
         return Plan(
@@ -171,7 +200,14 @@ class Plan:
 
     @staticmethod
     def weights(direction: str, *, round: int, client: int | None, tensors: tuple[TensorSpec, ...]) -> Plan:
-        """A plan for the tensors of this table."""
+        """A plan for the tensors of this table.
+
+        Args:
+            direction: ``up`` or ``down``.
+            round: its number, from 1.
+            client: who sends or receives; None: a broadcast.
+            tensors: name, shape and type of each tensor.
+        """
         tensors = tuple(tensors)
         limit = MAX_HEADER_BYTES + SLACK_BYTES + 16 * len(tensors) + 2 * sum(spec.nbytes for spec in tensors)
         return Plan("weights", direction, round, (len(tensors), 0, 0), layout_id(tensors), client, tensors=tensors,
@@ -181,13 +217,24 @@ class Plan:
     def selected_weights(
         direction: str, *, round: int, client: int | None, tensors: tuple[TensorSpec, ...], follows: bool = False
     ) -> Plan:
-        """A plan for the tensors of this table, of which a bitmap says which entries of the ``masked`` ones travel."""
+        """A plan for the tensors of this table, of which a bitmap says which entries of the ``masked`` ones travel.
+
+        Args:
+            direction: ``up`` or ``down``.
+            round: its number, from 1.
+            client: who sends or receives; None: a broadcast.
+            tensors: name, shape and type of each tensor.
+            follows: whether the sender must use the mask of the newest downlink.
+        """
         plan = Plan.weights(direction, round=round, client=client, tensors=tensors)
         bitmap = 1 + bitmap_limit_bytes([spec.elements for spec in plan.masked])
         return replace(plan, kind="selected-weights", max_packet_bytes=plan.max_packet_bytes + bitmap, follows=follows)
 
     def narrowed(self, kept: Mapping[str, np.ndarray]) -> Plan:
-        """The same plan once it is known which entries travel; a tensor without an array travels whole."""
+        """The same plan once it is known which entries travel; a tensor without an array travels whole.
+
+        Masks have their tensors' shapes.
+        """
         return replace(self, tensors=tuple(spec.narrowed(kept.get(spec.name)) for spec in self.tensors))
 
     def for_client(self, client: int) -> Plan:
@@ -216,7 +263,10 @@ class Plan:
 
     @property
     def kept(self) -> dict[str, np.ndarray | None] | None:
-        """Of a selection: for every tensor which entries travel, None for all; None where the table is no selection."""
+        """Of a selection: for every tensor which entries travel, None for all; None where the table is no selection.
+
+        Masks have their tensors' shapes.
+        """
         parts = {spec.name: spec.part for spec in self.tensors if spec.part is not None}
         if not parts:
             return None

@@ -15,18 +15,21 @@ def little_endian(spec: TensorSpec) -> np.dtype:
 
 
 def check_finite(array: np.ndarray, spec: TensorSpec) -> None:
-    """Raise PacketError when a float tensor holds a NaN or an infinity."""
+    """Raise PacketError when a float tensor holds a NaN or an infinity. Of any shape."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise PacketError("payload", f"tensor '{spec.name}' holds a NaN or an infinity")
 
 
 def own_bytes(array: np.ndarray, spec: TensorSpec) -> memoryview:
-    """A tensor's own bytes, little endian."""
+    """A tensor's own bytes, little endian. Of any shape."""
     return np.ascontiguousarray(array, dtype=little_endian(spec)).reshape(-1).view(np.uint8).data
 
 
 def read_own(data: memoryview | bytes, spec: TensorSpec, plan: Plan) -> np.ndarray:
-    """Inverse of ``own_bytes``: a writable copy. Refuses bools above 1 and, unless the plan allows them, NaNs."""
+    """Inverse of ``own_bytes``: a writable copy. Refuses bools above 1 and, unless the plan allows them, NaNs.
+
+    Of the shape that the table says.
+    """
     array = np.frombuffer(data, dtype=little_endian(spec))
     if plan.finite:
         check_finite(array, spec)

@@ -19,7 +19,10 @@ _GROUP = 256  # digits that share one big integer
 
 
 def pack_digits(digits: np.ndarray, base: int) -> bytes:
-    """Digits 0..base-1, 256 to a big-endian integer of ceil(256 log2(base) / 8) bytes (fewer in the last)."""
+    """Digits 0..base-1, 256 to a big-endian integer of ceil(256 log2(base) / 8) bytes (fewer in the last).
+
+    ``digits`` is ``[count]``, flat.
+    """
     parts = []
     for start in range(0, digits.size, _GROUP):
         group = digits[start : start + _GROUP].tolist()

@@ -37,13 +37,16 @@ class Survivors:
 
 
 def packed(kept: Mapping[str, np.ndarray], table: tuple[TensorSpec, ...]) -> np.ndarray:
-    """uint8: the bits of all masked tensors of a table one behind the other, row-major, first one in the top bit."""
+    """uint8: the bits of all masked tensors of a table one behind the other, row-major, first one in the top bit.
+
+    Flat.
+    """
     masks = [kept[spec.name].reshape(-1) for spec in table if spec.masked]
     return np.packbits(np.concatenate([np.zeros(0, dtype=bool), *masks]))
 
 
 def unpacked(bitmap: np.ndarray, table: tuple[TensorSpec, ...]) -> dict[str, np.ndarray]:
-    """Inverse of ``packed``."""
+    """Inverse of ``packed``. bool in the tensors' shapes."""
     kept = {}
     at = 0
     bits = np.unpackbits(bitmap, count=sum(spec.elements for spec in table if spec.masked)).astype(bool)
@@ -196,6 +199,7 @@ class SelectedWeightsDownlink(_SelectedWeights):
 
 def check_follows(uplink: Message, bitmap: np.ndarray | None) -> None:
     """Refuse an uplink under another mask than that of the newest downlink to its sender; without one, under any mask.
+    ``bitmap`` is flat uint8.
 
     Raises:
         PacketError("bitmap"): it is another.

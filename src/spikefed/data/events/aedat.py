@@ -80,7 +80,7 @@ class Packets:
     overflows: np.ndarray
 
     def events(self, chosen: slice | np.ndarray = slice(None)) -> Events:
-        """The valid events of some packets, in the order of the file."""
+        """The valid events of some packets, in the order of the file. Each field ``[E]``."""
         starts = self.starts[chosen]
         numbers = self.numbers[chosen]
         pieces = [self.content[a : a + n * _EVENT_BYTES] for a, n in zip(starts, numbers, strict=True)]
@@ -99,7 +99,7 @@ class Packets:
         return Events(x, y, t, (data >> 1 & 1).astype(np.uint8))
 
     def first_times(self) -> np.ndarray:
-        """Time of the first event of each packet, microseconds."""
+        """Time of the first event of each packet, microseconds. int64 ``[P]``."""
         at = self.starts + 4
         stamps = [int.from_bytes(bytes(self.content[a : a + 4]), "little") for a in at]
         return np.asarray(stamps, dtype=np.int64) + (self.overflows << 31)

@@ -36,7 +36,7 @@ class SpikeFile:
     names: tuple[str, ...]
 
     def events(self, rows: np.ndarray) -> list[Events]:
-        """The spikes of some items: x is the unit, y is 0, every polarity is 1."""
+        """The spikes of some items: x is the unit, y is 0, every polarity is 1. Each field ``[E]``."""
         with _opened(self.path) as file:
             times = file["spikes/times"]
             units = file["spikes/units"]

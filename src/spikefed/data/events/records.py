@@ -55,7 +55,7 @@ def refuse(path: Path | str, offset: int, what: str) -> DataError:
 def check_inside(
     path: Path | str, x: np.ndarray, y: np.ndarray, size: tuple[int, int], offsets: np.ndarray | int, width: int
 ) -> None:
-    """Refuse an event outside the sensor.
+    """Refuse an event outside the sensor. ``x`` and ``y`` have the shape ``[E]``.
 
     Args:
         path: for the error.

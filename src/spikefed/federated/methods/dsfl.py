@@ -49,7 +49,10 @@ def reduce_entropy(mean: np.ndarray, hyper: DsflHyperparameters) -> np.ndarray:
 
 
 def drawn_rows(round: int, ctx: Context) -> Tensor | None:
-    """The public rows of a round, ascending; the draw follows from the public set and the round, so nobody sends it."""
+    """The public rows of a round, ascending; the draw follows from the public set and the round, so nobody sends it.
+
+    int64 ``[n]``.
+    """
     count = ctx.hyper.public_per_round
     if count is None or count >= len(ctx.public):
         return None

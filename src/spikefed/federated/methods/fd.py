@@ -2,8 +2,8 @@
 Non-IID Private Data", 2018 (arXiv 1811.11479).
 
 No public set and no server model. A client uploads the mean output of its network for each label it has; the server
-averages per label; a client's loss pulls every sample's output towards the mean that the *other* clients have for its
-label.
+averages per label; a client's loss pulls every sample's output towards the mean that the *other* clients have for that
+sample's label.
 """
 
 from __future__ import annotations

@@ -107,6 +107,7 @@ class FedAvg(Method):
         """The server's step from its weights to the clients' mean: new weights, and what to keep. Here: the mean.
 
         What it does to entries that nobody sent is undone, in the weights and in all that it keeps by tensor name.
+        Every tensor keeps its shape.
         """
         return merged, {}
 

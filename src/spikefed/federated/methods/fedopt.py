@@ -47,7 +47,7 @@ class FedAdagradHyperparameters(AdaptiveHyperparameters):
 
 
 def trained(name: str, tensor: Tensor, roles: Mapping[str, Role]) -> bool:
-    """Whether the server's optimiser may step on a tensor."""
+    """Whether the server's optimiser may step on a tensor. Tensors of any shape."""
     return tensor.is_floating_point() and roles[name] not in (BN_STATS, FROZEN)
 
 

@@ -102,13 +102,19 @@ def merge_spikes(spikes: Mapping[int, np.ndarray], weights: Mapping[int, float])
 
 
 def round_spikes(merged: np.ndarray, tie: str = "silent") -> np.ndarray:
-    """S_g := Round(S_g) (Algorithm 1, line 11): uint8 0/1; a tie at 0.5 is silent, or fires with ``tie="fire"``."""
+    """S_g := Round(S_g) (Algorithm 1, line 11): uint8 0/1; a tie at 0.5 is silent, or fires with ``tie="fire"``.
+
+    Shape ``[N, C, T]`` stays.
+    """
     # Half of n equal weights need not sum to 0.5 in floating point.
     return (merged > 0.5 + (-TIE if tie == "fire" else TIE)).astype(np.uint8)
 
 
 def agreement(merged: np.ndarray) -> float:
-    """Mean of max(S_g, 1 - S_g): 1 when all clients agree on every spike, 0.5 at the least."""
+    """Mean of max(S_g, 1 - S_g): 1 when all clients agree on every spike, 0.5 at the least.
+
+    ``merged`` is ``[N, C, T]``.
+    """
     return float(np.mean(np.maximum(merged, 1.0 - merged))) if merged.size else 1.0
 
 

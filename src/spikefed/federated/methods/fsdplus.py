@@ -130,8 +130,14 @@ def answered_rows(total: int, share: float, client: int, round: int) -> np.ndarr
     """The rows that a client answers for in a round, ascending; both ends compute them.
 
     Clients take consecutive stretches of one fixed order of the rows and jump on each round, so that few rows are
-    answered twice in a round, a few clients soon answer for all rows, and each of them has done so after 1 / share
-    rounds.
+    answered twice in a round, a few clients soon answer for all rows,
+    and each of them has done so after 1 / share rounds.
+
+    Args:
+        total: N, rows of the public set.
+        share: part of them to answer, above 0 and at most 1.
+        client: who answers.
+        round: its number, from 1.
     """
     if share >= 1.0:
         return np.arange(total)
@@ -143,7 +149,14 @@ def answered_rows(total: int, share: float, client: int, round: int) -> np.ndarr
 
 
 def answered_share(total: int, share: float, round: int, client: int) -> Share | None:
-    """``answered_rows`` for the wire, which predicts a row from what it holds of it; None: all rows."""
+    """``answered_rows`` for the wire, which predicts a row from what it holds of it; None: all rows.
+
+    Args:
+        total: N, rows of the public set.
+        share: part of them to answer, above 0 and at most 1.
+        round: its number, from 1.
+        client: who answers.
+    """
     return Share(answered_rows(total, share, client, round), total) if share < 1.0 else None
 
 
@@ -161,7 +174,7 @@ def labels_of(spikes: np.ndarray, abstain: float) -> np.ndarray:
 
 
 def sharpened(merged: np.ndarray, gamma: float) -> np.ndarray:
-    """s^g / (s^g + (1 - s)^g): 0, 0.5 and 1 stay, all else moves away from 0.5."""
+    """s^g / (s^g + (1 - s)^g): 0, 0.5 and 1 stay, all else moves away from 0.5. The shape stays."""
     if gamma == 1.0:
         return merged
     up, down = merged**gamma, (1.0 - merged) ** gamma

@@ -66,7 +66,14 @@ def adapt(net: nn.Module, images: Tensor, *, preprocess: Preprocess, generator: 
 
 
 def soft_answers(net: nn.Module, images: Tensor, *, preprocess: Preprocess, generator: torch.Generator) -> Tensor:
-    """What a network says of the images off the chip, mean outputs ``[N, C]``: the targets of repair ``soft``."""
+    """What a network says of the images off the chip, mean outputs ``[N, C]``: the targets of repair ``soft``.
+
+    Args:
+        net: off the chip.
+        images: uint8 ``[N, C, H, W]``.
+        preprocess: pixels to network input.
+        generator: draws of the encoding.
+    """
     return outputs(net, images, preprocess=preprocess, generator=generator).mean(dim=2)
 
 

@@ -55,6 +55,12 @@ def rectified_graph(name: str, graph: Graph, input_shape: tuple[int, ...], *, no
 
     Edges backward in time are left out, and with them what no forward edge leads to.
 
+    Args:
+        name: of the network, for descriptions.
+        graph: nodes and edges.
+        input_shape: ``(C, H, W)``.
+        norm: as of the spiking network.
+
     Raises:
         ConfigError: a graph that does not fit the input.
     """

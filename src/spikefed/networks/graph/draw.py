@@ -10,6 +10,7 @@ from spikefed.networks.graph.plan import Edge, Graph, Node
 class Drawing:
     """A graph in the making.
 
+    >>> from spikefed.networks.graph import INPUT, Node
     >>> drawing = Drawing()
     >>> conv = drawing.add(Node(name="conv", weights="conv", features=8, norm=True, neuron=True), INPUT)
     >>> head = drawing.add(Node(name="head", weights="linear", features=10), conv)

@@ -118,6 +118,15 @@ def ann_twin(
     """The ANN twin of `build(name, ...)`: same layers, ReLU, ordinary batch norm where the spiking network has a norm.
 
     The initial weights are those of the spiking network of the same seed. Arguments and errors as in `build`.
+
+    Args:
+        name: of the spiking network.
+        input_shape: ``(C, H, W)``.
+        classes: width of the output.
+        norm: in place of the network's own.
+        pooling: in place of the network's own.
+        seed: of the initial weights.
+        generator: draws them instead of ``seed``.
     """
     info = network_info(name)
     norm = _norm_name(info, norm)

@@ -3,8 +3,7 @@
 Flower carries messages, checks certificates and node keys, and keeps them in a database. It runs none of our code: both
 sides take their work from Flower's Runtime API and do it in a process of their own that stays (`executor`), so no code
 travels, nothing is started for a message, and a client's memory of earlier rounds survives. This is the only package
-that
-imports flwr, which is pinned to a minor because some of what it uses is not promised to stay.
+that imports flwr, which is pinned to a minor because some of what it uses is not promised to stay.
 """
 
 from __future__ import annotations

@@ -14,7 +14,10 @@ from spikefed.probes import PROBES, Measurement, run_probe
 from spikefed.probes.contract import Probe
 from spikefed.report.probes import probe_text
 
-SETTINGS: dict[str, dict[str, Any]] = {"chip": {"chips": 2, "tiles": [16], "changes": {"noise.read": 0.3}}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "attack": {"steps": 3, "apgd_steps": 4, "queries": 5, "surrogates": ("own", "adaptive"), "eps": (8.0, 32.0)},
+    "chip": {"chips": 2, "tiles": [16], "changes": {"noise.read": 0.3}},
+}
 """Settings that make a probe quick on the small network here."""
 
 

@@ -171,9 +171,10 @@ class NetworkConfig(Section):
     norm: Literal["none", "bn", "tdbn", "bntt", "bn-step"] | None = Field(
         default=None, description="normalisation; default: the network's"
     )
-    coding: Literal["direct", "bernoulli", "poisson", "delta"] | None = Field(
+    coding: Literal["direct", "bernoulli", "poisson", "latency", "delta"] | None = Field(
         default=None,
-        description="input coding; default: the network's; 'delta' spikes where a series has moved by 'network.delta'",
+        description="input coding; default: the network's; 'latency': each pixel fires once, the brighter the earlier; "
+        "'delta' spikes where a series has moved by 'network.delta'",
     )
     delta: float = Field(
         default=0.5,

@@ -16,6 +16,7 @@ from spikefed.networks.monitor import device_of
 from spikefed.training import (
     AUGMENTATIONS,
     LABEL_LOSSES,
+    AdversarialInputs,
     Mask,
     StepHook,
     batches,
@@ -63,6 +64,39 @@ TEMPORAL_KEYS = {"kappa": "prefix", "steps": "skip", "weight": "centroid"}
 """Keys of `Temporal`, and the loss that each belongs to."""
 
 
+class AdversarialTraining(StepOption):
+    """Training on adversarial images: each step attacks its own batch first."""
+
+    attack: Literal["none", "fgsm", "pgd"] = Field(
+        default="none", description="attack of each local step; 'fgsm' is one step from the clean image"
+    )
+    eps: float = Field(default=8.0, gt=0, description="largest change, in the data's units: pixels of 0..255 [SRE: 8]")
+    steps: int = Field(default=4, ge=1, le=100, description="gradients of PGD [SRE: 4; Madry et al. 2018: 7]")
+    size: float | None = Field(default=None, gt=0, description="step of PGD like eps; default: 2.5 eps / steps")
+    draws: int = Field(default=1, ge=1, le=100, description="of a coder that draws, for one gradient")
+
+    def hook(self, ctx: ClientContext) -> StepHook | None:
+        """Moves the inputs of a step; eps in the network's own input by its preprocessing, a channel at a time."""
+        if self.attack == "none":
+            return None
+        images = ctx.train.images
+        bytes_ = images.dtype == torch.uint8
+        low, high = (0.0, 255.0) if bytes_ or not len(images) else (float(images.min()), float(images.max()))
+        channels = images.shape[-3]
+        ends = (ctx.preprocess(torch.full((1, channels, 1, 1), value)) for value in (low, high, 0.0, 1.0))
+        darkest, brightest, zero, one = ends
+        pgd = self.attack == "pgd"
+        return AdversarialInputs(
+            eps=(one - zero) * self.eps,
+            size=(self.size / self.eps if self.size is not None else 2.5 / self.steps) if pgd else 1.0,
+            steps=self.steps if pgd else 1,
+            start=pgd,
+            draws=self.draws,
+            low=darkest,
+            high=brightest,
+        )
+
+
 class LocalTraining(Hyperparameters):
     """Training on private labelled data."""
 
@@ -105,6 +139,11 @@ class LocalTraining(Hyperparameters):
         default=Temporal(),
         description="what local_loss prefix, skip or centroid need",
         json_schema_extra={"since": "0.2"},
+    )
+    adversarial: AdversarialTraining = Field(
+        default=AdversarialTraining(),
+        json_schema_extra={"since": "0.2"},
+        description="training on adversarial images",
     )
 
 

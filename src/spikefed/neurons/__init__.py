@@ -1,7 +1,7 @@
 """Spiking neurons: equations, surrogate gradients, input coding, and the fused operations networks are built from."""
 
 from spikefed.neurons.chain import ChainLayer, Firing, NormState, run_chain
-from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, SendOnDelta, SignedPoisson, encoder
+from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, Latency, SendOnDelta, SignedPoisson, encoder
 from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, lif_step, spike
 from spikefed.neurons.gradients import conv2d_gradient, linear_gradient, norm_lif_gradient
 from spikefed.neurons.kernels import kernels, use_kernels
@@ -26,6 +26,7 @@ __all__ = [
     "IF",
     "LIF",
     "LIFParameters",
+    "Latency",
     "Norm",
     "NormState",
     "Rectangle",

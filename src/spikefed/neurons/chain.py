@@ -141,6 +141,8 @@ def run_chain(x: Tensor, layers: Sequence[ChainLayer]) -> Tensor | None:
     """
     if x.device.type != "cpu" or not available():
         return None
+    if any(a.firing is not None and a.firing.p.surrogate.code < 0 for a in layers):
+        return None  # a surrogate of one's own has no kernel
     asked = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     plan = _plan(x.shape, asked, tuple(map(_shapes, layers)))
     if plan is None or not all(_plain(t) for a in layers for t in (a.weight, a.bias, *a.state)):

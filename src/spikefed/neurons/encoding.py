@@ -6,14 +6,41 @@ Every encoder is a frozen, stateless object; randomness comes from the generator
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spikefed.errors import ConfigError
+
+Gradient = Literal["stop", "straight"]
+"""What a coder that draws or rounds passes back to the image: nothing, or the gradient straight through.
+
+``straight`` takes the spikes for their expectation (Bengio et al., arXiv 1308.3432, section 4; as an attack: backward
+pass differentiable approximation, Athalye et al., ICML 2018). Training asks for no gradient of the image: it is alike.
+"""
+
+
+class _Straight(torch.autograd.Function):
+    """The spikes forward, ``slope`` times the gradient backward to what they were made of, of the same shape."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, spikes: Tensor, slope: float | Tensor) -> Tensor:
+        ctx.slope = slope
+        return spikes.view_as(spikes)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0] * ctx.slope, None, None
+
+
+def _passed(x: Tensor, spikes: Tensor, slope: float | Tensor, gradient: Gradient) -> Tensor:
+    """The spikes ``[T, B, ...]`` of ``x [B, ...]`` or ``[T, B, ...]``, with the gradient that was chosen."""
+    if gradient == "stop" or not x.requires_grad:
+        return spikes
+    return _Straight.apply(x.expand_as(spikes), spikes, slope)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -40,21 +67,30 @@ class Direct:
 
 @dataclass(frozen=True)
 class Bernoulli:
-    """Spike with probability = pixel: o_t = 1[pixel > U(0, 1)] (public STBP and HDSFL code). Pixels in [0, 1]."""
+    """Spike with probability = pixel: o_t = 1[pixel > U(0, 1)] (public STBP and HDSFL code). Pixels in [0, 1].
 
+    Attributes:
+        gradient: what reaches the pixels; straight through, that of the probability: 1.
+    """
+
+    gradient: Gradient = field(default="stop", repr=False)
     name: ClassVar[str] = "bernoulli"
     widens: ClassVar[int] = 1
 
     def encode(
         self, x: Float[Tensor, " B *rest"], steps: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "T B *rest"]:
-        return (x.unsqueeze(0) > _uniform(x, steps, generator)).to(x.dtype)
+        return self.spikes(x, _uniform(x, steps, generator))
 
     def encode_steps(
         self, x: Float[Tensor, "T B *rest"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "T B *rest"]:
         """A draw for every value of every step."""
-        return (x > _uniform(x[0], len(x), generator)).to(x.dtype)
+        return self.spikes(x, _uniform(x[0], len(x), generator))
+
+    def spikes(self, x: Tensor, uniform: Float[Tensor, "T B *rest"]) -> Float[Tensor, "T B *rest"]:
+        """The spikes of ``x [B, ...]`` or ``[T, B, ...]`` that these random numbers in [0, 1) give."""
+        return _passed(x, (x > uniform).to(x.dtype), 1.0, self.gradient)
 
 
 @dataclass(frozen=True)
@@ -62,21 +98,70 @@ class SignedPoisson:
     """o_t = sign(x) * 1[2 U(0, 1) <= |x|], so firing probability |x| / 2 and spikes in {-1, 0, 1} (V-SNN).
 
     Pixels in [-1, 1].
+
+    Attributes:
+        gradient: what reaches the pixels; straight through, that of the expectation x / 2: 1 / 2.
     """
 
+    gradient: Gradient = field(default="stop", repr=False)
     name: ClassVar[str] = "poisson"
     widens: ClassVar[int] = 1
 
     def encode(
         self, x: Float[Tensor, " B *rest"], steps: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "T B *rest"]:
-        return x.sign() * (2 * _uniform(x, steps, generator) <= x.abs()).to(x.dtype)
+        return self.spikes(x, _uniform(x, steps, generator))
 
     def encode_steps(
         self, x: Float[Tensor, "T B *rest"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "T B *rest"]:
         """A draw for every value of every step."""
-        return x.sign() * (2 * _uniform(x[0], len(x), generator) <= x.abs()).to(x.dtype)
+        return self.spikes(x, _uniform(x[0], len(x), generator))
+
+    def spikes(self, x: Tensor, uniform: Float[Tensor, "T B *rest"]) -> Float[Tensor, "T B *rest"]:
+        """The spikes of ``x [B, ...]`` or ``[T, B, ...]`` that these random numbers in [0, 1) give."""
+        fired = x.sign() * (2 * uniform <= x.abs()).to(x.dtype)
+        return _passed(x, fired, 0.5, self.gradient)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time to first spike: a pixel fires once, the brighter the earlier, at step round((1 - x)(T - 1)); 0 never does.
+
+    Pixels in [0, 1]; what lies beyond counts as 0 or 1. Thorpe, Fize and Marlot, Nature 381 (1996), in the linear form
+    of snnTorch's ``latency`` encoder. Nothing is drawn.
+
+    Attributes:
+        gradient: what reaches the pixels; straight through, that of the tent max(0, 1 - |t - (1 - x)(T - 1)|) around
+            the time of the spike; of a black pixel, which has none, that of the last step's.
+    """
+
+    gradient: Gradient = field(default="stop", repr=False)
+    name: ClassVar[str] = "latency"
+    widens: ClassVar[int] = 1
+
+    def encode(
+        self, x: Float[Tensor, " B *rest"], steps: int, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "T B *rest"]:
+        _check_steps(steps)
+        at = (1 - x.detach().clamp(0, 1)) * (steps - 1)
+        time = torch.arange(steps, dtype=x.dtype, device=x.device).view(-1, *[1] * x.dim())
+        spikes = ((at.round() == time) & (x > 0)).to(x.dtype)
+        slope: Tensor | float = 0.0
+        if self.gradient == "straight":
+            # d tent / dx: a brighter pixel moves its spike, at `at`, to earlier steps; a black one gains its first.
+            off = at - time
+            slope = (steps - 1) * off.sign() * (off.abs() < 1)
+            slope = torch.where((x.detach() <= 0) & (time == steps - 1), float(max(steps - 1, 1)), slope)
+        return _passed(x, spikes, slope, self.gradient)
+
+    def encode_steps(
+        self, x: Float[Tensor, "T B *rest"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "T B *rest"]:
+        """Refused: data with a time axis have their own times."""
+        raise ConfigError(
+            "coding 'latency' turns one image into spike times, and these data have a time axis; use direct or delta"
+        )
 
 
 @dataclass(frozen=True)
@@ -129,17 +214,18 @@ class SendOnDelta:
         return torch.stack(out)
 
 
-Encoder = Direct | Bernoulli | SignedPoisson | SendOnDelta
-ENCODERS: dict[str, type[Direct] | type[Bernoulli] | type[SignedPoisson] | type[SendOnDelta]] = {
+Encoder = Direct | Bernoulli | SignedPoisson | Latency | SendOnDelta
+ENCODERS: dict[str, type[Direct] | type[Bernoulli] | type[SignedPoisson] | type[Latency] | type[SendOnDelta]] = {
     "direct": Direct,
     "bernoulli": Bernoulli,
     "poisson": SignedPoisson,
+    "latency": Latency,
     "delta": SendOnDelta,
 }
 
 
 def encoder(name: str | Encoder) -> Encoder:
-    """``"direct"``, ``"bernoulli"``, ``"poisson"`` (signed) or ``"delta"``; an encoder object passes through.
+    """``direct``, ``bernoulli``, ``poisson`` (signed), ``latency`` or ``delta``; an encoder object passes through.
 
     Raises:
         ConfigError: unknown name.

@@ -64,7 +64,7 @@ class LIF(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "T B *rest"]) -> Float[Tensor, "T B *rest"]:
-        if kernels() == "auto" and fused.suits(x):
+        if kernels() == "auto" and self.parameters_.surrogate.code >= 0 and fused.suits(x):
             return fused.lif_native(x, self.parameters_)
         return lif(x, None, self.parameters_)[0]
 

@@ -97,9 +97,10 @@ def norm_lif(
         return _norm_lif_by_step(x, p, **options, momentum=momentum, eps=eps)
     assert isinstance(momentum, float)
     run, path, reason = norm_lif_reference, "reference", ""
-    if kernels() == "auto" and gpu.suits(x, steps, weight, bias, running_mean, running_var):
+    known = p.surrogate.code >= 0  # a surrogate of one's own has no kernel
+    if known and kernels() == "auto" and gpu.suits(x, steps, weight, bias, running_mean, running_var):
         run, path, reason = gpu.norm_lif_gpu, "fused", "Triton kernel"
-    elif kernels() == "auto" and fused.suits(x, weight, bias, running_mean, running_var):
+    elif known and kernels() == "auto" and fused.suits(x, weight, bias, running_mean, running_var):
         run, path, reason = fused.norm_lif_native, "fused", "native kernel"
     paths.note("norm_lif", path, reason or why_reference(x), x)
     return run(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)

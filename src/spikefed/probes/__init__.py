@@ -1,8 +1,10 @@
 """Measures of a network: what can be learned about it during or after training, one file each."""
 
 from spikefed.probes.accuracy import Accuracy
+from spikefed.probes.attack import Attack
 from spikefed.probes.chip import Chip
 from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
+from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
 from spikefed.probes.information import centroid_of, early_by_information, early_by_kl, kl_profile
 from spikefed.probes.latency import Latency
@@ -14,7 +16,9 @@ from spikefed.probes.temporal import Temporal
 
 __all__ = [
     "Accuracy",
+    "Attack",
     "Chip",
+    "Corruption",
     "Energy",
     "Latency",
     "Measurement",

@@ -110,7 +110,7 @@ class Accuracy(Probe):
         return found
 
 
-def wilson(right: int, count: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(right: float, count: int, level: float = 0.95) -> tuple[float, float]:
     """Interval of a share of which ``right`` of ``count`` were seen; (0, 1) of none."""
     if not count:
         return 0.0, 1.0

@@ -7,8 +7,10 @@ import inspect
 from spikefed.errors import ConfigError
 from spikefed.objects import import_object, is_own, nearest
 from spikefed.probes.accuracy import Accuracy
+from spikefed.probes.attack import Attack
 from spikefed.probes.chip import Chip
 from spikefed.probes.contract import Probe
+from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
 from spikefed.probes.latency import Latency
 from spikefed.probes.ownchips import OwnChips
@@ -19,7 +21,9 @@ PROBES: dict[str, type[Probe]] = {
     made.name: made
     for made in (
         Accuracy,
+        Attack,
         Chip,
+        Corruption,
         Energy,
         Latency,
         OwnChips,

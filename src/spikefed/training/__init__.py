@@ -1,5 +1,6 @@
 """Losses and loops shared by every method."""
 
+from spikefed.training.adversarial import AdversarialInputs
 from spikefed.training.augment import AUGMENTATIONS
 from spikefed.training.earlytime import early_steps, kl_profile
 from spikefed.training.hooks import Loss, StepHook
@@ -47,6 +48,7 @@ from spikefed.training.temporal import (
 
 __all__ = [
     "AUGMENTATIONS",
+    "AdversarialInputs",
     "CrossTerm",
     "Evaluation",
     "LABEL_LOSSES",

@@ -18,10 +18,11 @@ from spikefed.networks.pools import Pooling, check_pooling
 from spikefed.networks.zoo.info import NetworkInfo, Wanted
 from spikefed.networks.zoo.resnets import RESNETS
 from spikefed.networks.zoo.rows import ROWS
+from spikefed.networks.zoo.rvd import RVD
 from spikefed.networks.zoo.snasnets import PREFIX, SNASNETS, cell_info
 from spikefed.neurons import Encoder, LIFParameters, encoder
 
-_BY_NAME = {info.name: info for info in (*ROWS, *RESNETS, *SNASNETS)}
+_BY_NAME = {info.name: info for info in (*ROWS, *RVD, *RESNETS, *SNASNETS)}
 
 
 def networks() -> list[NetworkInfo]:
@@ -71,7 +72,7 @@ def build(
         steps: T, at least 1.
         norm: ``none``, ``bn``, ``tdbn``, ``bntt`` or ``bn-step``; the network's own when None. Under it the readout of
             ``small`` is normalised too (silent at the start otherwise), those of the papers' networks are not.
-        coding: ``direct``, ``bernoulli``, ``poisson`` or an encoder; the network's own when None.
+        coding: ``direct``, ``bernoulli``, ``poisson``, ``latency`` or an encoder; the network's own when None.
         neuron: LIF of all layers; the network's own when None.
         readout: ``spike`` or ``current``.
         pooling: ``average``, ``max``, or ``stride`` (strides of 2 in convolutions in place of pools); the network's
@@ -101,7 +102,7 @@ def build(
         plans = parse_layout(info.layout(coded), coded, classes, pooling or info.pooling)
         layers = _spiking_layers(info, plans, norm, neuron, readout, steps)
         net = SpikingNetwork(name, input_shape, layers, steps=steps, encoder=coder)
-    _initialise(net, info, seed, generator)
+    _initialise(net, info, seed, generator, coder.name)
     return net
 
 
@@ -194,10 +195,12 @@ def _biased(info: NetworkInfo, norm: Norm | None) -> bool:
     return info.bias == "all" or (info.bias == "auto" and norm is None)
 
 
-def _initialise(net: LayeredNetwork, info: NetworkInfo, seed: int, generator: torch.Generator | None) -> None:
+def _initialise(
+    net: LayeredNetwork, info: NetworkInfo, seed: int, generator: torch.Generator | None, coding: str = "direct"
+) -> None:
     """Draw the weights as the network's source does."""
     draw = torch.Generator().manual_seed(seed) if generator is None else generator
     if info.initial is not None:
         info.initial(net, draw)
     else:
-        initialise(net, draw, info.xavier_gain)
+        initialise(net, draw, info.gains.get(coding, info.xavier_gain))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -60,6 +60,7 @@ class NetworkInfo:
         pooling: what makes maps smaller.
         graph: draws a network that branches.
         initial: draws the initial weights, in place of the Xavier gain.
+        gains: Xavier gains of input codings that have one of their own.
     """
 
     name: str
@@ -78,3 +79,4 @@ class NetworkInfo:
     pooling: Pooling = "average"
     graph: Callable[[Wanted], Graph] | None = None
     initial: Callable[[LayeredNetwork, torch.Generator], None] | None = None
+    gains: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,203 @@
+"""The network under attack: its loss, the gradient of its input alone, and what it says when it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spikefed.errors import ConfigError
+from spikefed.networks.monitor import device_of
+from spikefed.neurons import Bernoulli, Latency, SignedPoisson
+from spikefed.neurons.encoding import Gradient
+from spikefed.training.attacks.draws import ATTACK, JUDGE, SEARCH, uniform
+
+Loss = Literal["ce", "margin"]
+"""Cross-entropy of the mean outputs, or the largest wrong one minus the true one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A coder whose random numbers are given: ``uniform [T, B, ...]``."""
+
+    coder: Bernoulli | SignedPoisson
+    uniform: Tensor
+    widens: int = 1
+
+    @property
+    def name(self) -> str:
+        """Of the coder."""
+        return self.coder.name
+
+    def encode(self, x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+        """The spikes of ``x [B, ...]``."""
+        return self.coder.spikes(x, self.uniform)
+
+    def encode_steps(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The spikes of ``x [T, B, ...]``."""
+        return self.coder.spikes(x, self.uniform)
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """What an attack wants of B images.
+
+    Attributes:
+        images: their numbers in the set: random numbers belong to them.
+        labels: int64 ``[B]``: the true classes; with ``targeted`` those that the network shall say.
+        targeted: make it say these, instead of anything but these.
+    """
+
+    images: Sequence[int]
+    labels: Tensor
+    targeted: bool = False
+
+    def at(self, chosen: Tensor) -> Goal:
+        """Some of the images."""
+        rows = torch.arange(len(self.images))[chosen].tolist()
+        return Goal([self.images[row] for row in rows], self.labels[chosen], self.targeted)
+
+    def met(self, scores: Tensor) -> Tensor:
+        """Whether scores ``[B, C]`` are what the attack wants."""
+        said = scores.argmax(dim=1) == self.labels
+        return said if self.targeted else ~said
+
+    def loss(self, scores: Tensor, kind: Loss, draws: int = 1) -> Tensor:
+        """What the attack makes large: ``[B]`` of ``[draws * B, C]``, mean over the draws."""
+        labels = self.labels.repeat(draws)
+        if kind == "ce":
+            each = functional.cross_entropy(scores, labels, reduction="none")
+        else:
+            true = functional.one_hot(labels, scores.shape[1]).bool()
+            each = scores.masked_fill(true, -torch.inf).amax(dim=1) - scores.gather(1, labels[:, None])[:, 0]
+        each = each.view(draws, -1).mean(dim=0)
+        return -each if self.targeted else each
+
+
+@dataclass(frozen=True, eq=False)
+class Victim:
+    """A network as an attack sees it.
+
+    Only the input's gradient is computed: weights ask for none while an attack runs, and all draws of the coder go
+    through the network as one batch.
+
+    Attributes:
+        net: in the mode that it is used in.
+        preprocess: pixels to network input.
+        seed: of all random numbers.
+        gradient: what reaches the image through a coder that draws or rounds, ``stop`` or ``straight``.
+        draws: of the coder for one gradient (expectation over transformation: Athalye et al., ICML 2018).
+        fresh: other draws at every step; else an image keeps its own.
+        loss: what the attack makes large.
+        scale: factor on the mean outputs before the softmax of the loss.
+    """
+
+    net: nn.Module
+    preprocess: Callable[[Tensor], Tensor]
+    seed: int = 0
+    gradient: Gradient = "straight"
+    draws: int = 1
+    fresh: bool = True
+    loss: Loss = "ce"
+    scale: float = 1.0
+
+    def but(self, **changes: Any) -> Victim:
+        """The same with other settings."""
+        return replace(self, **changes)
+
+    @property
+    def coder(self) -> Any:
+        """The network's input coding; None where it has none."""
+        return getattr(self.net, "encoder", None)
+
+    @property
+    def draws_spikes(self) -> bool:
+        """Whether the coder is random."""
+        return isinstance(self.coder, Bernoulli | SignedPoisson)
+
+    def ascent(self, images: Tensor, goal: Goal, moment: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What the attack makes large, its gradient, and the scores behind it.
+
+        Args:
+            images: float32 ``[B, ...]``, in pixels.
+            goal: of these images.
+            moment: number of the step, for the draws.
+
+        Returns:
+            the loss ``[B]``, its gradient shaped as the images, mean scores ``[B, C]``.
+
+        Raises:
+            ConfigError: the network passes no gradient on.
+        """
+        x = images.detach().clone().requires_grad_()
+        with torch.enable_grad(), self.frozen():
+            scores = self._scores(x, goal.images, ATTACK, moment if self.fresh else 0, self.draws)
+            each = goal.loss(scores * self.scale, self.loss, len(scores) // len(images))
+            if each.requires_grad:
+                (gradient,) = torch.autograd.grad(each.sum(), x)
+            elif self.gradient == "stop" and isinstance(self.coder, Bernoulli | SignedPoisson | Latency):
+                gradient = torch.zeros_like(images)
+            else:
+                raise ConfigError(
+                    f"network {getattr(self.net, 'name', type(self.net).__name__)} passes no gradient to its input; "
+                    "attack it with 'square' and 'noise', which need none"
+                )
+        return each.detach(), gradient, scores.detach().view(-1, len(images), scores.shape[1]).mean(dim=0)
+
+    @torch.no_grad()
+    def scores(self, images: Tensor, numbers: Sequence[int], moment: int, queries: int | None = None) -> Tensor:
+        """Mean outputs ``[B, C]`` over the draws of a query."""
+        count = self.draws if queries is None else queries
+        found = self._scores(images, numbers, SEARCH, moment if self.fresh else 0, count)
+        return found.view(-1, len(images), found.shape[1]).mean(dim=0)
+
+    @torch.no_grad()
+    def judged(self, images: Tensor, numbers: Sequence[int], count: int, purpose: int = JUDGE) -> Tensor:
+        """Scores ``[J, B, C]`` under J draws that no attack sees, the same whatever the pixels are; 1 if none draws."""
+        found = self._scores(images, numbers, purpose, 0, count)
+        return found.view(-1, len(images), found.shape[1])
+
+    def _scores(self, images: Tensor, numbers: Sequence[int], purpose: int, moment: int, count: int) -> Tensor:
+        """Mean outputs over time ``[draws * B, C]``, draw by draw."""
+        count = count if self.draws_spikes else 1
+        x = self.preprocess(images).to(device_of(self.net))
+        wide = x if count == 1 else x.repeat(count, *[1] * (x.dim() - 1))
+        with self._coding(x, numbers, purpose, moment, count):
+            return self.net(wide).float().mean(dim=0).to(images.device)
+
+    @contextmanager
+    def _coding(self, x: Tensor, numbers: Sequence[int], purpose: int, moment: int, count: int) -> Iterator[None]:
+        """The coder with the gradient that was chosen, and with the random numbers of these images."""
+        coder = self.coder
+        if not isinstance(coder, Bernoulli | SignedPoisson | Latency):
+            yield
+            return
+        given: Any = replace(coder, gradient=self.gradient)
+        if self.draws_spikes:
+            steps = int(getattr(self.net, "steps", 1))
+            shape = tuple(x.shape[1:]) if x.dim() == 4 else tuple(x.shape[2:])
+            found = uniform(self.seed, purpose, numbers, moment, (count, steps, *shape))
+            given = Given(given, found.movedim((1, 2), (1, 0)).flatten(1, 2).to(x.device))
+        net: Any = self.net
+        net.encoder = given
+        try:
+            yield
+        finally:
+            net.encoder = coder
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """No weight asks for a gradient inside."""
+        wanted = [p for p in self.net.parameters() if p.requires_grad]
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in wanted:
+                parameter.requires_grad_(True)

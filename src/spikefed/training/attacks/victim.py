@@ -16,6 +16,10 @@ from spikefed.networks.monitor import device_of
 from spikefed.neurons import Bernoulli, Latency, SignedPoisson
 from spikefed.neurons.encoding import Gradient
 from spikefed.training.attacks.draws import ATTACK, JUDGE, SEARCH, uniform
+from spikefed.training.attacks.first import carried, first_layer
+
+SLOPES: dict[type, float] = {Bernoulli: 1.0, SignedPoisson: 0.5}
+"""Of the expected spikes by the input."""
 
 Loss = Literal["ce", "margin"]
 """Cross-entropy of the mean outputs, or the largest wrong one minus the true one."""
@@ -167,17 +171,28 @@ class Victim:
         count = count if self.draws_spikes else 1
         x = self.preprocess(images).to(device_of(self.net))
         wide = x if count == 1 else x.repeat(count, *[1] * (x.dim() - 1))
-        with self._coding(x, numbers, purpose, moment, count):
-            return self.net(wide).float().mean(dim=0).to(images.device)
+        layer = first_layer(self.net) if self._shares(x) else None
+        if layer is None:
+            with self._coding(x, numbers, purpose, moment, count, self.gradient):
+                return self.net(wide).float().mean(dim=0).to(images.device)
+        slope = SLOPES[type(self.coder)]
+        with self._coding(x, numbers, purpose, moment, count, "stop"), carried(layer, slope * x):
+            return self.net(wide.detach()).float().mean(dim=0).to(images.device)
+
+    def _shares(self, x: Tensor) -> bool:
+        """Whether the first layer's gradient may be added up over draws and steps."""
+        return self.draws_spikes and self.gradient == "straight" and x.requires_grad and x.dim() == 4
 
     @contextmanager
-    def _coding(self, x: Tensor, numbers: Sequence[int], purpose: int, moment: int, count: int) -> Iterator[None]:
+    def _coding(
+        self, x: Tensor, numbers: Sequence[int], purpose: int, moment: int, count: int, gradient: Gradient
+    ) -> Iterator[None]:
         """The coder with the gradient that was chosen, and with the random numbers of these images."""
         coder = self.coder
         if not isinstance(coder, Bernoulli | SignedPoisson | Latency):
             yield
             return
-        given: Any = replace(coder, gradient=self.gradient)
+        given: Any = replace(coder, gradient=gradient)
         if self.draws_spikes:
             steps = int(getattr(self.net, "steps", 1))
             shape = tuple(x.shape[1:]) if x.dim() == 4 else tuple(x.shape[2:])

@@ -1,0 +1,89 @@
+"""The first layer of a rate-coded network under attack: its input's gradient, computed once for all draws and steps.
+
+Straight through, a spike passes on its gradient times a slope that is the same in every draw and step, and a product
+with weights is linear. So the gradients of all currents of an image are added up first, and go back through the weights
+once, instead of T times the number of draws: the same sum in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spikefed.networks import SpikingNetwork
+from spikefed.networks.layers import WeightedLayer
+
+
+class _Carry(torch.autograd.Function):
+    """Currents ``[K * B, ...]`` forward; backward the sum over K to ``carrier [B, ...]``."""
+
+    @staticmethod
+    def forward(ctx: Any, carrier: Tensor, currents: Tensor) -> Tensor:
+        ctx.images = len(carrier)
+        return currents.view_as(currents)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0].unflatten(0, (-1, ctx.images)).sum(dim=0), None
+
+
+class Carried:
+    """A layer's product whose gradient goes to the image behind the spikes.
+
+    Args:
+        layer: the first layer of a network.
+        expected: what the spikes are on average, times a constant or not: ``[B, ...]``, with the image's graph.
+    """
+
+    def __init__(self, layer: WeightedLayer, expected: Tensor) -> None:
+        self._layer, self._expected = layer, expected
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Weighted sums of the spikes ``x [K * B, ...]``."""
+        with torch.no_grad():
+            currents = _product(self._layer, _channels_last(x))
+        return _Carry.apply(_product(self._layer, self._expected), currents)  # type: ignore[return-value]
+
+    def plain(self) -> None:
+        """No weight gives the same gradient."""
+
+
+def _product(layer: WeightedLayer, x: Tensor) -> Tensor:
+    if layer.plan.kind == "conv":
+        padding = layer.plan.kernel // 2
+        return functional.conv2d(x, layer.weight, layer.bias, stride=layer.plan.stride, padding=padding)
+    return functional.linear(x.flatten(1), layer.weight, layer.bias)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Maps of one channel told to be channels-last, which they are as well: so their products are, without a copy."""
+    if x.dim() != 4:
+        return x
+    if x.shape[1] > 1:
+        return x.contiguous(memory_format=torch.channels_last)
+    x = x.contiguous()
+    _, _, height, width = x.shape
+    return x.as_strided(x.shape, (height * width, 1, width, 1))
+
+
+def first_layer(net: nn.Module) -> WeightedLayer | None:
+    """The layer that alone sees the coder's spikes; None where a network branches, or its product is another."""
+    if type(net) is not SpikingNetwork:
+        return None
+    layer = net.places[0]
+    return layer if isinstance(layer, WeightedLayer) and layer.product is None else None
+
+
+@contextmanager
+def carried(layer: WeightedLayer, expected: Tensor) -> Iterator[None]:
+    """The layer's gradients go to ``expected`` inside."""
+    layer.product = Carried(layer, expected)
+    try:
+        yield
+    finally:
+        layer.product = None

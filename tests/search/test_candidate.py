@@ -13,7 +13,7 @@ from networks.snasnet import narrow, peer, take
 from search.test_kernels import released
 from spikefed.networks import describe
 from spikefed.networks.cells import CIFAR10, CIFAR100, Cell, draw_cell
-from spikefed.search.candidate import Macro, answers, size_of
+from spikefed.search.candidate import Answers, Macro, answers, size_of
 from spikefed.search.scores import SCORES
 from spikefed.search.shared import Memory
 
@@ -25,6 +25,10 @@ IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 def some_cells(count: int, backward: bool, seed: int = 3) -> list[Cell]:
     draw = torch.Generator().manual_seed(seed)
     return [draw_cell(draw, backward).canonical for _ in range(count)]
+
+
+def told(cell: Cell, memory: Memory) -> Answers:
+    return answers(MACRO.network(cell, 0), cell, [IMAGES], memory)[0]
 
 
 def as_released(cell: Cell, x: torch.Tensor, seed: int) -> tuple[float, int, float]:
@@ -52,7 +56,7 @@ def as_released(cell: Cell, x: torch.Tensor, seed: int) -> tuple[float, int, flo
 def test_equals_the_released_procedure_on_spikingjellys_network(cell: Cell) -> None:
     peer()
     wanted, calls, _ = as_released(cell, IMAGES, seed=7)
-    net_answers = answers(DOUBLE, cell, IMAGES.double(), 7, Memory(0))
+    (net_answers,) = answers(DOUBLE.network(cell, 7), cell, [IMAGES.double()], Memory(0))
     assert net_answers.evidence.calls == calls
     assert abs(SCORES["sahd"].of(None, [net_answers]) - wanted) < 1e-8  # type: ignore[arg-type]
 
@@ -70,17 +74,26 @@ DOUBLE = _Double(SIZES, (3, 8, 8), 4, 5, {})
 def test_what_is_shared_is_what_each_would_have_computed() -> None:
     memory = Memory(64 << 20)
     for cell in [*some_cells(12, False), *some_cells(6, True), CIFAR10]:
-        alone, shared = (answers(MACRO, cell, IMAGES, 0, m) for m in (Memory(0), memory))
+        alone, shared = (told(cell, m) for m in (Memory(0), memory))
         assert torch.equal(alone.evidence.similar, shared.evidence.similar), cell
         assert torch.equal(alone.evidence.agree, shared.evidence.agree)
         assert (alone.image_spikes, alone.image_sops) == (shared.image_spikes, shared.image_sops)
-    assert memory.hits > 50
+    assert memory.hits > 20
+
+
+def test_batches_do_not_mix() -> None:
+    cell, memory = CIFAR100, Memory(64 << 20)
+    for _ in range(3):
+        both = answers(MACRO.network(cell, 0), cell, [IMAGES, IMAGES.flip(0) * 0.5], memory)
+        apart = [answers(MACRO.network(cell, 0), cell, [x], Memory(0))[0] for x in (IMAGES, IMAGES.flip(0) * 0.5)]
+        assert all(torch.equal(a.evidence.agree, b.evidence.agree) for a, b in zip(both, apart, strict=True))
+    assert not torch.equal(both[0].evidence.agree, both[1].evidence.agree)
 
 
 def test_a_small_memory_forgets_and_changes_nothing() -> None:
     small, large = Memory(100_000), Memory(64 << 20)
-    for cell in some_cells(8, False):
-        one, other = (answers(MACRO, cell, IMAGES, 0, m) for m in (small, large))
+    for cell in 3 * some_cells(4, False):
+        one, other = (told(cell, m) for m in (small, large))
         assert torch.equal(one.evidence.similar, other.evidence.similar)
     assert small.misses > large.misses
 
@@ -99,7 +112,7 @@ def test_weights_belong_to_places() -> None:
 def test_work_by_hand() -> None:
     """One convolution from node 0 to node 3: its neurons' spikes touch 9 x 4 weights, the rest likewise."""
     cell = Cell.parse("0003-0000-0000-0000")
-    told = answers(MACRO, cell, IMAGES, 0, Memory(0))
+    seen_by_us = told(cell, Memory(0))
     net = MACRO.network(cell, 0).train()
     seen: dict[str, float] = {}
     for name in ("cell1.fire0", "down.fire", "cell2.fire0", "last", "fc1"):
@@ -108,9 +121,9 @@ def test_work_by_hand() -> None:
         layer.register_forward_hook(lambda m, i, out, n=name, s=size: seen.update({n: float(out.sum()) * s}))
     with torch.no_grad():
         net(IMAGES, generator=torch.Generator().manual_seed(0))
-    assert told.image_spikes == pytest.approx(sum(seen.values()) / 6, rel=1e-6)
+    assert seen_by_us.image_spikes == pytest.approx(sum(seen.values()) / 6, rel=1e-6)
     touched = {"cell1.fire0": 36, "down.fire": 72, "cell2.fire0": 72, "last": 12, "fc1": 12}
-    assert told.image_sops == pytest.approx(sum(seen[n] * touched[n] for n in seen) / 6, rel=1e-6)
+    assert seen_by_us.image_sops == pytest.approx(sum(seen[n] * touched[n] for n in seen) / 6, rel=1e-6)
 
 
 def test_sizes() -> None:

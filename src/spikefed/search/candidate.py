@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from spikefed.networks import GraphNetwork, PassLayer, SpikingLayer, build, describe, initialise_by_place
 from spikefed.networks.cells import Cell
 from spikefed.search.kernels import Evidence
-from spikefed.search.shared import Memory, Told, watch
+from spikefed.search.shared import Memory, watch
 
 
 @dataclass(frozen=True)
@@ -102,23 +102,26 @@ class Answers:
 
 
 @torch.no_grad()
-def answers(macro: Macro, cell: Cell, x: Tensor, seed: int, memory: Memory) -> Answers:
-    """Show images to a cell's untrained network, norms in training mode as in the public code.
+def answers(net: GraphNetwork, cell: Cell, batches: Sequence[Tensor], memory: Memory) -> list[Answers]:
+    """Show batches of images to a cell's untrained network, norms in training mode as in the public code.
 
     Args:
-        x: preprocessed images ``[B, C, H, W]``.
-        seed: of the weights.
-        memory: of networks that saw ``x`` with weights of ``seed``.
+        net: of `Macro.network`; changed in place.
+        batches: preprocessed images ``[B, C, H, W]`` each.
+        memory: of networks that saw the same batches, drawn with the same seed.
     """
-    net = macro.network(cell, seed).train()
     fan_out = _fan_out(net)
-    told: Told = watch(net, cell, memory)
-    net(x, generator=torch.Generator().manual_seed(seed))
-    total, sops = Evidence.none(len(x)), 0.0
-    for name, seen in told:
-        total = total + seen
-        sops += seen.spikes * fan_out[name]
-    return Answers(total, total.spikes / len(x), sops / len(x))
+    watching = watch(net.train(), cell, memory)
+    found = []
+    for number, x in enumerate(batches):
+        watching.show(number)
+        net(x, generator=torch.Generator().manual_seed(number))
+        total, sops = Evidence.none(len(x)), 0.0
+        for name, seen in watching.told:
+            total = total + seen
+            sops += seen.spikes * fan_out[name]
+        found.append(Answers(total, total.spikes / len(x), sops / len(x)))
+    return found
 
 
 def _fan_out(net: GraphNetwork) -> dict[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from time import process_time
 from typing import Any
 
@@ -19,8 +20,8 @@ from spikefed.search.scores import SCORES
 from spikefed.search.shared import Memory
 from spikefed.search.space import Limits
 
-MEMORY_BYTES = 256 << 20
-"""Of remembered results, for each batch of images and process."""
+MEMORY_BYTES = 512 << 20
+"""Of remembered results, for each process."""
 
 Record = dict[str, Any]
 """A scored cell: ``cell``, its ``network`` name, its figures, ``over`` (the limit that it breaks, or None), processor
@@ -49,23 +50,23 @@ class Scorer:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._memories = [[Memory(MEMORY_BYTES) for _ in batches] for batches in task.shown]
+        self._memory = Memory(MEMORY_BYTES)
+        self._batches = [batch for batches in task.shown for batch in batches]
 
     def score(self, cell: Cell) -> Record:
         """Everything that can be told of a cell without training it."""
         task, started = self._task, process_time()
-        size = size_of(task.macro.network(cell, task.seed))
+        net = task.macro.network(cell, task.seed)
+        size = size_of(net)
         figures: dict[str, float] = asdict(size)
         record: Record = {"cell": str(cell), "network": task.macro.name(cell), **figures}
         over = task.limits.exceeded(figures)
         if over is None:
-            viewers = [
-                [answers(task.macro, cell, x, task.seed, memory) for x, memory in zip(batches, memories, strict=True)]
-                for batches, memories in zip(task.shown, self._memories, strict=True)
-            ]
+            shown = iter(answers(net, cell, self._batches, self._memory))
+            viewers = [list(islice(shown, len(batches))) for batches in task.shown]
             for name, score in SCORES.items():
                 if score.looks:
-                    told = [score.of(size, shown) for shown in viewers]
+                    told = [score.of(size, of_one) for of_one in viewers]
                     record[name] = sum(told) / len(told)
                     if len(told) > 1:
                         record[f"{name}_by_client"] = told

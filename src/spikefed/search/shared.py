@@ -27,7 +27,10 @@ Told = list[tuple[str, Evidence]]
 
 
 class Memory:
-    """Results of nodes, the least used thrown away first.
+    """Results of nodes that were asked for more than once, the least used thrown away first.
+
+    What is asked for a first time is only noted: most results of a second cell never come again, and would push out
+    those of a first one that do.
 
     Args:
         limit_bytes: of all tensors that are kept.
@@ -38,6 +41,7 @@ class Memory:
         self._held: OrderedDict[Hashable, Result] = OrderedDict()
         self._bytes = 0
         self._keys: dict[Hashable, int] = {}
+        self._asked: set[Hashable] = set()
         self.hits = 0
         self.misses = 0
 
@@ -56,9 +60,10 @@ class Memory:
         return found
 
     def put(self, key: Hashable, result: Result) -> None:
-        """Remember a result."""
+        """Remember a result, if it was asked for before."""
         size = _size(result)
-        if size > self._limit:
+        if key not in self._asked or size > self._limit:
+            self._asked.add(key)
             return
         self._held[key] = result
         self._bytes += size
@@ -72,23 +77,42 @@ def _size(result: Result) -> int:
     return tensor.nbytes + (0 if told is None else 2 * told.agree.nbytes)
 
 
+class Watching:
+    """What the layers of one network share while it is shown batches of images.
+
+    Args:
+        memory: of networks that see the same batches, with the same weights in the same places.
+
+    Attributes:
+        batch: number of the batch that is shown.
+        told: what spiking layers said of it.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.batch = 0
+        self.told: Told = []
+
+    def show(self, batch: int) -> None:
+        """Begin with a batch."""
+        self.batch, self.told = batch, []
+
+
 class Watched(nn.Module):
     """Stands where a layer stood: takes its result from the memory if it is there, and its spikes' evidence.
 
     Args:
         layer: what stood here.
+        watching: shared with the network's other layers.
         key: of its result; None in a loop, whose steps are not remembered.
         times: how often its spikes count as a call.
-        told: where its evidence is added.
     """
 
-    def __init__(
-        self, layer: SpikingLayer | PassLayer, memory: Memory, key: int | None, times: int, told: Told
-    ) -> None:
+    def __init__(self, layer: SpikingLayer | PassLayer, watching: Watching, key: int | None, times: int) -> None:
         super().__init__()
         self.layer, self.plan = layer, layer.plan
         self.keeps_still = layer.keeps_still
-        self._memory, self._key, self._times, self._told = memory, key, times, told
+        self._watching, self._key, self._times = watching, key, times
         self._fires = layer.neuron is not None
         self._pool = layer.plan.window if self._fires and layer.plan.pool else None
         if self._pool is not None:
@@ -113,22 +137,23 @@ class Watched(nn.Module):
         """
         if moment is not None:
             return self._one_step(x, steps, moment)
-        found = None if self._key is None else self._memory.get(self._key)
+        memory, key = self._watching.memory, (self._key, self._watching.batch)
+        found = None if self._key is None else memory.get(key)
         if found is None:
             given = self.layer(x, steps, repeat, generator)
             seen = evidence(_codes(given, steps)) if self._fires else None
             found = (given if self._pool is None else self._pool(given), seen)
             if self._key is not None:
-                self._memory.put(self._key, found)
+                memory.put(key, found)
         given, seen = found
         if seen is not None:
-            self._told.append((self.plan.name, seen.times(self._times)))
+            self._watching.told.append((self.plan.name, seen.times(self._times)))
         return given
 
     def _one_step(self, x: Tensor, steps: int, moment: Moment) -> tuple[Tensor, Tensor | None]:
         given, potential = self.layer(x, steps, moment=moment)
         if self._fires:
-            self._told.append((self.plan.name, evidence(given.flatten(1)[None]).times(self._times)))
+            self._watching.told.append((self.plan.name, evidence(given.flatten(1)[None]).times(self._times)))
         return given if self._pool is None else self._pool(given), potential
 
 
@@ -139,16 +164,16 @@ def _codes(spikes: Tensor, steps: int) -> Tensor:
     return spikes.reshape(steps, -1, spikes[0].numel())
 
 
-def watch(net: GraphNetwork, cell: Cell, memory: Memory) -> Told:
-    """Put `Watched` in the place of every layer; gives the list that a call of the network fills.
+def watch(net: GraphNetwork, cell: Cell, memory: Memory) -> Watching:
+    """Put `Watched` in the place of every layer; gives what they share.
 
     Args:
         net: of ``cell``; changed in place. Its weights must be those of their places.
         cell: tells how many operations with neurons leave a node: the public code gives each neurons of its own, ours
             share them, and they count as often as there.
-        memory: of networks that see the same images, and no other cells' weights in the same places.
+        memory: see `Watching`.
     """
-    told: Told = []
+    watching = Watching(memory)
     keys: dict[str, int] = {INPUT: memory.key(INPUT)}
     for node in in_order(net.graph):
         layer = net.get_submodule(node.name)
@@ -156,8 +181,8 @@ def watch(net: GraphNetwork, cell: Cell, memory: Memory) -> Told:
         key = None if net.stepwise(node.name) else _key(net, node.name, keys, memory)
         if key is not None:
             keys[node.name] = key
-        net.set_submodule(node.name, Watched(layer, memory, key, _times(node.name, cell), told))
-    return told
+        net.set_submodule(node.name, Watched(layer, watching, key, _times(node.name, cell)))
+    return watching
 
 
 def _key(net: GraphNetwork, name: str, keys: Mapping[str, int], memory: Memory) -> int | None:

@@ -6,7 +6,7 @@ import enum
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -68,6 +68,7 @@ class To(enum.StrEnum):
 
     torch = "torch"
     onnx = "onnx"
+    nir = "nir"
     c = "c"
 
 
@@ -83,7 +84,7 @@ def export(
     run: Annotated[
         str, typer.Argument(metavar="RUN|MODEL", help="Run folder, RUN@ROUND for a checkpoint, or a model file.")
     ],
-    to: Annotated[To, typer.Option("--to", help="A script that needs torch alone, ONNX, or a C99 file.")],
+    to: Annotated[To, typer.Option("--to", help="A script that needs torch alone, ONNX, NIR, or a C99 file.")],
     out: Annotated[Path | None, typer.Option("--out", help="File to write [beside the model].")] = None,
     client: Annotated[
         int | None, typer.Option("--client", min=0, help="This client's own network instead of the server's.")
@@ -106,7 +107,18 @@ def export(
     if json_:
         print(json.dumps({"path": str(made.path), "format": made.format, **made.facts}, indent=1))
         return
-    print(f"wrote {made.path}: {', '.join(f'{_words(key)} {value:,}' for key, value in made.facts.items())}")
+    numbers = {key: value for key, value in made.facts.items() if key != "readers"}
+    print(f"wrote {made.path}: {', '.join(f'{_words(key)} {value:,}' for key, value in numbers.items())}")
+    if "readers" in made.facts:
+        _show_readers(made.facts["readers"])
+
+
+def _show_readers(readers: dict[str, dict[str, Any]]) -> None:
+    """The pre-flight table: what each known reader will make of the file."""
+    table = Table("reader", "takes it", "why not, or what to mind", "tested here", box=None, pad_edge=False)
+    for name, told in readers.items():
+        table.add_row(name, "yes" if told["takes"] else "no", told["why"], "yes" if told["tested"] else "no")
+    Console().print(table)
 
 
 def _beside(run: str, client: int | None, suffix: str) -> Path:

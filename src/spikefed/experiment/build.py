@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from spikefed import data, networks
+from spikefed import data, interop, networks
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment.checks import check
 from spikefed.experiment.config import DataConfig, Experiment, load
@@ -278,6 +279,8 @@ def build_network(
         seed: of the initial weights.
     """
     coding = SendOnDelta(config.network.delta) if config.network.coding == "delta" else config.network.coding
+    if live is None and config.network.name.startswith(interop.PREFIX):
+        return from_nir(config, shape, classes, coding or "direct")
     if live is not None or is_own(config.network.name):
         return networks.build_own(
             config.network.name if live is None else live,
@@ -489,6 +492,33 @@ def assemble(
     coded = {codec_of(config, expectations.up.kind, "up"), codec_of(config, expectations.down.kind, "down")}
     near = nearest_rows(split.public_images.numpy()) if "context" in coded else None
     return Federation(config, train, test, split, preprocess, factory, expectations, near, begin)
+
+
+def from_nir(
+    config: Experiment, shape: tuple[int, ...], classes: int, coding: str | SendOnDelta
+) -> networks.SpikingNetwork:
+    """The network of ``nir:FILE``, weights included, for a config's data.
+
+    Raises:
+        ConfigError: no such file, or one that does not fit the data or the config.
+    """
+    told = config.network
+    net = interop.read_nir(told.name.removeprefix(interop.PREFIX), steps=told.steps, coding=coding)
+    flat = prod(net.input_shape) == net.input_shape[0] == prod(shape)
+    if net.input_shape != tuple(shape) and not flat:
+        taken, given = ("x".join(map(str, sides)) for sides in (net.input_shape, shape))
+        raise ConfigError(f"network.name '{told.name}' takes images {taken}, the data set gives {given}; name another")
+    if net.classes != classes:
+        raise ConfigError(
+            f"network.name '{told.name}' has {net.classes} outputs, the data set {classes} classes; name another"
+        )
+    if net.readout != told.readout:
+        raise ConfigError(
+            f"network.name '{told.name}' gives {'spikes' if net.readout == 'spike' else 'currents'}; set "
+            f"network.readout = '{net.readout}'"
+        )
+    net.input_shape = tuple(shape)
+    return net
 
 
 def alike_rows(run: Path | str, data_dir: Path | None = None) -> np.ndarray | None:

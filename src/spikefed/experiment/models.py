@@ -20,6 +20,7 @@ from spikefed.experiment.folder import RunFolder
 from spikefed.federated import Context, NetworkFactory, State, method
 from spikefed.federated.history import History
 from spikefed.federated.randomness import NETWORK, SERVER, derive_seed, generator
+from spikefed.interop import PREFIX
 from spikefed.models import Model, ModelFacts, read_model
 from spikefed.objects import is_own
 
@@ -90,6 +91,8 @@ def model_facts(federation: Federation, round: int) -> ModelFacts:
 def resolved_network(config: Experiment) -> dict[str, Any]:
     """The table ``[network]`` with what the network's own defaults put into it: a later zoo builds the same."""
     table = config.network.model_dump(exclude={"start", "start_roles"})  # where it began does not build it
+    if config.network.name.startswith(PREFIX):
+        table["name"] = f"{PREFIX}{Path(config.network.name.removeprefix(PREFIX)).resolve()}"
     if is_own(config.network.name):
         return table
     info = network_info(config)

@@ -3,7 +3,29 @@
 from spikefed.interop.about import About
 from spikefed.interop.c99 import CFile, c_file
 from spikefed.interop.flat import Flat, FlatNode, Source, flat
+from spikefed.interop.nirfile import DT, nir_file, nir_graph
+from spikefed.interop.nirread import PREFIX, read_nir
 from spikefed.interop.onnxfile import onnx_file
+from spikefed.interop.readers import READERS, Reader, Verdict, pre_flight
 from spikefed.interop.script import script
 
-__all__ = ["About", "CFile", "Flat", "FlatNode", "Source", "c_file", "flat", "onnx_file", "script"]
+__all__ = [
+    "About",
+    "CFile",
+    "DT",
+    "Flat",
+    "FlatNode",
+    "PREFIX",
+    "READERS",
+    "Reader",
+    "Source",
+    "Verdict",
+    "c_file",
+    "flat",
+    "nir_file",
+    "nir_graph",
+    "onnx_file",
+    "pre_flight",
+    "read_nir",
+    "script",
+]

@@ -39,16 +39,26 @@ def nir_file(network: Flat, about: About) -> bytes:
         ConfigError: the package nir is not installed, or something that NIR cannot say: soft reset, a norm of each time
             step, max pools, edges backward in time, rectified units, a sum of a node with itself.
     """
+    graph = nir_graph(network, about)
+    file = io.BytesIO()
+    package().write(file, graph)
+    return file.getvalue()
+
+
+def nir_graph(network: Flat, about: About) -> Any:
+    """The graph that `nir_file` writes; arguments and errors as there."""
     nir = package()
     check(network)
-    nodes: dict[str, Any] = {INPUT: nir.Input({"input": np.array(network.coded_shape)})}
+    flat_input = _flat_input(network)
+    entering = [prod(network.coded_shape)] if flat_input else network.coded_shape
+    nodes: dict[str, Any] = {INPUT: nir.Input({"input": np.array(entering)})}
     edges: list[tuple[str, str]] = []
     last: dict[str, str] = {INPUT: INPUT}
     for node in network.nodes:
         sources = _sources(network, node)
         if node.plain and node.name != network.output:
             continue
-        chain = _chain(nir, node)
+        chain = _chain(nir, node, flat_input and INPUT in sources)
         names = [variable(node.name) + suffix for suffix, _ in chain]
         nodes |= dict(zip(names, (made for _, made in chain), strict=True))
         edges += [(last[source], names[0]) for source in sources]
@@ -58,10 +68,14 @@ def nir_file(network: Flat, about: About) -> bytes:
     edges.append((last[network.output], OUTPUT))
     told = {"spikefed": about.origin, "dt": DT, "steps": network.steps, "coding": network.encoder.name}
     told |= {"class_names": json.dumps(list(about.class_names)), "preprocess": preprocess(about)}
-    graph = nir.NIRGraph(nodes, edges, metadata=told)
-    file = io.BytesIO()
-    nir.write(file, graph)
-    return file.getvalue()
+    told["input_shape"] = json.dumps(list(network.coded_shape))
+    return nir.NIRGraph(nodes, edges, metadata=told)
+
+
+def _flat_input(network: Flat) -> bool:
+    """Whether only linear layers take the input: it is then given flat, which every reader understands alike."""
+    first = [node for node in network.nodes if INPUT in _sources(network, node)]
+    return all(node.kind == "linear" for node in first)
 
 
 def package() -> Any:
@@ -117,9 +131,9 @@ def _sources(network: Flat, node: FlatNode) -> list[str]:
     return found
 
 
-def _chain(nir: Any, node: FlatNode) -> list[tuple[str, Any]]:
+def _chain(nir: Any, node: FlatNode, flat: bool) -> list[tuple[str, Any]]:
     """NIR's nodes for one of ours, in order, with what their names end in."""
-    chain = _weights(nir, node)
+    chain = _weights(nir, node, flat)
     if node.neuron is not None:
         chain.append(("_neuron" if chain else "", neuron(nir, node.neuron, node.map_shape)))
     if node.pool is not None:
@@ -131,7 +145,7 @@ def _chain(nir: Any, node: FlatNode) -> list[tuple[str, Any]]:
     return chain
 
 
-def _weights(nir: Any, node: FlatNode) -> list[tuple[str, Any]]:
+def _weights(nir: Any, node: FlatNode, flat: bool) -> list[tuple[str, Any]]:
     shift = node.shift
     if node.kind == "conv":
         bias = np.zeros(node.map_shape[0], np.float32) if shift is None else shift
@@ -140,7 +154,7 @@ def _weights(nir: Any, node: FlatNode) -> list[tuple[str, Any]]:
         return [("", nir.Conv2d(sides, node.weight, node.stride, around, 1, 1, bias))]
     chain: list[tuple[str, Any]] = []
     if node.kind == "linear":
-        if len(node.in_shape) > 1:
+        if len(node.in_shape) > 1 and not flat:
             flatten = nir.Flatten({"input": np.array(node.in_shape)}, start_dim=0, end_dim=-1)
             chain.append(("_flatten", flatten))
         made = nir.Linear(node.weight) if shift is None else nir.Affine(node.weight, shift)

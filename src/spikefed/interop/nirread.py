@@ -8,9 +8,11 @@ NIR before 1.0.6, whose neurons meant another reset.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,9 @@ class _Reader:
     """Turns NIR's nodes into ours: weights, the neurons behind them and the pool behind those are one node."""
 
     def __init__(self, graph: Any, where: str, neuron: LIFParameters) -> None:
-        self.where, self.default = where, neuron
+        self.where = where
+        self.default = neuron
+        self.told: Mapping[str, Any] = graph.metadata
         self.nodes: Mapping[str, Any] = graph.nodes
         self.into: dict[str, list[str]] = {name: [] for name in graph.nodes}
         self.out: dict[str, list[str]] = {name: [] for name in graph.nodes}
@@ -90,6 +94,8 @@ class _Reader:
         if len(shape) not in (1, 3):
             raise self._refused(entering, f"takes {shape}", "give [C, H, W] or [F]")
         image = shape if len(shape) == 3 else (*shape, 1, 1)
+        told = _plain(self.told.get("input_shape", "null"))
+        image = tuple(json.loads(told)) if told != "null" and prod(json.loads(told)) == prod(shape) else image
         chains, ends = self._chains(entering, leaving)
         edges = tuple(Edge(ends[source], name) for name, members in chains.items() for source in self.into[members[0]])
         (last,) = self.into[leaving]

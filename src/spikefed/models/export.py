@@ -9,7 +9,7 @@ from typing import Any
 
 from spikefed.errors import ConfigError
 from spikefed.files import write_atomic
-from spikefed.interop import About, Flat, c_file, flat, onnx_file, script
+from spikefed.interop import DT, About, Flat, c_file, flat, nir_file, nir_graph, onnx_file, pre_flight, script
 from spikefed.models.model import Model
 
 
@@ -61,9 +61,18 @@ def _onnx(network: Flat, about: About) -> tuple[bytes, dict[str, Any], tuple[str
     return data, {}, () if coding == "direct" else drawn
 
 
+def _nir(network: Flat, about: About) -> tuple[bytes, dict[str, Any], tuple[str, ...]]:
+    data = nir_file(network, about)
+    verdicts = pre_flight(nir_graph(network, about))
+    told = {v.reader: {"takes": v.takes, "why": v.why, "tested": v.tested} for v in verdicts}
+    notes = ("the file takes input that is preprocessed (and coded) already, a time step at a time",)
+    return data, {"dt_s": DT, "readers": told}, notes
+
+
 FORMATS: dict[str, Format] = {
     "torch": Format(".py", "one Python script that needs torch alone", _torch),
     "onnx": Format(".onnx", "for onnxruntime and its kin, time steps unrolled", _onnx),
+    "nir": Format(".nir", "for chips and other libraries, batch norm folded", _nir),
     "c": Format(".c", "one C99 file without dependencies", _c),
 }
 """By the word behind ``--to``."""

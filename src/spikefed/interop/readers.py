@@ -1,0 +1,117 @@
+"""What each known reader of NIR will make of a file, before anybody tries.
+
+The primitives are those of NIR's own table of support (docs/source/support.md) and of the readers' code; SpikingJelly's
+and snnTorch's rules are held against the packages themselves by tests. A reader that is not tested here is judged by
+its primitives alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_WEIGHTS = frozenset({"Affine", "Linear"})
+_SPATIAL = frozenset({"Conv2d", "Flatten"})
+_NEURONS = frozenset({"IF", "LIF"})
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A program that reads NIR.
+
+    Attributes:
+        name: with the version that this was written for.
+        reads: primitives of ours that it takes.
+        tested: its rules are tested against the package.
+        exact: it asks for numbers that discretise to its own neuron (SpikingJelly).
+        batch: whether it keeps the batch axis where a Flatten begins at 0.
+    """
+
+    name: str
+    reads: frozenset[str]
+    tested: bool = False
+    exact: bool = False
+    batch: bool = True
+
+
+READERS = (
+    Reader("SpikingJelly 2.0", _WEIGHTS | _SPATIAL | _NEURONS | {"AvgPool2d"}, tested=True, exact=True),
+    Reader("snnTorch 1.0", _WEIGHTS | _SPATIAL | {"LIF", "AvgPool2d"}, tested=True, batch=False),
+    Reader("Norse", _WEIGHTS | _SPATIAL | _NEURONS),
+    Reader("sinabs", _WEIGHTS | _SPATIAL | _NEURONS),
+    Reader("Spyx", _WEIGHTS | _SPATIAL | _NEURONS),
+    Reader("Lava-DL", _WEIGHTS | _SPATIAL | _NEURONS),
+    Reader("SpiNNaker2", _WEIGHTS | _SPATIAL | _NEURONS),
+    Reader("Rockpool", _WEIGHTS | {"LIF"}),
+    Reader("Nengo", _WEIGHTS | {"LIF"}),
+    Reader("hxtorch", _WEIGHTS),
+    Reader("jaxsnn", _WEIGHTS),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a reader makes of a file.
+
+    Attributes:
+        reader: its name.
+        takes: whether it reads the file as it is meant.
+        why: what it refuses, or what to mind; empty where there is nothing to say.
+        tested: whether the rule is tested against the package.
+    """
+
+    reader: str
+    takes: bool
+    why: str
+    tested: bool
+
+
+def pre_flight(graph: Any) -> list[Verdict]:
+    """A verdict of every known reader on a NIR graph.
+
+    Args:
+        graph: from `nir_graph`, or ``nir.read``.
+    """
+    return [_verdict(reader, graph) for reader in READERS]
+
+
+def _verdict(reader: Reader, graph: Any) -> Verdict:
+    nodes = {name: node for name, node in graph.nodes.items() if type(node).__name__ not in ("Input", "Output")}
+    for kind in sorted({type(node).__name__ for node in nodes.values()} - reader.reads):
+        return Verdict(reader.name, False, _WHY.get((reader.name, kind), f"does not read {kind}"), reader.tested)
+    for name, node in nodes.items():
+        why = _refused(reader, name, node)
+        if why:
+            return Verdict(reader.name, False, why, reader.tested)
+    flattens = any(type(node).__name__ == "Flatten" for node in nodes.values())
+    mind = "one image at a time: its Flatten takes the batch along" if flattens and not reader.batch else ""
+    return Verdict(reader.name, True, mind, reader.tested)
+
+
+_WHY = {
+    ("snnTorch 1.0", "IF"): "refuses IF unless r = 1, and then makes it a leak of 0.9; train with decay below 1",
+    ("hxtorch", "LIF"): "reads CubaLIF alone",
+    ("jaxsnn", "LIF"): "reads CubaLIF alone",
+}
+
+
+def _refused(reader: Reader, name: str, node: Any) -> str:
+    """Why a reader refuses a node of a kind that it reads; empty where it does not."""
+    if type(node).__name__ not in _NEURONS:
+        return ""
+    for key in ("v_threshold", "r", *(("tau",) if hasattr(node, "tau") else ())):
+        if reader.tested and len(np.unique(getattr(node, key))) > 1:
+            return f"{key} of {name} differs between neurons; it wants one for all of a layer"
+    if not reader.exact:
+        return ""
+    told = getattr(node, "metadata", {}) or {}
+    dt, r = float(told.get("dt", 1e-4)), float(np.ravel(node.r)[0])
+    if not hasattr(node, "tau"):
+        return "" if np.isclose(r, 1 / dt, rtol=1e-6) else f"r of {name} is not 1 / dt (a gain of 1)"
+    steps = float(np.ravel(node.tau)[0]) / dt
+    if steps <= 1:
+        return f"tau of {name} is one time step (a decay of 0); it wants a longer one"
+    fits = np.isclose(r, 1, rtol=1e-6) or np.isclose(r, steps, rtol=1e-6)
+    return "" if fits else f"r of {name} is neither 1 nor tau / dt (a gain of 1 - decay, or of 1)"

@@ -11,7 +11,7 @@ from spikefed.experiment import RunFolder, load
 
 
 def status_of(path: Path) -> dict[str, Any]:
-    """State, round, accuracy, bytes, and for each client its last round and what was dropped, by kind.
+    """State, round, accuracy, bytes, and what is not well, each client's last round and what was dropped of it.
 
     Raises:
         ConfigError: no run folder.
@@ -43,6 +43,7 @@ def status_of(path: Path) -> dict[str, Any]:
         "downstream_bytes": last.get("downstream_bytes_total", 0),
         "rounds_without_quorum": [line["round"] for line in lines if not line["merged"] and "diverged" not in line],
         "rounds_diverged": [line["round"] for line in lines if "diverged" in line],
+        "health": [{key: f[key] for key in ("kind", "what", "text", "since")} for f in last.get("health", ())],
         "clients": [{**c, "dropped": dict(c["dropped"])} for c in clients.values()],
         "notes": log.read_text(encoding="utf-8").splitlines()[-5:] if log.is_file() else [],
     }
@@ -59,6 +60,7 @@ def status_text(found: dict[str, Any]) -> str:
         lines.append(f"rounds without quorum: {', '.join(map(str, found['rounds_without_quorum']))}")
     if found["rounds_diverged"]:
         lines.append(f"rounds in which the server diverged: {', '.join(map(str, found['rounds_diverged']))}")
+    lines += [f"not well since round {finding['since']}: {finding['text']}" for finding in found["health"]]
     for client in found["clients"]:
         dropped = ", ".join(f"{kind} {count}" for kind, count in client["dropped"].items()) or "nothing dropped"
         lines.append(f"client {client['client']}: last accepted in round {client['last_round']}; {dropped}")

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from spikefed.experiment.config import Experiment
+from spikefed.federated.findings import fresh
 
 
 class Progress(Protocol):
@@ -100,11 +101,11 @@ def numbers(line: dict[str, Any]) -> str:
 
 
 def troubles(line: dict[str, Any]) -> list[str]:
-    """What went wrong in a round, a sentence each."""
+    """What went wrong in a round, a sentence each; what lasts is said in its first round alone."""
     said = [f"client {drop['client']} dropped: {drop['reason']}" for drop in line["dropped"]]
     if not line["merged"]:
         said.insert(0, line.get("diverged") or "too few uploads for the quorum, the server is unchanged")
-    return [f"round {line['round']}: {text}" for text in said]
+    return [f"round {line['round']}: {text}" for text in [*said, *fresh(line)]]
 
 
 class Console_:

@@ -20,6 +20,7 @@ from spikefed.experiment.checks import check_idle
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import run_energy
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.health import health
 from spikefed.experiment.models import model_facts
 from spikefed.experiment.people import people
 from spikefed.experiment.probing import Probing
@@ -247,6 +248,8 @@ def _one_round(
     with shared(draws):
         rates = networks.firing_rates(server.network(), federation.preprocess(probe), generator=draws)
     line = metrics_line(record, messages, lines[-1] if lines else None, rates, federation)
+    if found := health(line, record, federation, lines[-1] if lines else None):
+        line["health"] = found
     if federation.config.run.record_streams:
         _record_streams(federation, folder, record)
     # Metrics and ledger first, then the checkpoint: what a crash leaves beyond the checkpoint is cut off on resume.

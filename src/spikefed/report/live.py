@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from spikefed.errors import ReportError
+from spikefed.federated.findings import fresh
 from spikefed.report.groups import group_runs, method_name
 from spikefed.report.payload import payload, to_json
 from spikefed.report.runs import Run, load_run, number, runs_below
@@ -266,6 +267,7 @@ def _log(run: Run) -> list[tuple[str, str]]:
         lines.append(("", ", ".join(parts)))
         if entry.get("merged") is False:
             lines.append(("warn", f"round {entry['round']:>3}: {entry.get('diverged') or UNMERGED}"))
+        lines += [("warn", f"round {entry['round']:>3}: {text}") for text in fresh(entry)]
         lines += [
             (
                 "warn",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from spikefed.federated.findings import lasting
 from spikefed.report.curves import mean
 from spikefed.report.groups import Group, common_rounds, networks_of, talkers
 from spikefed.report.takehome import MEAN, VOTE, home_rows, verdicts
@@ -14,6 +15,7 @@ from spikefed.report.targets import BASELINE, TargetRow, baseline_of
 from spikefed.report.text import bytes_text, duration, percent, plural, target_text, times
 
 MOST_NAMES = 4
+MOST_FINDINGS = 8
 
 
 def headline(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
@@ -143,6 +145,26 @@ def caveats(groups: Sequence[Group]) -> str:
             sentence += ", of a method to the FedAvg on its own network where there is one." if others else "."
         told.append(sentence)
     return "".join(f'<p class="caveat">{escape(sentence)}</p>' for sentence in told)
+
+
+def health(groups: Sequence[Group]) -> str:
+    """What was not well in rounds of these runs, with what to try; empty where nothing was."""
+    told: dict[str, list[str]] = {}
+    for group in groups:
+        for run in group.runs:
+            for finding in lasting(run.rounds):
+                seed = "" if run.seed is None or len(group.runs) == 1 else f", seed {run.seed}"
+                told.setdefault(finding["text"], []).append(f"{group.label}{seed}: {_rounds(finding['rounds'])}")
+    if not told:
+        return ""
+    items = [f"<li>{escape(text)} <small>({escape('; '.join(where))})</small></li>" for text, where in told.items()]
+    more = f"<li>and {len(items) - MOST_FINDINGS} more, in metrics.jsonl</li>" if len(items) > MOST_FINDINGS else ""
+    return f'<div class="trouble"><p>Not well:</p><ul>{"".join(items[:MOST_FINDINGS])}{more}</ul></div>'
+
+
+def _rounds(numbers: Sequence[int]) -> str:
+    first, last = numbers[0], numbers[-1]
+    return f"round {first}" if first == last else f"{len(numbers)} rounds, {first} to {last}"
 
 
 def unread(groups: Sequence[Group]) -> str:

@@ -37,6 +37,14 @@ def _clients(value: Any) -> tuple[Any, bool]:
     return kept, isinstance(value, list) and len(kept) == len(rows)
 
 
+def _findings(value: Any) -> tuple[Any, bool]:
+    """Findings with all that a reader is told of them."""
+    rows = value if isinstance(value, list) else []
+    keys = {"kind": str, "what": str, "text": str, "since": int}
+    kept = [r for r in rows if isinstance(r, dict) and all(isinstance(r.get(k), kind) for k, kind in keys.items())]
+    return kept, isinstance(value, list) and len(kept) == len(rows)
+
+
 def _ids(value: Any) -> tuple[Any, bool]:
     kept = [v for v in value if _whole(v)] if isinstance(value, list) else []
     return kept, isinstance(value, list) and len(kept) == len(value)
@@ -64,6 +72,7 @@ def _whole(value: Any) -> bool:
 
 SHAPES: dict[str, tuple[Callable[[Any], tuple[Any, bool]], str]] = {
     "clients": (_clients, "list of tables with a client number"),
+    "health": (_findings, "list of findings"),
     "dropped": (_clients, "list of tables with a client number"),
     "participants": (_ids, "list of client numbers"),
     "seconds": (_rates, "table of numbers"),

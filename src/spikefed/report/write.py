@@ -104,7 +104,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
         rows += found
         top = (
             f'<p class="lede">{escape(summary.headline(mine, found))}</p><dl class="cards">'
-            f"{summary.cards(mine, found)}</dl>{summary.caveats(mine)}{summary.unread(mine)}"
+            f"{summary.cards(mine, found)}</dl>{summary.caveats(mine)}{summary.health(mine)}{summary.unread(mine)}"
         )
         for name, html in (
             ("SUMMARY", top),

@@ -76,9 +76,17 @@ def as_made_by_norm_lif(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.6, 1.0])
 @pytest.mark.parametrize(
     ("kernel", "channels", "out", "side"),
-    [(3, 64, 64, (9, 7)), (3, 5, 23, (6, 4)), (1, 40, 48, (5, 5)), (3, 130, 176, (1, 1)), (3, 16, 300, (2, 3))],
+    [
+        (3, 64, 64, (9, 7)),
+        (3, 5, 23, (6, 4)),
+        (1, 40, 48, (5, 5)),
+        (3, 130, 176, (1, 1)),
+        (3, 16, 300, (2, 3)),
+        (3, 4, 20, (40, 30)),
+    ],
 )
-def test_event_lists_equal_the_dense_convolution(kernel, channels, out, side, rate) -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_event_lists_equal_the_dense_convolution(kernel, channels, out, side, rate, stride) -> None:
     torch.manual_seed(1)
     x = (
         spikes(11, channels, *side, rate=rate) * torch.rand(11, channels, *side).mul(4).ceil() / 4
@@ -87,13 +95,14 @@ def test_event_lists_equal_the_dense_convolution(kernel, channels, out, side, ra
     weight, bias = torch.randn(out, channels, kernel, kernel), torch.randn(out)
     listed = events.listed(x)
     assert listed.density == pytest.approx(x.count_nonzero().item() / x.numel())
-    assert_close(events.convolve(listed, weight, bias, torch.float32), F.conv2d(x, weight, bias, padding=kernel // 2))
-    upstream = torch.randn(11, out, *side).contiguous(memory_format=torch.channels_last)
+    told = F.conv2d(x, weight, bias, stride=stride, padding=kernel // 2)
+    assert_close(events.convolve(listed, weight, bias, torch.float32, stride), told)
+    upstream = torch.randn(told.shape).contiguous(memory_format=torch.channels_last)
     wanted = torch.ops.aten.convolution_backward(
-        upstream, x, weight, None, [1, 1], [kernel // 2] * 2, [1, 1], False, [0, 0], 1, [True, True, False]
+        upstream, x, weight, None, [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], 1, [True, True, False]
     )
-    assert_close(events.weight_gradient(events.banded(listed, kernel), upstream), wanted[1])
-    assert_close(products.input_gradient(upstream, weight, x.shape), wanted[0])
+    assert_close(events.weight_gradient(events.banded(listed, kernel, stride), upstream), wanted[1])
+    assert_close(products.input_gradient(upstream, weight, x.shape, stride), wanted[0])
 
 
 @needs_native
@@ -182,8 +191,8 @@ def test_event_convolution_on_every_instruction_set(level: int) -> None:
         pytest.skip("this processor does not have it")
     lib.spikefed_set_level(level)
     try:
-        for kernel, channels, out in [(3, 20, 96), (1, 33, 40)]:
-            test_event_lists_equal_the_dense_convolution(kernel, channels, out, (5, 6), 0.15)
+        for kernel, channels, out, stride in [(3, 20, 96, 1), (1, 33, 40, 1), (3, 20, 96, 2), (1, 33, 40, 2)]:
+            test_event_lists_equal_the_dense_convolution(kernel, channels, out, (5, 6), 0.15, stride)
     finally:
         lib.spikefed_set_level(best)
 

@@ -79,7 +79,8 @@ class PlannedLayer(nn.Module):
             return x
         return x.unflatten(1, (self.plan.map_shape[0], -1)).mean(2)
 
-    def _pooled(self, y: Tensor) -> Tensor:
+    def pooled(self, y: Tensor) -> Tensor:
+        """``y`` behind the layer's pool, if it has one."""
         if not self.plan.pool:
             return y
         return self.plan.window(self.fired(y) if self.plan.window.kind == "max" else y)
@@ -199,24 +200,24 @@ class _Spiking(PlannedLayer):
         norm, plan = self.norm, self.plan
         if self.neuron is None:
             if norm is None:
-                return self._pooled(currents)
+                return self.pooled(currents)
             still = self.keeps_still(repeat)
             if repeat and not still:
                 currents = currents.repeat(steps, *[1] * (currents.dim() - 1))
             steps = 1 if still else steps
-            return self._pooled(normalise(currents, steps=steps, scale=norm.scale(), **norm.options(steps)))
+            return self.pooled(normalise(currents, steps=steps, scale=norm.scale(), **norm.options(steps)))
         options = {} if norm is None else {**norm.options(steps), "alpha": norm.alpha}
         fused = plan.pool and plan.window == TWO_BY_TWO
         spikes = norm_lif(currents, self.neuron, steps=steps, **options, pool=fused, repeat=repeat)
-        return spikes if fused else self._pooled(spikes)
+        return spikes if fused else self.pooled(spikes)
 
     def _step(self, currents: Tensor, moment: Moment) -> tuple[Tensor, Tensor | None]:
         if self.norm is not None:
             currents = normalise(currents, steps=1, scale=self.norm.scale(), **self.norm.options_at(moment.step))
         if self.neuron is None:
-            return self._pooled(currents), None
+            return self.pooled(currents), None
         spikes, potential = lif_step(currents, moment.potential, self.neuron)
-        return self._pooled(spikes), potential
+        return self.pooled(spikes), potential
 
 
 class SpikingLayer(_Spiking, WeightedLayer):
@@ -295,7 +296,7 @@ class _Rectified(PlannedLayer):
                 y, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, momentum, norm.eps
             )
         y = F.relu(y) if self.rectify else y
-        return self._dropped(self._pooled(y), generator)
+        return self._dropped(self.pooled(y), generator)
 
 
 class ReLULayer(_Rectified, WeightedLayer):
@@ -337,14 +338,14 @@ def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool) ->
         return None
     links = []
     for i, layer in enumerate(layers):
-        link = layer.link(steps, repeat and i == 0) if type(layer) is SpikingLayer and not _watched(layer) else None
+        link = layer.link(steps, repeat and i == 0) if type(layer) is SpikingLayer and not watched(layer) else None
         if link is None:
             return None
         links.append(link)
     return run_chain(x, links)
 
 
-def _watched(module: nn.Module) -> bool:
+def watched(module: nn.Module) -> bool:
     """Whether somebody asked to be told of this module's calls, so that it must be called as a module."""
     everywhere = torch.nn.modules.module
     own = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks

@@ -82,14 +82,14 @@ class Tap:
         if moment is not None:
             currents = self._through(x, Call(moment.step, 1, still=False, fires=False))
             if layer.neuron is None:
-                return layer._pooled(currents), None
+                return layer.pooled(currents), None
             spikes, potential = lif_step(currents, moment.potential, layer.neuron)
-            return layer._pooled(spikes), potential
+            return layer.pooled(spikes), potential
         still = repeat and (layer.norm is None or layer.norm.steps is None)
         if repeat and not still:
             x = x.repeat(steps, *[1] * (x.dim() - 1))
         out = self._through(x, Call(0, steps, still, fires=layer.neuron is not None))
-        return out if layer.neuron is not None and self._pools else layer._pooled(out)
+        return out if layer.neuron is not None and self._pools else layer.pooled(out)
 
     @property
     def _pools(self) -> bool:

@@ -1,9 +1,11 @@
 """Spiking neurons: equations, surrogate gradients, input coding, and the fused operations networks are built from."""
 
 from spikefed.neurons.chain import ChainLayer, Firing, NormState, run_chain
+from spikefed.neurons.dense import Products
 from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, Latency, SendOnDelta, SignedPoisson, encoder
 from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, lif_step, spike
 from spikefed.neurons.gradients import conv2d_gradient, linear_gradient, norm_lif_gradient
+from spikefed.neurons.joined import Branch, join_lif, joins
 from spikefed.neurons.kernels import kernels, use_kernels
 from spikefed.neurons.modules import IF, LIF
 from spikefed.neurons.norm_lif import norm_lif
@@ -18,6 +20,7 @@ from spikefed.neurons.winograd import library as dense_library
 __all__ = [
     "ATan",
     "Bernoulli",
+    "Branch",
     "ChainLayer",
     "Choice",
     "Direct",
@@ -29,6 +32,7 @@ __all__ = [
     "Latency",
     "Norm",
     "NormState",
+    "Products",
     "Rectangle",
     "SendOnDelta",
     "SignedPoisson",
@@ -39,6 +43,8 @@ __all__ = [
     "encoder",
     "fastest_precision",
     "if_",
+    "join_lif",
+    "joins",
     "kernels",
     "lif",
     "lif_hard",

@@ -26,14 +26,14 @@ class Convolution(torch.autograd.Function):
         listed = events.listed(x) if lists or plan.forward == "events" else None
         with torch.autocast("cpu", enabled=False):
             if plan.forward == "events" and listed is not None:
-                out = events.convolve(listed, weight, bias, dtype)
+                out = events.convolve(listed, weight, bias, dtype, stride)
             elif plan.forward == "winograd":
                 out = winograd.convolve(x.to(dtype), weight, bias)
             else:
                 out = products.convolve(x, weight, bias, stride, padding, dtype)
         saved: tuple[Tensor, ...] = (x,)
         if lists and listed is not None:
-            saved = events.banded(listed, weight.shape[2]).tensors()
+            saved = events.banded(listed, weight.shape[2], stride).tensors()
         ctx.save_for_backward(weight, *saved, *(window.tensors() if window else ()))
         ctx.shape, ctx.dtype, ctx.x_dtype, ctx.plan = x.shape, dtype, x.dtype, plan
         ctx.listed, ctx.windowed, ctx.stride, ctx.padding = lists, window is not None, stride, padding
@@ -58,7 +58,7 @@ class Convolution(torch.autograd.Function):
 
 def _input_gradient(ctx, upstream: Tensor, weight: Tensor, rest: list[Tensor]) -> Tensor:
     if ctx.windowed:
-        return events.input_gradient_at(events.BandedList(ctx.shape, weight.shape[2], *rest[-3:]), upstream, weight)
+        return events.input_gradient_at(events.BandedList(ctx.shape, weight.shape[2], 1, *rest[-3:]), upstream, weight)
     if ctx.plan.gradient == "winograd":
         return winograd.input_gradient(upstream, weight)
     return products.input_gradient(upstream, weight, ctx.shape, ctx.stride, ctx.padding)
@@ -66,7 +66,10 @@ def _input_gradient(ctx, upstream: Tensor, weight: Tensor, rest: list[Tensor]) -
 
 def _weight_gradient(ctx, upstream: Tensor, weight: Tensor, rest: list[Tensor]) -> Tensor:
     if ctx.listed:
-        return events.weight_gradient(events.BandedList(ctx.shape, weight.shape[2], *rest[:3]), upstream)
+        listed = events.BandedList(ctx.shape, weight.shape[2], ctx.stride, *rest[:3])
+        return events.weight_gradient(listed, upstream)
+    if ctx.plan.gradient == "winograd":
+        return winograd.weight_gradient(upstream, rest[0].to(upstream.dtype), weight)
     return products.weight_gradient(upstream, rest[0], weight, ctx.stride, ctx.padding)
 
 

@@ -1,4 +1,4 @@
-"""Convolution over the non-zeros of its input, native: 1x1 and 3x3 kernels, stride 1, same padding.
+"""Convolution over the non-zeros of its input, native: 1x1 and 3x3 kernels, stride 1 or 2, same padding.
 
 The list of events (position and value of each non-zero) is built once and is all that is saved for backward: the
 input itself is not kept. Sums are float32 in every precision. The input gradient is dense, or, behind a narrow
@@ -34,7 +34,7 @@ _POINTERS = (
     "mask",
     "binary",
 )
-_SIZES = ("images", "height", "width", "in_channels", "out_channels", "kernel", "events")
+_SIZES = ("images", "height", "width", "in_channels", "out_channels", "kernel", "stride", "events")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2}
 _LANES = 16
 
@@ -81,7 +81,7 @@ def suits(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
     return (
         kernel == weight.shape[3]
         and kernel in (1, 3)
-        and stride == 1
+        and stride in (1, 2)
         and padding == kernel // 2
         and x.dim() == 4
         and x.shape[3] <= 20000  # positions are 16 bits wide
@@ -113,19 +113,20 @@ class BandedList:
 
     shape: torch.Size
     kernel: int  # K of the convolution it is made for: 1 or 3
-    start: Tensor  # int32 [bands * C + 1]: where the events of each band and channel begin
+    stride: int  # of the convolution
+    start: Tensor  # int32 [bands * C + 1] (stride 2: * 4, by parity of row and column): where their events begin
     position: Tensor  # int16 (read as unsigned) [events]: in the band's padded buffer
     value: Tensor  # float32 [events], or empty: every event is 1
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What has to be saved; ``BandedList(shape, kernel, *tensors)`` restores it."""
+        """What has to be saved; ``BandedList(shape, kernel, stride, *tensors)`` restores it."""
         return self.start, self.position, self.value
 
 
-def _arguments(shape: torch.Size, kernel: int, dtype: torch.dtype) -> Arguments:
+def _arguments(shape: torch.Size, kernel: int, dtype: torch.dtype, stride: int = 1) -> Arguments:
     a = Arguments()
     a.images, a.in_channels, a.height, a.width = shape
-    a.kernel, a.dtype, a.threads = kernel, _DTYPES[dtype], torch.get_num_threads()
+    a.kernel, a.stride, a.dtype, a.threads = kernel, stride, _DTYPES[dtype], torch.get_num_threads()
     return a
 
 
@@ -149,27 +150,30 @@ def listed(x: Tensor) -> EventList:
     return EventList(x.shape, offsets, index, value)
 
 
-def banded(events: EventList, kernel: int) -> BandedList:
+def banded(events: EventList, kernel: int, stride: int = 1) -> BandedList:
     """``events`` regrouped for the backward of a K x K convolution."""
     lib = library()
     assert lib is not None
-    a = _with_list(events, torch.float32, 0, kernel)
-    start = torch.empty(lib.spikefed_events_bands(a) * events.shape[1] + 1, dtype=torch.int32)
-    made = BandedList(events.shape, kernel, start, torch.empty_like(events.index), torch.empty_like(events.value))
+    a = _with_list(events, torch.float32, 0, kernel, stride)
+    groups = events.shape[1] * (4 if stride == 2 else 1)
+    start = torch.empty(lib.spikefed_events_bands(a) * groups + 1, dtype=torch.int32)
+    made = BandedList(
+        events.shape, kernel, stride, start, torch.empty_like(events.index), torch.empty_like(events.value)
+    )
     _point_at(a, made)
     lib.spikefed_events_band(a)
     return made
 
 
-def _with_list(events: EventList, dtype: torch.dtype, out_channels: int, kernel: int) -> Arguments:
-    a = _arguments(events.shape, kernel, dtype)
+def _with_list(events: EventList, dtype: torch.dtype, out_channels: int, kernel: int, stride: int = 1) -> Arguments:
+    a = _arguments(events.shape, kernel, dtype, stride)
     a.offsets, a.index, a.value = events.offsets.data_ptr(), events.index.data_ptr(), events.value.data_ptr() or None
     a.events, a.out_channels = len(events.index), out_channels
     return a
 
 
 def _with_bands(events: BandedList, dtype: torch.dtype, out_channels: int) -> Arguments:
-    a = _arguments(events.shape, events.kernel, dtype)
+    a = _arguments(events.shape, events.kernel, dtype, events.stride)
     a.events, a.out_channels = len(events.position), out_channels
     _point_at(a, events)
     return a
@@ -184,7 +188,7 @@ def _padded(channels: int) -> int:
     return -(-channels // _LANES) * _LANES
 
 
-def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, stride: int = 1) -> Tensor:
     """Convolution of the listed map with ``weight`` [Cout, Cin, K, K] (float32), padding K // 2, out in ``dtype``.
 
     Args:
@@ -192,13 +196,15 @@ def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torc
         weight: ``[Cout, Cin, K, K]``, float32.
         bias: ``[Cout]`` or None.
         dtype: of the result.
+        stride: 1 or 2.
     """
     lib = library()
     assert lib is not None
-    co, (n, _, h, w) = len(weight), events.shape
+    co, (n, _, *sides) = len(weight), events.shape
     table = _table(weight)
-    out = torch.empty((n, co, h, w), dtype=dtype, memory_format=torch.channels_last)
-    a = _with_list(events, dtype, co, weight.shape[2])
+    shape = (n, co, *((side - 1) // stride + 1 for side in sides))
+    out = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+    a = _with_list(events, dtype, co, weight.shape[2], stride)
     bias = None if bias is None else bias.float().contiguous()
     a.weight, a.out, a.bias = table.data_ptr(), out.data_ptr(), None if bias is None else bias.data_ptr()
     lib.spikefed_events_forward(a)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spikefed.neurons import fused, gpu
+from spikefed.neurons import steps as stepwise
+from spikefed.neurons.kernels import kernels
 
 Norm = Literal["none", "bn", "tdbn", "bntt", "bn-step"]
 NORMS: tuple[Norm, ...] = ("none", "bn", "tdbn", "bntt", "bn-step")
@@ -49,9 +54,15 @@ def normalise(
     """
     if norm == "none":
         return x
+    if _native(x, weight, bias, running_mean, running_var):
+        o = {"norm": norm, "running_mean": running_mean, "running_var": running_var, "training": training}
+        groups = Groups.of({**o, "momentum": momentum, "eps": eps, "scale": scale}, steps)
+        return _Normalise.apply(stepwise.laid_out(x), weight, bias, groups)  # type: ignore[return-value]
     gain = weight if scale == 1.0 or weight is None else weight * scale
     if scale != 1.0 and weight is None:
-        gain = torch.full((x.shape[1],), scale, dtype=torch.float32, device=x.device)
+        gain = torch.full(
+            (steps, x.shape[1]) if norm == "bntt" else (x.shape[1],), scale, dtype=torch.float32, device=x.device
+        )
     if norm not in PER_STEP:
         assert isinstance(momentum, float)
         return _batch_norm(x, gain, bias, running_mean, running_var, training, momentum, eps)
@@ -79,3 +90,84 @@ def _batch_norm(
 ) -> Tensor:
     batch_statistics = training or running_mean is None
     return torch.batch_norm(x, weight, bias, running_mean, running_var, batch_statistics, momentum, eps, True)
+
+
+def _native(x: Tensor, *state: Tensor | None) -> bool:
+    """Whether the native kernels take these tensors."""
+    return kernels() == "auto" and not gpu.interpreted() and fused.suits(x, *state) and stepwise.library() is not None
+
+
+class Groups(NamedTuple):
+    """How a norm's statistics are cut over time, and what stays the same for all groups.
+
+    Attributes:
+        momenta: of each group in the running statistics.
+        own: each group has tensors of its own, rows of the norm's.
+        running_mean, running_var, training, eps, scale: as in `normalise`.
+    """
+
+    momenta: Sequence[float]
+    own: bool
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    training: bool
+    eps: float
+    scale: float
+
+    @classmethod
+    def of(cls, options: dict[str, Any], steps: int) -> Groups:
+        """From the arguments of `normalise`."""
+        norm, momentum = options["norm"], options["momentum"]
+        count = steps if norm in PER_STEP else 1
+        momenta: Sequence[float] = [momentum] * count if isinstance(momentum, float | int) else list(momentum)
+        kept = {key: options[key] for key in ("running_mean", "running_var", "training", "eps", "scale")}
+        return cls(momenta, norm == "bntt", **kept)
+
+    def statistics(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> list[Tensor]:
+        """What `spikefed.neurons.steps.statistics` makes of every group of ``x``, ``[4, C]`` each."""
+        tensors, made = (weight, bias, self.running_mean, self.running_var), []
+        for t, part in enumerate(x.chunk(len(self.momenta))):
+            of_weight, of_bias, mean, var = (
+                tensor[t] if self.own and tensor is not None else tensor for tensor in tensors
+            )
+            options = stepwise.NormOptions(
+                of_weight, of_bias, mean, var, self.training, self.momenta[t], self.eps, self.scale
+            )
+            made.append(stepwise.statistics(part, options))
+        return made
+
+    def backward(self, x: Tensor, made: list[Tensor], upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of ``x`` ``[T*B, C, ...]``, weight and bias."""
+        grad_x, sums, count = torch.empty_like(x), [], len(made)
+        of_batch = self.training or self.running_mean is None
+        pieces = zip(x.chunk(count), made, upstream.chunk(count), grad_x.chunk(count), strict=True)
+        for part, of_part, grad, to in pieces:
+            sums.append(stepwise.norm_backward(part, of_part, grad, of_batch, to)[1])
+        both = torch.stack(sums, 1) if self.own else torch.stack(sums, 1).sum(1)
+        return grad_x, (both[1] * self.scale).float(), both[0].float()
+
+
+class _Normalise(torch.autograd.Function):
+    """All groups of statistics in turn; saved for backward: the input and what `spikefed.neurons.steps` made of it."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: Groups) -> Tensor:
+        out, made = torch.empty_like(x), groups.statistics(x, weight, bias)
+        for part, of_part, to in zip(x.chunk(len(made)), made, out.chunk(len(made)), strict=True):
+            stepwise.total([stepwise.Term(part, of_part)], to)
+        ctx.save_for_backward(x, weight, bias, *made)
+        ctx.groups = groups
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, *made = ctx.saved_tensors
+        grad_x, of_weight, of_bias = ctx.groups.backward(x, made, stepwise.laid_out(grads[0].to(x.dtype)))
+        wanted = ctx.needs_input_grad
+        return (
+            grad_x,
+            of_weight if weight is not None and wanted[1] else None,
+            of_bias if bias is not None and wanted[2] else None,
+            None,
+        )

@@ -123,14 +123,14 @@ def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: tor
     """
     dense = "winograd" if by_winograd(weight, stride, padding, dtype) else "dense"
     density, reason = density_of(x), ""
-    forward, by_weight = _limits(x, weight, dtype)
+    forward, by_weight = _limits(x, weight, stride, padding, dtype)
     if density is None:
         forward = by_weight = 0.0
         reason = "input density not known (no spikes of norm_lif)"
     elif not events.suits(x, weight, stride, padding):
         forward = by_weight = 0.0
-        reason = "event lists need stride 1, same padding, a 1x1 or 3x3 kernel and float32 weights"
-    elif _work(x, weight) < LEAST_WORK:
+        reason = "event lists need stride 1 or 2, same padding, a 1x1 or 3x3 kernel and float32 weights"
+    elif _work(x, weight, stride) < LEAST_WORK:
         forward = by_weight = 0.0
         reason = "too small for event lists to pay"
     elif by_weight <= 0:
@@ -171,9 +171,9 @@ def _name(dtype: torch.dtype) -> str:
     return "bf16 matrix tiles" if processor.has_amx() else "bf16"
 
 
-def _limits(x: Tensor, weight: Tensor, dtype: torch.dtype) -> tuple[float, float]:
+def _limits(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: torch.dtype) -> tuple[float, float]:
     """Densities below which lists do the forward product and the weight gradient."""
-    fast = by_winograd(weight, 1, 1, dtype)
+    fast = by_winograd(weight, stride, padding, dtype)
     if not _bf16_instructions(dtype):
         rival = NARROW_LIMIT if min(weight.shape[:2]) < 64 else WINOGRAD_LIMIT[processor.instruction_set()]
         return min(FLOAT32_LIMIT, rival) if fast else FLOAT32_LIMIT, FLOAT32_WEIGHT_LIMIT
@@ -194,7 +194,7 @@ def window_limit(weight: Tensor, dtype: torch.dtype) -> float:
 
 
 def could_list(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
-    """Whether event kernels can take this convolution and it is large enough for them to pay.
+    """Whether event kernels can take its input gradient too, and it is large enough for them to pay.
 
     Args:
         x: ``[N, Cin, H, W]``.
@@ -202,12 +202,12 @@ def could_list(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
         stride: of the convolution.
         padding: of the convolution.
     """
-    return events.suits(x, weight, stride, padding) and _work(x, weight) >= LEAST_WORK
+    return stride == 1 and events.suits(x, weight, stride, padding) and _work(x, weight, stride) >= LEAST_WORK
 
 
-def _work(x: Tensor, weight: Tensor) -> int:
+def _work(x: Tensor, weight: Tensor, stride: int) -> int:
     """Multiply-adds of the dense convolution (same padding)."""
-    return x.shape[0] * x.shape[2] * x.shape[3] * weight.numel()
+    return x.shape[0] * x.shape[2] * x.shape[3] * weight.numel() // stride**2
 
 
 def _by(density: float, limit: float, name: str) -> str:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from itertools import chain
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from spikefed.networks.graph import loop
 from spikefed.networks.graph.order import Part
 from spikefed.networks.graph.plan import Edge
-from spikefed.networks.layers import Moment, PassLayer, SpikingLayer
+from spikefed.networks.layers import Moment, PassLayer, SpikingLayer, watched
+from spikefed.neurons import Branch, join_lif, joins, normalise, recording
 
 
 class Value(NamedTuple):
-    """What a node gave: ``[T*B, ...]``, or ``[B, ...]`` with ``still``: the same at every step."""
+    """What a node gave: ``[T*B, ...]``, or ``[B, ...]`` with ``still``: the same at every step.
+
+    ``norm``: arguments of `normalise` that are still to be applied, by the neurons behind the sum; None for a value.
+    """
 
     tensor: Tensor
     still: bool
+    norm: dict[str, Any] | None = None
 
 
 def run(
@@ -39,18 +46,81 @@ def run(
         generator: source of dropout.
     """
     values: dict[str, Value] = {"input": source}
+    joining, bare = joined_sums(parts, layers)
     for part in parts:
         if part.stepwise:
             values |= _step_by_step(part, layers, values, steps)
         else:
             (name,) = part.nodes
-            layer = cast(SpikingLayer | PassLayer, layers[name])
-            x = total(part.entering[name], values, steps)
-            values[name] = Value(layer(x.tensor, steps, x.still, generator), layer.keeps_still(x.still))
-            del x  # memory: what a layer does not save for backward is free as soon as nobody needs it
+            arriving = part.entering[name]
+            if name in joining:
+                values[name] = _joined(cast(PassLayer, layers[name]), [values[e.source] for e in arriving], steps)
+            else:
+                x = total(arriving, values, steps)
+                values[name] = _at_once(cast(SpikingLayer, layers[name]), x, steps, generator, name in bare)
+                del x  # memory: what a layer does not save for backward is free as soon as nobody needs it
         for name in part.done:
             values.pop(name, None)
     return in_time(values[output], steps)
+
+
+def _at_once(
+    layer: SpikingLayer | PassLayer, x: Value, steps: int, generator: torch.Generator | None, bare: bool
+) -> Value:
+    """A node over all steps; ``bare``: its norm is left to the neurons behind the sum that it enters."""
+    if bare and not x.still and layer.norm is not None:
+        return Value(layer.currents(x.tensor), False, {**layer.norm.options(steps), "scale": layer.norm.scale()})
+    return Value(layer(x.tensor, steps, x.still, generator), layer.keeps_still(x.still))
+
+
+def joined_sums(parts: Sequence[Part], layers: Mapping[str, nn.Module]) -> tuple[set[str], set[str]]:
+    """Nodes whose neurons take the norms of the branches before their sum, and the nodes whose norms they take.
+
+    A residual sum: a node that only adds and fires, and weights with a norm that lead there and nowhere else. None
+    while somebody looks at the nodes one by one.
+    """
+    if recording():
+        return set(), set()
+    edges = [edge for part in parts for edge in chain(*part.entering.values(), *part.inside.values())]
+    targets: dict[str, list[Edge]] = {}
+    for edge in edges:
+        targets.setdefault(edge.source, []).append(edge)
+    kept = {name for part in parts if part.stepwise for name in part.nodes}
+    bare = {
+        name
+        for name, layer in layers.items()
+        if name not in kept and _only_normed(layer) and len(targets.get(name, ())) == 1 and not targets[name][0].back
+    }
+    joining = set()
+    for part in parts:
+        name, arriving = part.nodes[0], part.entering[part.nodes[0]]
+        sums = not part.stepwise and len(arriving) > 1 and not any(edge.back for edge in arriving)
+        if sums and _only_fires(layers[name]) and any(edge.source in bare for edge in arriving):
+            joining.add(name)
+    return joining, {name for name in bare if targets[name][0].target in joining}
+
+
+def _only_normed(layer: nn.Module) -> bool:
+    if type(layer) is not SpikingLayer or watched(layer) or layer.norm is None:
+        return False
+    return layer.neuron is None and not layer.plan.pool and not layer.dropout
+
+
+def _only_fires(layer: nn.Module) -> bool:
+    if type(layer) is not PassLayer or watched(layer) or layer.neuron is None:
+        return False
+    return layer.norm is None and layer.plan.map_shape == layer.plan.in_shape and not layer.dropout
+
+
+def _joined(layer: PassLayer, values: Sequence[Value], steps: int) -> Value:
+    """Sum, neurons and pool, of branches some of whose norms are still to be applied."""
+    p = layer.neuron
+    assert p is not None
+    branches = [Branch(in_time(value, steps), value.norm) for value in values]
+    if joins(branches):
+        return Value(layer.pooled(join_lif(branches, p, count=steps)), False)
+    plain = [b.x if b.norm is None else normalise(b.x, steps=steps, **b.norm) for b in branches]
+    return Value(layer(_sum(plain), steps), False)
 
 
 def total(edges: Sequence[Edge], values: Mapping[str, Value], steps: int) -> Value:
@@ -89,8 +159,11 @@ def _step_by_step(
     """Run a loop of the graph; gives the values that others need."""
     outside = {name: total(edges, values, steps) for name, edges in part.entering.items() if edges}
     sample = next(iter(outside.values()))
+    if loop.takes(part, layers, sample.tensor):
+        entering = {name: loop.Entering(value.tensor, value.still) for name, value in outside.items()}
+        return {name: Value(x, False) for name, x in loop.run_loop(part, layers, entering, steps).items()}
     rows = sample.tensor.shape[0] if sample.still else sample.tensor.shape[0] // steps
-    entering = {
+    arriving = {
         name: [x.tensor] * steps if x.still else x.tensor.unflatten(0, (steps, -1)).unbind(0)
         for name, x in outside.items()
     }
@@ -101,7 +174,7 @@ def _step_by_step(
         now: dict[str, Tensor] = {}
         for name in part.nodes:
             layer = cast(SpikingLayer | PassLayer, layers[name])
-            brought = [entering[name][t]] if name in entering else []
+            brought = [arriving[name][t]] if name in arriving else []
             for edge in part.inside[name]:
                 found = before if edge.back else now
                 if edge.source in found:

@@ -12,16 +12,18 @@ namespace spikefed {
 namespace portable {
 extern const NormLifKernels norm_lif_kernels;
 extern const EventKernels event_kernels;
+extern const StepKernels step_kernels;
 } // namespace portable
 #ifdef SPIKEFED_X86
 #define SPIKEFED_DECLARE(variant) \
     namespace variant { \
     extern const NormLifKernels norm_lif_kernels; \
     extern const EventKernels event_kernels; \
+    extern const StepKernels step_kernels; \
     extern const WinogradKernels winograd_kernels; \
     extern const LinearKernels linear_kernels; \
     extern const OptimiserKernels optimiser_kernels; \
-    const Kernels kernels{&norm_lif_kernels, &event_kernels, &winograd_kernels, &linear_kernels, &optimiser_kernels}; \
+    const Kernels kernels{&norm_lif_kernels, &event_kernels, &step_kernels, &winograd_kernels, &linear_kernels, &optimiser_kernels}; \
     }
 SPIKEFED_DECLARE(avx2)
 SPIKEFED_DECLARE(avx512)
@@ -46,7 +48,7 @@ Kernels kernels_in_use() {
     if (level == 2) return avx512::kernels;
     if (level == 1) return avx2::kernels;
 #endif
-    return Kernels{&portable::norm_lif_kernels, &portable::event_kernels, nullptr, nullptr, nullptr};
+    return Kernels{&portable::norm_lif_kernels, &portable::event_kernels, &portable::step_kernels, nullptr, nullptr, nullptr};
 }
 } // namespace spikefed
 
@@ -79,6 +81,16 @@ SPIKEFED_API void spikefed_events_forward(const spikefed::Events *a) { spikefed:
 SPIKEFED_API void spikefed_events_weight_grad(const spikefed::Events *a) { spikefed::kernels_in_use().events->weight_grad(*a); }
 SPIKEFED_API void spikefed_events_input_grad(const spikefed::Events *a) { spikefed::kernels_in_use().events->input_grad(*a); }
 SPIKEFED_API int64_t spikefed_events_size() { return sizeof(spikefed::Events); }
+
+SPIKEFED_API void spikefed_step_sum(const spikefed::StepSum *a) { spikefed::kernels_in_use().steps->sum(*a); }
+SPIKEFED_API void spikefed_step_sum_backward(const spikefed::StepSum *a) { spikefed::kernels_in_use().steps->sum_backward(*a); }
+SPIKEFED_API void spikefed_step_norm(const spikefed::StepNorm *a) { spikefed::kernels_in_use().steps->norm(*a); }
+SPIKEFED_API void spikefed_step_norm_backward(const spikefed::StepNorm *a) { spikefed::kernels_in_use().steps->norm_backward(*a); }
+SPIKEFED_API void spikefed_join(const spikefed::Join *a) { spikefed::kernels_in_use().steps->join(*a); }
+SPIKEFED_API void spikefed_join_backward(const spikefed::Join *a) { spikefed::kernels_in_use().steps->join_backward(*a); }
+SPIKEFED_API int64_t spikefed_join_size() { return sizeof(spikefed::Join); }
+SPIKEFED_API int64_t spikefed_step_sum_size() { return sizeof(spikefed::StepSum); }
+SPIKEFED_API int64_t spikefed_step_norm_size() { return sizeof(spikefed::StepNorm); }
 
 SPIKEFED_API int32_t spikefed_has_winograd() { return spikefed::kernels_in_use().winograd != nullptr; }
 SPIKEFED_API void spikefed_winograd(const spikefed::Winograd *a) { spikefed::kernels_in_use().winograd->convolve(*a); }

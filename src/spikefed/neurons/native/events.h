@@ -11,19 +11,19 @@ namespace spikefed {
 
 struct Events {
     const void *x;      // [N, H, W, Ci]
-    const void *go;     // [N, H, W, Co] gradient of the output (backward)
-    void *out;          // [N, H, W, Co] forward result, or [N, H, W, Ci] input gradient
+    const void *go;     // [N, H2, W2, Co] gradient of the output (backward); H2 = (H - 1) / stride + 1
+    void *out;          // [N, H2, W2, Co] forward result, or [N, H, W, Ci] input gradient
     float *weight;      // [Cp / 16, Ci, K, K, 16] forward in / weight gradient out, Cp = Co rounded up to kEventLanes = 16
     const float *bias;  // [Co] or null
     int32_t *offsets;   // [N*H*W + 1]
     uint16_t *index;    // [events], by pixel
     float *value;       // [events], by pixel, or null: every event is 1
-    int32_t *start;     // [bands * Ci + 1]
+    int32_t *start;     // [bands * Ci + 1]; with stride 2 [bands * Ci * 4 + 1]: by band, channel, parity of row and column
     uint16_t *position; // [events], by band
     float *banded;      // [events] values by band, or null: every event is 1
     uint16_t *mask;     // [N*H*W, (Ci + 15) / 16] scratch between count and list: one bit per element, 1 = not zero
     int32_t *binary;    // count out: 1 if every non-zero is 1
-    int64_t images, height, width, in_channels, out_channels, kernel, events;
+    int64_t images, height, width, in_channels, out_channels, kernel, stride, events; // stride 1 or 2 (input_grad: 1)
     int32_t dtype;      // of x, go, out: 0 float32, 1 bfloat16; 2: x is bytes of 0 and 1 (a window, to be listed)
     int32_t threads;
 };

@@ -1,4 +1,4 @@
-// Convolution over the non-zeros of its input ("events"), stride 1, same padding, odd square kernel; float32 sums.
+// Convolution over the non-zeros of its input ("events"), stride 1 or 2, same padding, odd square kernel; float32 sums.
 // Included once per instruction set (see norm_lif.inl for the rules). SPIKEFED_FMA(a, b, c) = a * b + c on Vec.
 //
 // Forward: one output pixel at a time, its output channels in registers. The events under one row of the kernel are contiguous in
@@ -10,6 +10,10 @@
 // the output gradient they meet lies in a zero-padded copy that fits the first-level cache: no edges.
 //   weight gradient  each event adds the gradient around it to the sums
 //   input gradient   each element of a window takes the dot product of the weights with the gradient around it
+// With a stride of 2 an event meets the taps of its parity alone: of 3 rows one (even) or two (odd), and so of columns. Events are
+// then grouped by parity inside a channel, and bands are bands of the output.
+
+static int64_t out_side(int64_t side, int64_t stride) { return (side - 1) / stride + 1; }
 
 static constexpr int64_t weight_words(const float *, int64_t channels) { return channels; }
 static constexpr int64_t weight_words(const uint32_t *, int64_t channels) { return channels / 2; }
@@ -30,18 +34,18 @@ template <bool BINARY, int N> static SPIKEFED_INLINE void add_weights(const uint
 // bfloat16 numbers (half the memory traffic, which is what limits this loop).
 template <int NV, bool BINARY, class T>
 static void forward_row(const Events &a, const T *weight, int64_t image, int64_t row, const float *bias, float *out, int64_t pitch) {
-    const int64_t H = a.height, W = a.width, Ci = a.in_channels, K = a.kernel, pad = K / 2, block = NV * kEventLanes;
-    const int64_t words = weight_words(weight, block);
-    for (int64_t ow = 0; ow < W; ++ow) {
+    const int64_t H = a.height, W = a.width, Ci = a.in_channels, K = a.kernel, pad = K / 2, S = a.stride, block = NV * kEventLanes;
+    const int64_t words = weight_words(weight, block), columns = out_side(W, S);
+    for (int64_t ow = 0; ow < columns; ++ow) {
         Vec acc[NV * kEventLanes / kVec];
         for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = load_vec(bias + v * kVec);
         for (int64_t kh = 0; kh < K; ++kh) {
-            const int64_t ih = row + kh - pad;
+            const int64_t ih = row * S + kh - pad, left = ow * S - pad;
             if (ih < 0 || ih >= H) continue;
             const int32_t *at = a.offsets + (image * H + ih) * W;
-            const int64_t first = larger(ow - pad, 0), last = smaller(ow + K - pad, W);
-            // weight row of entry e: tap column (column - ow + pad), channel: e - (ow - pad) * Ci
-            const T *base = weight + (kh * K * Ci - (ow - pad) * Ci) * words;
+            const int64_t first = larger(left, 0), last = smaller(left + K, W);
+            // weight row of entry e: tap column (column - left), channel: e - left * Ci
+            const T *base = weight + (kh * K * Ci - left * Ci) * words;
             for (int32_t e = at[first]; e < at[last]; ++e) {
                 const Vec x = broadcast(BINARY ? 1.0f : a.value[e]);
                 add_weights<BINARY, NV * kEventLanes / kVec>(base + static_cast<int64_t>(a.index[e]) * words, x, acc);
@@ -120,12 +124,13 @@ static void events_forward(const Events &a) {
                     if (pairs) pack_pairs(line, reinterpret_cast<uint32_t *>(packed) + r * width / 2, width);
                 }
             });
-            parallel(a.images * a.height, a.threads, [&](int64_t begin, int64_t end) {
+            const int64_t lines = out_side(a.height, a.stride), columns = out_side(a.width, a.stride);
+            parallel(a.images * lines, a.threads, [&](int64_t begin, int64_t end) {
                 const bool direct = a.dtype == 0 && b0 + width <= Co; // else through a row of floats
-                float *line = direct ? nullptr : scratch<float>(a.width * width);
+                float *line = direct ? nullptr : scratch<float>(columns * width);
                 for (int64_t i = begin; i < end; ++i) {
-                    const int64_t image = i / a.height, row = i % a.height;
-                    float *out = direct ? static_cast<float *>(a.out) + i * a.width * Co + b0 : line;
+                    const int64_t image = i / lines, row = i % lines;
+                    float *out = direct ? static_cast<float *>(a.out) + i * columns * Co + b0 : line;
                     const int64_t pitch = direct ? Co : width;
                     const uint32_t *two = reinterpret_cast<const uint32_t *>(packed);
                     if (pairs)
@@ -136,9 +141,9 @@ static void events_forward(const Events &a) {
                                 : forward_wide<true>(a, packed, image, row, bias + b0, out, pitch, width);
                     if (direct) continue;
                     if (a.dtype == 0)
-                        write_row(line, static_cast<float *>(a.out) + i * a.width * Co, a.width, Co, b0, width);
+                        write_row(line, static_cast<float *>(a.out) + i * columns * Co, columns, Co, b0, width);
                     else
-                        write_row(line, static_cast<uint16_t *>(a.out) + i * a.width * Co, a.width, Co, b0, width);
+                        write_row(line, static_cast<uint16_t *>(a.out) + i * columns * Co, columns, Co, b0, width);
                 }
                 release(line);
             });
@@ -271,29 +276,70 @@ struct Band {
     int64_t image, images, row, rows;
 };
 
-// How the batch is cut. It depends on sizes only: not on threads, not on the instruction set.
+// How the batch is cut, by rows of the output. It depends on sizes only: not on threads, not on the instruction set.
 struct Bands {
-    int64_t pad, line, rows, cuts, group, count; // line: pixels of a padded row; cuts: bands of an image; group: images of a band
-    explicit Bands(const Events &a) : pad(a.kernel / 2), line(a.width + 2 * pad) {
+    int64_t height, width, pad, line, rows, cuts, group, count; // line: pixels of a padded row; cuts: bands of an image; group: images of a band
+    explicit Bands(const Events &a)
+        : height(out_side(a.height, a.stride)), width(out_side(a.width, a.stride)), pad(a.kernel / 2), line(width + 2 * pad) {
         const int64_t room = kBandPixels / line;
-        rows = a.height + 2 * pad <= room ? a.height : smaller(a.height, larger(1, room - 2 * pad));
-        cuts = (a.height + rows - 1) / rows;
-        rows = (a.height + cuts - 1) / cuts;
-        cuts = (a.height + rows - 1) / rows;
-        group = cuts > 1 ? 1 : larger(1, room / (a.height + 2 * pad));
+        rows = height + 2 * pad <= room ? height : smaller(height, larger(1, room - 2 * pad));
+        cuts = (height + rows - 1) / rows;
+        rows = (height + cuts - 1) / cuts;
+        cuts = (height + rows - 1) / rows;
+        group = cuts > 1 ? 1 : larger(1, room / (height + 2 * pad));
         count = (a.images + group - 1) / group * cuts;
     }
     Band at(const Events &a, int64_t k) const {
         const int64_t image = k / cuts * group, row = k % cuts * rows;
-        return Band{image, smaller(group, a.images - image), row, smaller(rows, a.height - row)};
+        return Band{image, smaller(group, a.images - image), row, smaller(rows, height - row)};
     }
     int64_t pixels() const { return group * (rows + 2 * pad) * line; } // of the padded buffer
     // Where the event of image i, row h of the band, column w stands: tap (0, 0) meets this pixel, tap (kh, kw) lies before it.
     int64_t position(int64_t i, int64_t h, int64_t w) const { return (i * (rows + 2 * pad) + h + 2 * pad) * line + w + 2 * pad; }
+    // The same with a stride of 2, of row h and column w of the input: the first tap of their parity meets this pixel.
+    int64_t halved(int64_t i, int64_t h, int64_t w) const {
+        const int64_t down = pad ? h % 2 : 0, right = pad ? w % 2 : 0;
+        return (i * (rows + 2 * pad) + h / 2 + down + pad) * line + w / 2 + right + pad;
+    }
 };
+
+// As events_band with a stride of 2.
+static void band_halved(const Events &a) {
+    const int64_t H = a.height, W = a.width, Ci = a.in_channels;
+    const Bands bands(a);
+    parallel(bands.count, a.threads, [&](int64_t begin, int64_t end) {
+        int32_t *next = scratch<int32_t>(4 * Ci + 1);
+        for (int64_t k = begin; k < end; ++k) {
+            const Band band = bands.at(a, k);
+            const int64_t top = 2 * band.row, rows = smaller(2 * band.rows, H - top); // of the input; contiguous in the list
+            const int32_t *at = a.offsets + (band.image * H + top) * W;
+            memset(next, 0, sizeof(int32_t) * static_cast<size_t>(4 * Ci + 1));
+            for (int64_t row = 0; row < band.images * rows; ++row)
+                for (int64_t w = 0; w < W; ++w)
+                    for (int32_t e = at[row * W + w]; e < at[row * W + w + 1]; ++e)
+                        ++next[4 * (a.index[e] - w * Ci) + row % rows % 2 * 2 + w % 2 + 1];
+            int32_t *start = a.start + k * 4 * Ci;
+            next[0] = at[0];
+            for (int64_t c = 0; c < 4 * Ci; ++c) start[c] = next[c], next[c + 1] += next[c];
+            for (int64_t row = 0; row < band.images * rows; ++row)
+                for (int64_t w = 0; w < W; ++w) {
+                    const int64_t h = row % rows;
+                    const uint16_t where = static_cast<uint16_t>(bands.halved(row / rows, h, w));
+                    for (int32_t e = at[row * W + w]; e < at[row * W + w + 1]; ++e) {
+                        const int32_t to = next[4 * (a.index[e] - w * Ci) + h % 2 * 2 + w % 2]++;
+                        a.position[to] = where;
+                        if (a.value) a.banded[to] = a.value[e];
+                    }
+                }
+        }
+        release(next);
+    });
+    a.start[bands.count * 4 * Ci] = static_cast<int32_t>(a.events);
+}
 
 // Regroups the list: bands in order, channels in order inside, pixels in order inside (so the order of sums is fixed).
 static void events_band(const Events &a) {
+    if (a.stride == 2) return band_halved(a);
     const int64_t W = a.width, Ci = a.in_channels;
     const Bands bands(a);
     parallel(bands.count, a.threads, [&](int64_t begin, int64_t end) {
@@ -329,7 +375,7 @@ static int64_t events_bands(const Events &a) { return Bands(a).count; }
 
 // Blocks [first, first + blocks) of the band's output gradient, each as a padded buffer of its own.
 template <class E> static void pad_blocks(const Events &a, const Bands &bands, const Band &band, int64_t first, int64_t blocks, float *to) {
-    const int64_t W = a.width, H = a.height, Co = a.out_channels, pad = bands.pad, size = bands.pixels() * kEventLanes;
+    const int64_t W = bands.width, H = bands.height, Co = a.out_channels, pad = bands.pad, size = bands.pixels() * kEventLanes;
     for (int64_t i = 0; i < band.images; ++i)
         for (int64_t j = 0; j < bands.rows + 2 * pad; ++j) {
             const int64_t h = band.row - pad + j, at = ((i * (bands.rows + 2 * pad) + j) * bands.line + pad) * kEventLanes;
@@ -387,6 +433,53 @@ static void weight_channel(const uint16_t *index, const float *value, int64_t n,
     }
 }
 
+// Taps of a parity: DOWN of its rows, RIGHT of its columns, whose sums lie `row` and `column` floats apart in memory.
+template <int DOWN, int RIGHT>
+static void weight_parity(const uint16_t *index, const float *value, int64_t n, const float *go, int64_t line, float *sums, int64_t row, int64_t column) {
+    for (int v = 0; v < kEventLanes; v += kVec) {
+        float *s = sums + v;
+        const float *from = go + v;
+        Vec a = load_vec(s), b = a, c = a, d = a;
+        if (RIGHT > 1) b = load_vec(s + column);
+        if (DOWN > 1) c = load_vec(s + row);
+        if (DOWN > 1 && RIGHT > 1) d = load_vec(s + row + column);
+        for (int64_t e = 0; e < n; ++e) {
+            const Vec x = broadcast(value ? value[e] : 1.0f);
+            const float *at = from + index[e] * kEventLanes;
+            a = SPIKEFED_FMA(x, load_vec(at), a);
+            if (RIGHT > 1) b = SPIKEFED_FMA(x, load_vec(at - kEventLanes), b);
+            if (DOWN > 1) c = SPIKEFED_FMA(x, load_vec(at - line), c);
+            if (DOWN > 1 && RIGHT > 1) d = SPIKEFED_FMA(x, load_vec(at - line - kEventLanes), d);
+        }
+        store_vec(s, a);
+        if (RIGHT > 1) store_vec(s + column, b);
+        if (DOWN > 1) store_vec(s + row, c);
+        if (DOWN > 1 && RIGHT > 1) store_vec(s + row + column, d);
+    }
+}
+
+// One input channel with a stride of 2: `start` of its four parities, `sums` [K * K][kEventLanes].
+template <int K>
+static void weight_halved(const Events &a, const int32_t *start, const float *go, int64_t line, float *sums) {
+    for (int parity = 0; parity < 4; ++parity) {
+        const int64_t n = start[parity + 1] - start[parity];
+        const uint16_t *index = a.position + start[parity];
+        const float *value = a.banded ? a.banded + start[parity] : nullptr;
+        if (n == 0 || (K == 1 && parity != 0)) continue; // a kernel of 1 meets even rows and columns alone
+        const int64_t down = parity / 2, right = parity % 2;
+        float *first = sums + ((K == 1 || down ? 0 : 1) * K + (K == 1 || right ? 0 : 1)) * kEventLanes; // even: the middle tap
+        const int64_t row = 2 * K * kEventLanes, column = 2 * kEventLanes;
+        if (down && right)
+            weight_parity<2, 2>(index, value, n, go, line, first, row, column);
+        else if (down)
+            weight_parity<2, 1>(index, value, n, go, line, first, row, column);
+        else if (right)
+            weight_parity<1, 2>(index, value, n, go, line, first, row, column);
+        else
+            weight_parity<1, 1>(index, value, n, go, line, first, row, column);
+    }
+}
+
 // Shared out by blocks of output channels, and in few parts of the batch where there are few blocks.
 template <int K> static void weight_grad_sized(const Events &a) {
     const int64_t Ci = a.in_channels, blocks = (a.out_channels + kEventLanes - 1) / kEventLanes, table = blocks * Ci * K * K * kEventLanes;
@@ -399,12 +492,15 @@ template <int K> static void weight_grad_sized(const Events &a) {
         for (int64_t part = begin / blocks; part * blocks < end; ++part) {
             const int64_t from = larger(begin - part * blocks, 0), to = smaller(end - part * blocks, blocks);
             for (int64_t k = bands.count * part / parts; k < bands.count * (part + 1) / parts; ++k) {
-                const int32_t *start = a.start + k * Ci;
-                if (start[0] == start[Ci]) continue;
+                const int64_t groups = a.stride == 2 ? 4 * Ci : Ci;
+                const int32_t *start = a.start + k * groups;
+                if (start[0] == start[groups]) continue;
                 go.each(bands.at(a, k), from, to, [&](int64_t b, const float *buffer) {
                     float *rows = sums + part * table + b * Ci * K * K * kEventLanes;
                     for (int64_t c = 0; c < Ci; ++c)
-                        if (start[c] != start[c + 1])
+                        if (a.stride == 2)
+                            weight_halved<K>(a, start + 4 * c, buffer, bands.line * kEventLanes, rows + c * K * K * kEventLanes);
+                        else if (start[c] != start[c + 1])
                             weight_channel<K>(a.position + start[c], a.banded ? a.banded + start[c] : nullptr, start[c + 1] - start[c], buffer,
                                               bands.line * kEventLanes, rows + c * K * K * kEventLanes);
                 });

@@ -5,6 +5,7 @@
 #include "linear.h"
 #include "norm_lif.h"
 #include "optimiser.h"
+#include "steps.h"
 #include "winograd.h"
 
 namespace spikefed {
@@ -12,6 +13,7 @@ namespace spikefed {
 struct Kernels {
     const NormLifKernels *norm_lif;
     const EventKernels *events;
+    const StepKernels *steps;
     const WinogradKernels *winograd; // null: this instruction set has none
     const LinearKernels *linear;     // null as well
     const OptimiserKernels *optimiser; // null as well

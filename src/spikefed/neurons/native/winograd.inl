@@ -90,9 +90,12 @@ struct Tiles {
 
 // ---- weights ------------------------------------------------------------------------------------------------------------------
 
-// To [kPoints][panel][Ci][kPanel]: the order in which the products read them.
+// Floats of one point's weights: an odd number of cache lines, or the points would push each other out.
+static int64_t weight_size(const Winograd &a) { return ((a.out_channels + kPanel - 1) / kPanel * a.in_channels * kPanel / 16 | 1) * 16; }
+
+// To [kPoints][weight_size]: [panel][Ci][kPanel], the order in which the products read them.
 static void transform_weights(const Winograd &a, float *to) {
-    const int64_t Ci = a.in_channels, Co = a.out_channels, panels = (Co + kPanel - 1) / kPanel;
+    const int64_t Ci = a.in_channels, Co = a.out_channels, panels = (Co + kPanel - 1) / kPanel, size = weight_size(a);
     const int64_t next_in = a.gradient ? Co * 9 : 9, next_out = a.gradient ? 9 : Ci * 9;
     parallel(panels * Ci, a.threads, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
@@ -116,7 +119,7 @@ static void transform_weights(const Winograd &a, float *to) {
                 for (int row = 0; row < 6; ++row) {
                     weights_to_points(half + row * 3, 1, u);
                     for (int column = 0; column < 6; ++column)
-                        store_vec(to + (((row * 6 + column) * panels + panel) * Ci + k) * kPanel + v * kVec, u[column]);
+                        store_vec(to + (row * 6 + column) * size + (panel * Ci + k) * kPanel + v * kVec, u[column]);
                 }
             }
         }
@@ -184,9 +187,12 @@ template <class E> static void transform_output(const Winograd &a, const Tiles &
 }
 
 template <class E> static void convolve_typed(const Winograd &a) {
-    const Tiles tiles(a, 1 << 19, 96);
+    // Large weights are read from memory once for every block of tiles, so blocks grow with them.
+    const bool large = kPoints * a.in_channels * a.out_channels > 2 << 20;
+    const Tiles tiles(a, large ? 8 << 20 : 1 << 19, large ? 384 : 96);
     const int64_t panels = tiles.out_row / kPanel, blocks = (tiles.count + tiles.block - 1) / tiles.block;
-    float *weight = unset<float>(panels * kPoints * a.in_channels * kPanel);
+    const int64_t size = weight_size(a);
+    float *weight = unset<float>(kPoints * size);
     transform_weights(a, weight);
     parallel(blocks, a.threads, [&](int64_t begin, int64_t end) {
         float *in = unset<float>(kPoints * tiles.in_size + 16), *out = unset<float>(kPoints * tiles.out_size);
@@ -200,7 +206,7 @@ template <class E> static void convolve_typed(const Winograd &a) {
             }
             for (int64_t point = 0; point < kPoints; ++point)
                 for (int64_t panel = 0; panel < panels; ++panel) {
-                    const float *w = weight + (point * panels + panel) * a.in_channels * kPanel;
+                    const float *w = weight + point * size + panel * a.in_channels * kPanel;
                     for (int64_t t = 0; t < n; t += kRows) // rows beyond n hold old numbers, which nobody reads
                         multiply_panel<false>(a.out_channels - panel * kPanel, in + point * tiles.in_size + t * tiles.in_row, tiles.in_row, 1, w, kPanel, a.in_channels,
                                         out + point * tiles.out_size + t * tiles.out_row + panel * kPanel, tiles.out_row);

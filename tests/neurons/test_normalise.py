@@ -1,0 +1,54 @@
+"""Norms without neurons: the native kernels against plain torch, both ways."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from spikefed.neurons import Norm, normalise, steps, use_kernels
+
+pytestmark = pytest.mark.skipif(not steps.available(), reason="the native library was not built")
+STEPS = 3
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def outcome(mode: str, norm: Norm, shape: tuple[int, ...], training: bool, affine: bool, dtype: torch.dtype) -> list:
+    """Output, gradients, and what the running statistics became."""
+    own = (STEPS, shape[1]) if norm == "bntt" else (shape[1],)
+    x = (draw(*shape) * 2 + 1).to(dtype).requires_grad_()
+    weight = (draw(*own, seed=1).abs() + 0.5).requires_grad_() if affine else None
+    bias = draw(*own, seed=2).requires_grad_() if affine else None
+    running = [draw(*own, seed=3), draw(*own, seed=4).abs() + 0.5]
+    with use_kernels(mode):  # type: ignore[arg-type]
+        out = normalise(
+            x, steps=STEPS, norm=norm, weight=weight, bias=bias, running_mean=running[0], running_var=running[1],
+            training=training, momentum=[0.5, 0.25, 0.125] if norm == "bn-step" else 0.3, scale=0.7,
+        )  # fmt: skip
+    leaves = [t for t in (x, weight, bias) if t is not None]
+    mix = draw(*shape, seed=5).to(dtype)
+    return [out.detach(), *torch.autograd.grad((out * mix).sum(), leaves), *running]
+
+
+@pytest.mark.parametrize("norm", ["bn", "tdbn", "bntt", "bn-step"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
+@pytest.mark.parametrize("shape", [(6, 5, 4, 3), (12, 32, 6, 6), (30, 19)], ids=str)
+def test_every_norm_is_the_plain_one(norm, training, affine, shape):
+    found = outcome("auto", norm, shape, training, affine, torch.float32)
+    wanted = outcome("reference", norm, shape, training, affine, torch.float32)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * max(1.0, float(theirs.abs().max())))
+
+
+def test_bfloat16_is_rounded_once():
+    shape = (12, 32, 6, 6)
+    found = outcome("auto", "bn", shape, True, True, torch.bfloat16)
+    wanted = outcome("reference", "bn", shape, True, True, torch.bfloat16)
+    assert found[0].dtype == torch.bfloat16
+    for ours, theirs in zip(found, wanted, strict=True):
+        bound = 0.02 * max(1.0, float(theirs.float().abs().max()))
+        torch.testing.assert_close(ours.float(), theirs.float(), rtol=0.02, atol=bound)

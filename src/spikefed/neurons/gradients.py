@@ -67,7 +67,7 @@ def conv2d_gradient(
 
 def linear_gradient(
     upstream: Float[Tensor, "N Fout"], weight: Float[Tensor, "Fout Fin"], shape: torch.Size
-) -> Float[Tensor, "N Fin *rest"]:
+) -> Float[Tensor, " N *rest"]:
     """Gradient of the input, of ``shape``, in `spike_linear`."""
     weight = weight.detach()
     if kernels() == "auto" and upstream.dtype == weight.dtype == torch.float32 and fused.suits(upstream):

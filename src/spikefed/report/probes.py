@@ -24,8 +24,18 @@ def probe_text(tree: Mapping[str, Any]) -> str:
 
 def settings_text(tree: Mapping[str, Any]) -> str:
     """The settings that a probe measured with, without those that were left open."""
-    known = {key: value for key, value in tree["hyper"].items() if value is not None}
-    return ", ".join(f"{key} = {str(v).lower() if isinstance(v, bool) else v}" for key, v in known.items())
+    return ", ".join(f"{key} = {_plain(value)}" for key, value in tree["hyper"].items() if value not in (None, [], {}))
+
+
+def _plain(value: Any) -> str:
+    """A setting without a language's brackets and quotes: a list's entries with blanks between."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return " ".join(_plain(item) for item in value)
+    if isinstance(value, float) and value == int(value):
+        return f"{value:.0f}"
+    return str(value)
 
 
 def parts_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -160,10 +160,11 @@ def test_npz_file_and_folder_and_where_they_are_looked_for(tmp_path: Path, monke
     np.savez(tmp_path / "all.npz", x_train=train[0], y_train=train[1], x_test=test[0], y_test=test[1])
     named = dict(train_images=train[0], train_labels=train[1], test_images=test[0], test_labels=test[1])
     np.savez(tmp_path / "named.npz", **named)
+    np.savez(tmp_path / "half.npz", images=train[0], labels=train[1], test_images=test[0], test_labels=test[1])
     np.savez(folder / "train.npz", images=train[0], labels=train[1])
     np.savez(folder / "test.npz", images=test[0], labels=test[1])
     wanted = [part.fingerprint() for part in data.image_sets(HALVES, "m")]
-    for name in ("all.npz", "all", "named", "faces", str(folder), str(tmp_path / "all.npz")):
+    for name in ("all.npz", "all", "named", "half", "faces", str(folder), str(tmp_path / "all.npz")):
         assert [part.fingerprint() for part in data.load_both(f"npz:{name}", tmp_path)] == wanted, name
     monkeypatch.chdir(tmp_path)
     assert data.load("npz:faces", "test").fingerprint() == wanted[1]

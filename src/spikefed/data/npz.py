@@ -3,7 +3,7 @@
 ===========================================  =========================================================
 array                                        what it is
 ===========================================  =========================================================
-``images``, ``x``, ``series``, ``frames``    the items of a file that holds one part
+``images``, ``x``, ``series``, ``frames``    the items of a file that holds one part, or of its training part
 ``labels``, ``y``                            their classes
 ``train_images``, ``x_train``, ...           items of the training part; ``test_`` and ``public_`` alike
 ``train_labels``, ``y_train``, ...           their classes; public items need none
@@ -104,6 +104,8 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
 
 def _parts(arrays: dict[str, np.ndarray], path: Path, reading: Reading) -> dict[str, Part]:
     found = {split: names for split in _SPLITS if (names := _names(arrays, split))}
+    if "train" not in found and found and _bare(arrays)[0]:  # "images" beside "test_images" are for training
+        found = {"train": _bare(arrays), **found}
     if "train" not in found:
         return {"train": _single(arrays, path, reading, "train")}
     ours = {key for names in found.values() for key in names}
@@ -119,10 +121,14 @@ def _names(arrays: Mapping[str, np.ndarray], split: str) -> tuple[str, str] | No
     return items, next((key for word in _LABELS for key in both(word) if key in arrays), "")
 
 
+def _bare(arrays: Mapping[str, np.ndarray]) -> tuple[str, str]:
+    """Names of items and labels that say nothing of a part; empty where there are none."""
+    return next((key for key in _ITEMS if key in arrays), ""), next((key for key in _LABELS if key in arrays), "")
+
+
 def _single(arrays: dict[str, np.ndarray], path: Path, reading: Reading, split: str) -> Part:
     """A file of one part."""
-    items = next((key for key in _ITEMS if key in arrays), "")
-    labels = next((key for key in _LABELS if key in arrays), "")
+    items, labels = _bare(arrays)
     if not items:
         items, labels = _names(arrays, split) or ("", "")
     return _part(arrays, (items, labels), split, path, reading, {items, labels})

@@ -21,6 +21,7 @@ from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import run_energy
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.health import health
+from spikefed.experiment.identity import check_identity, identity
 from spikefed.experiment.models import model_facts
 from spikefed.experiment.people import people
 from spikefed.experiment.probing import Probing
@@ -34,7 +35,7 @@ from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.files import write_atomic
 from spikefed.models import model_file
 from spikefed.neurons import settle_precision, why_slow
-from spikefed.objects import is_own, name_of
+from spikefed.objects import name_of
 from spikefed.transports import LocalTransport, PoolTransport
 from spikefed.wire import Ledger
 
@@ -148,17 +149,12 @@ def _rounds(
     start = federation.start
     if not resuming:
         folder.create(config)
-    facts = provenance(config) | _fingerprint(federation) | {"model": model_facts(federation, 0).to_dict()}
+    facts = provenance(config) | identity(federation) | {"model": model_facts(federation, 0).to_dict()}
     facts |= {"start": start.told(config.network.start)} if start else {}
     if resuming:
         before = folder.read_json(folder.provenance) if folder.provenance.is_file() else {}
         check_copy(folder, start, before)
-        if before.get("data_sha256", facts.get("data_sha256")) != facts.get("data_sha256"):
-            raise CheckpointError(
-                f"the images or labels of '{config.data.dataset}' are not those that the run in {folder.path} began "
-                "with; "
-                "bring them back or start in another folder with --out"
-            )
+        check_identity(folder, before, facts, federation)
         _restore(config, folder, server, transport, history, progress)
         facts = {**facts, **before, "resumed": [*before.get("resumed", []), {"round": server.round, "at": now()}]}
     if start and folder.own_start() is None:
@@ -221,13 +217,6 @@ def _write_energy(federation: Federation, folder: RunFolder, server: Server, pro
         progress.warn(f"no energy is estimated: {error}")
         return
     write_atomic(folder.energy, json.dumps(found, indent=1))
-
-
-def _fingerprint(federation: Federation) -> dict[str, str]:
-    """What a user's own data are; official sets are known by the checksums of their files."""
-    if not is_own(federation.config.data.dataset):
-        return {}
-    return {"data_sha256": federation.train.fingerprint()}
 
 
 def _one_round(

@@ -228,7 +228,7 @@ def _config(group: Group) -> str:
             '<pre class="copy" tabindex="0">spikefed run config.toml --out runs/again</pre>'
         )
     if first.provenance:
-        shown = {k: v for k, v in first.provenance.items() if k != "command"}
+        shown = {k: v for k, v in first.provenance.items() if k not in ("command", "network_outputs")}
         rows = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(_plain(v))}</dd></div>" for k, v in shown.items())
         parts.append(f"<h4>Provenance{_of_seed(group)}</h4><dl class='facts'>{rows}</dl>")
     if first.config:

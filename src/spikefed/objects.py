@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
@@ -53,7 +54,8 @@ def import_object(name: str, key: str, kind: type[SpikefedError]) -> Any:
         )
     module, _, attribute = name.partition(":")
     try:
-        found = importlib.import_module(module)
+        with contextlib.redirect_stdout(sys.stderr):  # what a library prints when imported is no result of ours
+            found = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
     except ModuleNotFoundError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,36 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SystemExit) as ended:
         run()
     assert ended.value.code == 130 and "--resume" in capsys.readouterr().err
+
+
+NOISY = """
+import logging, warnings
+print("hello from a library")
+warnings.warn("a library warns")
+logging.warning("a library logs")
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes, steps):
+        super().__init__()
+        self.head, self.steps = nn.Linear(64, classes), steps
+
+    def forward(self, x):
+        warnings.warn("and again")
+        return self.head(x.flatten(1)).expand(self.steps, -1, -1)
+"""
+
+
+@pytest.mark.parametrize("loud", [False, True], ids=["quiet", "asked for"])
+def test_libraries_are_quiet_on_our_console(loud: bool, tmp_path: Path) -> None:
+    (tmp_path / "noisynet.py").write_text(NOISY)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    environment.pop("PYTHONWARNINGS", None)
+    if loud:
+        environment["PYTHONWARNINGS"] = "default"
+    words = ["describe", "noisynet:Net", "--input", "1x8x8", "--classes", "3", "--steps", "4", "--json"]
+    command = [sys.executable, "-m", "spikefed", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["totals"]["weights"] == 64 * 3 + 3  # what was printed is not in the way
+    assert ("a library warns" in done.stderr) == loud and "a library logs" not in done.stderr

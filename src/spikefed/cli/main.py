@@ -6,7 +6,9 @@ result; 130 interrupted; 1 a defect of spikefed.
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 
 import typer
 
@@ -28,8 +30,19 @@ def whole() -> typer.Typer:
     return app
 
 
+def quiet_libraries() -> None:
+    """Keep warnings and log lines of libraries, the user's among them, off our console.
+
+    ``python -W`` or PYTHONWARNINGS brings the warnings back.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())  # else Python itself prints what nobody handles
+
+
 def main() -> None:
     """Run the command line; every `SpikefedError` becomes one sentence and exit code 2 (3: see above)."""
+    quiet_libraries()
     try:
         whole()()
     except SpikefedError as stopped:

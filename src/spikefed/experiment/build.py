@@ -18,6 +18,7 @@ from spikefed import data, interop, networks
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment.checks import check
 from spikefed.experiment.config import DataConfig, Experiment, load
+from spikefed.experiment.singles import check_singles
 from spikefed.experiment.start import Start, read_start
 from spikefed.federated import (
     ClientContext,
@@ -476,6 +477,7 @@ def assemble(
         )
     if network is not None or is_own(config.network.name):
         networks.check_promises(make(seed), config.network.name, shape)
+        check_singles(config, split, make(seed), (config.network.steps, *shape) if timed else shape)
     begin = read_start(
         config, train, lambda classes: build_network(config, shape, classes, network, timed, seed), start
     )  # type: ignore[arg-type]

@@ -104,3 +104,20 @@ def test_chips_need_the_processor_and_repairs_need_norms() -> None:
         build(experiment({"profile": "rram"}, run={"device": "cuda"}))
     with pytest.raises(ConfigError, match="no batch normalisation to repair"):
         build(experiment({"profile": "rram"}, {"name": "fedavg"}, network=BASE["network"] | {"norm": "none"}))
+
+
+@pytest.mark.parametrize("method", [{"name": "fedavg"}, FSD], ids=["fedavg", "fsd"])
+def test_hardware_aware_training_is_an_option_of_every_method(tmp_path, method) -> None:
+    noisy = BASE["training"] | {"noise": {"relative": 0.3, "bits": 4}}
+    one, again = (ran(experiment(None, method, training=noisy), tmp_path / name) for name in ("one", "again"))
+    exact = ran(experiment(None, method), tmp_path / "exact")
+    assert fingerprint(one) == fingerprint(again)
+    assert fingerprint(one)[2] != fingerprint(exact)[2]
+    off = experiment(None, method, training=BASE["training"] | {"noise": {}})
+    assert off.hash() == experiment(None, method).hash() != experiment(None, method, training=noisy).hash()
+
+
+def test_noise_that_cannot_be() -> None:
+    for noise, key in (({"relative": -0.1}, "relative"), ({"bits": 1}, "bits"), ({"sigma": 0.1}, "sigma")):
+        with pytest.raises(ConfigError, match=key):
+            experiment(training=BASE["training"] | {"noise": noise})

@@ -56,8 +56,8 @@ class OnChips:
         self, state: State, downlink: Message | None, ctx: ClientContext
     ) -> tuple[State, Message | None, ClientReport]:
         """The method's own, on the chip of this client."""
-        fleet, net = self._fleet, ctx.networks.network
-        chip = OnChip(net, fleet.profile(ctx.client), fleet.seed + ctx.client, rewrite=fleet.rewrite)
+        fleet = self._fleet
+        chip = OnChip(ctx.networks.network, fleet.profile(ctx.client), fleet.seed + ctx.client, rewrite=fleet.rewrite)
         chip.age(fleet.age_s)
         with chip.running(ctx.generator):
             return self._method.client_round(state, downlink, ctx)

@@ -18,6 +18,7 @@ from spikefed.training import (
     LABEL_LOSSES,
     AdversarialInputs,
     Mask,
+    NoisyWeights,
     StepHook,
     batches,
     centroid_loss,
@@ -97,6 +98,28 @@ class AdversarialTraining(StepOption):
         )
 
 
+class WeightNoise(StepOption):
+    """Hardware-aware training: each local step computes with noisy, rounded weights and moves the exact ones."""
+
+    relative: float = Field(
+        default=0.0, ge=0, le=10, description="deviation of a weight's noise, times the weight: read noise of a cell"
+    )
+    absolute: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="deviation of a weight's noise, times the layer's largest weight: programming noise of a cell",
+    )
+    bits: int | None = Field(
+        default=None, ge=2, le=16, description="weights are rounded to so many bits, sign included; none: exact"
+    )
+
+    def hook(self, ctx: ClientContext) -> StepHook | None:
+        if self == WeightNoise():
+            return None
+        return NoisyWeights(self.relative, self.absolute, self.bits)
+
+
 class LocalTraining(Hyperparameters):
     """Training on private labelled data."""
 
@@ -134,6 +157,11 @@ class LocalTraining(Hyperparameters):
     )
     train_bn_at_eval: bool = Field(
         default=False, description="keep batch statistics when predicting and testing [FSD authors' code: true]"
+    )
+    noise: WeightNoise = Field(
+        default=WeightNoise(),
+        description="noise and rounding of the weights in every local step, for imperfect chips (docs/chips.md)",
+        json_schema_extra={"since": "0.2"},
     )
     temporal: Temporal = Field(
         default=Temporal(),

@@ -169,10 +169,12 @@ def _examples(net: nn.Module, subject: Subject, ctx: ProbeContext) -> tuple[Exam
     if len(subject.trained):
         each = max(1, hyper.calibration // len(subject.trained))
         parts = [part.first(each) for part in subject.trained]
-        images, labels = torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts])
+        images = torch.cat([part.images for part in parts])
+        labels = torch.cat([part.labels for part in parts])
         shown = Examples(subject.images, subject.labels)
     else:
-        images, labels = subject.images[1::2][: hyper.calibration], subject.labels[1::2][: hyper.calibration]
+        images = subject.images[1::2][: hyper.calibration]
+        labels = subject.labels[1::2][: hyper.calibration]
         shown = Examples(subject.images[::2], subject.labels[::2])
     if not len(images):
         raise ConfigError("probe 'chip' needs images to repair on beside those that it measures on; give two at least")

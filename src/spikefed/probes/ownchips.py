@@ -31,7 +31,8 @@ from spikefed.hardware.crossbar import (
 from spikefed.networks import copy_tensors, load_tensors
 from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 
-SHARED, OWN = "shared", "own"
+SHARED = "shared"
+OWN = "own"
 
 
 class OwnChipsHyperparameters(ProbeHyperparameters):

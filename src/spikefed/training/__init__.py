@@ -25,6 +25,7 @@ from spikefed.training.losses import (
     step_cross_entropy,
 )
 from spikefed.training.masks import Mask, density, held, released
+from spikefed.training.noise import NoisyWeights
 from spikefed.training.optimisers import optimiser
 from spikefed.training.pruning import (
     input_activity,
@@ -54,6 +55,7 @@ __all__ = [
     "LABEL_LOSSES",
     "Loss",
     "Mask",
+    "NoisyWeights",
     "Preprocess",
     "StepHook",
     "TEMPORAL_LOSSES",

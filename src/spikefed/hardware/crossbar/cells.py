@@ -44,7 +44,9 @@ class Cells:
 
 def as_cells(weights: Float[Tensor, "R C"], profile: ChipProfile) -> Cells:
     """The cells that are to hold a weight matrix; all weights 0 are held exactly too."""
-    bits, cell_bits, least = profile.weights.bits, profile.cell.bits, profile.g_min
+    bits = profile.weights.bits
+    cell_bits = profile.cell.bits
+    least = profile.g_min
     largest = float(weights.abs().max()) if weights.numel() else 0.0
     largest = largest or 1.0
     pairs = profile.weights.signs == "pairs"

@@ -43,7 +43,9 @@ class OnChip:
     def __init__(self, net: nn.Module, profile: ChipProfile, seed: int = 0, rewrite: int | None = None) -> None:
         if device_of(net).type != "cpu":
             raise ConfigError("chips are simulated on the processor; set run.device = 'cpu'")
-        self.net, self.profile, self.seed = net, profile, seed
+        self.net = net
+        self.profile = profile
+        self.seed = seed
         held = [port for port in ports(net) if port.convolution or profile.weights.layers == "all"]
         if not held:
             what = "convolution or linear layer" if profile.weights.layers == "all" else "convolution"

@@ -36,14 +36,17 @@ class AnalogProduct:
     """
 
     def __init__(self, port: Port, profile: ChipProfile, seed: int, rewrite: int | None = None) -> None:
-        self.port, self.profile, self._seed = port, profile, seed
+        self.port = port
+        self.profile = profile
+        self._seed = seed
         self.generator: torch.Generator | None = None
         self.age_s = 0.0
         self.recording = False
         self._largest_in = 0.0
         self._largest_out: Tensor | None = None
         self._gains: Tensor | None = None
-        self._rewrite, self._steps = rewrite, 0
+        self._rewrite = rewrite
+        self._steps = 0
         self._written: Tensor | None = None
         if rewrite is None:
             self.program()
@@ -67,7 +70,8 @@ class AnalogProduct:
         if self._written is None:  # nothing yet: `_follow` will write it and read it at this age
             return
         reading = self._cells.read(age_s)
-        self._reading, variance = reading, reading.variance
+        self._reading = reading
+        variance = reading.variance
         self._gains = gains = self._gain_of(reading) if compensate else None
         if gains is None:
             self.weight = self.port.shaped(reading.weights)
@@ -116,7 +120,8 @@ class AnalogProduct:
         learning = torch.is_grad_enabled() and self.port.weight.requires_grad
         if self._written is not None and learning and self._steps < self._rewrite:
             return
-        self._steps, age_s = 0, self.age_s
+        age_s = self.age_s
+        self._steps = 0
         self.program()
         self.read(age_s)
 
@@ -150,12 +155,14 @@ class AnalogProduct:
 
     def _by_tiles(self, x: Tensor) -> Tensor:
         """Every tile's and slice's sums through the ADC, then shifted and added."""
-        x, window = self.port.flat(x), self.port.window
+        x = self.port.flat(x)
+        window = self.port.window
         slices, rows, columns = self._reading.slices.shape
         total: Tensor | None = None
         for top in range(0, rows, self.profile.tile):
             bottom = min(top + self.profile.tile, rows)
-            first, last = top // window, -(-bottom // window)
+            first = top // window
+            last = -(-bottom // window)
             held = range(top - first * window, bottom - first * window)
             part = x[:, first:last] if self.port.convolution else x[..., top:bottom]
             y = self._tile_sums(part, slices, top, held, (last - first) * window)
@@ -212,8 +219,10 @@ class AnalogProduct:
 
     def _gain_of(self, reading: Reading) -> Tensor:
         """Gain of every entry ``[rows, columns]``, one for a tile."""
-        then, now = self._cells.read(0.0).slices.sum(dim=0), reading.slices.sum(dim=0)
-        gains, size = torch.ones_like(now), self.profile.tile
+        then = self._cells.read(0.0).slices.sum(dim=0)
+        now = reading.slices.sum(dim=0)
+        gains = torch.ones_like(now)
+        size = self.profile.tile
         for top in range(0, now.shape[0], size):
             for left in range(0, now.shape[1], size):
                 block = (slice(top, top + size), slice(left, left + size))

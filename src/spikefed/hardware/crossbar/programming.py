@@ -62,7 +62,9 @@ class Programmed:
     """
 
     def __init__(self, weights: Float[Tensor, "R C"], profile: ChipProfile, seed: int, layer: int) -> None:
-        self.profile, self._seed, self._layer = profile, seed, layer
+        self.profile = profile
+        self._seed = seed
+        self._layer = layer
         self.cells: Cells = as_cells(weights.detach().float().cpu(), profile)
         targets = self.cells.targets
         self._nu = self._exponents(targets)
@@ -70,7 +72,8 @@ class Programmed:
 
     def read(self, age_s: float = 0.0) -> Reading:
         """What the matrix computes so many seconds after it was programmed."""
-        profile, now = self.profile, self._aged(age_s)
+        profile = self.profile
+        now = self._aged(age_s)
         deviation = read_deviation(profile.noise, self.conductances, max(age_s, 0.0) + profile.drift.t0_s)
         each = profile.noise.read_when == "each"
         if deviation is not None and not each:
@@ -102,7 +105,8 @@ class Programmed:
         if not faults.stuck_low and not faults.stuck_high:
             return conductances
         drawn = torch.rand(conductances.shape, generator=self._draws(STUCK))
-        low, high = drawn < faults.stuck_low, drawn > 1 - faults.stuck_high
+        low = drawn < faults.stuck_low
+        high = drawn > 1 - faults.stuck_high
         if self._nu is not None:
             self._nu = self._nu.masked_fill(low | high, 0.0)
         return conductances.masked_fill(low, self.profile.g_min).masked_fill(high, 1.0)

@@ -29,7 +29,9 @@ Repair = Literal["none", "adapt", "labels", "soft"]
 REPAIRS: tuple[Repair, ...] = ("none", "adapt", "labels", "soft")
 """By the names that a probe and a config use."""
 
-EPOCHS, RATE, BATCH = 5, 0.01, 64
+EPOCHS = 5
+RATE = 0.01
+BATCH = 64
 
 
 def norms(net: nn.Module) -> list[Any]:

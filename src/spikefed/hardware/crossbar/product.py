@@ -9,6 +9,7 @@ the cell). Only an ADC needs the sums of each tile and slice one by one.
 from __future__ import annotations
 
 from math import ceil, prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,18 @@ from spikefed.errors import ConfigError
 from spikefed.hardware.crossbar.ports import Port
 from spikefed.hardware.crossbar.profile import ChipProfile
 from spikefed.hardware.crossbar.programming import Programmed, Reading
+
+
+class Tile(NamedTuple):
+    """Crossbar tiles that share their rows, slices side by side, in steps of the ADC.
+
+    Attributes:
+        weight: in the shape of the layer's weight, ``slices * columns`` outputs.
+        variance: of a fresh read, likewise; None where reads are exact or frozen.
+    """
+
+    weight: Tensor
+    variance: Tensor | None
 
 
 class AnalogProduct:
@@ -45,6 +58,7 @@ class AnalogProduct:
         self._largest_in = 0.0
         self._largest_out: Tensor | None = None
         self._gains: Tensor | None = None
+        self._tiles: dict[int, Tile] = {}
         self._rewrite = rewrite
         self._steps = 0
         self._written: Tensor | None = None
@@ -67,6 +81,7 @@ class AnalogProduct:
                 (global drift compensation: Joshi et al., Nature Communications 11, 2020).
         """
         self.age_s = age_s
+        self._tiles.clear()
         if self._written is None:  # nothing yet: `_follow` will write it and read it at this age
             return
         reading = self._cells.read(age_s)
@@ -141,6 +156,7 @@ class AnalogProduct:
         """Through the DAC: 2^bits levels from 0, or on both sides of it, to the largest magnitude of calibration."""
         bits = self.profile.converters.dac_bits
         if self.recording:
+            self._tiles.clear()
             self._largest_in = max(self._largest_in, float(x.detach().abs().max()) if x.numel() else 0.0)
         if bits is None or self.recording:
             return x
@@ -165,7 +181,10 @@ class AnalogProduct:
             last = -(-bottom // window)
             held = range(top - first * window, bottom - first * window)
             part = x[:, first:last] if self.port.convolution else x[..., top:bottom]
-            y = self._tile_sums(part, slices, top, held, (last - first) * window)
+            tile = self._tile(top, held, (last - first) * window)
+            y = self.port.multiply(part, tile.weight, None)
+            if tile.variance is not None:
+                y = y + self._noise(part, tile.variance)
             y = self._digital(y, slices)
             if self._gains is not None:
                 y = y * self._gains[top].view(-1, *[1] * (y.dim() - 2 if self.port.convolution else 0))
@@ -179,38 +198,59 @@ class AnalogProduct:
             return total
         return total + (bias.view(-1, 1, 1) if self.port.convolution else bias)
 
-    def _tile_sums(self, x: Tensor, slices: int, top: int, held: range, rows: int) -> Tensor:
-        """Sums of one tile, ``[.., slices * columns, ..]``; rows of its outer channels that other tiles hold are 0."""
-        count = len(held)
+    def _tile(self, top: int, held: range, rows: int) -> Tile:
+        """The tiles that begin at row ``top``; rows of their outer channels that other tiles hold are 0."""
+        if top in self._tiles:
+            return self._tiles[top]
+        steps = self._steps_of_adc()
 
-        def stacked(values: Tensor) -> Tensor:
-            found = values.new_zeros(rows, slices * values.shape[2])
-            found[held.start : held.stop] = values[:, top : top + count].transpose(0, 1).flatten(1)
+        def stacked(values: Tensor, factors: Tensor | None) -> Tensor:
+            part = values[:, top : top + len(held)]
+            part = part if factors is None else part * factors[:, None, None]
+            found = part.new_zeros(rows, part.shape[0] * part.shape[2])
+            found[held.start : held.stop] = part.transpose(0, 1).flatten(1)
             return self.port.shaped(found)
 
-        y = self.port.multiply(x, stacked(self._reading.slices), None)
-        if self._reading.variances is not None:
-            y = y + self._noise(x, stacked(self._reading.variances))
-        return y
+        variances = self._reading.variances
+        squared = None if steps is None else steps.square().reciprocal()
+        tile = Tile(
+            stacked(self._reading.slices, None if steps is None else steps.reciprocal()),
+            None if variances is None else stacked(variances, squared),
+        )
+        if not self.recording:
+            self._tiles[top] = tile
+        return tile
 
-    def _digital(self, y: Tensor, slices: int) -> Tensor:
-        """Rounded slice by slice, and added."""
-        axis = 1 if self.port.convolution else y.dim() - 1
-        y = y.unflatten(axis, (slices, -1))
-        others = [a for a in range(y.dim()) if a != axis]
+    def _steps_of_adc(self) -> Tensor | None:
+        """One step of the ADC by slice, ``[slices]``; None while ranges are being measured."""
         if self.recording:
-            largest = y.detach().abs().amax(dim=others)
-            self._largest_out = largest if self._largest_out is None else torch.maximum(self._largest_out, largest)
-            return y.sum(dim=axis)
+            return None
         if self._largest_out is None:
             self._refuse()
         bits = self.profile.converters.adc_bits
         assert bits is not None and self._largest_out is not None
-        step = (self._largest_out / max(2 ** (bits - 1) - 1, 0.5)).clamp_min(1e-30)
-        step = step.view([-1 if a == axis else 1 for a in range(y.dim())])
-        exact = y.detach()
-        rounded = (exact / step).round().clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * step
-        return (y + (rounded - exact)).sum(dim=axis)
+        return (self._largest_out / max(2 ** (bits - 1) - 1, 0.5)).clamp_min(1e-30)
+
+    def _digital(self, y: Tensor, slices: int) -> Tensor:
+        """Sums in steps of the ADC, rounded slice by slice, and added; while ranges are measured, sums as they are."""
+        axis = 1 if self.port.convolution else y.dim() - 1
+        y = y.unflatten(axis, (slices, -1))
+        steps = self._steps_of_adc()
+        if steps is None:
+            others = [a for a in range(y.dim()) if a != axis]
+            largest = y.detach().abs().amax(dim=others)
+            self._largest_out = largest if self._largest_out is None else torch.maximum(self._largest_out, largest)
+            return y.sum(dim=axis)
+        bits = self.profile.converters.adc_bits
+        assert bits is not None
+        rounded = (y.detach().clone() if y.requires_grad else y).round_()
+        rounded.clamp_(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        y = y + (rounded - y.detach()) if y.requires_grad else rounded
+        first, *more = steps.tolist()
+        total = y.select(axis, 0) * first
+        for place, step in enumerate(more, 1):
+            total = total.add(y.select(axis, place), alpha=step)
+        return total
 
     def _refuse(self) -> None:
         raise ConfigError(

@@ -56,6 +56,7 @@ class AnalogProduct:
         self.age_s = 0.0
         self.recording = False
         self._largest_in = 0.0
+        self._signed = False
         self._largest_out: Tensor | None = None
         self._gains: Tensor | None = None
         self._tiles: dict[int, Tile] = {}
@@ -155,19 +156,17 @@ class AnalogProduct:
     def _converted(self, x: Tensor) -> Tensor:
         """Through the DAC: 2^bits levels from 0, or on both sides of it, to the largest magnitude of calibration."""
         bits = self.profile.converters.dac_bits
-        if self.recording:
+        if self.recording and x.numel():
             self._tiles.clear()
-            self._largest_in = max(self._largest_in, float(x.detach().abs().max()) if x.numel() else 0.0)
+            self._largest_in = max(self._largest_in, float(x.detach().abs().max()))
+            self._signed = self._signed or bool((x.detach() < 0).any())
         if bits is None or self.recording:
             return x
         if not self._largest_in:
             self._refuse()
-        signed = bool((x.detach() < 0).any())
-        step = self._largest_in / max(2 ** (bits - signed) - 1, 1)
-        rounded = (x.detach() / step).round().clamp(
-            -(2 ** (bits - 1)) if signed else 0, 2 ** (bits - signed) - 1
-        ) * step
-        return x + (rounded - x.detach())
+        most = max(2 ** (bits - self._signed) - 1, 1)
+        step = self._largest_in / most
+        return _rounded(x / step, -most - 1 if self._signed else 0, most) * step
 
     def _by_tiles(self, x: Tensor) -> Tensor:
         """Every tile's and slice's sums through the ADC, then shifted and added."""
@@ -188,7 +187,7 @@ class AnalogProduct:
             y = self._digital(y, slices)
             if self._gains is not None:
                 y = y * self._gains[top].view(-1, *[1] * (y.dim() - 2 if self.port.convolution else 0))
-            total = y if total is None else total + y
+            total = y if total is None else total + y if y.requires_grad else total.add_(y)
         assert total is not None
         if self._reading.base:
             ones = self.port.shaped(x.new_full((rows, 1), self._reading.base))
@@ -243,9 +242,7 @@ class AnalogProduct:
             return y.sum(dim=axis)
         bits = self.profile.converters.adc_bits
         assert bits is not None
-        rounded = (y.detach().clone() if y.requires_grad else y).round_()
-        rounded.clamp_(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        y = y + (rounded - y.detach()) if y.requires_grad else rounded
+        y = _rounded(y, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         first, *more = steps.tolist()
         total = y.select(axis, 0) * first
         for place, step in enumerate(more, 1):
@@ -269,6 +266,14 @@ class AnalogProduct:
                 found = float(now[block].abs().sum())
                 gains[block] = float(then[block].abs().sum()) / found if found else 1.0
         return gains
+
+
+def _rounded(x: Tensor, least: int, most: int) -> Tensor:
+    """Whole numbers from least to most, of a tensor that nobody else holds; gradients go straight through."""
+    if not x.requires_grad:
+        return x.round_().clamp_(least, most)
+    exact = x.detach()
+    return x + (exact.round().clamp_(least, most) - exact)
 
 
 def pc2(ideal: Tensor, real: Tensor) -> float:

@@ -73,17 +73,24 @@ class Programmed:
     def read(self, age_s: float = 0.0) -> Reading:
         """What the matrix computes so many seconds after it was programmed."""
         profile = self.profile
-        now = self._aged(age_s)
-        deviation = read_deviation(profile.noise, self.conductances, max(age_s, 0.0) + profile.drift.t0_s)
-        each = profile.noise.read_when == "each"
-        if deviation is not None and not each:
-            now = (now * (1 + deviation * self._normal(READ, int(age_s * 1000)))).clamp_min_(0)
-        now = through_wires(now, profile)
+        now = through_wires(self.held(age_s), profile)
+        deviation = self._deviation(age_s)
         variances = None
-        if deviation is not None and each:
+        if deviation is not None and profile.noise.read_when == "each":
             factors = now.new_tensor(self.cells.factors)[:, None, None]
             variances = ((now * deviation).square().sum(dim=0)) * factors.square()
         return Reading(self.cells.by_slice(now), variances, self.cells.base)
+
+    def held(self, age_s: float) -> Float[Tensor, "signs S R C"]:
+        """Relative conductances at an age: programmed, with faults, drifted, frozen read noise included."""
+        now = self._aged(age_s)
+        deviation = self._deviation(age_s)
+        if deviation is None or self.profile.noise.read_when == "each":
+            return now
+        return (now * (1 + deviation * self._normal(READ, int(age_s * 1000)))).clamp_min_(0)
+
+    def _deviation(self, age_s: float) -> Tensor | None:
+        return read_deviation(self.profile.noise, self.conductances, max(age_s, 0.0) + self.profile.drift.t0_s)
 
     def _aged(self, age_s: float) -> Tensor:
         if self._nu is None or age_s <= 0:

@@ -7,7 +7,59 @@
 four ages: differences of means and of deviations in standard errors of the difference. ``forward``: a network of two
 convolutions and a linear layer on Fashion-MNIST's shape, batch 256, tiles of 64, one thread, processor time, in turns:
 with converters (7 and 9 bits, aihwkit's defaults) and with exact ones.
-"""Means and deviations, and their differences in standard errors (of a deviation by the fourth moment)."""
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import provenance
+import torch
+from aihwkit.inference import PCMLikeNoiseModel
+from aihwkit.nn.conversion import convert_to_analog
+from aihwkit.simulator.configs import TorchInferenceRPUConfig
+from torch import nn
+
+from spikefed.hardware.crossbar import OnChip, Programmed, load_profile
+
+AGES = {"25 s": 25.0, "1 h": 3600.0, "1 day": 86400.0, "1 year": 31536000.0}
+TARGETS = (0.05, 0.2, 0.5, 0.8, 1.0)
+SINGLE = {"cell.bits": None, "weights.bits": None, "cell.on_off": None}
+
+
+def cells(devices: int) -> list[dict[str, object]]:
+    torch.manual_seed(0)
+    model = PCMLikeNoiseModel(g_max=25.0)
+    profile = load_profile("pcm").changed(SINGLE)
+    rows: list[dict[str, object]] = []
+    for number, target in enumerate(TARGETS):
+        matrix = torch.full((devices, 1), target)
+        matrix[0] = 1.0
+        ours = Programmed(matrix, profile, 0, number)
+        meant = torch.full((devices,), 25.0 * target)
+        theirs = model.apply_programming_noise_to_conductance(meant)
+        nu = model.generate_drift_coefficients(meant)
+        for name, age in AGES.items():
+            other = model.apply_drift_noise_to_conductance(theirs, nu, age).double()
+            own = 25.0 * ours.held(age)[0, 0, 1:, 0].double()
+            rows.append({"target_us": 25.0 * target, "age": name, **compared(own, other)})
+    worst = max(max(abs(r["mean_errors"]), abs(r["deviation_errors"])) for r in rows)  # type: ignore[arg-type]
+    print(f"cells: {len(rows)} settings, largest difference {worst:.2f} standard errors")
+    return rows
+
+
+def compared(own: torch.Tensor, other: torch.Tensor) -> dict[str, float]:
+    """Means and deviations, and their differences in standard errors (of a deviation by the fourth moment)."""
     means = [float(own.mean()), float(other.mean())]
     deviations = [float(own.std()), float(other.std())]
     error = math.sqrt(sum(float(x.var()) / len(x) for x in (own, other)))

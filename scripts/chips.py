@@ -3,7 +3,7 @@
     python scripts/chips.py repair runs/chips-repair results/chips/repair.json
     python scripts/chips.py federated runs/chips-federated results/chips/federated-4.json
 
-Each prints the tables of docs/chips.md as Markdown: means over the seeds, in percent, deviation over the seeds behind it.
+Each prints the tables of docs/chips.md as Markdown: means over the seeds in percent, their deviation in brackets.
 """
 
 from __future__ import annotations

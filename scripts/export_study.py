@@ -33,7 +33,7 @@ from spikefed.neurons import use_kernels
 
 ROOT = Path(__file__).parents[1]
 RUN = ("experiments/fedavg-fashion-mnist-mini.toml", ["rounds=3", "run.threads=1"])
-BLOCK = 50
+BLOCK = 250
 """Images of one turn of the clock."""
 
 
@@ -41,7 +41,18 @@ def compiled(model: Model, folder: Path, weights: str) -> tuple[Path, dict[str, 
     """The C program of a model, and what its file says of itself."""
     made = export(model, "c", folder / f"{weights}.c", weights=weights)
     program = folder / weights
-    words = ["cc", "-std=c99", "-O3", "-Wall", "-Werror", "-DNETWORK_MAIN", str(made.path), "-o", str(program)]
+    words = [
+        "cc",
+        "-std=c99",
+        "-O3",
+        "-march=native",
+        "-Wall",
+        "-Werror",
+        "-DNETWORK_MAIN",
+        str(made.path),
+        "-o",
+        str(program),
+    ]
     subprocess.run(words, check=True)
     return program, made.facts
 

@@ -142,7 +142,8 @@ class _Writer:
         for index, node in enumerate(nodes):
             hoisted = self.still and node.once
             work = max(work, self._node(node, index, last_use.get(node.name, index), hoisted, before, step))
-        self._buffer("work", max(work, 1))
+        if work:
+            self._buffer("work", work)
         if self.arena.size:
             self._buffer("arena", self.arena.size)
         return before, step
@@ -151,33 +152,33 @@ class _Writer:
         """The calls of one node; gives the numbers of work memory that it needs."""
         lines = before if hoisted else step
         count = prod(node.map_shape)
-        entering, need = self._entering(node, lines)
+        entering = self._entering(node, lines)
         moving = node.neuron is not None or (node.gain is not None and len(node.gain) > 1)
         if hoisted and moving:
             current = self._buffer(f"{variable(node.name)}_current", count)
         else:
-            current = "work" if node.neuron is not None or node.pool is not None else ""
+            current = "work" if node.pool is not None else ""
         target = self._target(node, index, last, hoisted and not moving)
         current = current or target
-        need = max(need, count if "work" in (current, entering) or node.neuron is not None else 0)
         lines += self._weights(node, entering, current)
         lines = step if moving else lines
         if hoisted and node.gain is not None and len(node.gain) > 1:  # each step scales a copy
             copy = target if node.neuron is None and node.pool is None else "work"
-            need = max(need, count if copy == "work" else 0)
             lines.append(f"memcpy({copy}, {current}, sizeof {current});")
             current = copy
         lines += self._normed(node, current)
         if node.neuron is not None:
             fired = target if node.pool is None else "work"
-            lines.append(self._lif(node, node.neuron, current, fired))
+            if current != fired:
+                lines.append(f"memcpy({fired}, {current}, sizeof(float) * {count});")
+            lines.append(self._lif(node, node.neuron, fired))
             current = fired
         if node.rectify:
             self.used.add("rectify")
             lines.append(f"rectify({current}, {count});")
         if node.pool is not None:
             lines.append(self._pooled(node, current, target))
-        return need
+        return 0 if node.pool is None else count
 
     def _target(self, node: FlatNode, index: int, last: int, kept: bool) -> str:
         """Where a node's values go: a place in the arena, or memory of their own where they stay for all steps."""
@@ -188,17 +189,17 @@ class _Writer:
             self.places[node.name] = f"(arena + {self.arena.take(size, index, last)})"
         return self.places[node.name]
 
-    def _entering(self, node: FlatNode, lines: list[str]) -> tuple[str, int]:
+    def _entering(self, node: FlatNode, lines: list[str]) -> str:
         """The memory that holds what enters, summed up if several do."""
         names = [f"{variable(s.name)}_before" if s.back else self.places[s.name] for s in node.sources]
         if len(names) == 1:
-            return names[0], 0
+            return names[0]
         count = prod(node.in_shape)
         sums = self._buffer(f"{variable(node.name)}_in", count)
         lines.append(f"memcpy({sums}, {names[0]}, sizeof {sums});")
         self.used.add("add")
         lines += [f"add({sums}, {name}, {count});" for name in names[1:]]
-        return sums, 0
+        return sums
 
     def _weights(self, node: FlatNode, entering: str, current: str) -> list[str]:
         name = variable(node.name)
@@ -251,13 +252,13 @@ class _Writer:
         self.used.add("scale")
         return [f"scale({current}, {name}_gain{row}, {name}_offset{row}, {pixels}, {channels});"]
 
-    def _lif(self, node: FlatNode, p: LIFParameters, current: str, spikes: str) -> str:
+    def _lif(self, node: FlatNode, p: LIFParameters, place: str) -> str:
         name, count = variable(node.name), prod(node.map_shape)
         self._buffer(f"{name}_v", count)
         self.used.add(f"lif_{p.kind}")
         numbers = [_literal(p.decay), _literal(p.gain), _literal(smallest_that_fires(p))]
         numbers += [_literal(p.v_threshold)] if p.kind == "soft" else []
-        return f"lif_{p.kind}({current}, {name}_v, {spikes}, {count}, {', '.join(numbers)});"
+        return f"lif_{p.kind}({place}, {name}_v, {count}, {', '.join(numbers)});"
 
     def _pooled(self, node: FlatNode, current: str, target: str) -> str:
         pool = node.pool
@@ -330,7 +331,7 @@ def _ordered(node: FlatNode) -> np.ndarray:
     weight = node.weight
     assert weight is not None
     if node.kind == "conv":
-        return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))  # [K, K, Cin, Cout]
+        return np.ascontiguousarray(weight[..., ::-1].transpose(2, 1, 3, 0))  # [K, Cin, K, Cout]
     if len(node.in_shape) == 3:
         weight = weight.reshape(-1, *node.in_shape).transpose(0, 2, 3, 1).reshape(len(weight), -1)
     return np.ascontiguousarray(weight.T)  # [Fin, Fout]

@@ -27,36 +27,62 @@ typedef @WEIGHT_TYPE@ network_weight;
 #endif
 
 //@ conv
-/* What the values that are not 0 add to a map; padding kernel / 2. */
+/* What the values that are not 0 add to a map; padding kernel / 2. Weights are [row][input][column, last first][output],
+ * so that with stride 1 a value adds one run of them to neighbouring pixels. */
 static void conv(const float *x, float *y, const network_weight *w, int height, int width, int in, int rows,
                  int columns, int out, int kernel, int stride) {
+    const int pad = kernel / 2;
     memset(y, 0, sizeof(float) * (size_t)rows * (size_t)columns * (size_t)out);
     for (int i = 0; i < height; ++i)
-        for (int j = 0; j < width; ++j)
-            for (int c = 0; c < in; ++c) {
-                const float value = *x++;
-                if (value == 0.0f) continue;
+        for (int j = 0; j < width; ++j) {
+            const int first = j < pad ? pad - j : 0, room = columns * stride - j + pad;
+            const int last = kernel < room ? kernel : room;
+            for (int c = 0; c < in; c += NETWORK_CHUNK) {
+                unsigned char at[NETWORK_CHUNK];
+                const int size = in - c < NETWORK_CHUNK ? in - c : NETWORK_CHUNK, found = events(x, at, size);
                 for (int a = 0; a < kernel; ++a) {
-                    const int top = i + kernel / 2 - a;
+                    const int top = i + pad - a;
+                    float *to;
                     if (top < 0 || top % stride || top / stride >= rows) continue;
-                    for (int b = 0; b < kernel; ++b) {
-                        const int left = j + kernel / 2 - b;
-                        if (left < 0 || left % stride || left / stride >= columns) continue;
-                        add_row(y + ((long)(top / stride) * columns + left / stride) * out,
-                                w + ((long)(a * kernel + b) * in + c) * out, value, out);
+                    to = y + (long)(top / stride) * columns * out;
+                    for (int e = 0; e < found; ++e) {
+                        const network_weight *from = w + ((long)(a * in + c + at[e]) * kernel + first) * out;
+                        if (stride == 1)
+                            add_row(to + (long)(j - pad + first) * out, from, x[at[e]], (last - first) * out);
+                        else
+                            for (int b = first; b < last; ++b, from += out)
+                                if ((j - pad + b) % stride == 0)
+                                    add_row(to + (long)((j - pad + b) / stride) * out, from, x[at[e]], out);
                     }
                 }
+                x += size;
             }
+        }
 }
 
 //@ linear
 static void linear(const float *x, float *y, const network_weight *w, int in, int out) {
     memset(y, 0, sizeof(float) * (size_t)out);
-    for (int i = 0; i < in; ++i)
-        if (x[i] != 0.0f) add_row(y, w + (long)i * out, x[i], out);
+    for (int i = 0; i < in; i += NETWORK_CHUNK) {
+        unsigned char at[NETWORK_CHUNK];
+        const int size = in - i < NETWORK_CHUNK ? in - i : NETWORK_CHUNK, found = events(x + i, at, size);
+        for (int e = 0; e < found; ++e) add_row(y, w + (long)(i + at[e]) * out, x[i + at[e]], out);
+    }
 }
 
 //@ add_row
+#define NETWORK_CHUNK 64
+
+/* Where x is not 0, found without a branch that a processor could guess wrong. */
+static int events(const float *x, unsigned char *at, int count) {
+    int found = 0;
+    for (int i = 0; i < count; ++i) {
+        at[found] = (unsigned char)i;
+        found += x[i] != 0.0f;
+    }
+    return found;
+}
+
 static void add_row(float *restrict y, const network_weight *restrict w, float value, int count) {
     for (int i = 0; i < count; ++i) y[i] += value * w[i];
 }
@@ -81,25 +107,23 @@ static void shift(float *y, const float *bias, int pixels, int channels) {
 }
 
 //@ lif_hard
-/* Leaky integrate and fire; a spike sets the potential to 0. */
-static void lif_hard(const float *current, float *v, float *spikes, int count, float decay, float gain, float fire) {
+/* Leaky integrate and fire, currents to spikes; a spike sets the potential to 0. */
+static void lif_hard(float *restrict x, float *restrict v, int count, float decay, float gain, float fire) {
     for (int i = 0; i < count; ++i) {
-        const float u = decay * v[i] + gain * current[i];
-        const int fires = u >= fire;
-        spikes[i] = fires ? 1.0f : 0.0f;
-        v[i] = fires ? 0.0f : u;
+        const float u = decay * v[i] + gain * x[i];
+        x[i] = u >= fire ? 1.0f : 0.0f;
+        v[i] = u >= fire ? 0.0f : u;
     }
 }
 
 //@ lif_soft
-/* Leaky integrate and fire; a spike takes the threshold away. */
-static void lif_soft(const float *current, float *v, float *spikes, int count, float decay, float gain, float fire,
+/* Leaky integrate and fire, currents to spikes; a spike takes the threshold away. */
+static void lif_soft(float *restrict x, float *restrict v, int count, float decay, float gain, float fire,
                      float theta) {
     for (int i = 0; i < count; ++i) {
-        const float u = decay * v[i] + gain * current[i];
-        const int fires = u >= fire;
-        spikes[i] = fires ? 1.0f : 0.0f;
-        v[i] = fires ? u - theta : u;
+        const float u = decay * v[i] + gain * x[i];
+        x[i] = u >= fire ? 1.0f : 0.0f;
+        v[i] = u >= fire ? u - theta : u;
     }
 }
 

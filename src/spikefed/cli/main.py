@@ -12,13 +12,13 @@ import warnings
 
 import typer
 
-from spikefed.cli import deploy, energy, inspect, models, pages, probe, runs, search
+from spikefed.cli import deploy, energy, inspect, models, pages, plan, probe, runs, search
 from spikefed.cli.app import add_groups, app
 from spikefed.cli.console import error, errors
 from spikefed.errors import SpikefedError, UnfinishedError
 
 INTERRUPTED = 130
-ORDER = [module.__name__ for module in (runs, pages, inspect, models, deploy, energy, probe, search)]
+ORDER = [module.__name__ for module in (runs, pages, inspect, models, deploy, energy, plan, probe, search)]
 """Of the commands in the help; importing a module has registered its own."""
 
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__module__", ORDER[-1])))

@@ -31,7 +31,10 @@ def predict(
         str, typer.Argument(metavar="RUN|MODEL", help="Run folder, RUN@ROUND for a checkpoint, or a model file.")
     ],
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Pictures, folders of them, .npz or .npy files.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES...", help="Pictures, folders of them, .npz, .npy or .csv files; - for standard input."
+        ),
     ],
     client: Annotated[
         int | None, typer.Option("--client", min=0, help="This client's own network instead of the server's.")
@@ -56,7 +59,8 @@ def predict(
         warn(f"no output neuron fires on {silent} of {len(found)} images; what is said of them is the first class")
     if json_:
         rows = [asdict(one) for one in found]
-        print(json.dumps({"accuracy": found.accuracy, "images": rows}, indent=1, ensure_ascii=False))
+        told = {"accuracy": found.accuracy, "ms_an_image": round(1e3 * found.seconds / len(found), 4), "images": rows}
+        print(json.dumps(told, indent=1, ensure_ascii=False))
     elif csv:
         print(found.to_csv(), end="")
     else:
@@ -150,6 +154,7 @@ def _show(found: Predictions) -> None:
         console.print(f"and {len(found) - SHOWN:,} more; --csv prints all", highlight=False)
     if found.accuracy is not None:
         console.print(f"accuracy {found.accuracy:.4f} on {len(found):,} images", highlight=False)
+    console.print(f"{1e3 * found.seconds / len(found):.3g} ms an image, reading included", highlight=False)
 
 
 def _levels(text: str | None) -> tuple[float, float] | None:

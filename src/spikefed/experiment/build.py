@@ -178,14 +178,7 @@ class Federation:
             ServerLink(up=up, down=down, ledger=ledger, near=self.near),
             self.expectations,
             transport,
-            Participation(
-                len(self.split.clients),
-                "all" if len(self.split.clients) == 1 else p.schedule,  # pooled: one client, always there
-                tuple(tuple(chosen) for chosen in p.rounds),
-                p.fraction,
-                p.straggle,
-                self.config.seed,
-            ),
+            participation_for(self.config, len(self.split.clients)),
             self.evaluate,
             p.deadline_s,
             p.quorum,
@@ -214,6 +207,14 @@ def codec_of(config: Experiment, kind: str | None, direction: str) -> str:
         return "ring"
     key = "weights" if kind in WEIGHT_KINDS else kind.replace("-", "_")
     return getattr(config.wire, f"{key}_{direction}" if key in ("spikes", "weights") else key)
+
+
+def participation_for(config: Experiment, clients: int) -> Participation:
+    """Who takes part in which round of an experiment of so many clients."""
+    told = config.participation
+    schedule = "all" if clients == 1 else told.schedule  # pooled: one client, always there
+    rounds = tuple(tuple(chosen) for chosen in told.rounds)
+    return Participation(clients, schedule, rounds, told.fraction, told.straggle, config.seed)
 
 
 def preprocess_for(config: Experiment, train: data.ImageSet) -> Preprocess:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +19,13 @@ from spikefed.data.items import IMAGE_KEYS, LABEL_KEYS, key_of
 from spikefed.data.npz import arrays_of
 from spikefed.errors import DataError
 from spikefed.models.arrays import Intake
+from spikefed.models.rows import rows_of
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+STDIN = "-"
+"""Path of standard input."""
+MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF", b"II*\x00", b"MM\x00*", b"P5", b"P6")
+"""What pictures begin with."""
 _PARTS = ("", "test_", "train_")
 _WORDS = ("images", "x", "series", "frames", "rows")
 
@@ -65,7 +73,9 @@ class _Counter:
 
 def _of(source: Any, intake: Intake, counter: _Counter) -> Iterator[Batch]:
     """Batches of whatever holds images: what says so by its type first, then what has to be looked into."""
-    if isinstance(source, str | Path):
+    if str(source) == STDIN and isinstance(source, str | Path):
+        yield _bytes(sys.stdin.buffer.read(), intake)
+    elif isinstance(source, str | Path):
         yield from _files(Path(source), intake)
     elif isinstance(source, ImageSet):
         images = source.images[:] if not isinstance(source.images, Tensor) else source.images
@@ -150,15 +160,51 @@ def _files(path: Path, intake: Intake) -> Iterator[Batch]:
         yield _npz(path, intake)
     elif path.suffix.lower() == ".npy":
         yield _array(_npy(path), None, str(path), intake, None)
+    elif path.suffix.lower() == ".csv":
+        yield _rows(_text(path.read_bytes(), str(path)), str(path), intake)
     else:
         yield _picture(path, intake)
 
 
+def _bytes(data: bytes, intake: Intake) -> Batch:
+    """What came over standard input: .npy, .npz, a picture, or lines of numbers."""
+    where = "standard input"
+    if not data:
+        raise DataError(f"{where} gave nothing; pipe a picture, .npy, .npz or lines of numbers into the command")
+    if data.startswith((b"\x93NUMPY", b"PK")):
+        suffix = ".npy" if data.startswith(b"\x93NUMPY") else ".npz"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"input{suffix}"
+            path.write_bytes(data)
+            found = _npz(path, intake) if suffix == ".npz" else _array(_npy(path), None, where, intake, None)
+        return Batch(found.images, [f"{where}[{i}]" for i in range(len(found.images))], found.labels)
+    if data.startswith(MAGIC):
+        return _opened(io.BytesIO(data), where, intake)
+    return _rows(_text(data, where), where, intake)
+
+
+def _text(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} holds neither a picture, nor .npy, .npz or lines of numbers; convert it") from error
+
+
+def _rows(text: str, where: str, intake: Intake) -> Batch:
+    shape = tuple(intake.input_shape) if intake.steps is None else (intake.steps, *intake.input_shape)
+    images, labels = rows_of(text, where, shape)
+    return _array(images, labels, where, intake, None)
+
+
 def _picture(path: Path, intake: Intake) -> Batch:
+    return _opened(path, str(path), intake)
+
+
+def _opened(source: Path | io.BytesIO, path: str, intake: Intake) -> Batch:
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(source) as opened:
             opened.load()
             array = picture(opened)
     except Exception as error:  # Pillow raises whatever its decoders raise
@@ -168,7 +214,7 @@ def _picture(path: Path, intake: Intake) -> Batch:
         ) from error
     if array.ndim == 3 and array.shape[0] == 4 and intake.input_shape[0] != 4:
         array = array[:3]  # what is transparent keeps the colour that is stored beneath
-    return Batch(intake.prepared(array, str(path), picture=True), [str(path)])
+    return Batch(intake.prepared(array, path, picture=True), [path])
 
 
 def _npy(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -61,7 +62,8 @@ class Model:
 
         Args:
             images: arrays ``[N, C, H, W]``, ``[N, H, W]`` or of one image; ``(images, labels)``; paths of pictures,
-                folders, .npz or .npy files; pictures of PIL; a torch ``Dataset`` or ``DataLoader``; or a list of these.
+                folders, .npz, .npy or .csv files, ``-`` for standard input; pictures of PIL; a torch ``Dataset`` or
+                ``DataLoader``; or a list of these.
                 Pixels are uint8 from 0 to 255, or floats from 0 to 1; anything else is asked about.
             levels: the numbers that mean black and white, where they are others: ``(0, 255)`` for floats up to 255.
             resize: let images of another size be resized.
@@ -80,6 +82,7 @@ class Model:
                 labels.append(batch.labels)
                 yield batch.images
 
+        clock = time.perf_counter()
         scores = [values.mean(dim=2) for values in self._outputs(noted(), seed)]
         if not scores:
             raise DataError("no images were given; give some")
@@ -91,6 +94,7 @@ class Model:
             logit_scale=self.facts.logit_scale,
             truth=self._truth(labels),
             notes=tuple(intake.notes),
+            seconds=time.perf_counter() - clock,
         )
 
     def outputs(self, images: Tensor, seed: int | None = None) -> Tensor:

@@ -45,6 +45,7 @@ class Predictions:
         logit_scale: factor on logits before their softmax.
         truth: classes that came with the images, int64 ``[N]``; None without any.
         notes: what was done to the images that whoever gave them should know, a sentence each.
+        seconds: that reading and predicting took.
     """
 
     scores: Tensor
@@ -54,6 +55,7 @@ class Predictions:
     logit_scale: float = 1.0
     truth: Tensor | None = None
     notes: tuple[str, ...] = ()
+    seconds: float = 0.0
 
     @cached_property
     def labels(self) -> Tensor:

@@ -1,0 +1,191 @@
+"""What a run will cost, before it is begun: from its first two rounds, run for real in a folder that is thrown away.
+
+Two rounds, because a first one may lack what later ones carry (labels of the server, a mask). Bytes of codecs whose
+packets have a fixed size are then exact for the whole run; packets of compressing codecs change with what is learnt,
+and the plan says so.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spikefed.experiment import config as configs
+from spikefed.experiment.build import participation_for
+from spikefed.experiment.energy import RoundEnergy, experiment_energy
+from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.progress import Progress
+from spikefed.experiment.run import run
+from spikefed.hardware.text import energy
+
+TRIED = 2
+"""Rounds that are run."""
+DAYS = 30
+"""Of a month."""
+FIXED = frozenset({"float32", "fp16", "bitpack", "plain", "ring"})
+"""Codecs whose packets have one size whatever they hold."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will cost on this machine.
+
+    Attributes:
+        name: of the experiment.
+        rounds: that it asks for.
+        clients: that there are.
+        asked: clients that all rounds ask, added up.
+        round_s: wall-clock seconds of a round, the last tried.
+        processor_s: of a round, all threads and workers.
+        memory_bytes: the largest that this process, or a worker, was.
+        upstream_bytes, downstream_bytes: of the whole run.
+        client_upstream_bytes, client_downstream_bytes: of one client in a later round.
+        public_set_bytes: that every client holds beforehand.
+        exact: whether the bytes are; else they follow the rounds tried.
+        rounds_a_day: the rate of the month's bytes.
+        client_round: energy of a client's round.
+    """
+
+    name: str
+    rounds: int
+    clients: int
+    asked: int
+    round_s: float
+    processor_s: float
+    memory_bytes: int
+    upstream_bytes: int
+    downstream_bytes: int
+    client_upstream_bytes: int
+    client_downstream_bytes: int
+    public_set_bytes: int
+    exact: bool
+    rounds_a_day: float
+    client_round: RoundEnergy
+
+    @property
+    def month_bytes(self) -> tuple[float, float]:
+        """Bytes up and down of one client in 30 days."""
+        often = DAYS * self.rounds_a_day
+        return self.client_upstream_bytes * often, self.client_downstream_bytes * often
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data."""
+        up, down = self.month_bytes
+        return {**asdict(self), "client_month_upstream_bytes": up, "client_month_downstream_bytes": down}
+
+    def __str__(self) -> str:
+        up, down = self.month_bytes
+        about = "" if self.exact else "about "
+        spent = self.client_round
+        lines = [
+            f"{self.name}: {self.rounds} rounds, {self.clients} clients",
+            f"time: {_seconds(self.round_s)} a round here and now, {_seconds(self.round_s * self.rounds)} in all "
+            f"({_seconds(self.processor_s)} of processor a round)",
+            f"memory: {_bytes(self.memory_bytes)} at most",
+            f"traffic of a client and round: {about}{_bytes(self.client_upstream_bytes)} up, "
+            f"{_bytes(self.client_downstream_bytes)} down",
+            f"traffic of the run, all clients: {about}{self.upstream_bytes:,} bytes up, "
+            f"{self.downstream_bytes:,} bytes down",
+            f"traffic of a client in {DAYS} days at {self.rounds_a_day:g} rounds a day: {about}{_bytes(up)} up, "
+            f"{_bytes(down)} down",
+        ]
+        if self.public_set_bytes:
+            lines.append(f"public set, once: {_bytes(self.public_set_bytes)}")
+        lines.append(f"energy of a client and round: training {energy(spent.training_pj)} (arithmetic alone)")
+        if spent.radio_pj is not None:
+            lines.append(f"  radio {energy(spent.radio_pj)}")
+        if not self.exact:
+            lines.append("bytes follow the rounds tried: packets of a compressing codec change with what is learnt")
+        return "\n".join(lines)
+
+
+def plan(
+    source: Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    rounds_a_day: float = 24.0,
+    radio_nj_per_byte: float | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """What the experiment of a file will cost here; two of its rounds are run for it.
+
+    Args:
+        source: experiment file.
+        overrides: ``table.key=value`` texts on top.
+        rounds_a_day: how often a round is run in the field.
+        radio_nj_per_byte: energy of sending or receiving one byte.
+        progress: told what the two rounds do.
+
+    Raises:
+        SpikefedError: as for a run.
+    """
+    config = configs.load(Path(source), overrides)
+    tried = min(TRIED, config.rounds)
+    with tempfile.TemporaryDirectory(prefix="spikefed-plan-") as name:
+        before = _processor_s()
+        shorter = configs.load(Path(source), [*overrides, f"rounds={tried}"])
+        folder = RunFolder(run(shorter, out=Path(name) / "run", progress=progress))
+        spent = (_processor_s() - before) / tried
+        lines = folder.read_lines(folder.metrics)
+        ledger = folder.read_lines(folder.ledger)
+        result = folder.read_json(folder.result)
+        each = experiment_energy(folder.path, radio_nj_per_byte=radio_nj_per_byte).client_round
+    clients = 1 if config.data.pooled else config.data.clients
+    chosen = participation_for(config, clients)
+    asked = [len(chosen(round)) for round in range(1, config.rounds + 1)]
+    up, down = (_carried(lines, asked, f"{way}stream_bytes") for way in ("up", "down"))
+    return Plan(
+        name=config.name,
+        rounds=config.rounds,
+        clients=clients,
+        asked=sum(asked),
+        round_s=lines[-1]["seconds"]["round"],
+        processor_s=spent,
+        memory_bytes=_peak_bytes(),
+        upstream_bytes=up[0],
+        downstream_bytes=down[0],
+        client_upstream_bytes=up[1],
+        client_downstream_bytes=down[1],
+        public_set_bytes=result["public_set_bytes"],
+        exact=all(line["codec"] in FIXED for line in ledger),
+        rounds_a_day=rounds_a_day,
+        client_round=each,
+    )
+
+
+def _carried(lines: list[dict[str, Any]], asked: list[int], key: str) -> tuple[int, int]:
+    """Bytes of all rounds, and of one client in a later round, from those of the rounds tried."""
+    each = [line[key] / max(len(line["participants"]), 1) for line in lines]
+    later = each[-1]
+    return round(sum(count * (each[i] if i < len(each) else later) for i, count in enumerate(asked))), round(later)
+
+
+def _processor_s() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _peak_bytes() -> int:
+    """The largest this process, or the largest of its workers, has been."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in both) * unit
+
+
+def _seconds(value: float) -> str:
+    if value < 90:
+        return f"{value:.3g} s"
+    return f"{value / 60:.3g} min" if value < 5400 else f"{value / 3600:.3g} h"
+
+
+def _bytes(value: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:,.0f} bytes"

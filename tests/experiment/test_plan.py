@@ -1,0 +1,75 @@
+"""A plan's bytes are those of the run it plans; its other numbers are those of the rounds that it tried."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from typer.testing import CliRunner
+
+import spikefed
+from spikefed.cli.main import whole
+from spikefed.errors import ConfigError
+from spikefed.experiment.plan import plan
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "rounds": 5,
+    "data": {"clients": 3, "private_per_client": 30, "public": 24, "test_limit": 40},
+    "network": {"name": "4C3-AP2", "steps": 4},
+    "training": {"local_epochs": 1},
+    "method": {"name": "fedavg"},
+    "run": {"threads": 1},
+}
+FSD = {"name": "fsd", "distil_epochs": 1, "server_epochs": 1}
+
+
+def saved(folder: Path, **changed: Any) -> Path:
+    (folder / "tiny.toml").write_text(tomli_w.dumps(TINY | changed))
+    return folder / "tiny.toml"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"participation": {"schedule": "late"}},
+        {"method": FSD, "wire": {"spikes_up": "bitpack", "spikes_down": "bitpack"}},
+    ],
+)
+def test_bytes_are_the_runs_own_ledger(changed: dict[str, Any], tmp_path: Path) -> None:
+    file = saved(tmp_path, **changed)
+    told = plan(file)
+    result = json.loads((spikefed.run(file, out=tmp_path / "run") / "result.json").read_text())
+    assert told.exact
+    assert (told.upstream_bytes, told.downstream_bytes) == (result["upstream_bytes"], result["downstream_bytes"])
+    assert told.public_set_bytes == result["public_set_bytes"]
+    assert told.month_bytes == (720 * told.client_upstream_bytes, 720 * told.client_downstream_bytes)
+
+
+def test_compressed_bytes_are_near_and_said_to_be(tmp_path: Path) -> None:
+    file = saved(tmp_path, method=FSD)
+    told = plan(file)
+    result = json.loads((spikefed.run(file, out=tmp_path / "run") / "result.json").read_text())
+    assert not told.exact and "packets of a compressing codec" in str(told)
+    assert 1 / 1.5 < told.upstream_bytes / result["upstream_bytes"] < 1.5
+
+
+def test_the_command_says_it_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = saved(tmp_path)
+    said = CliRunner().invoke(whole(), ["plan", str(file), "-q", "--rounds-a-day", "2", "--radio-nj-per-byte", "100"])
+    assert said.exit_code == 0
+    for text in ("5 rounds, 3 clients", "a round here and now", "in 30 days at 2 rounds a day", "radio", "training"):
+        assert text in said.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
+    told = json.loads(CliRunner().invoke(whole(), ["plan", str(file), "-q", "--json"]).stdout)
+    assert told["memory_bytes"] > 1e7 and told["client_round"]["training_pj"] > 0 and told["round_s"] > 0
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        plan(tmp_path / "none.toml")

@@ -35,6 +35,15 @@ def test_baselines_start_from_the_first_weights() -> None:
     assert stages(search="early-bird") == [("search", 0, 5, "initial", False), *train]
 
 
+def test_stages_that_go_on_from_each_other_share_one_cosine() -> None:
+    hyper = TicketHyperparameters(search="one-shot", restart="keep", sparsities=[0.9], search_rounds=2, level_rounds=8)
+    dense, ticket = program(hyper)
+    rates = [Note.of(dense, at, 0).rate(1.0, 0.0, "cosine") for at in range(2)]
+    rates += [Note.of(ticket, at, 0).rate(1.0, 0.0, "cosine") for at in range(8)]
+    assert rates == [Note("train", 0, at, 10).rate(1.0, 0.0, "cosine") for at in range(10)]
+    assert (dense.rounds, ticket.rounds, ticket.start) == (2, 8, "kept")
+
+
 def test_a_note_travels() -> None:
     note = Note.of(Stage("search", 1, 9, "rewind", True, twin=True), 4, 3)
     assert Note.read({NOTE: note.array()}) == note and note.steps == 3

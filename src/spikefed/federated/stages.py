@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +36,8 @@ class Stage:
         early: with T_early time steps, where Early-Time is on.
         stores: after this many rounds its weights are stored for rewinding; None: not.
         twin: trains the ReLU twin of the network.
+        begins: rounds of its learning-rate schedule that are behind at its start.
+        schedule: rounds of that schedule; 0: its own.
     """
 
     kind: Kind
@@ -45,6 +47,8 @@ class Stage:
     early: bool = False
     stores: int | None = None
     twin: bool = False
+    begins: int = 0
+    schedule: int = 0
 
 
 def program(hyper: Any) -> list[Stage]:
@@ -54,7 +58,7 @@ def program(hyper: Any) -> list[Stage]:
     start: Any = {"rewind": "rewind", "initial": "initial", "keep": "kept"}[hyper.restart]
     levels = range(1, len(hyper.targets) + 1)
     stages = [Stage("probe", 0, hyper.probe_rounds, "initial")] if early else []
-    dense = Stage("search", 0, whole, "initial", early, hyper.rewind_round, twin)
+    dense = Stage("search", 0, hyper.search_rounds or whole, "initial", early, hyper.rewind_round, twin)
     if hyper.search == "imp":
         apart = early or twin  # what searches is then not the ticket itself
         kind: Kind = "search" if apart else "train"
@@ -70,7 +74,16 @@ def program(hyper: Any) -> list[Stage]:
         if hyper.search == "snip":
             stages += [Stage("saliency", 0, 1, "initial")]
         stages += [Stage("train", k, whole, "initial") for k in levels]
-    return stages
+    return _under_one_schedule(stages) if hyper.restart == "keep" else stages
+
+
+def _under_one_schedule(stages: list[Stage]) -> list[Stage]:
+    """Stages that go on from each other's weights share one schedule of the learning rate."""
+    whole, behind, shared = total_rounds([s for s in stages if s.kind != "probe"]), 0, []
+    for stage in stages:
+        shared.append(stage if stage.kind == "probe" else replace(stage, begins=behind, schedule=whole))
+        behind += 0 if stage.kind == "probe" else stage.rounds
+    return shared
 
 
 def total_rounds(stages: list[Stage]) -> int:
@@ -85,8 +98,8 @@ class Note:
     Attributes:
         kind: of the stage.
         steps: time steps to train with; 0: the network's own.
-        at: rounds of the stage behind.
-        rounds: of the stage.
+        at: rounds of the learning-rate schedule behind.
+        rounds: of the schedule.
         twin: trains the ReLU twin.
     """
 
@@ -99,7 +112,8 @@ class Note:
     @classmethod
     def of(cls, stage: Stage, at: int, steps: int) -> Note:
         """The note of a stage after ``at`` of its rounds; ``steps`` is T_early, 0 if there is none."""
-        return cls(stage.kind, steps if stage.early else 0, at, stage.rounds, stage.twin)
+        rounds = stage.schedule or stage.rounds
+        return cls(stage.kind, steps if stage.early else 0, stage.begins + at, rounds, stage.twin)
 
     def array(self) -> np.ndarray:
         """As it travels: int32 ``[5]``."""

@@ -19,6 +19,7 @@ from spikefed.neurons import (
     Firing,
     LIFParameters,
     NormState,
+    few_weights,
     lif_step,
     norm_lif,
     normalise,
@@ -176,13 +177,17 @@ class _Spiking(PlannedLayer):
             return self.tap(x, steps, repeat, generator, moment)
         if moment is not None:
             return self._step(self.currents(x), moment)
-        link = self.link(steps, repeat)
+        link = None if self.pruned() else self.link(steps, repeat)
         out = None if link is None else run_chain(x, [link])
         if out is not None:
             return out
         currents = self.currents(x)
         folded = 1 if self.keeps_still(repeat) else steps
         return self._dropped(self._all_steps(currents, steps, repeat), generator, folded)
+
+    def pruned(self) -> bool:
+        """Whether so few weights are left that products with those alone are worth calls of their own."""
+        return isinstance(self, WeightedLayer) and few_weights(self.weight)
 
     def link(self, steps: int, repeat: bool = False) -> ChainLayer | None:
         """This layer as one of a chain of small ones; None if it is of a kind that has no place there.
@@ -338,7 +343,9 @@ def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool) ->
         return None
     links = []
     for i, layer in enumerate(layers):
-        link = layer.link(steps, repeat and i == 0) if type(layer) is SpikingLayer and not watched(layer) else None
+        link = None
+        if type(layer) is SpikingLayer and not watched(layer) and not layer.pruned():
+            link = layer.link(steps, repeat and i == 0)
         if link is None:
             return None
         links.append(link)

@@ -15,6 +15,7 @@ from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.paths import Choice, record_paths, recording
 from spikefed.neurons.processor import fastest_precision, settle_precision, why_slow
 from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
+from spikefed.neurons.synapses import dense_weights, few_weights
 from spikefed.neurons.winograd import library as dense_library
 
 __all__ = [
@@ -40,8 +41,10 @@ __all__ = [
     "Triangle",
     "conv2d_gradient",
     "dense_library",
+    "dense_weights",
     "encoder",
     "fastest_precision",
+    "few_weights",
     "if_",
     "join_lif",
     "joins",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from spikefed.neurons import events, fused, gpu, paths, products
+from spikefed.neurons import events, fused, gpu, paths, products, synapses
 from spikefed.neurons.autograd import Convolution, Flatten, Linear
 from spikefed.neurons.kernels import kernels
 
@@ -37,6 +37,10 @@ def spike_conv2d(
         stride: step of the window.
     """
     dtype = _compute_dtype(x)
+    way = _sparse(x, weight, dtype, stride, padding)
+    if way is not None:
+        _note_sparse("spike_conv2d", way, x, weight)
+        return synapses.convolution(x, weight, bias, way)
     if not _fast(x, dtype) or gpu.interpreted():
         learning = kernels() == "auto" and torch.is_grad_enabled() and weight.requires_grad
         kept = gpu.packed(x) if learning else None
@@ -78,7 +82,12 @@ def spike_linear(
 
     Give the map ``[N, C, H, W]`` as it is: the reordering of a channels-last map is then done by a fast kernel.
     """
-    density, dtype = paths.density_of(x) or float("nan"), _compute_dtype(x)
+    density = paths.density_of(x) or float("nan")
+    dtype = _compute_dtype(x)
+    way = _sparse(x, weight, dtype)
+    if way is not None:
+        _note_sparse("spike_linear", way, x, weight)
+        return synapses.linear(x, weight, bias, way)
     if not _fast(x, dtype):
         paths.note("spike_linear", "dense", "matrix product", x, density)
         return F.linear(x.flatten(1), weight, bias)
@@ -94,6 +103,19 @@ def spike_linear(
         return F.linear(flat, weight, bias)
     paths.note("spike_linear", "dense", f"{reason}, by oneDNN", x, density)
     return Linear.apply(flat, weight, bias, dtype)  # type: ignore[return-value]
+
+
+def _sparse(x: Tensor, weight: Tensor, dtype: torch.dtype, stride: int = 1, padding: int = 0) -> synapses.Way | None:
+    """The way of a product with the non-zero weights only, where it pays."""
+    if dtype != torch.float32 or not synapses.suits(x, weight, stride, padding) or not _fast(x, dtype):
+        return None
+    return synapses.choose(x, weight, paths.density_of(x))
+
+
+def _note_sparse(operation: str, way: synapses.Way, x: Tensor, weight: Tensor) -> None:
+    kept = synapses.density_of_weight(weight)
+    density = paths.density_of(x)
+    paths.note(operation, f"synapses {way}", f"{kept:.3f} of the weights are left", x, density or float("nan"))
 
 
 def _fast(x: Tensor, dtype: torch.dtype) -> bool:

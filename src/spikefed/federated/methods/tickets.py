@@ -58,6 +58,9 @@ class TicketHyperparameters(FedAvgHyperparameters):
         default=[], description="sparsities of the levels, rising in (0, 1), instead of 'prune' and 'levels'"
     )
     level_rounds: int = Field(default=10, ge=1, description="rounds of one training [paper: 150 or 300 epochs]")
+    search_rounds: int = Field(
+        default=0, ge=0, description="rounds of the dense training that finds masks, at most; 0: as 'level_rounds'"
+    )
     restart: Literal["rewind", "initial", "keep"] = Field(
         default="rewind", description="weights after a pruning: those stored early [paper], the first, or as they are"
     )
@@ -125,10 +128,11 @@ class Tickets(FedAvg):
                 f"this search takes {needed} rounds ({len(hyper.targets)} sparsities of {hyper.level_rounds} rounds "
                 f"each, and what finds them) but the run has {setup.rounds}; set rounds = {needed}, or fewer levels"
             )
-        if hyper.restart == "rewind" and hyper.rewind_round >= hyper.level_rounds:
+        shortest = min(hyper.level_rounds, hyper.search_rounds or hyper.level_rounds)
+        if hyper.restart == "rewind" and hyper.rewind_round >= shortest:
             raise ConfigError(
-                f"method.rewind_round = {hyper.rewind_round} is not below method.level_rounds = {hyper.level_rounds}; "
-                "rewind to an early round, such as 1"
+                f"method.rewind_round = {hyper.rewind_round} is not below the {shortest} rounds of a training "
+                "(method.level_rounds, method.search_rounds); rewind to an early round, such as 1"
             )
         if hyper.send != "all":
             raise ConfigError("tickets are found from all weights; leave out method.send")

@@ -12,6 +12,7 @@ from spikefed.probes.ownchips import OwnChips
 from spikefed.probes.rates import Rates
 from spikefed.probes.registry import PROBES, probe
 from spikefed.probes.run import Measurement, run_probe
+from spikefed.probes.sparsity import Sparsity
 from spikefed.probes.temporal import Temporal
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Quantity",
     "Rates",
     "Record",
+    "Sparsity",
     "Subject",
     "Temporal",
     "centroid_of",

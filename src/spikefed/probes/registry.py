@@ -15,6 +15,7 @@ from spikefed.probes.energy import Energy
 from spikefed.probes.latency import Latency
 from spikefed.probes.ownchips import OwnChips
 from spikefed.probes.rates import Rates
+from spikefed.probes.sparsity import Sparsity
 from spikefed.probes.temporal import Temporal
 
 PROBES: dict[str, type[Probe]] = {
@@ -28,6 +29,7 @@ PROBES: dict[str, type[Probe]] = {
         Latency,
         OwnChips,
         Rates,
+        Sparsity,
         Temporal,
     )
 }

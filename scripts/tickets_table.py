@@ -1,0 +1,99 @@
+"""Tables of runs of `tickets` and of what they are compared with, from a folder of run folders.
+
+    python scripts/tickets_table.py runs/tickets-pooled [--level-rounds 5] [--out results/tickets/pooled.json]
+    python scripts/tickets_table.py runs/tickets-federated [--out results/tickets/federated.json]
+
+A ticket's accuracy is that of the last round of its level; a run without levels counts by its last round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from spikefed.experiment import RunFolder
+
+
+def tickets(lines: list[dict[str, Any]], level_rounds: int) -> dict[int, dict[str, float]]:
+    """By level: what the last round of its own training gave; after `level_rounds` rounds, if told."""
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        said = line["diagnostics"]
+        if not said.get("searching", 1.0):
+            found[int(said["level"])].append(line)
+    costs: dict[str, float] = {}
+    for line in lines:
+        costs |= {key: value for key, value in line["diagnostics"].items() if key.startswith("search_lif_steps")}
+    table = {}
+    for level, rounds in found.items():
+        last = rounds[min(level_rounds or len(rounds), len(rounds)) - 1]
+        rates = last.get("firing_rates") or {}
+        table[level] = {
+            "accuracy": last["server_accuracy"],
+            "sparsity": 1 - last["diagnostics"]["mask_density"],
+            "search_lif_steps": costs.get(f"search_lif_steps_{level}", 0.0),
+            "rate": mean(rates.values()) if rates else 0.0,
+        }
+    return table
+
+
+def summary(path: Path, level_rounds: int) -> dict[str, Any]:
+    """One run."""
+    lines = RunFolder(path).read_lines(RunFolder(path).metrics)
+    last, dense = lines[-1], [line for line in lines if line["diagnostics"].get("level") == 0]
+    return {
+        "rounds": last["round"],
+        "accuracy": last["server_accuracy"],
+        "dense_accuracy": dense[-1]["server_accuracy"] if dense else None,
+        "search_seconds": sum(
+            line["seconds"]["clients"] for line in lines if line["diagnostics"].get("searching") == 1.0
+        ),
+        "early_steps": next(
+            (line["diagnostics"]["early_steps"] for line in lines if "early_steps" in line["diagnostics"]), None
+        ),
+        "kl": [
+            line["diagnostics"][f"kl_{t}"] for line in lines for t in range(1, 33) if f"kl_{t}" in line["diagnostics"]
+        ],
+        "upstream_bytes": last["upstream_bytes_total"],
+        "downstream_bytes": last["downstream_bytes_total"],
+        "levels": tickets(lines, level_rounds),
+    }
+
+
+def spread(values: list[float]) -> str:
+    """Mean and deviation in percent."""
+    return f"{100 * mean(values):.2f} ± {100 * stdev(values):.2f}" if len(values) > 1 else f"{100 * values[0]:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--level-rounds", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    runs: dict[str, dict[str, Any]] = defaultdict(dict)
+    for path in sorted(p for p in given.runs.iterdir() if (p / "metrics.jsonl").exists() and RunFolder(p).finished()):
+        label, seed = re.fullmatch(r"(.+)-seed(\d+)", path.name).groups()  # type: ignore[union-attr]
+        runs[label][seed] = summary(path, given.level_rounds)
+    for label, seeds in runs.items():
+        parts = list(seeds.values())
+        up, down = (mean(p[key] for p in parts) / 1e6 for key in ("upstream_bytes", "downstream_bytes"))
+        last = spread([p["accuracy"] for p in parts])
+        print(f"{label}: {len(parts)} seeds, last {last} %, {up:.3f} MB up, {down:.3f} MB down")
+        for level in sorted({level for p in parts for level in p["levels"]}):
+            rows = [p["levels"][level] for p in parts if level in p["levels"]]
+            steps = mean(row["search_lif_steps"] for row in rows)
+            said = spread([row["accuracy"] for row in rows])
+            print(f"    {100 * rows[0]['sparsity']:6.2f} % gone: {said} %, search {steps:.0f}")
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -77,7 +77,7 @@ def found(federation: Federation, record: RoundRecord | None = None, **changes: 
         ("one-class", "3", {"confusion": [[0, 0, 0, 9] + [0] * 6] * 10}),
         ("dead", "fc1", {"firing_rates": {"conv1": 0.1, "fc1": 0.0, "fc2": 0.1}}),
         ("saturated", "conv1", {"firing_rates": {"conv1": 0.995, "fc2": 0.1}}),
-        ("grown", "client 1", {"clients": [{"client": 1, "weight_growth": 98.0}]}),
+        ("grown", "clients", {"clients": [{"client": 1, "weight_growth": 98.0}, {"client": 2, "weight_growth": 60.0}]}),
         ("grown", "server", {"diagnostics": {"weight_growth": 60.0}}),
         ("weight", "client 2", {"clients": [{"client": c, "weight": 0.96 if c == 2 else 0.02} for c in range(3)]}),
     ],

@@ -23,7 +23,7 @@ SATURATED = 0.99
 """Spikes a neuron and step from which a layer says as little as a silent one."""
 ONE_CLASS = 0.99
 """Share of the test images from which an answer that is the same for all is none."""
-OUT_OF_LINE = 0.4
+OUT_OF_LINE = 0.5
 """How much further than the others' a client's claim may lie above what its upload shows (both accuracies)."""
 FEWEST = 3
 """Clients without which nobody's claim can be out of line."""
@@ -94,14 +94,16 @@ def _layers(line: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _grown(line: Mapping[str, Any]) -> Iterator[Finding]:
-    told = [(f"client {entry['client']}", entry.get(GROWN)) for entry in line["clients"]]
-    for who, times in [("server", line["diagnostics"].get(GROWN)), *told]:
+    told = {entry["client"]: entry[GROWN] for entry in line["clients"] if entry.get(GROWN)}
+    server = line["diagnostics"].get(GROWN)
+    listed = f"client{'s' * (len(told) > 1)} {', '.join(map(str, list(told)[:5]))}" + ", ..." * (len(told) > 5)
+    for what, who, times in (("server", "the server", server), ("clients", listed, max(told.values(), default=None))):
         if times:
             yield Finding(
                 "grown",
-                who,
-                f"the weights of {who if who != 'server' else 'the server'} are {times:.0f} times as large as at the "
-                "start, so hardly anything was learnt; lower training.lr",
+                what,
+                f"the weights of {who} are {'up to ' * (len(told) > 1 and what == 'clients')}{times:.0f} times as large "
+                "as at the start, so hardly anything was learnt; lower training.lr",
             )
 
 

@@ -99,11 +99,12 @@ def _grown(line: Mapping[str, Any]) -> Iterator[Finding]:
     listed = f"client{'s' * (len(told) > 1)} {', '.join(map(str, list(told)[:5]))}" + ", ..." * (len(told) > 5)
     for what, who, times in (("server", "the server", server), ("clients", listed, max(told.values(), default=None))):
         if times:
+            most = "up to " if what == "clients" and len(told) > 1 else ""
             yield Finding(
                 "grown",
                 what,
-                f"the weights of {who} are {'up to ' * (len(told) > 1 and what == 'clients')}{times:.0f} times as large "
-                "as at the start, so hardly anything was learnt; lower training.lr",
+                f"the weights of {who} are {most}{times:.0f} times as large as at the start, so "
+                "hardly anything was learnt; lower training.lr",
             )
 
 

@@ -54,46 +54,44 @@ class Fleet:
         self._child: Child | None = None
         self._session: Session | None = None
         self._log: Path | None = None
+        self._secret = b""
         self.transport: Any = None
 
     def open(self, federation: Federation, folder: RunFolder) -> Any:
         """Start everything; returns the transport (the ``transport`` argument of `experiment.run`)."""
-        from spikefed.federated import method
+        from spikefed.transports.flower import go_offline
 
-        name = federation.config.method["name"]
-        if not method(name).has_server_model(federation.config.hyper(), federation.networks):
-            part = (
-                "leaves part of the network with each client (method.send)"
-                if method(name).server_model
-                else "has no server model"
-            )
-            raise ConfigError(
-                f"method {name} {part}, so a deployed server has no whole network to measure or save; run it with "
-                "'spikefed run', where all clients are in one process"
-            )
-        options = self._options
+        _check_method(federation)
         # Beside the run folder's own files, in a folder whose name RunFolder.create tolerates only on resume.
         home = folder.path.with_name(folder.path.name + ".deploy")
         home.mkdir(parents=True, exist_ok=True)
         self._log = home / "server.log"
-        from spikefed.transports.flower import go_offline
+        clients = federation.config.data.clients
+        keys = self._client_keys(clients)
+        go_offline(str(home / "flower"))
+        host, port = self._free_address()
+        local = self._start_link(host, port, home)
+        self.transport = self._join_link(local, home, folder, {client: keys[client] for client in range(clients)})
+        self.note(f"listening on {host}:{port}, waiting for {clients} clients")
+        return self.transport
+
+    def _client_keys(self, clients: int) -> dict[int, Any]:
+        """The public key of every client, from the folder of certificates."""
         from spikefed.transports.flower.keys import public_keys, require
 
-        certs = options.certs
+        certs = self._options.certs
         require(certs / "ca.crt", certs / "server.crt", certs / "server.key")
         keys = public_keys(certs)
-        missing = [c for c in range(federation.config.data.clients) if c not in keys]
+        missing = [client for client in range(clients) if client not in keys]
         if missing:
             raise DeployError(
-                f"{certs} has no key of client {missing[0]}; run 'spikefed keys {certs} --clients "
-                f"{federation.config.data.clients}'"
+                f"{certs} has no key of client {missing[0]}; run 'spikefed keys {certs} --clients {clients}'"
             )
-        go_offline(str(home / "flower"))
-        from spikefed.transports.flower.control import Control
-        from spikefed.transports.flower.executor import Runtime
-        from spikefed.transports.flower.processes import Child, port_is_free, write_secret
-        from spikefed.transports.flower.session import Session
-        from spikefed.transports.flower.transport import FlowerTransport
+        return keys
+
+    def _free_address(self) -> tuple[str, int]:
+        """Where to listen; an address that strangers reach is worth a word."""
+        from spikefed.transports.flower.processes import port_is_free
 
         host, port = self._address()
         if not port_is_free(host, port, 10.0):
@@ -103,24 +101,37 @@ class Fleet:
                 f"whoever reaches {host}:{port} can register keys and stop runs: let a firewall or a proxy pass on "
                 "/v1/fleet/ alone (docs/deploy.md)"
             )
-        secret = write_secret(home / "runtime.secret")
+        return host, port
+
+    def _start_link(self, host: str, port: int, home: Path) -> str:
+        """Start the SuperLink; returns the address under which this machine reaches it."""
+        from spikefed.transports.flower.processes import Child, write_secret
+
+        self._secret = write_secret(home / "runtime.secret")
         self._child = Child("superlink", self._arguments(host, port, home), home / "superlink.log", on_death=self._died)
         self._child.start()
-        local = f"{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
-        ca = (certs / "ca.crt").read_bytes()
+        return f"{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+
+    def _join_link(self, local: str, home: Path, folder: RunFolder, keys: dict[int, Any]) -> Any:
+        """Wait for the SuperLink, register the clients, open a run of our own; returns its transport."""
+        from spikefed.transports.flower.control import Control
+        from spikefed.transports.flower.executor import Runtime
+        from spikefed.transports.flower.session import Session
+        from spikefed.transports.flower.transport import FlowerTransport
+
+        child = self._child
+        assert child is not None
+        ca = (self._options.certs / "ca.crt").read_bytes()
         control = Control(local, ca)
         try:
-            control.wait(300.0, lambda: self._child is not None and self._child.starts > 3)
+            control.wait(300.0, lambda: child.starts > 3)
         except DeployError as error:
-            raise DeployError(f"{error}; its last words: {self._child.tail(3)}") from error
+            raise DeployError(f"{error}; its last words: {child.tail(3)}") from error
         control.stop_runs()
-        clients = range(federation.config.data.clients)
-        nodes = control.register({client: keys[client] for client in clients})
-        self._session = Session(Runtime(local, secret, ca), control, self.note)
+        nodes = control.register(keys)
+        self._session = Session(Runtime(local, self._secret, ca), control, self.note)
         self._session.open()
-        self.note(f"listening on {host}:{port}, waiting for {len(clients)} clients")
-        self.transport = FlowerTransport(self._session, nodes, _identity(home, folder), self.note)
-        return self.transport
+        return FlowerTransport(self._session, nodes, _identity(home, folder), self.note)
 
     def close(self, completed: bool) -> None:
         """Say goodbye when the run is complete, give the Flower run back, stop the SuperLink."""
@@ -169,6 +180,22 @@ class Fleet:
             "--enable-supernode-auth", "--database", str(self._options.database or home / "state.db"),
             "--isolation", "process", "--superexec-auth-secret-file", str(home / "runtime.secret"),
         ]  # fmt: skip
+
+
+def _check_method(federation: Federation) -> None:
+    """Refuse a method whose server never holds a whole network."""
+    from spikefed.federated import method
+
+    name = federation.config.method["name"]
+    if method(name).has_server_model(federation.config.hyper(), federation.networks):
+        return
+    part = "has no server model"
+    if method(name).server_model:
+        part = "leaves part of the network with each client (method.send)"
+    raise ConfigError(
+        f"method {name} {part}, so a deployed server has no whole network to measure or save; run it with "
+        "'spikefed run', where all clients are in one process"
+    )
 
 
 def serve(

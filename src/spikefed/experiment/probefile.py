@@ -45,7 +45,8 @@ def probe_file(path: Path, table: ProbeTable, chosen: Mapping[str, Any], progres
         DataError: data that are missing, or that the network does not take.
         CheckpointError: the model file cannot be read.
     """
-    model, folder = load_model(path), folder_beside(path)
+    model = load_model(path)
+    folder = folder_beside(path)
     subject = _subject(path, model, chosen)
     files.check_same(folder, table.label, table.name, table.probe.version, table.hyper.model_dump(mode="json"))
     tell: Any = getattr(progress, "probe", None)

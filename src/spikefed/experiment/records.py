@@ -54,7 +54,8 @@ def metrics_line(
     }
     clients = []
     for client in record.participants:
-        reply, uplink = record.replies.get(client), record.uplinks.get(client)
+        reply = record.replies.get(client)
+        uplink = record.uplinks.get(client)
         report = {k: _number(v) for k, v in (reply.report if reply else {}).items() if not k.endswith("seconds")}
         entry: dict[str, Any] = {"client": client, "accuracy": _accuracy(uplink), **report}
         if reply and reply.taken:

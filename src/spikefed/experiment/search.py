@@ -157,7 +157,8 @@ def task_of(file: SearchFile, dataset: Any = None) -> Task:
     Raises:
         ConfigError, DataError: settings that do not fit the data; too few images.
     """
-    config, table = file.config, file.table
+    config = file.config
+    table = file.table
     train, _, split = deal(config, dataset)
     given = {"norm": config.network.norm, "coding": config.network.coding, "pooling": config.network.pooling}
     options = {key: value for key, value in {**given, "neuron": neuron_for(config)}.items() if value is not None}

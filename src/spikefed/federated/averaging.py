@@ -56,7 +56,8 @@ def uplink(
         exact: names that travel without loss.
     """
     fields = {"round": round, "client": client, "samples": samples, "accuracy": accuracy}
-    arrays, exact = to_wire(tensors), exact & tensors.keys()
+    arrays = to_wire(tensors)
+    exact = exact & tensors.keys()
     if mask is None:
         return WeightsUplink(tensors=arrays, exact=exact, **fields)  # type: ignore[arg-type]
     return SelectedWeightsUplink(tensors=arrays, kept=to_wire(mask.kept), exact=exact, **fields)  # type: ignore[arg-type]
@@ -71,7 +72,8 @@ def downlink(tensors: Mapping[str, Tensor], mask: Mask | None, round: int, exact
         round: its number, from 1.
         exact: names that travel without loss.
     """
-    arrays, exact = to_wire(tensors), exact & tensors.keys()
+    arrays = to_wire(tensors)
+    exact = exact & tensors.keys()
     if mask is None:
         return WeightsDownlink(round=round, tensors=arrays, exact=exact)
     return SelectedWeightsDownlink(round=round, tensors=arrays, kept=to_wire(mask.kept), exact=exact)

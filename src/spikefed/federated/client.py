@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,16 @@ from spikefed.federated.plans import Expectations
 from spikefed.federated.randomness import shared
 from spikefed.federated.secure import SECURE_ACTIONS, SecureClient, Votes
 from spikefed.federated.takehome import TakeHome
+from spikefed.federated.watch import Watch
 from spikefed.wire import ClientLink
+
+
+class _Refused(Exception):
+    """The round ends here for this client, with this reply."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.error)
+        self.reply = reply
 
 
 class ClientWorker:
@@ -55,32 +63,56 @@ class ClientWorker:
     def handle(self, request: Request) -> Reply:
         """Answer one request. A downlink that is refused becomes a reply with ``error`` or ``needs_intra``."""
         if request.action == "resend":
-            if self._last is None or self._last.round != request.round:
-                return Reply(
-                    self.client, request.round, error=f"client {self.client} has no upload of that round to resend"
-                )
-            return Reply(self.client, request.round, self._link.encode(self._last, intra=True))
+            return self._resent(request)
         if request.action in SECURE_ACTIONS:
             if self._secure is None:
                 return Reply(self.client, request.round, error="this experiment has no secure aggregation")
             return self._secure.handle(request)
-        started = time.perf_counter()
-        downlink = None
-        if self._secure is not None:
-            try:
+        try:
+            return self._round(request)
+        except _Refused as refused:
+            return refused.reply
+
+    def _resent(self, request: Request) -> Reply:
+        """The upload of the round once more, for a server that lacks what the first one referred to."""
+        if self._last is None or self._last.round != request.round:
+            reason = f"client {self.client} has no upload of that round to resend"
+            return Reply(self.client, request.round, error=reason)
+        return Reply(self.client, request.round, self._link.encode(self._last, intra=True))
+
+    def _round(self, request: Request) -> Reply:
+        """Receive, train, send; then measure what the client keeps, where it is asked to."""
+        watch = Watch()
+        with watch("wire"):
+            downlink = self._received(request)
+        with watch("training"):
+            context = self._context(self.client, request.round)
+            uplink, report = self._trained(downlink, context)
+        with watch("wire"):
+            data = self._sent(uplink, request.round)
+        values = report.values | {"seconds": watch["training"], "wire_seconds": watch["wire"]}
+        if self._take_home is None:
+            return Reply(self.client, request.round, data, values)
+        with watch("take home"):
+            assert self._state is not None
+            taken = self._take_home(self._method.taken_home(self._state, context), request.round)
+        return Reply(self.client, request.round, data, values | {"take_home_seconds": watch["take home"]}, taken=taken)
+
+    def _received(self, request: Request) -> Message | None:
+        """The downlink, decoded; None where the server says nothing."""
+        try:
+            if self._secure is not None:
                 request = self._secure.split(request)
-            except PacketError as error:
-                return Reply(self.client, request.round, error=str(error))
-        if request.downlink is not None:
-            plan = self._expectations.plan("down", request.round, self.client)
-            try:
-                downlink = self._link.decode(request.downlink, plan)
-            except PacketError as error:
-                if error.field == "reference":
-                    return Reply(self.client, request.round, needs_intra=True)
-                return Reply(self.client, request.round, error=str(error))
-        decoded = time.perf_counter()
-        context = self._context(self.client, request.round)
+            if request.downlink is None:
+                return None
+            return self._link.decode(request.downlink, self._expectations.plan("down", request.round, self.client))
+        except PacketError as error:
+            if error.field == "reference":
+                raise _Refused(Reply(self.client, request.round, needs_intra=True)) from error
+            raise _Refused(Reply(self.client, request.round, error=str(error))) from error
+
+    def _trained(self, downlink: Message | None, context: ClientContext) -> tuple[Message | Votes | None, ClientReport]:
+        """The method's step of this client; its state moves on unless the step ruined the network."""
         if self._state is None:
             first = self._context(self.client, 0)
             with shared(first.generator):
@@ -91,29 +123,24 @@ class ClientWorker:
         except Exception:
             # A network full of NaN may fail anywhere: a message refuses them, a sort has no order for them.
             if ruined := self._ruined(context):
-                return ruined
+                raise _Refused(ruined) from None
             raise
         if ruined := self._ruined(context):
             self._state = state if is_finite(state) else self._state
-            return ruined
+            raise _Refused(ruined)
         self._state = state
-        report = self._with_growth(report, context)
-        trained = time.perf_counter()
+        return uplink, self._with_growth(report, context)
+
+    def _sent(self, uplink: Message | Votes | None, round: int) -> bytes:
+        """The upload's bytes, masked where only sums may be seen; kept until the round is over."""
         if isinstance(uplink, Votes):
             assert self._secure is not None, "votes leave a client masked or not at all"
             try:
                 uplink = self._secure.mask(uplink)
             except PacketError as error:
-                return Reply(self.client, request.round, error=str(error))
+                raise _Refused(Reply(self.client, round, error=str(error))) from error
         self._last = uplink
-        data = b"" if uplink is None else self._link.encode(uplink)
-        encoded = time.perf_counter()
-        seconds = {"seconds": trained - decoded, "wire_seconds": encoded - trained + decoded - started}
-        if self._take_home is None:
-            return Reply(self.client, request.round, data, report.values | seconds)
-        taken = self._take_home(self._method.taken_home(state, context), request.round)
-        seconds["take_home_seconds"] = time.perf_counter() - encoded
-        return Reply(self.client, request.round, data, report.values | seconds, taken=taken)
+        return b"" if uplink is None else self._link.encode(uplink)
 
     def _ruined(self, context: ClientContext) -> Reply | None:
         """The reply of a client whose training diverged; None where its network holds numbers."""

@@ -80,12 +80,14 @@ class Expectations:
     def plan(self, direction: Literal["up", "down"], round: int, client: int) -> Plan:
         """The plan of one message."""
         exchange = self.up if direction == "up" else self.down
-        kind, common = exchange.kind, {"round": round, "client": client}
+        kind = exchange.kind
+        common = {"round": round, "client": client}
         assert kind is not None, "a direction without messages has no plan"
         if kind == "weights":
             return Plan.weights(direction, tensors=self.table(direction, round, client), **common)  # type: ignore[arg-type]
         if kind == "selected-weights":
-            table, follows = self.table(direction, round, client), direction == "up" and not exchange.own_mask
+            table = self.table(direction, round, client)
+            follows = direction == "up" and not exchange.own_mask
             return Plan.selected_weights(direction, tensors=table, follows=follows, **common)  # type: ignore[arg-type]
         if kind == "hint-spikes":
             return Plan.hint_spikes(

@@ -6,7 +6,6 @@ It knows no files. `experiment` writes what `Server.run_round` returns and saves
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +21,7 @@ from spikefed.federated.plans import Expectations
 from spikefed.federated.randomness import shared
 from spikefed.federated.secure import SecureServer
 from spikefed.federated.trust import Trust
+from spikefed.federated.watch import Watch
 from spikefed.training import Evaluation, Mask, mean_evaluation
 from spikefed.wire import (
     ClassMeansDownlink,
@@ -139,10 +139,29 @@ class Server:
 
     def run_round(self) -> RoundRecord:
         """Run the next round; a round with fewer accepted uploads than the quorum leaves the server as it was."""
-        round = self.round + 1
-        record = RoundRecord(round, *self._participation.draw(round))
-        clock = time.perf_counter
-        times = [clock()]
+        record = RoundRecord(self.round + 1, *self._participation.draw(self.round + 1))
+        watch = Watch()
+        # 1. Choose whom to ask, and write the requests.
+        with watch("open"):
+            requests = self._open(record)
+        # 2. Ask, and ask those missing again while the quorum is; what comes is decoded and checked at once.
+        with watch("collect"):
+            self._collect(requests, record, watch)
+        # 3. The method's server step, on what was accepted.
+        with watch("merge"):
+            self._close(record)
+        # 4. Measure the network that came of it.
+        with watch("measure"):
+            self._enter_secure_traffic()
+            record.evaluation = self._measure(record)
+        record.downlink = self._downlink
+        record.seconds = _by_place(watch, record.replies.values())
+        self.round = record.round
+        return record
+
+    def _open(self, record: RoundRecord) -> list[Request]:
+        """A request for every trusted client of the round, with the downlink."""
+        round = record.round
         if self._downlink is not None and self._downlink.round != round:
             # Older than this round when the rounds since had no quorum. One message object for all clients: the link
             # codes it once, so that everybody gets the same bytes. A method may have nothing to say again.
@@ -150,56 +169,47 @@ class Server:
         asked = self._trusted(record)
         if self._secure is not None:
             asked = self._prepared(self._secure, asked, record)
-        requests = [self._request(client, round) for client in asked]
-        times.append(clock())
-        replies: dict[int, Reply] = {}
-        wire = 0.0
+        return [self._request(client, round) for client in asked]
+
+    def _collect(self, requests: list[Request], record: RoundRecord, watch: Watch) -> None:
+        """Replies and accepted uploads into the record; those who never answered are dropped as missing."""
         while True:
             came = self._deliver(requests, record)
-            replies |= came
-            before = clock()
-            for request in requests:
-                if request.client in came:
-                    self._accept(request.client, came[request.client], record)
-            wire += clock() - before
+            record.replies |= came
+            with watch("accept"):
+                for request in requests:
+                    if request.client in came:
+                        self._accept(request.client, came[request.client], record)
             # Nobody is asked twice for what was accepted; whoever was refused has had the chance.
             silent = [request.client for request in requests if request.client not in came]
             if not silent or len(record.uplinks) >= self._quorum or record.attempts > self._repeats:
                 break
             record.attempts += 1
-            requests = [self._request(client, round) for client in silent]  # the same bytes, counted again
+            requests = [self._request(client, record.round) for client in silent]  # the same bytes, counted again
         for client in silent:
             record.drop(client, "missing", "no reply came before the deadline")
-        times.append(clock())
-        if len(record.uplinks) >= max(1, self._quorum):
-            # Sorted: a sum of floats must not depend on who answered first.
-            uplinks = dict(sorted(record.uplinks.items()))
-            if self._secure is not None:
-                uplinks = self._opened(self._secure, uplinks, record)
-            if uplinks:
-                self._merge(uplinks, record)
-        times.append(clock())
+
+    def _close(self, record: RoundRecord) -> None:
+        """Merge what was accepted, if it is enough."""
+        if len(record.uplinks) < max(1, self._quorum):
+            return
+        # Sorted: a sum of floats must not depend on who answered first.
+        uplinks = dict(sorted(record.uplinks.items()))
+        if self._secure is not None:
+            uplinks = self._opened(self._secure, uplinks, record)
+        if uplinks:
+            self._merge(uplinks, record)
+
+    def _enter_secure_traffic(self) -> None:
+        """The secure sum's own messages go into the ledger beside the others."""
         if self._secure is not None and self._link.ledger is not None:
             for entry in self._secure.records():
                 self._link.ledger.add(entry)
-        record.evaluation = self._measure(record)
-        times.append(clock())
-        record.downlink = self._downlink
-        record.replies = replies
-        client_wire = sum(reply.report.get("wire_seconds", 0.0) for reply in replies.values())
-        take_home = sum(reply.report.get("take_home_seconds", 0.0) for reply in replies.values())
-        record.seconds = {
-            "clients": times[2] - times[1] - wire - client_wire - take_home,
-            "wire": times[1] - times[0] + wire + client_wire,
-            "server": times[3] - times[2],
-            "evaluate": times[4] - times[3] + take_home,
-        }
-        self.round = round
-        return record
 
     def _merge(self, uplinks: dict[int, Message], record: RoundRecord) -> None:
         """The method's server step; a server whose network it ruins stays as it was, and the record says so."""
-        self._state, ctx = self._without_liars(record.round), self._context(record.round)
+        self._state = self._without_liars(record.round)
+        ctx = self._context(record.round)
         try:
             with shared(ctx.generator):
                 state, downlink, diagnostics = self._method.server_round(self._state, uplinks, ctx)
@@ -214,7 +224,9 @@ class Server:
             grown = growth(ctx.networks)
             if grown > GROWTH:
                 diagnostics = replace(diagnostics, values={**diagnostics.values, GROWN: grown})
-        self._state, self._downlink, record.diagnostics = state, downlink, diagnostics
+        self._state = state
+        self._downlink = downlink
+        record.diagnostics = diagnostics
 
     @staticmethod
     def _ruined(ctx: Context, record: RoundRecord) -> bool:
@@ -324,7 +336,8 @@ class Server:
 
     def _ask(self, requests: list[Request], record: RoundRecord) -> dict[int, Reply]:
         """One call of the transport: the first reply of every client that was asked, to this round."""
-        asked, replies = {request.client for request in requests}, {}
+        asked = {request.client for request in requests}
+        replies: dict[int, Reply] = {}
         for reply in self._transport.round(requests, self._deadline_s, self._quorum):
             if reply.client not in asked:
                 record.drop(reply.client, "stranger", "it was not asked")
@@ -345,32 +358,38 @@ class Server:
         return replies
 
     def _accept(self, client: int, reply: Reply, record: RoundRecord) -> None:
+        """Put a reply's upload into the record, or its fault among what was dropped."""
+        if reply.error and not reply.refused:
+            record.drop(client, "diverged" if reply.report.get(DIVERGED) else "error", reply.error)
+            return
         try:
-            if reply.refused:
-                raise PacketError(reply.refused, reply.error or "it cannot be read")
-            if reply.error:
-                record.drop(client, "diverged" if reply.report.get(DIVERGED) else "error", reply.error)
-                return
-            if self._expectations.up.kind is None:
-                record.uplinks[client] = None
-                return
-            if not reply.uplink:
-                raise PacketError("reply", "it carries no upload")
-            plan = self._expectations.plan("up", record.round, client)
-            try:
-                record.uplinks[client] = self._link.decode(reply.uplink, plan)
-            except PacketError as error:
-                if error.field != "reference":
-                    raise
-                resend = self._transport.round([Request(client, record.round, None, "resend")], self._deadline_s, 1)
-                if not resend or not resend[0].uplink:
-                    raise
-                record.uplinks[client] = self._link.decode(resend[0].uplink, plan)
-            self._trust.accepted(client)
+            record.uplinks[client] = self._uplink(client, reply, record.round)
         except PacketError as error:
             record.drop(client, error.field, str(error))
             if error.field != "reference":
                 self._trust.refused(client, record.round)
+            return
+        if self._expectations.up.kind is not None:
+            self._trust.accepted(client)
+
+    def _uplink(self, client: int, reply: Reply, round: int) -> Message:
+        """The upload that a reply carries. Raises PacketError."""
+        if reply.refused:
+            raise PacketError(reply.refused, reply.error or "it cannot be read")
+        if self._expectations.up.kind is None:
+            return None
+        if not reply.uplink:
+            raise PacketError("reply", "it carries no upload")
+        plan = self._expectations.plan("up", round, client)
+        try:
+            return self._link.decode(reply.uplink, plan)
+        except PacketError as error:
+            if error.field != "reference":
+                raise
+            resend = self._transport.round([Request(client, round, None, "resend")], self._deadline_s, 1)
+            if not resend or not resend[0].uplink:
+                raise
+            return self._link.decode(resend[0].uplink, plan)
 
     def state_dict(self, clients: Collection[int] | None = None) -> dict[str, Any]:
         """What a checkpoint needs of the server; what a local transport knows of its clients comes beside it.
@@ -395,6 +414,19 @@ class Server:
         self._link.load_state_dict(saved["link"])
         if "trust" in saved:  # absent in checkpoints of 0.1
             self._trust.load_state_dict(saved["trust"])
+
+
+def _by_place(watch: Watch, replies: Iterable[Reply]) -> dict[str, float]:
+    """Seconds of a round by place; what clients say of their own is taken out of the time that they were waited for."""
+    replies = list(replies)
+    client_wire = sum(reply.report.get("wire_seconds", 0.0) for reply in replies)
+    take_home = sum(reply.report.get("take_home_seconds", 0.0) for reply in replies)
+    return {
+        "clients": watch["collect"] - watch["accept"] - client_wire - take_home,
+        "wire": watch["open"] + watch["accept"] + client_wire,
+        "server": watch["merge"],
+        "evaluate": watch["measure"] + take_home,
+    }
 
 
 def _plain(message: Message) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-MEAN, LEAST, MOST = "clients_accuracy_mean", "clients_accuracy_least", "clients_accuracy_most"
+MEAN = "clients_accuracy_mean"
+LEAST = "clients_accuracy_least"
+MOST = "clients_accuracy_most"
 VOTE = "vote_accuracy"
 KEYS = (MEAN, LEAST, MOST, VOTE)
 """Keys of a round's metrics, all in [0, 1]."""

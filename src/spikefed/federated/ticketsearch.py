@@ -51,7 +51,8 @@ def begin(weights: dict[str, Tensor], names: Collection[str], ctx: Context) -> t
 
 def now(state: State, ctx: Context) -> tuple[Stage, int]:
     """The stage of the coming round, and its time steps."""
-    stage, search = program(ctx.hyper)[state["search"]["stage"]], state["search"]
+    stage = program(ctx.hyper)[state["search"]["stage"]]
+    search = state["search"]
     whole = int(getattr(ctx.networks.network, "steps", 1))
     return stage, search["early"] if stage.early and search["early"] else whole
 
@@ -75,7 +76,8 @@ def advance(state: State, merged: Mapping[str, Tensor], spent: int, ctx: Context
     """
     stages = program(ctx.hyper)
     search: State = dict(state["search"])
-    stage, values = stages[search["stage"]], {}
+    stage = stages[search["stage"]]
+    values = {}
     search["at"] += 1
     search["spent"] += spent if stage.kind != "train" or ctx.hyper.search == "imp" else 0
     new: State = {**state, "search": search}
@@ -110,15 +112,18 @@ def _entered(state: State, stage: Stage, ctx: Context) -> tuple[State, Mask]:
 
 def _found(state: State, stage: Stage, merged: Mapping[str, Tensor], ctx: Context) -> State:
     """The masks that the end of a stage gives."""
-    search, hyper = state["search"], ctx.hyper
-    costs, masks = dict(search["costs"]), dict(search["masks"])
+    search = state["search"]
+    hyper = ctx.hyper
+    costs = dict(search["costs"])
+    masks = dict(search["masks"])
     if stage.kind == "probe" or hyper.search == "random":
         return {}
     if hyper.search == "imp":
         level = stage.level + 1
         if level <= len(hyper.targets) and str(level) not in masks:
             found = mask_of_best(scores(merged, state, ctx), hyper.targets[level - 1], Mask(state["mask"]))
-            masks[str(level)], costs[str(level)] = packed(found), search["spent"]
+            masks[str(level)] = packed(found)
+            costs[str(level)] = search["spent"]
     elif stage.kind in ("search", "saliency"):
         if stage.kind == "saliency":
             gradients = {name: merged[name] for name in state["mask"]}
@@ -127,7 +132,8 @@ def _found(state: State, stage: Stage, merged: Mapping[str, Tensor], ctx: Contex
             found_by = scores(merged, state, ctx)
         for level, sparsity in _levels(ctx):
             if str(level) not in masks:
-                masks[str(level)], costs[str(level)] = packed(mask_of_best(found_by, sparsity)), search["spent"]
+                masks[str(level)] = packed(mask_of_best(found_by, sparsity))
+                costs[str(level)] = search["spent"]
     return {"masks": masks, "costs": costs, "recent": {}}
 
 
@@ -156,9 +162,12 @@ def _levels(ctx: Context) -> list[tuple[int, float]]:
 
 def _drawn(state: State, weights: Mapping[str, Tensor], at: int, ctx: Context) -> State:
     """Early-Bird: the one-shot mask of every level that is still open, and those that are stable now."""
-    search, hyper = state["search"], ctx.hyper
+    search = state["search"]
+    hyper = ctx.hyper
     found_by = scores(weights, state, ctx)
-    recent, masks, costs = dict(search["recent"]), dict(search["masks"]), dict(search["costs"])
+    recent = dict(search["recent"])
+    masks = dict(search["masks"])
+    costs = dict(search["costs"])
     like = Mask(state["mask"])
     for level, sparsity in _levels(ctx):
         key = str(level)
@@ -168,7 +177,8 @@ def _drawn(state: State, weights: Mapping[str, Tensor], at: int, ctx: Context) -
         before = list(recent.get(key, {}).values())
         far = max((mask_distance(drawn, unpacked(other, like)) for other in before), default=1.0)
         if len(before) >= hyper.masks - 1 and far < hyper.mask_distance:
-            masks[key], costs[key] = packed(drawn), search["spent"]
+            masks[key] = packed(drawn)
+            costs[key] = search["spent"]
             recent.pop(key)
         else:
             queue = [*before, packed(drawn)][-(hyper.masks - 1) :]

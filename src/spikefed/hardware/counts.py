@@ -166,7 +166,8 @@ class _Counter:
     """Hooks on weights and neurons while a ``with`` block runs."""
 
     def __init__(self, net: nn.Module, told_steps: int | None = None) -> None:
-        self.net, self.told_steps = net, told_steps
+        self.net = net
+        self.told_steps = told_steps
         self.modules: dict[str, nn.Module] = {}
         self.tallies: dict[str, _Tally] = {}
         self.order: list[str] = []
@@ -215,11 +216,14 @@ class _Counter:
             x, out = (t.reshape(-1, *t.shape[-1 - len(module.kernel_size) :]) for t in (x, out))
         active = x != 0
         if isinstance(module, WeightedLayer):
-            tally.inputs, tally.outputs = prod(module.plan.in_shape), prod(module.plan.map_shape)
+            tally.inputs = prod(module.plan.in_shape)
+            tally.outputs = prod(module.plan.map_shape)
         elif isinstance(module, nn.Linear):
-            tally.inputs, tally.outputs = module.in_features, module.out_features
+            tally.inputs = module.in_features
+            tally.outputs = module.out_features
         else:
-            tally.inputs, tally.outputs = x[0].numel(), out[0].numel()
+            tally.inputs = x[0].numel()
+            tally.outputs = out[0].numel()
         tally.rows += x.numel() // tally.inputs
         tally.calls += 1
         tally.active += float(active.sum())
@@ -256,7 +260,8 @@ class _Counter:
 
     def _input(self, name: str) -> tuple[InputKind, bool]:
         """What enters a layer, and whether it is real and the same in every time step."""
-        first, direct = name == self.order[0], isinstance(getattr(self.net, "encoder", None), Direct)
+        first = name == self.order[0]
+        direct = isinstance(getattr(self.net, "encoder", None), Direct)
         if isinstance(self.net, ANNNetwork):
             return "real", first
         if isinstance(self.net, SpikingNetwork):
@@ -305,7 +310,8 @@ class _Counter:
 
     def _passes(self, tally: _Tally) -> tuple[float, float]:
         """Time steps in which a layer's weights are applied, and how often in each."""
-        rows, calls = tally.rows / self.images, tally.calls / self.batches
+        rows = tally.rows / self.images
+        calls = tally.calls / self.batches
         # Rows that T does not divide: the layer runs once, over tokens, or in some steps only.
         passes = calls if rows % self.steps and calls < self.steps else self.steps
         uses = max(1.0, rows / passes)
@@ -313,10 +319,14 @@ class _Counter:
 
     def result(self, name: str) -> LayerCounts:
         """Means over the images."""
-        module, tally, images = self.modules[name], self.tallies[name], self.images
+        module = self.modules[name]
+        tally = self.tallies[name]
+        images = self.images
         kind, channels, groups, kernel, stride = sizes(module)
-        (entering, constant), (passes, uses) = self._input(name), self._passes(tally)
-        weight, bias = module.weight, module.bias
+        entering, constant = self._input(name)
+        passes, uses = self._passes(tally)
+        weight = module.weight
+        bias = module.bias
         assert isinstance(weight, Tensor)
         return LayerCounts(
             name=name,

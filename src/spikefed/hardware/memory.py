@@ -80,7 +80,11 @@ def lemaire(
     """
     conv = layer.kind == "conv"
     fan_out = layer.out_channels // layer.groups * prod(layer.kernel)  # weights that one input value reaches
-    fifo, mac, ac, address_ac, address_mac = 4 * FIFO_WORDS, 0.0, 0.0, 0.0, 0.0
+    fifo = 4 * FIFO_WORDS
+    mac = 0.0
+    ac = 0.0
+    address_ac = 0.0
+    address_mac = 0.0
     queues = potentials = 0.0
     if layer.dense:
         passes = dense_passes(layer, steps, first_layer)

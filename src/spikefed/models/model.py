@@ -33,7 +33,9 @@ class Model:
     """
 
     def __init__(self, network: nn.Module, facts: ModelFacts, source: str = "") -> None:
-        self.network, self.facts, self.source = network.eval(), facts, source
+        self.network = network.eval()
+        self.facts = facts
+        self.source = source
 
     @property
     def preprocess(self) -> Preprocess:
@@ -173,7 +175,8 @@ class Model:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.input_shape))
         where = f" from {self.source}" if self.source else ""
-        name, classes = self.facts.network.get("name"), self.facts.classes
+        name = self.facts.network.get("name")
+        classes = self.facts.classes
         return f"Model({name}, {shape} to {classes} classes, T = {self.steps}{where})"
 
 

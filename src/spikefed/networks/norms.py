@@ -63,8 +63,13 @@ class Norm(nn.Module):
     ) -> None:
         super().__init__()
         self.mode: Mode = mode
-        self.channels, self.steps, self.eps, self.momentum, self.alpha = channels, steps, eps, momentum, alpha
-        self.warm_up, self.theta = warm_up, theta
+        self.channels = channels
+        self.steps = steps
+        self.eps = eps
+        self.momentum = momentum
+        self.alpha = alpha
+        self.warm_up = warm_up
+        self.theta = theta
         shape = (channels,) if steps is None else (steps, channels)
         self.weight = nn.Parameter(torch.ones(shape))
         self.register_parameter("bias", nn.Parameter(torch.zeros(shape)) if shift else None)

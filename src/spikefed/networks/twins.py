@@ -44,5 +44,6 @@ def _rectified(layer: nn.Module, rectify: bool) -> ReLULayer | ReLUPass:
     if isinstance(layer, PassLayer):
         return ReLUPass(layer.plan, norm=norm, rectify=rectify, dropout=layer.dropout)
     made = ReLULayer(layer.plan, bias=False, norm=norm, rectify=rectify, dropout=layer.dropout)
-    made.weight, made.bias = layer.weight, layer.bias
+    made.weight = layer.weight
+    made.bias = layer.bias
     return made

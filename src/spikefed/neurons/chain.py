@@ -186,17 +186,26 @@ def _plan(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...]) -> _
     if dtype not in (torch.float32, torch.bfloat16) or (dtype == torch.bfloat16 and processor.has_amx()):
         return None
     call = Arguments * len(layers)
-    filled, steps, end = call(), [], 0
+    filled = call()
+    steps = []
+    end = 0
     for i, (weight, kind, firing, state) in enumerate(layers):
         currents = _currents(shape, weight, kind)
         if currents is None:
             return None
-        a, number = filled[i], 2 if dtype == torch.bfloat16 else 4
-        a.images, a.in_channels, a.out_channels, a.linear = shape[0], shape[1], weight[0], kind == "linear"
+        a = filled[i]
+        number = 2 if dtype == torch.bfloat16 else 4
+        a.images = shape[0]
+        a.in_channels = shape[1]
+        a.out_channels = weight[0]
+        a.linear = kind == "linear"
         a.height, a.width = shape[2:] if len(shape) == 4 else (1, 1)
         a.neuron.dtype = dtype == torch.bfloat16
-        first, size = end, currents.numel() * number
-        end, shape, groups = _up(first + size), currents, 0
+        first = end
+        size = currents.numel() * number
+        end = _up(first + size)
+        shape = currents
+        groups = 0
         out = first
         if firing is not None and firing.norm not in ("none", "bn", "tdbn", "bntt"):
             return None
@@ -205,7 +214,8 @@ def _plan(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...]) -> _
             a.neuron = _neuron(currents, dtype, firing, state)
             out, shape, groups = end, *_fired(currents, firing)
             end = _up(out + shape.numel() * number)
-        statistics, end = end, _up(end + 2 * groups * weight[0] * 4)
+        statistics = end
+        end = _up(end + 2 * groups * weight[0] * 4)
         updates = firing is not None and firing.norm != "none" and state[2] is not None
         steps.append(_Step(first, out, statistics, statistics + groups * weight[0] * 4, updates))
     last = layers[-1][2]
@@ -273,7 +283,8 @@ class _Call:
     __slots__ = ("layers", "nonzero", "plan", "window")
 
     def __init__(self, plan: _Plan, layers: Sequence[ChainLayer]) -> None:
-        self.plan, self.layers = plan, layers
+        self.plan = plan
+        self.layers = layers
         self.nonzero = 0
         self.window: Tensor | None = None
 
@@ -283,7 +294,8 @@ class _Chain(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, call: _Call, x: Tensor, *learnt: Tensor | None) -> Tensor:
-        lib, plan = _library(), call.plan
+        lib = _library()
+        plan = call.plan
         assert lib is not None
         form = torch.channels_last if len(plan.out) == 4 else torch.contiguous_format
         kept = torch.empty(plan.size, dtype=torch.uint8)
@@ -291,26 +303,31 @@ class _Chain(torch.autograd.Function):
         nonzero = c_int64(0)
         filled = _filled(plan, x, learnt, kept)
         for a, step, layer in zip(filled, plan.steps, call.layers, strict=True):
-            neuron, state = a.neuron, layer.state
+            neuron = a.neuron
+            state = layer.state
             neuron.nonzero = ctypes.addressof(nonzero)
             neuron.momentum = layer.momentum() if layer.momentum else 0.0
             if step.updates:
-                neuron.running_mean, neuron.running_var = _pointer(state.running_mean), _pointer(state.running_var)
+                neuron.running_mean = _pointer(state.running_mean)
+                neuron.running_var = _pointer(state.running_var)
         _put_out(filled[-1], out.data_ptr())
         if plan.window and any(ctx.needs_input_grad):
             window = torch.empty(plan.out, dtype=torch.uint8, memory_format=form)
-            filled[-1].neuron.window, call.window = window.data_ptr(), window
+            filled[-1].neuron.window = window.data_ptr()
+            call.window = window
         lib.spikefed_chain_forward(filled, len(filled))
         call.nonzero = nonzero.value if call.layers[-1].firing is not None else out.numel()
         ctx.save_for_backward(x, kept, *learnt)
-        ctx.plan, ctx.form = plan, form
+        ctx.plan = plan
+        ctx.form = form
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, kept, *learnt = ctx.saved_tensors
-        lib, plan = _library(), ctx.plan
+        lib = _library()
+        plan = ctx.plan
         assert lib is not None
         upstream = grads[0].to(plan.dtype).contiguous(memory_format=ctx.form)
         results = [
@@ -328,14 +345,20 @@ class _Chain(torch.autograd.Function):
 
 def _filled(plan: _Plan, x: Tensor, learnt: Sequence[Tensor | None], kept: Tensor) -> ctypes.Array:
     """The chain's arguments with the pointers that both ways need."""
-    filled, base, before = plan.call.from_buffer_copy(plan.template), kept.data_ptr(), x.data_ptr()
+    filled = plan.call.from_buffer_copy(plan.template)
+    base = kept.data_ptr()
+    before = x.data_ptr()
     for i, step in enumerate(plan.steps):
         a = filled[i]
         neuron = a.neuron
         a.weight, a.bias, neuron.weight, neuron.bias = map(_pointer, learnt[4 * i : 4 * i + 4])
-        a.x, a.currents = before, base + step.currents
-        neuron.x, before = a.currents, base + step.out
-        neuron.out, neuron.mean, neuron.rstd = before, base + step.statistics, base + step.rstd
+        a.x = before
+        a.currents = base + step.currents
+        neuron.x = a.currents
+        before = base + step.out
+        neuron.out = before
+        neuron.mean = base + step.statistics
+        neuron.rstd = base + step.rstd
     return filled
 
 

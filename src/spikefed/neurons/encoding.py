@@ -205,7 +205,8 @@ class SendOnDelta:
 
     def _crossings(self, samples: Tensor) -> Tensor:
         """``[L, B, C, ...]`` to ``[L, B, 2C, ...]``."""
-        reference, out = samples[0].clone(), []
+        reference = samples[0].clone()
+        out = []
         for sample in samples:
             crossed = torch.trunc((sample - reference) / self.threshold)
             reference = reference + crossed * self.threshold

@@ -62,7 +62,8 @@ def lif_hard(
         spikes ``[T, B, ...]`` and the potential after the last step and its reset, u_T * (1 - o_T), to be passed on
         as ``v0``.
     """
-    v, spikes = _start(x, v0), []
+    v = _start(x, v0)
+    spikes = []
     for current in _currents(x, steps):
         u = p.decay * v + _gained(current, p).to(v.dtype)
         o = spike(u - p.v_threshold, p)
@@ -88,7 +89,8 @@ def lif_soft(
         p: dynamics of the neuron.
         steps: T, where ``x`` is one step shown again.
     """
-    v, spikes = _start(x, v0), []
+    v = _start(x, v0)
+    spikes = []
     for current in _currents(x, steps):
         u = p.decay * v + _gained(current, p).to(v.dtype)
         o = spike(u / p.v_threshold - 1, p)

@@ -63,7 +63,8 @@ def _prepared() -> ctypes.CDLL | None:
         return None
     for name in ("spikefed_norm_lif_forward", "spikefed_norm_lif_backward"):
         function = getattr(lib, name)
-        function.argtypes, function.restype = [ctypes.POINTER(Arguments)], None
+        function.argtypes = [ctypes.POINTER(Arguments)]
+        function.restype = None
     lib.spikefed_norm_lif_size.restype = c_int64
     lib.spikefed_transpose.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int32, c_int32]
     lib.spikefed_transpose.restype = None
@@ -196,20 +197,32 @@ def arguments(shape: torch.Size, dtype: torch.dtype, p: LIFParameters, steps: in
         o: options of the call.
     """
     a = Arguments()
-    a.steps, a.repeat = steps, o["repeat"]
+    a.steps = steps
+    a.repeat = o["repeat"]
     images = shape[0] if o["repeat"] else shape[0] // steps
     if len(shape) == 4:
         a.channels, a.height, a.width = shape[1:]
         a.rows = images * a.height * a.width
     else:
-        a.channels, a.rows = shape[1], images
+        a.channels = shape[1]
+        a.rows = images
     if o["norm"] == "none" and not o["pool"]:  # channels do not matter: one long row of numbers per step
-        a.rows, a.channels = a.rows * a.channels, 1
-    a.dtype, a.norm, a.pool = _DTYPES[dtype], _NORMS[o["norm"]], o["pool"]
+        a.rows = a.rows * a.channels
+        a.channels = 1
+    a.dtype = _DTYPES[dtype]
+    a.norm = _NORMS[o["norm"]]
+    a.pool = o["pool"]
     a.batch_statistics = o["batch_statistics"]
-    a.soft, a.detach_reset, a.threads = p.kind == "soft", p.detach_reset, torch.get_num_threads()
-    a.decay, a.theta, a.fire, a.gain = p.decay, p.v_threshold, smallest_that_fires(p), p.gain
-    a.scale, a.eps, a.momentum = o["scale"], o["eps"], o["momentum"]
+    a.soft = p.kind == "soft"
+    a.detach_reset = p.detach_reset
+    a.threads = torch.get_num_threads()
+    a.decay = p.decay
+    a.theta = p.v_threshold
+    a.fire = smallest_that_fires(p)
+    a.gain = p.gain
+    a.scale = o["scale"]
+    a.eps = o["eps"]
+    a.momentum = o["momentum"]
     a.surrogate = p.surrogate.code
     a.surrogate_a, a.surrogate_b = p.surrogate.constants()
     return a
@@ -292,16 +305,24 @@ class _NormLIF(torch.autograd.Function):
         groups = 0 if o["norm"] == "none" else steps if o["norm"] == "bntt" else 1
         statistics = torch.empty(2, groups, x.shape[1])
         nonzero = c_int64(0)
-        a.x, a.out, a.weight, a.bias = x.data_ptr(), out.data_ptr(), _pointer(weight), _pointer(bias)
+        a.x = x.data_ptr()
+        a.out = out.data_ptr()
+        a.weight = _pointer(weight)
+        a.bias = _pointer(bias)
         a.running_mean, a.running_var = map(_pointer, o["running"])
-        a.mean, a.rstd = statistics.data_ptr(), statistics[1].data_ptr()
+        a.mean = statistics.data_ptr()
+        a.rstd = statistics[1].data_ptr()
         a.nonzero = ctypes.addressof(nonzero)
         window = torch.empty(shape, dtype=torch.uint8, memory_format=form) if o["window"] else None
         a.window = _pointer(window)
         lib.spikefed_norm_lif_forward(a)
-        o["nonzero"], o["window"] = nonzero.value, window
+        o["nonzero"] = nonzero.value
+        o["window"] = window
         ctx.save_for_backward(x, weight, bias, statistics)
-        ctx.p, ctx.steps, ctx.options, ctx.form = p, steps, o, form
+        ctx.p = p
+        ctx.steps = steps
+        ctx.options = o
+        ctx.form = form
         return out
 
     @staticmethod
@@ -333,10 +354,15 @@ def _gradients(
     grad_x = torch.empty_like(x)
     grad_weight = torch.empty_like(weight) if weight is not None and wanted[0] else None
     grad_bias = torch.empty_like(bias) if bias is not None and wanted[1] else None
-    a.x, a.grad_out, a.grad_x = x.data_ptr(), upstream.data_ptr(), grad_x.data_ptr()
-    a.weight, a.bias = _pointer(weight), _pointer(bias)
-    a.mean, a.rstd = statistics.data_ptr(), statistics[1].data_ptr()
-    a.grad_weight, a.grad_bias = _pointer(grad_weight), _pointer(grad_bias)
+    a.x = x.data_ptr()
+    a.grad_out = upstream.data_ptr()
+    a.grad_x = grad_x.data_ptr()
+    a.weight = _pointer(weight)
+    a.bias = _pointer(bias)
+    a.mean = statistics.data_ptr()
+    a.rstd = statistics[1].data_ptr()
+    a.grad_weight = _pointer(grad_weight)
+    a.grad_bias = _pointer(grad_bias)
     lib.spikefed_norm_lif_backward(a)
     return grad_x, grad_weight, grad_bias
 

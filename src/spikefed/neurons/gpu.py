@@ -183,7 +183,10 @@ class _NormLIF(torch.autograd.Function):
             K=kernel, R=tile, CB=wide, **_exact(),
         )  # fmt: skip
         ctx.save_for_backward(x, weight, bias, mean, rstd)
-        ctx.p, ctx.steps, ctx.options, ctx.form = p, steps, o, form
+        ctx.p = p
+        ctx.steps = steps
+        ctx.options = o
+        ctx.form = form
         return out
 
     @staticmethod
@@ -192,9 +195,12 @@ class _NormLIF(torch.autograd.Function):
         kernels = _module()
         assert kernels is not None
         x, weight, bias, mean, rstd = ctx.saved_tensors
-        p, steps, o = ctx.p, ctx.steps, ctx.options
+        p = ctx.p
+        steps = ctx.steps
+        o = ctx.options
         rows, out_rows, channels, height, width = _shape(x, steps, o)
-        normed, groups = o["norm"] != "none", _groups(steps, o)
+        normed = o["norm"] != "none"
+        groups = _groups(steps, o)
         gain, shift = _affine(mean, rstd, weight, bias, o["scale"]) if normed else (mean, mean)
         upstream = grads[0].to(x.dtype).contiguous(memory_format=ctx.form)
         kernel = 4 if o["pool"] else 1
@@ -246,10 +252,13 @@ def _through_statistics(
     rows, _, channels, _, _ = _shape(x, steps, o)
     n = rows if o["norm"] == "bntt" else steps * rows
     times = steps if o["repeat"] and o["norm"] != "bntt" else 1
-    b, d = -times * gain * rstd * s2 / n, -times * gain * s1 / n
+    b = -times * gain * rstd * s2 / n
+    d = -times * gain * s1 / n
     a = gain
     if o["repeat"]:  # gains are in already; steps add up
-        a, b, d = torch.ones_like(gain[:1]), b.sum(0, keepdim=True), d.sum(0, keepdim=True)
+        a = torch.ones_like(gain[:1])
+        b = b.sum(0, keepdim=True)
+        d = d.sum(0, keepdim=True)
     sets = len(a)
     each = rows if sets > 1 or o["repeat"] else steps * rows
     tile, wide = _tile(channels, 1)
@@ -263,7 +272,8 @@ def packed(x: Tensor) -> Tensor | None:
 
     ``x`` is ``[N, C, H, W]``, the result flat.
     """
-    levels, kernels = getattr(x, "_spikefed_levels", 0), _module()
+    levels = getattr(x, "_spikefed_levels", 0)
+    kernels = _module()
     if not levels or kernels is None or x.dtype not in _DTYPES:
         return None
     if levels > 1:
@@ -301,7 +311,10 @@ class PackedConv(torch.autograd.Function):
     ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(kept, weight)
-        ctx.levels, ctx.shape, ctx.dtype, ctx.x_dtype = x._spikefed_levels, x.shape, dtype, x.dtype  # type: ignore[attr-defined]
+        ctx.levels = x._spikefed_levels  # type: ignore[attr-defined]
+        ctx.shape = x.shape
+        ctx.dtype = dtype
+        ctx.x_dtype = x.dtype
         ctx.sizes = [stride] * 2, [padding] * 2
         ctx.bias_sizes = None if bias is None else list(bias.shape)
         with torch.autocast(x.device.type, enabled=False):

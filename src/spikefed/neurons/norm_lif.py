@@ -96,12 +96,18 @@ def norm_lif(
     if norm == "bn-step":
         return _norm_lif_by_step(x, p, **options, momentum=momentum, eps=eps)
     assert isinstance(momentum, float)
-    run, path, reason = norm_lif_reference, "reference", ""
+    run = norm_lif_reference
+    path = "reference"
+    reason = ""
     known = p.surrogate.code >= 0  # a surrogate of one's own has no kernel
     if known and kernels() == "auto" and gpu.suits(x, steps, weight, bias, running_mean, running_var):
-        run, path, reason = gpu.norm_lif_gpu, "fused", "Triton kernel"
+        run = gpu.norm_lif_gpu
+        path = "fused"
+        reason = "Triton kernel"
     elif known and kernels() == "auto" and fused.suits(x, weight, bias, running_mean, running_var):
-        run, path, reason = fused.norm_lif_native, "fused", "native kernel"
+        run = fused.norm_lif_native
+        path = "fused"
+        reason = "native kernel"
     paths.note("norm_lif", path, reason or why_reference(x), x)
     return run(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
 
@@ -124,7 +130,8 @@ def _norm_lif_by_step(
     def spread(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.repeat(steps, 1)
 
-    means, variances = spread(running_mean), spread(running_var)
+    means = spread(running_mean)
+    variances = spread(running_var)
     options |= {"weight": spread(weight), "bias": spread(bias), "norm": "bntt", "training": training}
     # With momentum 1 the running statistics of each step become those of its batch.
     out = norm_lif(x, p, steps=steps, running_mean=means, running_var=variances, momentum=1.0, **options)

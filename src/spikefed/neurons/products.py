@@ -47,7 +47,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddin
         return F.conv2d(x.to(dtype), cast, None if bias is None else bias.to(dtype), stride=stride, padding=padding)
     w = _rounded(weight).contiguous(memory_format=last)
     b = None if bias is None else _rounded(bias)
-    n, side = x.shape[0], [(s + 2 * padding - weight.shape[2]) // stride + 1 for s in x.shape[2:]]
+    n = x.shape[0]
+    side = [(s + 2 * padding - weight.shape[2]) // stride + 1 for s in x.shape[2:]]
     out = torch.empty((n, len(weight), *side), dtype=dtype, memory_format=last)
     for part in _parts(n, x[:1].numel() + out[:1].numel()):
         out[part] = F.conv2d(_rounded(x[part]), w, b, stride=stride, padding=padding)
@@ -66,11 +67,13 @@ def input_gradient(
         stride: of the convolution.
         padding: of the convolution; K // 2 if None.
     """
-    dtype, last = upstream.dtype, torch.channels_last
+    dtype = upstream.dtype
+    last = torch.channels_last
     if not emulated(dtype):
         unread = torch.empty(shape, dtype=dtype, memory_format=last)  # only its shape matters
         return _backward(upstream, unread, weight.to(dtype), stride, padding, [True, False, False])[0]
-    out, w = torch.empty(shape, dtype=dtype, memory_format=last), _rounded(weight)
+    out = torch.empty(shape, dtype=dtype, memory_format=last)
+    w = _rounded(weight)
     for part in _parts(len(out), upstream[:1].numel() + out[:1].numel()):
         unread = torch.empty_like(out[part], dtype=torch.float32)
         out[part] = _backward(upstream[part].float(), unread, w, stride, padding, [True, False, False])[0]
@@ -93,7 +96,8 @@ def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor, stride: int = 1
     if not emulated(upstream.dtype):
         cast = weight.to(upstream.dtype)
         return _backward(upstream, x.to(upstream.dtype), cast, stride, padding, wanted)[1].to(weight.dtype)
-    total, w = torch.zeros_like(weight, dtype=torch.float32), weight.float()
+    total = torch.zeros_like(weight, dtype=torch.float32)
+    w = weight.float()
     for part in _parts(len(x), upstream[:1].numel() + x[:1].numel()):
         total += _backward(upstream[part].float(), _rounded(x[part]), w, stride, padding, wanted)[1]
     return total.to(weight.dtype)
@@ -151,7 +155,8 @@ def linear_weight_gradient(upstream: Tensor, x: Tensor, dtype: torch.dtype) -> T
     ``[N, Fout]`` and ``[N, Fin]`` give ``[Fout, Fin]``.
     """
     if dtype != torch.float32:
-        upstream, x = upstream.float(), _rounded(x)
+        upstream = upstream.float()
+        x = _rounded(x)
     return multiply(upstream.t(), x.t(), None)
 
 

@@ -20,7 +20,9 @@ def _rows(r, H, W, K: tl.constexpr):
     if K == 1:
         return k + r[None, :]
     half = W // 2
-    w, h, b = r % half, r // half % (H // 2), r // (half * (H // 2))
+    w = r % half
+    h = r // half % (H // 2)
+    b = r // (half * (H // 2))
     return (b * H + 2 * h)[None, :] * W + 2 * w[None, :] + k // 2 * W + k % 2
 
 
@@ -198,7 +200,8 @@ def moments(x_ptr, partial_ptr, rows, C, span, R: tl.constexpr, CB: tl.constexpr
         span: rows of a chunk.
         R, CB: rows and channels of a tile.
     """
-    chunk, g = tl.program_id(0), tl.program_id(1)
+    chunk = tl.program_id(0)
+    g = tl.program_id(1)
     c = tl.program_id(2) * CB + tl.arange(0, CB)
     first = g.to(tl.int64) * rows * C
     shift = tl.load(x_ptr + first + c, mask=c < C, other=0.0).to(tl.float32)[None, :]

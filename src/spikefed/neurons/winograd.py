@@ -39,7 +39,8 @@ def _prepared() -> ctypes.CDLL | None:
     if lib is None:
         return None
     for function in (lib.spikefed_winograd, lib.spikefed_winograd_weight_grad):
-        function.argtypes, function.restype = [ctypes.POINTER(Arguments)], None
+        function.argtypes = [ctypes.POINTER(Arguments)]
+        function.restype = None
     lib.spikefed_winograd_size.restype = c_int64
     return lib if lib.spikefed_winograd_size() == ctypes.sizeof(Arguments) else None
 
@@ -84,7 +85,9 @@ def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     assert lib is not None
     out = torch.empty_like(weight, memory_format=torch.contiguous_format)
     a = _arguments(x, upstream.shape[1])
-    a.x, a.go, a.weight = x.data_ptr(), upstream.data_ptr(), out.data_ptr()
+    a.x = x.data_ptr()
+    a.go = upstream.data_ptr()
+    a.weight = out.data_ptr()
     lib.spikefed_winograd_weight_grad(a)
     return out
 
@@ -96,8 +99,11 @@ def _run(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, *, gradi
     bias = None if bias is None else bias.detach().float().contiguous()
     out = torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype, memory_format=torch.channels_last)
     a = _arguments(x, channels)
-    a.x, a.out, a.weight = x.data_ptr(), out.data_ptr(), weight.data_ptr()
-    a.bias, a.gradient = None if bias is None else bias.data_ptr(), gradient
+    a.x = x.data_ptr()
+    a.out = out.data_ptr()
+    a.weight = weight.data_ptr()
+    a.bias = None if bias is None else bias.data_ptr()
+    a.gradient = gradient
     lib.spikefed_winograd(a)
     return out
 
@@ -105,5 +111,7 @@ def _run(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, *, gradi
 def _arguments(x: Tensor, channels: int) -> Arguments:
     a = Arguments()
     a.images, a.in_channels, a.height, a.width = x.shape
-    a.out_channels, a.dtype, a.threads = channels, _DTYPES[x.dtype], torch.get_num_threads()
+    a.out_channels = channels
+    a.dtype = _DTYPES[x.dtype]
+    a.threads = torch.get_num_threads()
     return a

@@ -80,7 +80,8 @@ class Accuracy(Probe):
         share = hyper.confidence == "share" or (hyper.confidence == "auto" and getattr(net, "readout", "") == "spike")
         scores = ctx.outputs(net, subject).mean(dim=2)
         records = [_of_network(ctx.whose, scores, subject.labels, hyper, share)]
-        together, count = torch.zeros_like(scores), 0
+        together = torch.zeros_like(scores)
+        count = 0
         for number, own in ctx.clients() if hyper.clients else ():
             theirs = ctx.outputs(own, subject).mean(dim=2)
             together += theirs
@@ -115,7 +116,8 @@ def wilson(right: float, count: int, level: float = 0.95) -> tuple[float, float]
     if not count:
         return 0.0, 1.0
     z = NormalDist().inv_cdf((1 + level) / 2)
-    share, shrink = right / count, 1 + z * z / count
+    share = right / count
+    shrink = 1 + z * z / count
     centre = (share + z * z / (2 * count)) / shrink
     half = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5 / shrink
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -162,7 +164,9 @@ def _shares(scores: Tensor) -> Tensor:
 def _of_classes(counts: Tensor, names: Sequence[str]) -> list[Record]:
     rows: list[Record] = []
     for place, name in enumerate(names):
-        right, there, called = int(counts[place, place]), int(counts[place].sum()), int(counts[:, place].sum())
+        right = int(counts[place, place])
+        there = int(counts[place].sum())
+        called = int(counts[:, place].sum())
         rows.append(
             {
                 "part": "classes",
@@ -179,7 +183,8 @@ def _cells(counts: Tensor, names: Sequence[str]) -> list[Record]:
     """Cells of the confusion that are not 0."""
     rows: list[Record] = []
     for cell in counts.nonzero():
-        true, said = int(cell[0]), int(cell[1])
+        true = int(cell[0])
+        said = int(cell[1])
         images = int(counts[true, said])
         rows.append({"part": "confusion", "class": names[true], "said": names[said], "images": images})
     return rows

@@ -171,7 +171,8 @@ def _right(
     range_: tuple[float, float],
 ) -> Tensor:
     """Share of the draws on which each image of the rows is called right ``[B]``."""
-    images, numbers = subject.images[rows].to(torch.float32), range(rows.start, rows.stop)
+    images = subject.images[rows].to(torch.float32)
+    numbers = range(rows.start, rows.stop)
     if name != CLEAN:
         random = uniform(victim.seed, CONTROL, numbers, 0, tuple(images.shape[1:]))
         images = corrupted(images, name, size, random, range_)  # type: ignore[arg-type]

@@ -89,7 +89,8 @@ def records_of(tree: Mapping[str, Any]) -> list[Record]:
     Raises:
         KeyError, TypeError: it is no such tree.
     """
-    layers, totals = tree["layers"], tree["totals"]
+    layers = tree["layers"]
+    totals = tree["totals"]
     spiking = bool(totals["break_even"])
     records: list[Record] = [_layer(layer, spiking) for layer in layers]
     records.append(

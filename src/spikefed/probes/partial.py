@@ -14,7 +14,8 @@ from torch import Tensor
 
 from spikefed.files import write_atomic
 
-KEY, GENERATOR = "spikefed-partial", "generator"
+KEY = "spikefed-partial"
+GENERATOR = "generator"
 
 
 class Partial:

@@ -117,7 +117,8 @@ def _of_steps(name: str, layer: _Counts, images: int) -> list[Record]:
 
 def _of_classes(name: str, layer: _Counts, shown: Tensor, classes: Sequence[str]) -> list[Record]:
     """A row a class of which an image was shown."""
-    spikes, slots = layer.by_step.sum(dim=0).tolist(), len(layer.by_step) * len(layer.by_neuron)
+    spikes = layer.by_step.sum(dim=0).tolist()
+    slots = len(layer.by_step) * len(layer.by_neuron)
     return [
         {
             "part": "classes",

@@ -7,7 +7,9 @@ from html import escape
 from spikefed.networks.cells import NODES, Cell, cell_ops
 from spikefed.report.palette import BLUE, GREEN, OCHRE, SLATE, VERMILION
 
-WIDTH, HEIGHT, MIDDLE = 220, 164, 82
+WIDTH = 220
+HEIGHT = 164
+MIDDLE = 82
 COLOURS = {"1": SLATE[0], "2": OCHRE[0], "3": BLUE[0], "4": GREEN[0]}
 OTHER = VERMILION[0]
 """Of operations that somebody has added."""

@@ -14,8 +14,12 @@ from spikefed.report.groups import Group, group_runs
 from spikefed.report.runs import Run, load_runs
 from spikefed.report.text import bytes_text
 
-WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 14, 50
+WIDTH = 640
+HEIGHT = 360
+LEFT = 62
+RIGHT = 18
+TOP = 14
+BOTTOM = 50
 DASHES = ("", "7 4", "2 3", "7 3 2 3")
 
 
@@ -95,7 +99,8 @@ def _svg(lines: list[_Line], against: str) -> str:
 
     parts = [_axes(px, py, _x_ticks(x_low, x_high, log), (y_low, y_high, step), log)]
     for line in lines:
-        colour, dash = line.group.colour[0], DASHES[line.group.variant % len(DASHES)]
+        colour = line.group.colour[0]
+        dash = DASHES[line.group.variant % len(DASHES)]
         if line.low != line.high:
             edge = [*zip(line.xs, line.high, strict=True), *reversed(list(zip(line.xs, line.low, strict=True)))]
             around = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in edge)
@@ -139,7 +144,8 @@ def _legend(lines: list[_Line]) -> str:
     out = []
     for place, line in enumerate(reversed(lines)):
         y = HEIGHT - BOTTOM - 14 - 18 * place
-        colour, dash = line.group.colour[0], DASHES[line.group.variant % len(DASHES)]
+        colour = line.group.colour[0]
+        dash = DASHES[line.group.variant % len(DASHES)]
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         out.append(f'<path d="M{WIDTH - RIGHT - 40} {y - 4}h28" stroke="{colour}" stroke-width="2.2"{dashed}/>')
         out.append(f'<text x="{WIDTH - RIGHT - 48}" y="{y}" text-anchor="end">{escape(line.group.label)}</text>')

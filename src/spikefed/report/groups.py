@@ -78,7 +78,8 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Groups in order of setting, then first appearance; each has a label no other group of its setting has."""
     groups: dict[Any, Group] = {}
     for run, config in zip(runs, complete([run.config for run in runs]), strict=True):
-        setting, traits = setting_of(run, config), _traits(config)
+        setting = setting_of(run, config)
+        traits = _traits(config)
         key = (run.method, run.preset, run.label, setting, run.network, repr(sorted(traits.items())))
         fresh = Group(run.method, run.preset, setting, traits, label=run.label or "")
         groups.setdefault(key, fresh).runs.append(run)

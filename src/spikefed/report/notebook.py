@@ -9,7 +9,9 @@ from spikefed.report.curves import HasRounds, curve_of
 from spikefed.report.palette import colour_of
 from spikefed.report.text import bytes_text, percent, plural
 
-WIDTH, HEIGHT, PAD = 260, 70, 6
+WIDTH = 260
+HEIGHT = 70
+PAD = 6
 
 
 class Named(HasRounds, Protocol):
@@ -53,7 +55,8 @@ def sparkline(values: list[float | None], colour: str) -> str:
     if len(points) < 2:
         return ""
     low, high = min(v for _, v in points), max(v for _, v in points)
-    across, up = (WIDTH - 2 * PAD) / points[-1][0], (HEIGHT - 2 * PAD) / ((high - low) or 1.0)
+    across = (WIDTH - 2 * PAD) / points[-1][0]
+    up = (HEIGHT - 2 * PAD) / ((high - low) or 1.0)
     line = " ".join(f"{PAD + across * i:.1f},{HEIGHT - PAD - up * (v - low):.1f}" for i, v in points)
     label = f"accuracy by round, from {percent(points[0][1])} to {percent(points[-1][1])}"
     return (

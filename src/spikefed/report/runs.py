@@ -141,7 +141,8 @@ class Run:
     @cached_property
     def troubles(self) -> tuple[str, ...]:
         """``problems`` with those of the ledger, of ``energy.json`` and of the probes, which this reads."""
-        messages, _ = self.ledger, self.probes  # reading them, and with the probes the energy, fills the late problems
+        messages = self.ledger
+        _ = self.probes  # reading them, and with the probes the energy, fills the late problems
         told = self.result is not None and (self.folder / "ledger.jsonl").is_file()
         faults = ledger_faults(messages, self.result or {}) if told else []
         return (*self.problems, *self._late_problems, *faults)

@@ -30,7 +30,10 @@ TITLES = {
     "spikes": "Spikes",
     "sops": "SOPs",
 }
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 340, 72, 46
+WIDTH = 640
+HEIGHT = 340
+LEFT = 72
+BOTTOM = 46
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -78,7 +81,8 @@ def write_search_page(folder: Path) -> Path:
     Raises:
         ReportError: the folder has no finished search.
     """
-    found, scored = read_result(folder), records(folder / "candidates.jsonl")
+    found = read_result(folder)
+    scored = records(folder / "candidates.jsonl")
     objectives = [Objective.parse(text) for text in found["objectives"]]
     best = cell_svg(Cell.parse(found["cell"]))
     pictures = "".join(
@@ -138,7 +142,8 @@ def _scatter(scored: Sequence[Mapping[str, Any]], objectives: Sequence[Objective
 
 
 def _at(value: float, values: Sequence[float], low: float, high: float) -> float:
-    least, most = min(values), max(values)
+    least = min(values)
+    most = max(values)
     return low + (high - low) * (0.5 if most == least else (value - least) / (most - least))
 
 

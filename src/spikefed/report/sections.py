@@ -132,7 +132,9 @@ def runs_table(setting: int, groups: Sequence[Group]) -> str:
     for group in groups:
         for run, curve in zip(group.runs, group.curves, strict=True):
             even = [Cell(percent(first := curve.best_of_first(common)), first)] if common else []
-            up, down, spent = curve.total("upstream"), curve.total("downstream"), run.seconds
+            up = curve.total("upstream")
+            down = curve.total("downstream")
+            spent = run.seconds
             out.append(
                 [
                     run.name,
@@ -279,7 +281,8 @@ def _swatch(group: Group) -> str:
 
 
 def _size(row: TargetRow, measure: str) -> str:
-    size, deviation = row.bytes[measure], row.bytes_spread[measure]
+    size = row.bytes[measure]
+    deviation = row.bytes_spread[measure]
     return bytes_text(size) + (f" ± {bytes_text(deviation)}" if size is not None and deviation else "")
 
 

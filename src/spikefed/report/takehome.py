@@ -94,7 +94,8 @@ def verdicts(rows: Sequence[HomeRow]) -> list[str]:
 def verdict(row: HomeRow) -> str:
     """``FSD+: clients take home 86.8 %, above the 85.7 % that they reach alone in 3 of 3 seeds (+1.1 ...)``."""
     gains = row.beyond[MEAN]
-    above, seeds = sum(gain > 0 for gain in gains), len(gains)
+    above = sum(gain > 0 for gain in gains)
+    seeds = len(gains)
     alone = percent(mean(row.values[MEAN]) - mean(gains))
     home = percent(mean(row.values[MEAN]))
     where = "above" if above == seeds else "not above" if not above else f"in {above} of {plural(seeds, 'seed')} above"

@@ -96,7 +96,8 @@ def _row(group: Group, target: float, base: TargetRow | None) -> TargetRow:
     complete = bool(hits) and len(hits) == len(curves)
     ratio: dict[str, float | None] = {}
     for measure in ("upstream", "text"):
-        own, other = means[measure], base.bytes[measure] if base else None
+        own = means[measure]
+        other = base.bytes[measure] if base else None
         ratio[measure] = other / own if complete and base and base.complete and own and other else None
     return TargetRow(
         group,

@@ -100,9 +100,11 @@ def train(
     """
     net.train()
     device = device_of(net)
-    total, seen = torch.zeros((), dtype=torch.float64, device=device), 0
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    seen = 0
     for _ in range(epochs if len(images) else 0):
-        total, seen = torch.zeros_like(total), 0
+        total = torch.zeros_like(total)
+        seen = 0
         for index in batches(len(images), batch_size, shuffle=shuffle, generator=generator, drop_last=drop_last):
             x = preprocess(images[index].to(device))
             if augment is not None:
@@ -137,7 +139,8 @@ def outputs(
     Args:
         train_bn: keep batch statistics (and update the running ones), as the FSD authors' code does at evaluation.
     """
-    was_training, device = net.training, device_of(net)
+    was_training = net.training
+    device = device_of(net)
     net.train(train_bn)
     parts = [
         net(preprocess(images[i : i + batch_size].to(device)), generator=generator).float().permute(1, 2, 0).cpu()

@@ -37,7 +37,8 @@ def _prepared() -> ctypes.CDLL | None:
     lib = dense_library()
     for name in ("spikefed_adam", "spikefed_sgd") if lib is not None else ():
         function = getattr(lib, name)
-        function.argtypes, function.restype = [ctypes.POINTER(_Settings), c_void_p, c_int64], None
+        function.argtypes = [ctypes.POINTER(_Settings), c_void_p, c_int64]
+        function.restype = None
     return lib
 
 
@@ -126,7 +127,8 @@ class _AdamSteps(_Stepping):
             state = self.state[p]
             if not state:
                 state["step"] = torch.tensor(0.0)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["exp_avg"] = torch.zeros_like(p)
+                state["exp_avg_sq"] = torch.zeros_like(p)
             numbers += (
                 p.data_ptr(), grad.data_ptr(), state["exp_avg"].data_ptr(), state["exp_avg_sq"].data_ptr(),
                 state["step"].data_ptr(), p.numel(), 0,
@@ -150,9 +152,11 @@ class SGD(_Stepping, torch.optim.SGD):
     """`torch.optim.SGD` without its variants (dampening, nesterov, maximize) on float32 tensors of a CPU."""
 
     def _move(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> None:
-        momentum, numbers = group["momentum"], []
+        momentum = group["momentum"]
+        numbers = []
         for p, grad in zip(moving, grads, strict=True):
-            buffer, started = 0, False
+            buffer = 0
+            started = False
             if momentum:
                 state = self.state[p]
                 started = state.get("momentum_buffer") is not None

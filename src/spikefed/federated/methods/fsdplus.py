@@ -241,7 +241,8 @@ class FsdPlus(Fsd):
         rows, classes, steps = shape
         if steps % hyper.groups:
             raise ConfigError(f"method.groups = {hyper.groups} does not divide network.steps = {steps}")
-        count, steps = len(answered_rows(rows, hyper.row_share, 0, 1)), 1 if hyper.send == "labels" else hyper.groups
+        count = len(answered_rows(rows, hyper.row_share, 0, 1))
+        steps = 1 if hyper.send == "labels" else hyper.groups
         share = functools.partial(answered_share, rows, hyper.row_share)
         up = Exchange(hyper.send, (count, classes, steps), share=share)
         return up, Exchange(hyper.send, (rows, classes, steps))
@@ -270,7 +271,8 @@ class FsdPlus(Fsd):
         return int(getattr(net, "steps", 1))
 
     def client_goal(self, downlink: SpikeDownlink | LabelDownlink, ctx: ClientContext) -> Goal:
-        steps, spikes = self._steps(ctx.networks.network), trains(downlink)
+        steps = self._steps(ctx.networks.network)
+        spikes = trains(downlink)
         hyper: FsdPlusHyperparameters = ctx.hyper
         if hyper.send == "spikes" and hyper.answer == "vote" and hyper.row_share >= 1.0:
             return self._goal(spikes, steps, hyper)  # Algorithm 1: silence was voted
@@ -332,7 +334,9 @@ class FsdPlus(Fsd):
         """What every client last said of every row, this round's uploads included."""
         said = {client: trains(uplink) for client, uplink in uplinks.items()}
         _, classes, groups = next(iter(said.values())).shape
-        answers, known, accuracies = {}, {}, {int(c): a for c, a in state.get("accuracies", {}).items()}
+        answers = {}
+        known = {}
+        accuracies = {int(c): a for c, a in state.get("accuracies", {}).items()}
         for client, packed in state.get("answers", {}).items():
             bits = np.unpackbits(packed, count=total * classes * groups)
             answers[int(client)] = bits.reshape(total, classes, groups)

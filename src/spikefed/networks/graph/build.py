@@ -40,7 +40,8 @@ def spiking_graph(
     plans = sized(graph, (input_shape[0] * encoder.widens, *input_shape[1:]))
     layers = {}
     for node in graph.nodes:
-        plan, lif = plans[node.name], neuron if node.neuron else None
+        plan = plans[node.name]
+        lif = neuron if node.neuron else None
         made = _norm(graph, node, plan, norm, steps, neuron.v_threshold)
         if node.weights == "pass":
             layers[node.name] = PassLayer(plan, norm=made, neuron=lif, dropout=node.dropout)
@@ -86,7 +87,8 @@ def forward_part(graph: Graph) -> Graph:
         fed = {INPUT} | {edge.target for edge in edges}
         read = {graph.output} | {edge.source for edge in edges}
         kept = [edge for edge in edges if edge.source in fed and edge.target in read]
-        changed, edges = len(kept) < len(edges), kept
+        changed = len(kept) < len(edges)
+        edges = kept
     names = {edge.target for edge in edges}
     return Graph(tuple(node for node in graph.nodes if node.name in names), tuple(edges), graph.output)
 

@@ -63,7 +63,8 @@ class GraphNetwork(SpikingNetwork):
 
         None where only the image enters.
         """
-        seen, waiting = {INPUT}, [name]
+        seen = {INPUT}
+        waiting = [name]
         while waiting:
             at = waiting.pop(0)
             if at != INPUT and self.graph.node(at).weights != "pass":

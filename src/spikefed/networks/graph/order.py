@@ -38,7 +38,8 @@ def parts(graph: Graph) -> list[Part]:
     groups = _strongly_connected(graph)
     made = []
     for index, group in enumerate(groups):
-        members, later = set(group), {name for other in groups[index + 1 :] for name in other}
+        members = set(group)
+        later = {name for other in groups[index + 1 :] for name in other}
         into = {name: graph.into(name) for name in group}
         needed = {edge.source for edge in graph.edges if edge.target in later} | {graph.output}
         sources = {edge.source for edges in into.values() for edge in edges} | members
@@ -99,5 +100,6 @@ def binary(graph: Graph, *, coded: bool) -> dict[str, bool]:
         changed = False
         for name, node in nodes.items():
             if known[name] and not node.neuron and not all(known[edge.source] for edge in graph.into(name)):
-                known[name], changed = False, True
+                known[name] = False
+                changed = True
     return known

@@ -52,7 +52,8 @@ class Node:
         """
         kernel, stride = (self.kernel, self.stride) if self.weights == "conv" else (0, 1)
         out = self._map_shape(in_shape)
-        pool, window = self.pool is not None, self.pool or TWO_BY_TWO
+        pool = self.pool is not None
+        window = self.pool or TWO_BY_TWO
         made = LayerPlan(self.name, self.weights, in_shape, out, kernel, pool, stride, window)
         if pool and len(out) != 3:
             raise ConfigError(f"node '{self.name}' cannot pool features of shape {out}; pools need channels and a map")
@@ -143,7 +144,9 @@ def in_order(graph: Graph) -> list[Node]:
     Raises:
         ConfigError: forward edges form a circle.
     """
-    waiting, done, order = list(graph.nodes), {INPUT}, []
+    waiting = list(graph.nodes)
+    done = {INPUT}
+    order = []
     while waiting:
         ready = next((n for n in waiting if all(e.source in done or e.back for e in graph.into(n.name))), None)
         if ready is None:

@@ -64,7 +64,8 @@ class CellNet:
 
 
 def _drawn(net: CellNet, cell: Cell, wanted: Wanted, plain: bool) -> Graph:
-    d, width = Drawing(), net.width
+    d = Drawing()
+    width = net.width
     side = strided(wanted.side, net.stem)
     stem = Node(name="stem", weights="conv", features=width, stride=net.stem, norm=True, bias=False)
     at = add_cell(d, "cell1", cell, width, d.add(stem, INPUT))

@@ -51,7 +51,8 @@ def planned(victim: Victim, hyper: AttackHyperparameters, span: float) -> list[P
         hyper: the settings.
         span: from the darkest to the brightest pixel.
     """
-    drawn, coded = victim.draws_spikes, isinstance(victim.coder, Bernoulli | SignedPoisson | Latency)
+    drawn = victim.draws_spikes
+    coded = isinstance(victim.coder, Bernoulli | SignedPoisson | Latency)
     found: list[Planned] = []
     for attack in hyper.attacks:
         if attack == "pgd-eot" and not drawn and "pgd" in hyper.attacks:

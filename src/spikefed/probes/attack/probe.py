@@ -102,7 +102,8 @@ def check_labels(subject: Subject, target: int | None) -> None:
     Raises:
         ConfigError: one sentence.
     """
-    classes, labels = len(subject.classes), subject.labels
+    classes = len(subject.classes)
+    labels = subject.labels
     if len(labels) != len(subject):
         raise ConfigError(
             f"{len(subject)} images have {len(labels)} labels; an attack must know the class of every image it changes"
@@ -146,13 +147,15 @@ class Bench:
 
     def run(self) -> dict[str, Tally]:
         """Every plan's tally by its key, and the clean images' under ``none``."""
-        count, size = len(self.subject), self.hyper.batch
+        count = len(self.subject)
+        size = self.hyper.batch
         tallies = {key: Tally(self.judged, count) for key in [CLEAN, *(plan.key for plan in self.plans)]}
         state: Mapping[str, Any] = self.ctx.restore() or {"done": 0}
         if state["done"]:
             for key, tally in tallies.items():
                 tally.restore(key, dict(state))
-        total, units = -(-count // size) * len(self.plans), 0
+        total = -(-count // size) * len(self.plans)
+        units = 0
         for row in range(0, count, size):
             rows = slice(row, min(row + size, count))
             if rows.stop > state["done"]:
@@ -185,14 +188,16 @@ class Bench:
 
     def goal(self, rows: slice) -> Goal:
         """Any wrong class, or the target."""
-        labels, target = self.subject.labels[rows], self.hyper.target
+        labels = self.subject.labels[rows]
+        target = self.hyper.target
         numbers = list(range(rows.start, rows.stop))
         if target is None:
             return Goal(numbers, labels)
         return Goal(numbers, torch.full_like(labels, target), targeted=True)
 
     def _judge(self, key: str, tallies: dict[str, Tally], rows: slice, clean: Tensor, images: Tensor) -> None:
-        tally, labels = tallies[key], self.subject.labels[rows]
+        tally = tallies[key]
+        labels = self.subject.labels[rows]
         numbers = range(rows.start, rows.stop)
         said = self.victim.judged(images, numbers, self.judged).argmax(dim=2)
         tally.right[:, rows] = said == labels

@@ -11,7 +11,8 @@ from spikefed.training.attacks.ball import Ball
 from spikefed.training.attacks.gradients import Watch
 from spikefed.training.attacks.victim import Goal, Victim
 
-MOMENTUM, RISES = 0.75, 0.75
+MOMENTUM = 0.75
+RISES = 0.75
 """alpha and rho of the paper."""
 
 
@@ -40,12 +41,16 @@ def apgd(victim: Victim, ball: Ball, goal: Goal, *, steps: int, watch: Watch | N
     ones = [1] * (ball.clean.dim() - 1)
     size = torch.full((len(ball.clean), *ones), 2.0 * ball.eps)
     images = before = ball.clean
-    best, top = ball.clean, torch.full((len(ball.clean),), -torch.inf)  # x_max, f_max
-    found, value = best, top.clone()
+    best = ball.clean
+    top = torch.full((len(ball.clean),), -torch.inf)  # x_max, f_max
+    found = best
+    value = top.clone()
     gradient = torch.zeros_like(best)
     best_gradient = gradient
     rises = torch.zeros_like(top)
-    last_size, last_top, last_look = size.clone(), top.clone(), 0
+    last_size = size.clone()
+    last_top = top.clone()
+    last_look = 0
     previous = top.clone()
     looks = set(checkpoints(steps))
     for step in range(steps + 1):
@@ -54,7 +59,8 @@ def apgd(victim: Victim, ball: Ball, goal: Goal, *, steps: int, watch: Watch | N
             watch(step, loss)
         better = loss > top
         shown = _over(better, ones)
-        best, best_gradient = torch.where(shown, images, best), torch.where(shown, gradient, best_gradient)
+        best = torch.where(shown, images, best)
+        best_gradient = torch.where(shown, gradient, best_gradient)
         top = torch.where(better, loss, top)
         worth = loss + 1e6 * goal.met(scores)
         found = torch.where(_over(worth > value, ones), images, found)
@@ -67,9 +73,12 @@ def apgd(victim: Victim, ball: Ball, goal: Goal, *, steps: int, watch: Watch | N
             few = rises < RISES * (step - last_look)
             stuck = (last_size == size).flatten() & (last_top == top)
             halve = _over(few | stuck, ones)
-            last_size, last_top, last_look = size.clone(), top.clone(), step
+            last_size = size.clone()
+            last_top = top.clone()
+            last_look = step
             size = torch.where(halve, size / 2, size)
-            images, gradient = torch.where(halve, best, images), torch.where(halve, best_gradient, gradient)
+            images = torch.where(halve, best, images)
+            gradient = torch.where(halve, best_gradient, gradient)
             rises = torch.zeros_like(rises)
         towards = ball.step(images, gradient, size)  # z
         momentum = images + MOMENTUM * (towards - images) + (1 - MOMENTUM) * (images - before)

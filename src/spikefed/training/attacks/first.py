@@ -41,7 +41,8 @@ class Carried:
     """
 
     def __init__(self, layer: WeightedLayer, expected: Tensor) -> None:
-        self._layer, self._expected = layer, expected
+        self._layer = layer
+        self._expected = expected
 
     def __call__(self, x: Tensor) -> Tensor:
         """Weighted sums of the spikes ``x [K * B, ...]``."""

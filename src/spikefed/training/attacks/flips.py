@@ -56,7 +56,8 @@ def flip_spikes(
             "spike flips need a coding that draws spikes (bernoulli, poisson), and this network's does not; leave "
             "'flips' empty"
         )
-    coder, steps = victim.coder, int(getattr(victim.net, "steps", 1))
+    coder = victim.coder
+    steps = int(getattr(victim.net, "steps", 1))
     x = victim.preprocess(images)
     found = draws.uniform(victim.seed, draws.JUDGE, goal.images, 0, (count, steps, *x.shape[1:]))
     raster = coder.spikes(x.repeat(count, 1, 1, 1), found.movedim((1, 2), (1, 0)).flatten(1, 2))

@@ -38,7 +38,8 @@ def square(victim: Victim, ball: Ball, goal: Goal, *, queries: int) -> Tensor:
     """
     if ball.distance != "linf":
         raise ConfigError("attack 'square' is made for distance linf; leave it out, or set distance = 'linf'")
-    count, (height, width) = len(ball.clean), ball.clean.shape[-2:]
+    count = len(ball.clean)
+    height, width = ball.clean.shape[-2:]
     channels = tuple(ball.clean.shape[1:-2])
     coin = draws.uniform(victim.seed, draws.CONTROL, goal.images, 1, (*channels, 1, width))
     best = ball.step(ball.clean, (coin - 0.5).expand_as(ball.clean), ball.eps)

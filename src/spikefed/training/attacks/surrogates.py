@@ -66,7 +66,8 @@ class Adaptive(Surrogate):
         """Called once a time step, the last first: so backward goes."""
         calls = self.memory.setdefault("calls", 0)
         self.memory["calls"] = calls + 1
-        place, seen = calls % self.steps, calls // self.steps
+        place = calls % self.steps
+        seen = calls // self.steps
         known: dict[int, Tensor] = self.memory.setdefault("means", {})
         now = x.detach().abs()
         before = known.get(place)

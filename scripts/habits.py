@@ -230,7 +230,7 @@ def _cut_literals(text: str) -> Iterator[int]:
     literal = re.compile(r"^f?\"([^\"{}]*)\"$")
     for number, row in enumerate(rows):
         alone = literal.match(row.strip())
-        if alone is None or len(alone.group(1).split()) != 1 or number == 0:
+        if alone is None or not re.fullmatch(r"[\w'-]+[,.;:]? ?", alone.group(1)) or number == 0:
             continue
         above = literal.match(rows[number - 1].strip())
         if above is not None and " " in above.group(1) and len(rows[number - 1]) + len(alone.group(1)) < 118:

@@ -52,7 +52,10 @@ class Product(Protocol):
         ...
 
     def plain(self) -> Tensor | None:
-        """A weight with which the exact product gives the same; None where no weight does."""
+        """A weight with which the exact product gives the same; None where no weight does.
+
+        It has the layer's own shape.
+        """
         ...
 
 

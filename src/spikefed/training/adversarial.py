@@ -40,7 +40,15 @@ class AdversarialInputs(StepHook):
     high: Tensor
 
     def inputs(self, net: nn.Module, x: Tensor, targets: Tensor, loss: Loss, generator: torch.Generator) -> Tensor:
-        """The adversarial batch, shaped like ``x``; the network is as it was."""
+        """The adversarial batch, shaped like ``x``; the network is as it was.
+
+        Args:
+            net: the network in training.
+            x: clean batch ``[B, C, H, W]``.
+            targets: labels ``[B]``.
+            loss: what is to grow.
+            generator: draws of start and encoding.
+        """
         eps, low, high = (t.to(x.device) for t in (self.eps, self.low, self.high))
         low, high = torch.maximum(x - eps, low.minimum(x)), torch.minimum(x + eps, high.maximum(x))
         found = x

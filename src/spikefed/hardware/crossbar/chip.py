@@ -80,6 +80,8 @@ class OnChip:
     def calibrate(self, inputs: Iterable[Tensor], run: Callable[[Tensor], object] | None = None) -> None:
         """Set the converters' ranges to the largest values of these network inputs; nothing to do without converters.
 
+        Each is ``[B, C, H, W]``.
+
         Args:
             inputs: batches as the network takes them.
             run: shows the network a batch; default: calls it.

@@ -36,7 +36,7 @@ class Port:
 
     @property
     def bias(self) -> Tensor | None:
-        """Added digitally."""
+        """Added digitally. Shape ``[outputs]``."""
         return cast("Tensor | None", self.module.bias)
 
     @property
@@ -50,7 +50,7 @@ class Port:
         return prod(self.weight.shape[2:]) if self.convolution else 1
 
     def matrix(self, weight: Tensor) -> Tensor:
-        """A weight as a crossbar holds it, a row an input."""
+        """A weight as a crossbar holds it, a row an input. Shape ``[inputs, outputs]``."""
         return weight.flatten(1).T
 
     def shaped(self, matrix: Tensor) -> Tensor:

@@ -119,7 +119,10 @@ class AnalogProduct:
         return y if self._variance is None else y + self._noise(x, self._variance)
 
     def plain(self) -> Tensor | None:
-        """The chip's weight, where the layer's own kernels with it are all that the chip does."""
+        """The chip's weight, where the layer's own kernels with it are all that the chip does.
+
+        It has the layer's own shape.
+        """
         self._follow()
         converters = self.profile.converters
         exact = converters.dac_bits is None and converters.adc_bits is None and self._variance is None
@@ -278,6 +281,8 @@ def _rounded(x: Tensor, least: int, most: int) -> Tensor:
 
 def pc2(ideal: Tensor, real: Tensor) -> float:
     """Share of the second principal component of (w, w'), two columns with a row a weight; 0 of constant weights.
+
+    Both of one shape.
 
     It is what no scale can undo: 0 for w' = c w, near sigma^2 / 4 for w' = w (1 + sigma eps). Bhattacharjee et al. 2023
     do not publish its normalisation; this one agrees with the values that are known.

@@ -136,6 +136,8 @@ class Programmed:
 def read_deviation(noise: Noise, conductances: Tensor, since_s: float) -> Tensor | None:
     """Relative deviation of a read, white and 1/f together; None where reads are exact.
 
+    It has the shape of ``conductances``.
+
     Args:
         noise: of the profile.
         conductances: relative, as programmed.

@@ -75,6 +75,6 @@ def signs(seen: Seen) -> list[Record]:
 
 
 def mean(values: Tensor) -> float | None:
-    """Mean of what is finite; None of nothing."""
+    """Mean of what is finite; None of nothing. Of any shape."""
     known = values[values.isfinite()]
     return float(known.double().mean()) if len(known) else None

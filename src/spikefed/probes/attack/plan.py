@@ -78,7 +78,17 @@ def run(
     hyper: AttackHyperparameters,
     watch: Watch,
 ) -> Tensor:
-    """The adversarial images of a batch, in pixels."""
+    """The adversarial images of a batch, in pixels.
+
+    Args:
+        plan: the attack and its budget.
+        victim: the network attacked.
+        twin: the network whose gradients are followed instead, if any.
+        ball: what an attack may change; its images are ``[B, C, H, W]``.
+        goal: labels ``[B]`` and what counts as success.
+        hyper: the probe's settings.
+        watch: is told of every step.
+    """
     many = victim.but(draws=hyper.draws)
     options = {"steps": hyper.steps, "size": hyper.size, "start": hyper.start, "watch": watch}
     if plan.far:

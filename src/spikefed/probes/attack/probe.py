@@ -174,7 +174,14 @@ class Bench:
             self.ctx.progress(units + place + 1, total, "attacks")
 
     def attacked(self, plan: Planned, rows: slice, clean: Tensor, tally: Tally | None = None) -> Tensor:
-        """The adversarial images of some rows, in pixels."""
+        """The adversarial images of some rows, in pixels.
+
+        Args:
+            plan: the attack and its budget.
+            rows: which images.
+            clean: those images, ``[B, C, H, W]``.
+            tally: notes of an attack that was interrupted.
+        """
         distance = "linf" if plan.far else self.hyper.distance
         ball = Ball(clean, plan.eps, distance, self.range)
 

@@ -43,7 +43,7 @@ class Ball:
             )
 
     def hold(self, images: Tensor) -> Tensor:
-        """The nearest images inside."""
+        """The nearest images inside. Images are ``[B, C, H, W]``."""
         low, high = self.range
         if self.distance == "linf":
             return torch.minimum(
@@ -63,7 +63,7 @@ class Ball:
         return self.hold(images + size * self.direction(gradient))
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """The steepest step of size 1: signs, or the gradient over its length (0 stays 0)."""
+        """The steepest step of size 1: signs, or the gradient over its length (0 stays 0). The shape stays."""
         if self.distance == "linf":
             return gradient.sign()
         length = _length(gradient)

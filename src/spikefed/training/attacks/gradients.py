@@ -51,11 +51,14 @@ def pgd(
 
 
 def fgsm(victim: Victim, ball: Ball, goal: Goal) -> Tensor:
-    """One step of size eps from the clean image (Goodfellow et al., ICLR 2015)."""
+    """One step of size eps from the clean image (Goodfellow et al., ICLR 2015). Images are ``[B, C, H, W]``."""
     return pgd(victim, ball, goal, steps=1, size=ball.eps, start=False)
 
 
 def noise(victim: Victim, ball: Ball, goal: Goal) -> Tensor:
-    """No attack: every pixel eps away, up or down by chance. What it costs an attack must beat."""
+    """No attack: every pixel eps away, up or down by chance. What it costs an attack must beat.
+
+    Images are ``[B, C, H, W]``.
+    """
     coin = draws.uniform(victim.seed, draws.CONTROL, goal.images, 0, tuple(ball.clean.shape[1:]))
     return ball.step(ball.clean, coin - 0.5, ball.eps)

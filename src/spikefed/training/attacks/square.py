@@ -19,7 +19,14 @@ HALVED = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
 def side(query: int, queries: int, height: int, width: int) -> int:
-    """Side in pixels of the square of a query."""
+    """Side in pixels of the square of a query.
+
+    Args:
+        query: number of the query.
+        queries: all of them.
+        height: of an image, pixels.
+        width: of an image, pixels.
+    """
     share = SHARE / 2 ** sum(query > part * queries for part in HALVED)
     return min(max(round(math.sqrt(share * height * width)), 1), height, width)
 

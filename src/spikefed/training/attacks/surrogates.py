@@ -63,7 +63,7 @@ class Adaptive(Surrogate):
     name: ClassVar[str] = "adaptive"
 
     def grad(self, x: Tensor) -> Tensor:
-        """Called once a time step, the last first: so backward goes."""
+        """Called once a time step, the last first: so backward goes. The shape stays."""
         calls = self.memory.setdefault("calls", 0)
         self.memory["calls"] = calls + 1
         place = calls % self.steps

@@ -62,7 +62,7 @@ class Goal:
     targeted: bool = False
 
     def at(self, chosen: Tensor) -> Goal:
-        """Some of the images."""
+        """Some of the images. ``chosen`` is ``[n]``, numbers or bool."""
         rows = torch.arange(len(self.images))[chosen].tolist()
         return Goal([self.images[row] for row in rows], self.labels[chosen], self.targeted)
 
@@ -155,14 +155,28 @@ class Victim:
 
     @torch.no_grad()
     def scores(self, images: Tensor, numbers: Sequence[int], moment: int, queries: int | None = None) -> Tensor:
-        """Mean outputs ``[B, C]`` over the draws of a query."""
+        """Mean outputs ``[B, C]`` over the draws of a query.
+
+        Args:
+            images: ``[B, C, H, W]``.
+            numbers: of the images in the subject; they seed the draws.
+            moment: of the attack; another one draws anew.
+            queries: a batch of draws, where not the victim's own.
+        """
         count = self.draws if queries is None else queries
         found = self._scores(images, numbers, SEARCH, moment if self.fresh else 0, count)
         return found.view(-1, len(images), found.shape[1]).mean(dim=0)
 
     @torch.no_grad()
     def judged(self, images: Tensor, numbers: Sequence[int], count: int, purpose: int = JUDGE) -> Tensor:
-        """Scores ``[J, B, C]`` under J draws that no attack sees, the same whatever the pixels are; 1 if none draws."""
+        """Scores ``[J, B, C]`` under J draws that no attack sees, the same whatever the pixels are; 1 if none draws.
+
+        Args:
+            images: ``[B, C, H, W]``.
+            numbers: of the images in the subject; they seed the draws.
+            count: J.
+            purpose: what the draws are for.
+        """
         found = self._scores(images, numbers, purpose, 0, count)
         return found.view(-1, len(images), found.shape[1])
 

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -138,6 +138,7 @@ def describe(
     from spikefed import networks
     from spikefed.neurons import fastest_precision
 
+    styles: dict[str, Any] = {"norm": norm, "pooling": pooling}
     try:
         shape = tuple(int(part) for part in input.lower().split("x"))
     except ValueError:
@@ -147,16 +148,9 @@ def describe(
     if is_own(network):
         net = networks.build_own(network, input_shape=shape, classes=classes, steps=steps, readout="current")
     elif ann:
-        net = networks.ann_twin(network, input_shape=shape, classes=classes, norm=norm, pooling=pooling)  # type: ignore[arg-type]
+        net = networks.ann_twin(network, input_shape=shape, classes=classes, **styles)
     else:
-        net = networks.build(
-            network,
-            input_shape=shape,
-            classes=classes,
-            steps=steps,
-            norm=norm,
-            pooling=pooling,  # type: ignore[arg-type]
-        )
+        net = networks.build(network, input_shape=shape, classes=classes, steps=steps, **styles)
     kept = None if masks is None else networks.read_tensors(masks).kept
     if masks is not None and not kept:
         raise ConfigError(f"{masks} holds no masks: all weights of its network are left; leave --masks out")

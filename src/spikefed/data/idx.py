@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
@@ -88,16 +88,21 @@ def read_idx(path: Path | str, axes: int) -> np.ndarray:
         DataError: see `read_idx_stream`.
     """
     path = Path(path)
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-        return read_idx_stream(stream, str(path), axes, "replace the file")  # type: ignore[arg-type]
+    with _plain(path) as stream:
+        return read_idx_stream(stream, str(path), axes, "replace the file")
+
+
+def _plain(path: Path) -> IO[bytes]:
+    """The file's bytes, decompressed where its name ends in ``.gz``."""
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 @contextmanager
 def _open(found: Found, file_name: str, dataset: str) -> Iterator[tuple[IO[bytes], str]]:
     if found.form.kind != "idx-zip":
         path = found.folder / file_name
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            yield stream, str(path)  # type: ignore[misc]
+        with _plain(path) as stream:
+            yield stream, str(path)
         return
     archive = found.folder / found.form.files["train"][0].name
     try:
@@ -106,7 +111,7 @@ def _open(found: Found, file_name: str, dataset: str) -> Iterator[tuple[IO[bytes
             if not inside:
                 raise DataError(f"{archive} holds no {file_name}; {again(dataset)}.")
             with opened.open(inside[0]) as member, gzip.GzipFile(fileobj=member) as stream:
-                yield stream, f"{archive}:{inside[0]}"  # type: ignore[misc]
+                yield cast(IO[bytes], stream), f"{archive}:{inside[0]}"
     except zipfile.BadZipFile as error:
         raise DataError(f"{archive} is not a readable zip ({error}); {again(dataset)}.") from error
 

@@ -106,10 +106,10 @@ def _mapped(images: np.memmap, labels: np.ndarray, where: str, reading: Reading,
     first = converted(images[some], where, reading.kind, reading.channels)
 
     order = "C" if images.flags.c_contiguous else "F"
-    where_it_lies = images.filename, images.dtype, "r", images.offset, images.shape
+    where_it_lies: Any = images.filename, images.dtype, "r", images.offset, images.shape
 
     def read(rows: np.ndarray) -> Tensor:
-        fresh = np.memmap(*where_it_lies, order=order)  # type: ignore[call-overload]  # its pages go when it goes
+        fresh = np.memmap(*where_it_lies, order=order)  # its pages go when it goes
         block = converted(fresh[rows], where, reading.kind, reading.channels)
         return block.images.to(first.images.dtype)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,7 +92,8 @@ def read_share(config: Experiment, client: int, folder: Path) -> Federation:
     clients = [own if number == client else nobody for number in range(config.data.clients)]
     split = data.FederatedSplit(public_images, torch.arange(len(public_images)), clients)
     mean, std = (tuple(map(float, public.get(key, ()))) for key in ("mean", "std"))
-    preprocess = Preprocess(str(public.get("pixels", "unit")), mean, std)  # type: ignore[arg-type]
+    pixels: Any = str(public.get("pixels", "unit"))
+    preprocess = Preprocess(pixels, mean, std)
     return assemble(config, everything, everything, split, preprocess)
 
 

@@ -160,13 +160,14 @@ class Federation:
     def _secure_client(self, client: int) -> SecureClient:
         from spikefed.privacy.secure import SecureVotes  # needs the optional package cryptography
 
-        return SecureVotes(client, self.expectations.public_set_id, self.config.hyper().vote_levels)  # type: ignore
+        hyper: Any = self.config.hyper()
+        return SecureVotes(client, self.expectations.public_set_id, hyper.vote_levels)
 
     def _secure_server(self) -> SecureServer:
         from spikefed.privacy.secure import SecureSum
 
-        levels, deadline_s = self.config.hyper().vote_levels, self.config.participation.deadline_s  # type: ignore
-        return SecureSum(self.expectations.public_set_id, levels, deadline_s)
+        hyper: Any = self.config.hyper()
+        return SecureSum(self.expectations.public_set_id, hyper.vote_levels, self.config.participation.deadline_s)
 
     def server(self, transport: Transport, ledger: Ledger) -> Server:
         """The server of this experiment."""
@@ -227,7 +228,7 @@ def preprocess_for(config: Experiment, train: data.ImageSet) -> Preprocess:
         own = config.network.coding in (None, info.coding)
         mode = info.pixels if own else "signed" if config.network.coding == "poisson" else "unit"
     if mode != "standard":
-        return Preprocess(mode)  # type: ignore[arg-type]
+        return Preprocess(cast(Any, mode))
     mean, std = moments(train)
     return Preprocess("standard", tuple(mean.tolist()), tuple(std.tolist()))
 
@@ -412,7 +413,7 @@ def timed(config: Experiment, found: data.Sources) -> data.Sources:
         raise ConfigError(
             "network.twin = 'ann' has one step, and the data have a time axis; leave it out, or give images"
         )
-    return data.Sources(*(None if each is None else data.to_steps(each, steps, how) for each in both))  # type: ignore
+    return data.Sources(*cast(Any, (None if each is None else data.to_steps(each, steps, how) for each in both)))
 
 
 def check_time(config: Experiment, train: data.ImageSet) -> None:
@@ -468,20 +469,20 @@ def assemble(
     """
     shape = train.shape
     check_time(config, train)
-    seed, timed = derive_seed(config.seed, NETWORK, 0), train.steps is not None
-    make = partial(build_network, config, shape, train.classes, network, timed)  # type: ignore[arg-type]
+    seed = derive_seed(config.seed, NETWORK, 0)
+    timed = train.steps is not None
+    make: Any = partial(build_network, config, shape, train.classes, network, timed)
     if isinstance(network, nn.Module) and getattr(config.hyper(), "client_reset", None) == "own":
         raise ConfigError(
             "method.client_reset = 'own' asks for other initial weights on each client, but the network is one module "
-            "with "
-            "one set of weights; give its class or a function that makes it"
+            "with one set of weights; give its class or a function that makes it"
         )
     if network is not None or is_own(config.network.name):
         networks.check_promises(make(seed), config.network.name, shape)
         check_singles(config, split, make(seed), (config.network.steps, *shape) if timed else shape)
     begin = read_start(
         config, train, lambda classes: build_network(config, shape, classes, network, timed, seed), start
-    )  # type: ignore[arg-type]
+    )
     factory = NetworkFactory(make, seed, config.run.device, begin.tensors if begin else None)
     if config.chips.profiles:
         check_treatments(factory.network, config.chips.repairs)

@@ -9,7 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -192,7 +192,7 @@ class RunFolder:
         if down is not None:
             arrays["down"] = np.packbits(down.reshape(-1))
         temporary = self.streams / f".round-{os.getpid()}.tmp.npz"
-        np.savez(temporary, shape=np.array(shape), **arrays)  # type: ignore[arg-type]
+        np.savez(temporary, shape=np.array(shape), **cast(Any, arrays))
         os.replace(temporary, self.streams / f"round-{round:04d}.npz")
 
     def check_complete(self, round: int) -> None:

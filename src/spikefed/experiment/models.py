@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import ValidationError
@@ -136,7 +136,7 @@ def build_again(facts: ModelFacts, live: networks.Own | None, device: str, where
         ) from error
 
     def make(seed: int) -> nn.Module:
-        return build_network(config, facts.input_shape, facts.classes, live, facts.timed, seed)  # type: ignore
+        return build_network(config, cast(Any, facts.input_shape), facts.classes, live, facts.timed, seed)
 
     return NetworkFactory(make, derive_seed(facts.seed, NETWORK, 0), device)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,12 +56,12 @@ def uplink(
         accuracy: of the client's network on its validation part, from 0 to 1.
         exact: names that travel without loss.
     """
-    fields = {"round": round, "client": client, "samples": samples, "accuracy": accuracy}
+    fields: dict[str, Any] = {"round": round, "client": client, "samples": samples, "accuracy": accuracy}
     arrays = to_wire(tensors)
     exact = exact & tensors.keys()
     if mask is None:
-        return WeightsUplink(tensors=arrays, exact=exact, **fields)  # type: ignore[arg-type]
-    return SelectedWeightsUplink(tensors=arrays, kept=to_wire(mask.kept), exact=exact, **fields)  # type: ignore[arg-type]
+        return WeightsUplink(tensors=arrays, exact=exact, **fields)
+    return SelectedWeightsUplink(tensors=arrays, kept=to_wire(mask.kept), exact=exact, **fields)
 
 
 def downlink(tensors: Mapping[str, Tensor], mask: Mask | None, round: int, exact: frozenset[str]) -> Downlink:

@@ -81,21 +81,21 @@ class Expectations:
         """The plan of one message."""
         exchange = self.up if direction == "up" else self.down
         kind = exchange.kind
-        common = {"round": round, "client": client}
+        common: dict[str, Any] = {"round": round, "client": client}
         assert kind is not None, "a direction without messages has no plan"
         if kind == "weights":
-            return Plan.weights(direction, tensors=self.table(direction, round, client), **common)  # type: ignore[arg-type]
+            return Plan.weights(direction, tensors=self.table(direction, round, client), **common)
         if kind == "selected-weights":
             table = self.table(direction, round, client)
             follows = direction == "up" and not exchange.own_mask
-            return Plan.selected_weights(direction, tensors=table, follows=follows, **common)  # type: ignore[arg-type]
+            return Plan.selected_weights(direction, tensors=table, follows=follows, **common)
         if kind == "hint-spikes":
             return Plan.hint_spikes(
                 direction,
                 shape=exchange.shape,
                 hint_channels=exchange.hint,
                 public_set_id=self.public_set_id,
-                **common,  # type: ignore[arg-type]
+                **common,
             )
         share = exchange.share(round, client) if exchange.share is not None else None
         if kind in ("spikes", "partial-spikes"):
@@ -105,9 +105,9 @@ class Expectations:
                 public_set_id=self.public_set_id,
                 kind=kind,
                 share=share,
-                **common,  # type: ignore[arg-type]
+                **common,
             )
         if kind == "masked-votes":
-            return masked_plan(shape=exchange.shape, public_set_id=self.public_set_id, **common)  # type: ignore[arg-type]
+            return masked_plan(shape=exchange.shape, public_set_id=self.public_set_id, **common)
         owner = bytes(32) if kind == "class-means" else self.public_set_id
-        return Plan.rows(kind, direction, shape=exchange.shape, public_set_id=owner, share=share, **common)  # type: ignore[arg-type]
+        return Plan.rows(kind, direction, shape=exchange.shape, public_set_id=owner, share=share, **common)

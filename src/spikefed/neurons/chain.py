@@ -13,7 +13,7 @@ import ctypes
 from collections.abc import Callable, Sequence
 from ctypes import c_int32, c_int64, c_void_p
 from functools import cache, lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -154,10 +154,10 @@ def run_chain(x: Tensor, layers: Sequence[ChainLayer]) -> Tensor | None:
         _note(x, layers[0], plan.dtype)
     learnt = [t for a in layers for t in (a.weight, a.bias, a.state.weight, a.state.bias)]
     call = _Call(plan, layers)
-    out: Tensor = _Chain.apply(call, x, *learnt)  # type: ignore[assignment]
-    out._spikefed_nonzero = call.nonzero  # type: ignore[attr-defined]  # read by paths.density_of
+    out: Any = _Chain.apply(call, x, *learnt)
+    out._spikefed_nonzero = call.nonzero  # read by paths.density_of
     if call.window is not None:
-        out._spikefed_window = (call.window, out._version)  # type: ignore[attr-defined]  # read by paths.window_of
+        out._spikefed_window = (call.window, out._version)  # read by paths.window_of
     return out
 
 

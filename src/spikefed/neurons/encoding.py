@@ -7,7 +7,7 @@ Every encoder is a frozen, stateless object; randomness comes from the generator
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -40,7 +40,7 @@ def _passed(x: Tensor, spikes: Tensor, slope: float | Tensor, gradient: Gradient
     """The spikes ``[T, B, ...]`` of ``x [B, ...]`` or ``[T, B, ...]``, with the gradient that was chosen."""
     if gradient == "stop" or not x.requires_grad:
         return spikes
-    return _Straight.apply(x.expand_as(spikes), spikes, slope)  # type: ignore[return-value]
+    return cast(Tensor, _Straight.apply(x.expand_as(spikes), spikes, slope))
 
 
 @dataclass(frozen=True)

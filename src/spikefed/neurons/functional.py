@@ -8,6 +8,7 @@ Membranes are kept in float32 (or float64 for float64 input); spikes come back i
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -42,7 +43,7 @@ def spike(x: Float[Tensor, "*shape"], p: LIFParameters) -> Float[Tensor, "*shape
     """1 where ``x`` (distance from the threshold) is above 0 (from 0 on if ``p.strict`` is False), gradient
     ``p.surrogate``.
     """
-    return _Spike.apply(x, p.strict, p.surrogate)  # type: ignore[return-value]
+    return cast(Tensor, _Spike.apply(x, p.strict, p.surrogate))
 
 
 def lif_hard(

@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Sequence
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -164,11 +164,11 @@ def norm_lif_native(
         "repeat": repeat,
         "window": x.dim() == 4 and x.requires_grad and torch.is_grad_enabled() and narrow(x.dtype, p),
     }
-    out = _NormLIF.apply(x, weight, bias, p, steps, options)
-    out._spikefed_nonzero = options["nonzero"]  # type: ignore[union-attr]  # read by paths.density_of
+    out: Any = _NormLIF.apply(x, weight, bias, p, steps, options)
+    out._spikefed_nonzero = options["nonzero"]  # read by paths.density_of
     if options["window"] is not None:  # read by paths.window_of; worthless once the tensor was written to
-        out._spikefed_window = (options["window"], out._version)  # type: ignore[union-attr]
-    return out  # type: ignore[return-value]
+        out._spikefed_window = (options["window"], out._version)
+    return out
 
 
 def narrow(dtype: torch.dtype, p: LIFParameters) -> bool:
@@ -286,7 +286,7 @@ def lif_native(x: Tensor, p: LIFParameters) -> Tensor:
         "window": False,
     }
     flat = x.reshape(x.shape[0], -1)
-    return _NormLIF.apply(flat, None, None, p, x.shape[0], options).reshape(x.shape)  # type: ignore[union-attr]
+    return cast(Tensor, _NormLIF.apply(flat, None, None, p, x.shape[0], options)).reshape(x.shape)
 
 
 class _NormLIF(torch.autograd.Function):

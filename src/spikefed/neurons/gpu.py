@@ -95,8 +95,8 @@ def norm_lif_gpu(
         "pool": pool,
         "repeat": repeat,
     }
-    out: Tensor = _NormLIF.apply(x, weight, bias, p, steps, options)  # type: ignore[assignment]
-    out._spikefed_levels = 4 if pool else 1  # type: ignore[attr-defined]  # read by `packed`
+    out: Any = _NormLIF.apply(x, weight, bias, p, steps, options)
+    out._spikefed_levels = 4 if pool else 1  # read by `packed`
     return out
 
 

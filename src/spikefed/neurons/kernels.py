@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 
@@ -18,7 +18,7 @@ def _from_environment() -> Mode:
     mode = os.environ.get("SPIKEFED_KERNELS", "auto")
     if mode not in _MODES:
         raise ConfigError(f"environment variable SPIKEFED_KERNELS is '{mode}'; set it to one of {', '.join(_MODES)}")
-    return mode  # type: ignore[return-value]
+    return cast(Mode, mode)
 
 
 _mode: Mode | None = None  # set by use_kernels

@@ -6,6 +6,8 @@ the rounding of results (event lists keep their sums in float32).
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -47,7 +49,7 @@ def spike_conv2d(
         if kept is None:
             return F.conv2d(x, weight, bias, stride=stride, padding=padding)
         paths.note("spike_conv2d", "dense", "input spikes kept packed for backward", x)
-        return gpu.PackedConv.apply(x, weight, bias, kept, dtype, stride, padding)  # type: ignore[return-value]
+        return cast(Tensor, gpu.PackedConv.apply(x, weight, bias, kept, dtype, stride, padding))
     plan = paths.convolution(x, weight, stride, padding, dtype)
     learning = torch.is_grad_enabled() and weight.requires_grad
     window, reason = None, plan.reason
@@ -62,7 +64,7 @@ def spike_conv2d(
     plain = plan.forward == "dense" and not products.emulated(dtype)
     if plain and (not learning or (plan.weight == plan.gradient == "dense" and window is None)):
         return F.conv2d(x, weight, bias, stride=stride, padding=padding)
-    return Convolution.apply(x, weight, bias, dtype, plan, window, stride, padding)  # type: ignore[return-value]
+    return cast(Tensor, Convolution.apply(x, weight, bias, dtype, plan, window, stride, padding))
 
 
 def _narrow(window: Tensor | None, limit: float) -> events.EventList | None:
@@ -94,15 +96,15 @@ def spike_linear(
     mixed = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     mixed = mixed and fused.suits(x)
     reason = "matrix product after a native flatten" if mixed else "matrix product"
-    flat: Tensor = Flatten.apply(x) if mixed else x.flatten(1)  # type: ignore[assignment]
+    flat = cast(Tensor, Flatten.apply(x)) if mixed else x.flatten(1)
     if products.emulated(dtype):
         paths.note("spike_linear", "dense", f"{reason}; {products.WHY_EMULATED}", x, density)
-        return Linear.apply(flat, weight, bias, dtype)  # type: ignore[return-value]
+        return cast(Tensor, Linear.apply(flat, weight, bias, dtype))
     if products.onednn() is None or {dtype, weight.dtype} != {torch.float32}:
         paths.note("spike_linear", "dense", reason, x, density)
         return F.linear(flat, weight, bias)
     paths.note("spike_linear", "dense", f"{reason}, by oneDNN", x, density)
-    return Linear.apply(flat, weight, bias, dtype)  # type: ignore[return-value]
+    return cast(Tensor, Linear.apply(flat, weight, bias, dtype))
 
 
 def _sparse(x: Tensor, weight: Tensor, dtype: torch.dtype, stride: int = 1, padding: int = 0) -> synapses.Way | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from spikefed.errors import ReportError
 from spikefed.report.curves import MEASURES
@@ -77,8 +78,8 @@ def _line(group: Group, against: str) -> _Line:
         for x, m, low, high in zip(xs, band.mean, band.low, band.high, strict=False)
         if m is not None and low is not None and high is not None and (against == "rounds" or x > 0)
     ]
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
-    return _Line(group, *columns)  # type: ignore[arg-type]
+    columns: Any = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
+    return _Line(group, *columns)
 
 
 def _svg(lines: list[_Line], against: str) -> str:

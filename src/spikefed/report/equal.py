@@ -60,7 +60,7 @@ def best_within(curve: Curve, budget: float, measure: str = "upstream") -> float
 def default_budgets(groups: Sequence[Group], measure: str = "upstream") -> list[float]:
     """Round numbers of bytes from the cheapest first round to the dearest whole run: powers of ten, or 1-2-5 steps."""
     curves = [c for g in groups for c in g.curves if c.totals[measure]]
-    firsts = [c.totals[measure][0] for c in curves]  # type: ignore[index]
+    firsts = [(c.totals[measure] or [0.0])[0] for c in curves]
     if not firsts or max(firsts) <= 0:
         return []
     low, high = min(f for f in firsts if f > 0), max(c.total(measure) or 0.0 for c in curves)

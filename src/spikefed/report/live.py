@@ -16,7 +16,7 @@ from collections.abc import Callable
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 from spikefed.errors import ReportError
@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer one of the three addresses."""
         host = self.headers.get("Host", "")
-        own = self.server.server_address[1]  # type: ignore[index]
+        own = cast(Any, self.server).server_address[1]
         if host not in (f"{HOST}:{own}", f"localhost:{own}"):
             self._send(403, "text/plain", b"this address is for this machine only\n")
             return

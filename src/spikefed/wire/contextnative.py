@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_double, c_int64, c_void_p
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,12 @@ class Job(ctypes.Structure):
 
 @cache
 def _prepared() -> ctypes.CDLL | None:
-    library = native.library()
+    library: Any = native.library()
     try:
-        library.spikefed_context_size.restype = c_int64  # type: ignore[union-attr]
-        library.spikefed_context_run.restype = c_int64  # type: ignore[union-attr]
-        library.spikefed_context_run.argtypes = [ctypes.POINTER(Job)]  # type: ignore[union-attr]
-        return library if library.spikefed_context_size() == ctypes.sizeof(Job) else None  # type: ignore[union-attr]
+        library.spikefed_context_size.restype = c_int64
+        library.spikefed_context_run.restype = c_int64
+        library.spikefed_context_run.argtypes = [ctypes.POINTER(Job)]
+        return library if library.spikefed_context_size() == ctypes.sizeof(Job) else None
     except AttributeError:  # no library, or one built without this source
         return None
 

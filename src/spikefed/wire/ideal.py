@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -31,10 +31,11 @@ def ideal(
 
     def code(who: int | str, spikes: np.ndarray, global_: np.ndarray | None) -> tuple[float, int]:
         packed = np.packbits(spikes.reshape(-1))
+        shape = cast(tuple[int, int, int], spikes.shape)
         memory = memories.get(who)
         side = SideInfo(global_, near) if global_ is not None or near is not None else None
-        length, _ = context.ideal_bits(packed, spikes.shape, memory, side)  # type: ignore[arg-type]
-        payload, memories[who] = context.encode_packed(packed, spikes.shape, memory, side)  # type: ignore[arg-type]
+        length, _ = context.ideal_bits(packed, shape, memory, side)
+        payload, memories[who] = context.encode_packed(packed, shape, memory, side)
         return length, 8 * len(payload)
 
     for number, uploads in enumerate(up, start=1):

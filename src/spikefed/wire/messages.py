@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, cast, dataclass_transform
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Message:
     def __post_init__(self) -> None:
         object.__setattr__(self, self.field, self.check(getattr(self, self.field)))
         if hasattr(self, "public_set_id"):
-            object.__setattr__(self, "public_set_id", check_id(self.public_set_id))  # type: ignore[attr-defined]
+            object.__setattr__(self, "public_set_id", check_id(getattr(self, "public_set_id")))  # noqa: B009
         check_common(self)
 
     def encode(self, codec: str | None = None) -> bytes:
@@ -118,7 +118,7 @@ def build_message(header: Header, source: Any, plan: Plan) -> Message:
         "public_set_id": plan.content_id, "exact": plan.exact, "classes": plan.shape[1], "levels": plan.shape[2],
         "share": plan.share, **cls.parts(source, plan),
     }  # fmt: skip
-    return cls(**{entry.name: known[entry.name] for entry in fields(cls)})  # type: ignore[arg-type]
+    return cls(**{entry.name: known[entry.name] for entry in fields(cast(Any, cls))})
 
 
 def header_of(message: Message, codec: int, **given: Any) -> Header:
@@ -253,8 +253,9 @@ class WeightsMessage(Message):
         unknown = frozenset(self.exact) - content.keys()
         if unknown:
             raise PacketError("tensors", f"'{min(unknown)}' is to stay exact, but there is no such tensor")
-        if self.direction == "up" and not 0 < int(self.samples) <= 0xFFFFFFFF:  # type: ignore[attr-defined]
-            raise PacketError("samples", f"{self.samples} is not in [1, 2^32)")  # type: ignore[attr-defined]
+        samples = getattr(self, "samples", 1)
+        if not 0 < int(samples) <= 0xFFFFFFFF:
+            raise PacketError("samples", f"{samples} is not in [1, 2^32)")
         if self.kept is not None:
             self.check_kept(content, self.kept)
         return dict(content)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class PackedSpikes:
     @staticmethod
     def of(spikes: np.ndarray) -> PackedSpikes:
         """Algorithm 2, Compress: of uint8 or bool [N, C, T]."""
-        return PackedSpikes(np.packbits(spikes.reshape(-1)), spikes.shape)  # type: ignore[arg-type]
+        return PackedSpikes(np.packbits(spikes.reshape(-1)), cast(tuple[int, int, int], spikes.shape))
 
     @staticmethod
     def from_blocks(blocks: Iterable[np.ndarray], shape: tuple[int, int, int]) -> PackedSpikes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -251,7 +251,7 @@ class HintSpikeUplink(Message):
         return spikes
 
     def sizes(self) -> tuple[int, int, int]:
-        return self.spikes.shape  # type: ignore[return-value]
+        return cast(tuple[int, int, int], self.spikes.shape)
 
     def plan(self) -> Plan:
         return Plan.hint_spikes(**self._plan_fields(), hint_channels=self.hint.shape[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -203,8 +203,9 @@ class Fsd(Distillation):
             values["votes_summed"] = len(total.clients)
             values["votes_out_of_range"] = total.outside
         else:
-            weights = accuracy_weights({c: u.accuracy for c, u in uplinks.items()}, hyper)  # type: ignore[union-attr]
-            spikes = {c: u.spikes for c, u in uplinks.items()}  # type: ignore[union-attr]
+            votes = cast(Mapping[int, SpikeUplink], uplinks)
+            weights = accuracy_weights({c: u.accuracy for c, u in votes.items()}, hyper)
+            spikes = {c: u.spikes for c, u in votes.items()}
             merged, weights = vote(spikes, weights, hyper.vote, hyper.liars)
         if hyper.response_epsilon is not None:
             merged = unbiased(merged, hyper.response_epsilon)

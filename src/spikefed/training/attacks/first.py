@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class Carried:
         """Weighted sums of the spikes ``x [K * B, ...]``."""
         with torch.no_grad():
             currents = _product(self._layer, _channels_last(x))
-        return _Carry.apply(_product(self._layer, self._expected), currents)  # type: ignore[return-value]
+        return cast(Tensor, _Carry.apply(_product(self._layer, self._expected), currents))
 
     def plain(self) -> None:
         """No weight gives the same gradient."""

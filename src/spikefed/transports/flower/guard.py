@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 RETRY_S = 3.0
 HEARTBEAT_S = 12.0
@@ -37,16 +37,17 @@ def poll_faster(seconds: float) -> None:
 
     The interval is no setting of Flower's: the loop's module gets a clock whose ``sleep`` is bounded.
     """
-    from flwr.supernode import start_client_internal as loop
+    from flwr.supernode import start_client_internal
 
-    loop.time = SimpleNamespace(sleep=lambda wait: time.sleep(min(wait, seconds)), time=time.time)  # type: ignore
+    loop: Any = start_client_internal
+    loop.time = SimpleNamespace(sleep=lambda wait: time.sleep(min(wait, seconds)), time=time.time)
 
 
 def retry_faster(seconds: float) -> None:
     """Wait at most ``seconds`` between tries to reach a server that is away, instead of up to 20."""
     from flwr.supercore.retry import http_retry
 
-    http_retry.MAX_RETRY_DELAY = seconds  # type: ignore[attr-defined]
+    cast(Any, http_retry).MAX_RETRY_DELAY = seconds
 
 
 def retry_broken_handshakes() -> None:
@@ -121,7 +122,7 @@ def log_less() -> None:
         config["loggers"]["uvicorn.access"]["level"] = "WARNING"
         return config
 
-    module.get_uvicorn_log_config = quiet  # type: ignore[attr-defined]
+    cast(Any, module).get_uvicorn_log_config = quiet
 
 
 def main() -> None:

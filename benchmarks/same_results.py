@@ -1,0 +1,208 @@
+"""Runs of this checkout and of another one, held against each other bit by bit.
+
+    python benchmarks/same_results.py --other CHECKOUT [--only WORD ...] [--rounds 2] [--json FILE]
+
+For every experiment of digits and every method that both know: metrics (without seconds), ledger and model. Then what
+the other build left behind: a run that was killed after its first round goes on here and ends as if nothing had been; a
+finished run opens here. Last, a loopback fleet of each build (``--fleet``). Both use the kernels that they were built
+with, so build the native library in both. A key of the metrics that only this build writes is named, not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import provenance
+
+HERE = Path(__file__).resolve().parents[1]
+TINY = {
+    "name": "tiny",
+    "data": {"clients": 3, "private_per_client": 32, "public": 20, "test_limit": 30},
+    "network": {"name": "4C3-AP2-12FC", "steps": 4},
+    "training": {"local_epochs": 1, "local_batch": 16},
+    "run": {"threads": 1},
+}
+CHANGE = {"name": "fedavg", "payload": "change"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "fsd+ by rows": {"method": {"name": "fsd+", "row_share": 0.4, "groups": 2}},
+    "fsd+ labels": {"method": {"name": "fsd+", "send": "labels", "row_share": 0.5}},
+    "fsd random response": {"method": {"name": "fsd", "response_epsilon": 2.0}},
+    "fsd secure": {"method": {"name": "fsd", "secure": True}},
+    "ds-fl power": {"method": {"name": "ds-fl", "sharpen": "power"}},
+    "cfd 4 bits": {"method": {"name": "cfd", "bits_up": 4, "bits_down": 4}},
+    "fedavg stc": {"method": CHANGE, "wire": {"weights_up": "stc-100"}},
+    "fedavg qsgd": {"method": CHANGE, "wire": {"weights_up": "qsgd-7"}},
+    "fedavg cossgd": {"method": CHANGE, "wire": {"weights_up": "cosine-2"}},
+    "fedavg top-k": {"method": CHANGE, "wire": {"weights_up": "topk-100"}},
+    "fedavg norms at home": {"method": {"name": "fedavg", "send": ["weight"]}},
+}
+WORKER = """
+import json, sys
+from pathlib import Path
+
+import torch
+from spikefed import experiment
+from spikefed.experiment.progress import Quiet
+
+class Killed(BaseException):
+    pass
+
+class Once(Quiet):
+    def round(self, line):
+        raise Killed
+
+torch.set_num_threads(1)
+for text in sys.stdin:
+    job = json.loads(text)
+    try:
+        config = Path(job["file"]) if "file" in job else job["config"]
+        progress = Once() if job.get("kill") else Quiet()
+        out = job["out"]
+        experiment.run(config, overrides=job["set"], out=out, resume=job.get("resume", False), progress=progress)
+        answer = "ok"
+    except Killed:
+        answer = "killed"
+    except Exception as error:
+        answer = f"{type(error).__name__}: {error}"
+    print("answer " + json.dumps(answer), flush=True)
+"""
+
+
+class Build:
+    """A checkout's process, which does one run after the other."""
+
+    def __init__(self, checkout: Path) -> None:
+        self.checkout = checkout
+        self.environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WORKER],
+            env=self.environment, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, job: dict[str, Any]) -> str:
+        """Do it; ``ok``, ``killed``, or what went wrong."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("answer "):
+                return json.loads(line.removeprefix("answer "))
+        raise SystemExit(f"{self.checkout} ended")
+
+    def methods(self) -> list[str]:
+        """Names of its methods."""
+        code = "from spikefed.federated.methods import METHODS; print(*METHODS, sep='\\n')"
+        done = subprocess.run([sys.executable, "-c", code], env=self.environment, capture_output=True, text=True)
+        return done.stdout.split()
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """Metrics without what clocks say."""
+    text = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in text]
+
+
+def differences(old: Path, new: Path) -> tuple[list[str], set[str]]:
+    """What differs between two run folders, and the keys of the metrics that are new."""
+    before = lines(old)
+    after = lines(new)
+    added = {key for line in after for key in line} - {key for line in before for key in line}
+    kept = [{key: value for key, value in line.items() if key not in added} for line in after]
+    found = [] if before == kept else ["metrics"]
+    for name in ("ledger.jsonl", "model.safetensors"):
+        left, right = old / name, new / name
+        if left.exists() != right.exists() or (left.exists() and left.read_bytes() != right.read_bytes()):
+            found.append(name)
+    return found, added
+
+
+def cases(other: Build, here: Build, rounds: int) -> dict[str, dict[str, Any]]:
+    """Jobs by name: files of digits, then every method on a small network."""
+    some = [f"rounds={rounds}", "run.threads=1"]
+    files = sorted((other.checkout / "experiments").glob("*digits*.toml"))
+    jobs = {file.stem: {"file": str(file), "set": some} for file in files if "method" in _tables(file)}
+    for name in (m for m in other.methods() if m in here.methods()):
+        jobs[f"method {name}"] = {"config": {**TINY, "rounds": rounds, "method": {"name": name}}, "set": []}
+    for name, tables in VARIANTS.items():
+        jobs[name] = {"config": {**TINY, "rounds": rounds, **tables}, "set": []}
+    return jobs
+
+
+def _tables(file: Path) -> dict[str, Any]:
+    tree = tomllib.loads(file.read_text())
+    base = tree.pop("extends", None)
+    return {**(_tables(file.parent / base) if base else {}), **tree}
+
+
+def compared(job: dict[str, Any], old: Build, new: Build, folder: Path) -> str:
+    """``same``, or what differs; the run that was killed and taken up here is a third one."""
+    said = {old.run(job | {"out": str(folder / "old")}), new.run(job | {"out": str(folder / "new")})}
+    if said != {"ok"}:
+        return "same refusal" if len(said) == 1 else "; ".join(sorted(said))
+    found, added = differences(folder / "old", folder / "new")
+    old.run(job | {"out": str(folder / "taken"), "kill": True})
+    resumed = new.run(job | {"out": str(folder / "taken"), "resume": True})
+    apart = [resumed] if resumed != "ok" else differences(folder / "old", folder / "taken")[0]
+    found += [f"taken up: {what}" for what in apart]
+    opened = "from spikefed.report import load_run; import sys; load_run(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", opened, str(folder / "old")], env=new.environment, capture_output=True)
+    found += ["does not open"] if done.returncode else []
+    told = f" (new keys: {', '.join(sorted(added))})" if added else ""
+    return (", ".join(found) or "same") + told
+
+
+def fleets(old: Build, new: Build, folder: Path) -> str:
+    """A loopback fleet of each build: server and clients as processes over TLS."""
+    for name, build in (("old", old), ("new", new)):
+        command = [sys.executable, "-m", "spikefed.deploy.loopback", "experiments/fsd-digits-fleet.toml"]
+        done = subprocess.run(
+            [*command, "--out", str(folder / name)], env=build.environment, cwd=build.checkout,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        if done.returncode:
+            return f"{name}: {(done.stderr or done.stdout)[-300:]}"
+    pairs = [
+        (path, folder / "new" / path.relative_to(folder / "old")) for path in (folder / "old").rglob("metrics.jsonl")
+    ]
+    found = {what for left, right in pairs for what in differences(left.parent, right.parent)[0]}
+    return ", ".join(sorted(found)) or f"same ({len(pairs)} run folders)"
+
+
+def main() -> None:
+    """Compare, print a line a case, and end with 1 where something differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--other", type=Path, required=True, help="a checkout with its native library built")
+    parser.add_argument("--only", nargs="*", default=[], help="cases whose names hold one of these words")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--fleet", action="store_true", help="loopback fleets too")
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    old = Build(chosen.other.resolve())
+    new = Build(HERE)
+    results: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, (name, job) in enumerate(cases(old, new, chosen.rounds).items()):
+            if chosen.only and not any(word in name for word in chosen.only):
+                continue
+            results[name] = compared(job, old, new, Path(temporary) / str(number))
+            print(f"{name:28} {results[name]}", flush=True)
+        if chosen.fleet:
+            results["loopback fleet"] = fleets(old, new, Path(temporary))
+            print(f"{'loopback fleet':28} {results['loopback fleet']}", flush=True)
+    if chosen.json:
+        chosen.json.write_text(
+            json.dumps({"provenance": provenance.describe(sys.argv), "results": results}, indent=1) + "\n"
+        )
+    sys.exit(any(not said.startswith("same") for said in results.values()))
+
+
+if __name__ == "__main__":
+    main()

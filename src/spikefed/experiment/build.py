@@ -503,6 +503,12 @@ def from_nir(
 ) -> networks.SpikingNetwork:
     """The network of ``nir:FILE``, weights included, for a config's data.
 
+    Args:
+        config: the experiment.
+        shape: ``(C, H, W)`` of the data.
+        classes: of the data.
+        coding: of images as spikes.
+
     Raises:
         ConfigError: no such file, or one that does not fit the data or the config.
     """

@@ -3,7 +3,7 @@
 from spikefed.probes.accuracy import Accuracy
 from spikefed.probes.attack import Attack
 from spikefed.probes.chip import Chip
-from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
+from spikefed.probes.contract import Curve, Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
 from spikefed.probes.information import centroid_of, early_by_information, early_by_kl, kl_profile
@@ -20,6 +20,7 @@ __all__ = [
     "Attack",
     "Chip",
     "Corruption",
+    "Curve",
     "Energy",
     "Latency",
     "Measurement",

@@ -63,6 +63,25 @@ class Quantity:
         return {"key": self.key, "title": self.title, "note": self.note, "unit": self.written}
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A figure that a report draws of a probe: one key of its records over another, a line a method.
+
+    Attributes:
+        x: key along the axis; of numbers.
+        y: key that is drawn; a key ``y_se`` of the same row, where there is one, gives the band of a single run.
+        part: of the records that are meant (their key ``part``).
+    """
+
+    x: str
+    y: str
+    part: str = ""
+
+    def told(self) -> dict[str, str]:
+        """As a probe's file has it."""
+        return {"x": self.x, "y": self.y, "part": self.part}
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """What a network is shown.
@@ -181,6 +200,7 @@ class Probe(ABC):
         version: raised when the same network would give other records; partial results of another version are dropped.
         hyperparameters: the class of ``ctx.hyper``.
         quantities: keys of the records in the order of the columns; a key that is not listed stands behind them.
+        curves: figures of a report.
     """
 
     name: ClassVar[str]
@@ -189,6 +209,7 @@ class Probe(ABC):
     version: ClassVar[int] = 1
     hyperparameters: ClassVar[type[ProbeHyperparameters]] = ProbeHyperparameters
     quantities: ClassVar[tuple[Quantity, ...]] = ()
+    curves: ClassVar[tuple[Curve, ...]] = ()
 
     @abstractmethod
     def measure(self, net: nn.Module, subject: Subject, ctx: ProbeContext) -> Sequence[Record]:

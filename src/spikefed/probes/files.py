@@ -84,6 +84,7 @@ def add(folder: Path, label: str, found: Measurement) -> Path:
         "title": found.title,
         **{key: getattr(found, key) for key in SHARED},
         "quantities": [quantity.told() for quantity in found.quantities],
+        **({"curves": [curve.told() for curve in found.curves]} if found.curves else {}),
         "measurements": sorted(measurements, key=lambda m: m["round"]),
     }
     folder.mkdir(parents=True, exist_ok=True)

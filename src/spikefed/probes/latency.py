@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from spikefed.probes.accuracy import wilson
-from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
+from spikefed.probes.contract import Curve, Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 from spikefed.probes.spikes import watched
 
 
@@ -47,6 +47,8 @@ class Latency(Probe):
             "good_enough", "Good enough", "whether the accuracy is that of all steps, but for the tolerance", "text"
         ),
     )
+
+    curves: ClassVar[tuple[Curve, ...]] = (Curve("steps", "accuracy"),)
 
     def measure(self, net: nn.Module, subject: Subject, ctx: ProbeContext) -> list[Record]:
         """A row a number of steps."""

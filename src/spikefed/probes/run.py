@@ -22,6 +22,7 @@ from spikefed.networks import copy_tensors, load_tensors
 from spikefed.networks.monitor import in_eval_mode
 from spikefed.objects import nearest
 from spikefed.probes.contract import (
+    Curve,
     Probe,
     ProbeContext,
     ProbeHyperparameters,
@@ -56,6 +57,7 @@ class Measurement:
         headline: the few numbers for the table of a sweep.
         records: the rows.
         quantities: headings, notes and units of the rows' keys.
+        curves: figures of a report.
     """
 
     probe: str
@@ -70,6 +72,7 @@ class Measurement:
     headline: Record
     records: list[Record]
     quantities: tuple[Quantity, ...]
+    curves: tuple[Curve, ...] = ()
 
     def frame(self) -> pandas.DataFrame:
         """One row a record. Needs pandas."""
@@ -153,6 +156,7 @@ def run_probe(
         headline=_checked(chosen.headline(records), name),
         records=records,
         quantities=tuple(chosen.quantities),
+        curves=tuple(chosen.curves),
     )
     ctx.partial.clear()
     return found

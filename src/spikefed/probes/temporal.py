@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from spikefed.errors import ConfigError
 from spikefed.networks import PerSample, per_sample
 from spikefed.networks.monitor import device_of
-from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
+from spikefed.probes.contract import Curve, Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 from spikefed.probes.information import (
     batch_information,
     centroid_of,
@@ -85,6 +85,8 @@ class Temporal(Probe):
         Quantity("steps_by_kl", "T by KL", "fewest steps (from 2) whose relative KL is below kl_level"),
         Quantity("steps_by_information", "T by information", "fewest steps with share_level of the information"),
     )
+
+    curves: ClassVar[tuple[Curve, ...]] = (Curve("steps", "information", "steps"), Curve("steps", "kl", "steps"))
 
     def measure(self, net: nn.Module, subject: Subject, ctx: ProbeContext) -> list[Record]:
         """The whole network in a row, then a row a prefix, then a row a layer and prefix."""

@@ -51,8 +51,11 @@ def _whole(tree: Mapping[str, Any]) -> bool:
     measurements, told = tree.get("measurements"), tree.get("quantities")
     if not isinstance(measurements, list) or not measurements or not isinstance(told, list):
         return False
+    curves = tree.get("curves", [])
     return (
         isinstance(tree.get("hyper"), dict)
+        and isinstance(curves, list)
+        and all(isinstance(c, dict) and isinstance(c.get("x"), str) and isinstance(c.get("y"), str) for c in curves)
         and all(isinstance(q, dict) and isinstance(q.get("key"), str) and isinstance(q.get("title"), str) for q in told)
         and all(_measured(measurement) for measurement in measurements)
     )

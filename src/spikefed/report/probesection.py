@@ -10,6 +10,7 @@ from spikefed.report import columns, text
 from spikefed.report.columns import Column
 from spikefed.report.curves import mean, spread
 from spikefed.report.groups import Group
+from spikefed.report.probecurves import figures
 from spikefed.report.probefiles import OLD
 from spikefed.report.probes import column_of, columns_of, parts_of, settings_text
 from spikefed.report.runs import Run, number
@@ -57,6 +58,7 @@ def _of_probe(name: str, label: str, groups: Sequence[Group], css: Any) -> str:
         heads = [Column("method", "Method", lambda row: row["group"].label, "text", css=lambda row: css(row["group"]))]
         heads += [_headline_column(first, key) for key in keys]
         out.append(columns.html(name, caption, heads, rows))
+    out.append(figures(label, groups))
     out += [_rows_of(f"{name}-{place}", label, group, css) for place, group in enumerate(groups)]
     return "".join(out)
 

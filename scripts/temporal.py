@@ -1,0 +1,100 @@
+"""Collect temporal information of finished runs into one small JSON a study, and print its table.
+
+    python scripts/temporal.py collect runs/temporal-digits results/temporal/digits.json
+    python scripts/temporal.py table results/temporal/digits.json
+
+A row of the table is an arm: the centroid after the first epoch and after the last, mean over seeds, and in how many
+seeds it fell by more than two standard errors of the difference (of the two measurements together), or rose by more.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+PROBES = {
+    "temporal": "true labels, training",
+    "temporal-sampled": "sampled, training",
+    "temporal-test": "true, held out",
+}
+
+
+def collect(source: Path, target: Path) -> None:
+    """One record a finished run: its arm, seed, epochs, accuracy, and what the probes said at its end."""
+    records = [_record(path.parent) for path in sorted(source.rglob("result.json"))]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(records)} runs in {target}")
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    probes = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (folder / "probes").glob("*.json")}
+    return {
+        "run": re.sub(r"-seed\d+$", "", folder.name),
+        "seed": result["seed"],
+        "epochs": result["rounds"],
+        "accuracy": result.get("server_accuracy", result.get("accuracy")),
+        "probes": {label: _said(tree) for label, tree in sorted(probes.items())},
+        "commit": provenance.get("commit"),
+        "torch": provenance.get("torch"),
+        "cpu": provenance.get("cpu"),
+    }
+
+
+def _said(tree: dict[str, Any]) -> dict[str, Any]:
+    last = tree["measurements"][-1]
+    if tree["probe"] != "temporal":
+        return last["headline"]
+    steps = [row for row in last["records"] if row["part"] == "steps"]
+    keys = ("information", "accuracy", "kl_ratio")
+    return last["headline"] | {key: [float(f"{row[key]:.5g}") for row in steps] for key in keys}
+
+
+def table(path: Path) -> None:
+    """Markdown: an arm a row."""
+    arms: dict[str, dict[int, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    for record in json.loads(path.read_text(encoding="utf-8")):
+        arms[record["run"].replace("-first", "")][record["seed"]][record["epochs"]] = record
+    print("| arm | accuracy | " + " | ".join(PROBES.values()) + " |")
+    print("| --- " * (2 + len(PROBES)) + "|")
+    for arm, seeds in arms.items():
+        print(f"| `{arm}` | {_accuracy(seeds)} | " + " | ".join(_cell(seeds, label) for label in PROBES) + " |")
+
+
+def _accuracy(seeds: dict[int, dict[int, dict[str, Any]]]) -> str:
+    return f"{100 * statistics.mean(epochs[max(epochs)]['accuracy'] for epochs in seeds.values()):.1f} %"
+
+
+def _cell(seeds: dict[int, dict[int, dict[str, Any]]], label: str) -> str:
+    pairs = [(e[min(e)]["probes"][label], e[max(e)]["probes"][label]) for e in seeds.values()]
+    before, after = ([pair[place]["centroid"] for pair in pairs] for place in (0, 1))
+    if all(min(e) == max(e) for e in seeds.values()):
+        return f"{statistics.mean(after):.2f} ({', '.join(f'{v:.2f}' for v in after)})"
+    errors = [math.hypot(first["centroid_se"], last["centroid_se"]) for first, last in pairs]
+    changes = [(b - a) / error for a, b, error in zip(before, after, errors, strict=True)]
+    fell, rose = sum(c < -2 for c in changes), sum(c > 2 for c in changes)
+    return (
+        f"{statistics.mean(before):.2f} to {statistics.mean(after):.2f}; fell in {fell}, rose in {rose} of {len(pairs)}"
+    )
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["collect", source, target]:
+            collect(Path(source), Path(target))
+        case ["table", path]:
+            table(Path(path))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -216,7 +216,8 @@ def label_loss_of(net: nn.Module, hyper: LocalTraining) -> Iterator[LabelLoss]:
     Raises:
         ConfigError: centroid, and the network has no linear readout.
     """
-    scale, temporal = hyper.logit_scale, hyper.temporal
+    scale = hyper.logit_scale
+    temporal = hyper.temporal
     if hyper.local_loss == "prefix":
         yield partial(prefix_cross_entropy, scale=scale, kappa=temporal.kappa)
     elif hyper.local_loss == "skip":

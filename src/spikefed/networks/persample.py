@@ -84,7 +84,8 @@ def per_sample(net: nn.Module, loop: bool = False) -> Iterator[PerSample]:
 @contextmanager
 def tapped(net: nn.Module) -> Iterator[SampleTaps]:
     """The layers' forward passes replaced by taps while the context is open."""
-    prefix, anchor = Prefix(), torch.zeros((), device=device_of(net), requires_grad=True)
+    prefix = Prefix()
+    anchor = torch.zeros((), device=device_of(net), requires_grad=True)
     taps = [Tap(name, layer, prefix, anchor) for name, layer in _layers(net)]
     for tap in taps:
         tap.layer.tap = tap
@@ -205,13 +206,16 @@ class _Layer:
         plan = self.tap.layer.plan
         if plan.kind != "conv":
             return x.flatten(1).unsqueeze(1)
-        side, margin = plan.kernel, plan.kernel // 2
+        side = plan.kernel
+        margin = side // 2
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, margin, margin, margin, margin)).contiguous()
         image, row, column, _ = padded.stride()
         height, width = plan.map_shape[1:]
         wide = side * x.shape[1]
-        shape, down, right = (len(x), height, width, side, wide), row * plan.stride, column * plan.stride
-        return padded.as_strided(shape, (image, down, right, row, 1)).reshape(len(x), height * width, side * wide)
+        shape = (len(x), height, width, side, wide)
+        return padded.as_strided(shape, (image, row * plan.stride, column * plan.stride, row, 1)).reshape(
+            len(x), height * width, side * wide
+        )
 
     def _patches_of(self, batch: int, step: int) -> Tensor:
         """``[B, HW, K]`` of one step."""
@@ -250,7 +254,8 @@ class _Layer:
             y = _joined([call.y[: len(call.gradient)] for call in calls if call.gradient is not None])
             met = (g * _places(y, batch)).sum(2).double()
             met = met if groups > 1 else met.sum(0, keepdim=True)
-        shift, scale = come / gain, (met - mean * come) / weight
+        shift = come / gain
+        scale = (met - mean * come) / weight
         return {"norm.weight": scale.square().sum((0, 2)), "norm.bias": shift.square().sum((0, 2))}
 
     def _through_weights(self, products: Tensor, come: Tensor) -> Tensor:

@@ -160,7 +160,8 @@ class Tap:
 
     def scale(self) -> float:
         """Factor of tdBN, of others 1."""
-        norm, neuron = self.layer.norm, self.layer.neuron
+        norm = self.layer.norm
+        neuron = self.layer.neuron
         if norm is None or norm.mode != "tdbn":
             return 1.0
         return norm.scale() if neuron is None else norm.alpha * neuron.v_threshold
@@ -174,7 +175,9 @@ class Tap:
 class _Node(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, anchor: Tensor, tap: Tap, call: Call) -> Tensor:
-        ctx.tap, ctx.call, call.x = tap, call, x.detach()
+        ctx.tap = tap
+        ctx.call = call
+        call.x = x.detach()
         return tap.forward(call)
 
     @staticmethod

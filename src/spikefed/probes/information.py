@@ -161,7 +161,8 @@ def early_by_kl(ratio: Sequence[float], level: float = 0.6) -> int:
 
 def early_by_information(information: Sequence[float], level: float = 0.9) -> int | None:
     """The fewest steps with this share of the information, min {t : sum_{s <= t} I_s >= level * sum_s I_s}."""
-    total, until = sum(information), 0.0
+    total = sum(information)
+    until = 0.0
     if total <= 0:
         return None
     for t, value in enumerate(information, start=1):

@@ -140,7 +140,8 @@ def _measured(net: nn.Module, shown: Subject, ctx: ProbeContext) -> tuple[list[s
     done: dict[str, Any] = ctx.restore() or {"rows": 0}
     with _way(net, hyper.released) as way:
         for row, x, labels in shown.batches(hyper.batch, start=done["rows"]):
-            x, labels = x.to(device), labels.to(device)
+            x = x.to(device)
+            labels = labels.to(device)
             outputs = way.outputs(x, ctx.generator) if way else _plain(net, x, ctx.generator)
             chosen = chosen_labels(outputs, labels, hyper.logit_scale, drawn)
             if way:

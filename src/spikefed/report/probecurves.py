@@ -14,8 +14,12 @@ from spikefed.report.groups import Group
 from spikefed.report.probes import column_of
 from spikefed.report.tidy import number
 
-WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 74, 18, 14, 46
+WIDTH = 640
+HEIGHT = 300
+LEFT = 74
+RIGHT = 18
+TOP = 14
+BOTTOM = 46
 DASHES = ("", "7 4", "2 3", "7 3 2 3")
 Points = dict[float, tuple[float, float, float]]
 """x to mean, lowest and highest y."""
@@ -68,7 +72,9 @@ def _of_rounds(tree: Mapping[str, Any], key: str) -> Points:
 def _points(rows: Sequence[tuple[Any, Any, Any]]) -> Points:
     found: Points = {}
     for x, y, error in rows:
-        place, value, around = number(x), number(y), number(error) or 0.0
+        place = number(x)
+        value = number(y)
+        around = number(error) or 0.0
         if place is not None and value is not None:
             found[place] = (value, value - around, value + around)
     return dict(sorted(found.items()))
@@ -103,7 +109,8 @@ def _figure(tree: Mapping[str, Any], x: str, y: str, lines: Sequence[Line]) -> s
 
 def _drawn(lines: Sequence[Line], across: str, written: Any) -> str:
     xs = [x for line in lines for x in line.points]
-    x_low, x_high = min(xs), max(xs)
+    x_low = min(xs)
+    x_high = max(xs)
     y_ticks = ticks(
         min(low for line in lines for _, low, _ in line.points.values()),
         max(high for line in lines for _, _, high in line.points.values()),
@@ -127,7 +134,8 @@ def _drawn(lines: Sequence[Line], across: str, written: Any) -> str:
 
 
 def _line(line: Line, px: Any, py: Any) -> str:
-    colour, dash = line.group.colour[0], DASHES[line.group.variant % len(DASHES)]
+    colour = line.group.colour[0]
+    dash = DASHES[line.group.variant % len(DASHES)]
     high = [(x, top) for x, (_, _, top) in line.points.items()]
     low = [(x, bottom) for x, (_, bottom, _) in line.points.items()]
     around = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in [*high, *reversed(low)])
@@ -144,7 +152,8 @@ def _legend(lines: Sequence[Line]) -> list[str]:
     out = []
     for place, line in enumerate(lines):
         y = TOP + 16 + 18 * place
-        colour, dash = line.group.colour[0], DASHES[line.group.variant % len(DASHES)]
+        colour = line.group.colour[0]
+        dash = DASHES[line.group.variant % len(DASHES)]
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         out.append(f'<path d="M{WIDTH - RIGHT - 40} {y - 4}h28" stroke="{colour}" stroke-width="2.2"{dashed}/>')
         out.append(f'<text x="{WIDTH - RIGHT - 48}" y="{y}" text-anchor="end">{escape(line.group.label)}</text>')

@@ -12,7 +12,9 @@ from spikefed.federated.attackers import Attacker
 from spikefed.federated.local import TEMPORAL_KEYS, LocalTraining, Temporal
 from spikefed.federated.selection import check_roles
 from spikefed.federated.setup import Setup
+from spikefed.networks import network_info
 from spikefed.objects import is_own
+from spikefed.training.accountant import check_installed
 from spikefed.wire import codecs
 
 
@@ -43,6 +45,28 @@ def _losses(config: Experiment) -> None:
         raise ConfigError("training.calibrate shifts logits, and local_loss = 'mse-rate' has none; take ce-rate or tet")
     if isinstance(hyper, LocalTraining):
         _temporal(hyper.temporal, hyper.local_loss, config.network.steps)
+        _privacy(hyper, config)
+
+
+def _privacy(hyper: LocalTraining, config: Experiment) -> None:
+    """Refuse what differential privacy of local training cannot go with."""
+    if not hyper.privacy.clip:
+        if hyper.privacy != type(hyper.privacy)():
+            raise ConfigError("training.privacy is off while its clip is 0; set training.privacy.clip = 1.0, say")
+        return
+    check_installed()
+    if hyper.local_loss == "centroid":
+        raise ConfigError("training.privacy clips losses of single samples, and local_loss = 'centroid' has none")
+    if getattr(hyper, "rehearse", 0.0):
+        raise ConfigError(
+            "training.privacy does not go with public rows in the same step; set method.rehearse = 0 and distil_epochs"
+        )
+    name = config.network.name
+    if not is_own(name) and (config.network.norm or network_info(name).norm) != "none":
+        raise ConfigError(
+            f"training.privacy needs gradients of single samples, and the norm of network {name} mixes those of a "
+            "batch; set network.norm = 'none'"
+        )
 
 
 def _temporal(given: Temporal, loss: str, steps: int) -> None:

@@ -129,7 +129,7 @@ class ClientWorker:
             self._state = state if is_finite(state) else self._state
             raise _Refused(ruined)
         self._state = state
-        return uplink, self._with_growth(report, context)
+        return uplink, self._with_growth(_with_epsilon(report, context), context)
 
     def _sent(self, uplink: Message | Votes | None, round: int) -> bytes:
         """The upload's bytes, masked where only sums may be seen; kept until the round is over."""
@@ -178,3 +178,10 @@ class ClientWorker:
         self._state = saved["state"] if saved["started"] else None
         self._link.load_state_dict(saved["link"])
         self._last = None
+
+
+def _with_epsilon(report: ClientReport, context: ClientContext) -> ClientReport:
+    """The report, and what the client's training has spent where it is private."""
+    privacy = getattr(context.hyper, "privacy", None)
+    epsilon = None if privacy is None else privacy.epsilon(context)
+    return report if epsilon is None else ClientReport({**report.values, "epsilon": epsilon})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -19,6 +20,7 @@ from spikefed.training import (
     AdversarialInputs,
     Mask,
     NoisyWeights,
+    PrivateSteps,
     StepHook,
     batches,
     centroid_loss,
@@ -30,6 +32,7 @@ from spikefed.training import (
     subset_cross_entropy,
     train,
 )
+from spikefed.training.accountant import spent
 
 LocalLoss = Literal["ce-rate", "mse-rate", "tet", "prefix", "skip", "centroid"]
 
@@ -120,6 +123,48 @@ class WeightNoise(StepOption):
         return NoisyWeights(self.relative, self.absolute, self.bits)
 
 
+class Privacy(StepOption):
+    """DP-SGD in local training: each sample's gradient is clipped and noise is added; batches are drawn by chance.
+
+    Needs a network without batch statistics and counts with opacus (``pip install 'spikefed[dp]'``). What is counted
+    is a step's gradient; what else a method sends of private data is not (docs/privacy.md).
+    """
+
+    clip: float = Field(
+        default=0.0, ge=0, le=1e6, description="C: largest norm of a sample's gradient; 0: off [Abadi et al. 2016]"
+    )
+    noise: float = Field(default=1.0, ge=0, le=1e4, description="deviation of the noise in units of C")
+    delta: float = Field(default=1e-5, gt=0, lt=1, description="of (epsilon, delta); below 1 / samples")
+    source: Literal["system", "seeded"] = Field(
+        default="system",
+        description="of batches and noise: the operating system, or the seed, which repeats a run and protects nothing",
+    )
+
+    def hook(self, ctx: ClientContext) -> StepHook | None:
+        """Clipped, noisy steps."""
+        if not self.clip:
+            return None
+        return PrivateSteps(self.clip, self.noise, min(ctx.hyper.local_batch, max(len(ctx.train), 1)))
+
+    def generator(self, ctx: ClientContext) -> torch.Generator:
+        """Randomness of local training: the context's, or one that the server cannot know."""
+        if not self.clip or self.source == "seeded":
+            return ctx.generator
+        return torch.Generator().manual_seed(secrets.randbits(63))
+
+    def epsilon(self, ctx: ClientContext) -> float | None:
+        """What the client has spent by the end of this round, if it took part in all before it; None where it is off.
+
+        Raises:
+            ConfigError: opacus is not installed.
+        """
+        if not self.clip or not len(ctx.train):
+            return None
+        batch = ctx.hyper.local_batch
+        steps = ctx.round * ctx.hyper.local_epochs * -(-len(ctx.train) // batch)
+        return spent(self.noise, min(1.0, batch / len(ctx.train)), steps, self.delta)
+
+
 class LocalTraining(Hyperparameters):
     """Training on private labelled data."""
 
@@ -167,6 +212,9 @@ class LocalTraining(Hyperparameters):
         default=Temporal(),
         description="what local_loss prefix, skip or centroid need",
         json_schema_extra={"since": "0.2"},
+    )
+    privacy: Privacy = Field(
+        default=Privacy(), description="differential privacy of local training", json_schema_extra={"since": "0.2"}
     )
     adversarial: AdversarialTraining = Field(
         default=AdversarialTraining(),
@@ -267,11 +315,12 @@ def train_locally(
             epochs=hyper.local_epochs,
             batch_size=hyper.local_batch,
             preprocess=ctx.preprocess,
-            generator=ctx.generator,
+            generator=hyper.privacy.generator(ctx),
             shuffle=hyper.shuffle,
             drop_last=hyper.drop_last,
             augment=AUGMENTATIONS[hyper.augment],
             hooks=step_hooks(ctx),
+            poisson=hyper.privacy.clip > 0,
         )
 
 

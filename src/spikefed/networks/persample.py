@@ -19,7 +19,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
+from spikefed.errors import ConfigError
 from spikefed.networks.layers import PassLayer, SpikingLayer, WeightedLayer
 from spikefed.networks.monitor import device_of, in_eval_mode
 from spikefed.networks.network import SpikingNetwork
@@ -27,6 +29,9 @@ from spikefed.networks.taps import Call, Prefix, Tap
 
 KEPT = 2**26
 """Numbers of unfolded images (256 MB) up to which they are kept from one backward pass to the next."""
+
+KINDS = (SpikingLayer, PassLayer)
+"""Layers as they are: a class made from them may do something else with its weights."""
 
 OWN = ("weight", "bias", "norm.weight", "norm.bias")
 """Parameters of a layer that the closed forms know."""
@@ -105,13 +110,13 @@ class SampleLoop:
         self._outputs: list[Tensor] = []
 
     def outputs(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See `PerSample`."""
+        """See `PerSample`: ``[T, B, C]``."""
         with torch.enable_grad():
             self._outputs = [self._net(x[n : n + 1], generator=generator) for n in range(len(x))]
         return torch.cat(self._outputs, dim=1).detach()
 
     def squared_norms(self, upstream: Tensor, steps: int) -> dict[str, Tensor]:
-        """See `PerSample`."""
+        """See `PerSample`: float64 ``[B]`` a parameter."""
         found = {name: torch.zeros(len(self._outputs), dtype=torch.float64) for name in self._named}
         for n, output in enumerate(self._outputs):
             come = upstream[:, n : n + 1]
@@ -132,7 +137,7 @@ class SampleTaps:
         self._outputs = torch.empty(0)
 
     def outputs(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See `PerSample`."""
+        """See `PerSample`: ``[T, B, C]``."""
         for form in self._forms:
             form.forget()
         with torch.enable_grad():
@@ -140,7 +145,7 @@ class SampleTaps:
         return self._outputs.detach()
 
     def squared_norms(self, upstream: Tensor, steps: int) -> dict[str, Tensor]:
-        """See `PerSample`."""
+        """See `PerSample`: float64 ``[B]`` a parameter."""
         self._prefix.steps = steps
         for form in self._forms:
             for call in form.tap.calls:
@@ -148,6 +153,35 @@ class SampleTaps:
         torch.autograd.grad(self._outputs, self._anchor, upstream, retain_graph=True, allow_unused=True)
         batch = upstream.shape[1]
         return {name: norms for form in self._forms for name, norms in form.squared_norms(batch).items()}
+
+    def follow(self, steps: int) -> None:
+        """Before a pass that somebody else takes, back from the first ``steps``: nothing of an earlier one stays."""
+        self._prefix.steps = steps
+        for form in self._forms:
+            form.forget()
+
+    def clipped(self, batch: int, clip: float) -> dict[str, Tensor]:
+        """After such a pass, of a mean over samples: the sum of their gradients, each cut down to norm ``clip``.
+
+        Args:
+            batch: samples.
+            clip: C, over all trainable parameters together.
+
+        Returns:
+            by parameter name, of weights ``[Cout, Cin, K, K]`` or ``[Fout, Fin]`` and biases ``[Cout]``.
+
+        Raises:
+            ConfigError: layers were used a second time, by a method's own term.
+        """
+        if any(sum(call.steps for call in form.tap.calls) > self._prefix.steps for form in self._forms):
+            raise ConfigError(
+                "gradients of single samples need one forward pass a step, and a term of the method ran the network "
+                "again; leave that term out"
+            )
+        norms = [norm for form in self._forms for norm in form.squared_norms(batch).values()]
+        whole = batch * torch.stack(norms).sum(0).sqrt()  # the mean divided every gradient by the batch
+        shares = batch * (clip / whole.clamp_min(clip))
+        return {name: total for form in self._forms for name, total in form.weighted(shares).items()}
 
 
 class _Layer:
@@ -179,6 +213,31 @@ class _Layer:
         if "norm.weight" in trained or "norm.bias" in trained:
             found |= self._of_norm(reached, g, products)
         return {f"{self.tap.name}.{key}": found[key].cpu() for key in trained}
+
+    def weighted(self, shares: Tensor) -> dict[str, Tensor]:
+        """Sum over samples of ``shares [B]`` times their gradients, by parameter name; weights and biases alone."""
+        reached = [call for call in self.tap.calls if call.gradient is not None]
+        layer = self.tap.layer
+        if not reached or not isinstance(layer, WeightedLayer):
+            return {}
+        batch = len(shares)
+        rows = _joined([call.gradient for call in reached if call.gradient is not None])
+        share = shares.to(rows).repeat(len(rows) // batch).view(-1, *[1] * (rows.dim() - 1))
+        rows = rows * share
+        x = _joined([call.x[: len(call.gradient)] for call in reached if call.gradient is not None])
+        found: dict[str, Tensor] = {}
+        if layer.weight.requires_grad:
+            found["weight"] = self._product(rows, x)
+        if layer.bias is not None and layer.bias.requires_grad:
+            found["bias"] = rows.sum(dim=[0, *range(2, rows.dim())])
+        return {f"{self.tap.name}.{key}": value for key, value in found.items()}
+
+    def _product(self, rows: Tensor, x: Tensor) -> Tensor:
+        """sum_r g_r x_r^T, shaped as the weight."""
+        layer = self._weighted()
+        if layer.plan.kind != "conv":
+            return rows.t() @ x.flatten(1)
+        return conv2d_weight(x, layer.weight.shape, rows, layer.plan.stride, layer.plan.kernel // 2)
 
     def _of_weight(self, g: Tensor) -> tuple[Tensor, Tensor | None]:
         """||sum_r g_r x_r^T||^2 from gradients ``[S, B, HW, C]``; and the sums themselves if they were made."""
@@ -278,7 +337,11 @@ def _places(x: Tensor, batch: int) -> Tensor:
 
 
 def _layers(net: nn.Module) -> list[tuple[str, SpikingLayer | PassLayer]]:
-    return [(name, module) for name, module in net.named_modules() if type(module) in (SpikingLayer, PassLayer)]  # type: ignore
+    return [
+        (name, module)
+        for name, module in net.named_modules()
+        if isinstance(module, SpikingLayer | PassLayer) and type(module) in KINDS
+    ]
 
 
 def _parameter(layer: nn.Module, key: str) -> nn.Parameter | None:

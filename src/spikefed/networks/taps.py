@@ -100,12 +100,13 @@ class Tap:
         return _Node.apply(x, self._anchor, self, call)  # type: ignore[return-value]
 
     def forward(self, call: Call) -> Tensor:
-        """From ``call.x``: keeps ``call.y``, gives spikes or normalised currents."""
+        """From ``call.x [steps*B, ...]``: keeps ``call.y``, gives spikes or normalised currents, likewise."""
         layer = self.layer
         call.y = layer.currents(call.x) if isinstance(layer, WeightedLayer) else call.x
         options = self.normalisation(call, call.steps)
         if call.fires:
-            return norm_lif(call.y, layer.neuron, **self._firing(call, call.steps), **options, training=False)  # type: ignore
+            assert layer.neuron is not None
+            return norm_lif(call.y, layer.neuron, **self._firing(call, call.steps), **options, training=False)
         if options["norm"] == "none":
             return call.y.view_as(call.y)
         del options["alpha"]
@@ -113,7 +114,10 @@ class Tap:
         return normalise(call.y, steps=steps, scale=self.scale(), training=False, **options)
 
     def backward(self, call: Call, upstream: Tensor, wanted: bool) -> Tensor | None:
-        """Keeps the gradient of ``call.y``, gives that of ``call.x`` if wanted; rows of later steps are 0."""
+        """From the gradient of the result ``[steps*B, ...]``: keeps that of ``call.y``, gives that of ``call.x``, if wanted.
+
+        Rows of steps behind the prefix are 0.
+        """
         live = min(max(self.prefix.steps - call.first, 0), call.steps)
         if not live:
             return torch.zeros_like(call.x) if wanted else None

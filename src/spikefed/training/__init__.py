@@ -27,6 +27,7 @@ from spikefed.training.losses import (
 from spikefed.training.masks import Mask, density, held, released
 from spikefed.training.noise import NoisyWeights
 from spikefed.training.optimisers import optimiser
+from spikefed.training.private import PrivateSteps
 from spikefed.training.pruning import (
     input_activity,
     magnitudes,
@@ -57,6 +58,7 @@ __all__ = [
     "Mask",
     "NoisyWeights",
     "Preprocess",
+    "PrivateSteps",
     "StepHook",
     "TEMPORAL_LOSSES",
     "batches",

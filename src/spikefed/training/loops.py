@@ -71,6 +71,19 @@ def batches(
         yield order[start:stop]
 
 
+def poisson_batches(count: int, batch_size: int, *, generator: torch.Generator) -> Iterator[Tensor]:
+    """As many index tensors ``[n]`` as an epoch has batches; each sample is in each by chance, batch_size / count.
+
+    The chance that accountants of differential privacy count on. A batch without any sample is drawn again.
+    """
+    share = min(1.0, batch_size / count)
+    for _ in range(-(-count // batch_size)):
+        chosen = torch.empty(0, dtype=torch.int64)
+        while not len(chosen):
+            chosen = (torch.rand(count, generator=generator) < share).nonzero().flatten()
+        yield chosen
+
+
 def train(
     net: Network,
     images: Tensor,
@@ -86,6 +99,7 @@ def train(
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     drop_last: bool = False,
     hooks: Sequence[StepHook] = (),
+    poisson: bool = False,
 ) -> float:
     """Train in place; one function for labels (``targets [N]``) and for distillation (``targets [N, C, T]``).
 
@@ -94,6 +108,7 @@ def train(
         loss: ``(outputs [T, B, C], targets of the batch) -> scalar``.
         generator: source of order, augmentation and input coding.
         hooks: what else happens in a step, in this order.
+        poisson: batches of `poisson_batches`, whatever ``shuffle`` and ``drop_last``.
 
     Returns:
         mean loss over the samples of the last epoch (nan when there is nothing to train on).
@@ -105,7 +120,8 @@ def train(
     for _ in range(epochs if len(images) else 0):
         total = torch.zeros_like(total)
         seen = 0
-        for index in batches(len(images), batch_size, shuffle=shuffle, generator=generator, drop_last=drop_last):
+        cut = batches(len(images), batch_size, shuffle=shuffle, generator=generator, drop_last=drop_last)
+        for index in poisson_batches(len(images), batch_size, generator=generator) if poisson else cut:
             x = preprocess(images[index].to(device))
             if augment is not None:
                 x = augment(x, generator)

@@ -114,7 +114,7 @@ class Tap:
         return normalise(call.y, steps=steps, scale=self.scale(), training=False, **options)
 
     def backward(self, call: Call, upstream: Tensor, wanted: bool) -> Tensor | None:
-        """From the gradient of the result ``[steps*B, ...]``: keeps that of ``call.y``, gives that of ``call.x``, if wanted.
+        """From the gradient of the result ``[steps*B, ...]``: keeps that of ``call.y``, gives that of ``call.x``.
 
         Rows of steps behind the prefix are 0.
         """

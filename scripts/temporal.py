@@ -2,6 +2,7 @@
 
     python scripts/temporal.py collect runs/temporal-digits results/temporal/digits.json
     python scripts/temporal.py table results/temporal/digits.json
+    python scripts/temporal.py attacks results/temporal/kappa-fashion-mnist.json    # where runs have the probe attack
 
 A row of the table is an arm: the centroid after the first epoch and after the last, mean over seeds, and in how many
 seeds it fell by more than two standard errors of the difference (of the two measurements together), or rose by more.
@@ -51,6 +52,10 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _said(tree: dict[str, Any]) -> dict[str, Any]:
     last = tree["measurements"][-1]
+    if tree["probe"] == "attack":
+        rows = [row for row in last["records"] if row.get("attack") == "fgsm" or row["part"] == "worst case"]
+        told = {f"{row.get('attack', 'worst')} at {row['eps']:g}": row["accuracy"] for row in rows}
+        return {"images": last["images"], "clean": last["headline"]["clean_accuracy"], **told}
     if tree["probe"] != "temporal":
         return last["headline"]
     steps = [row for row in last["records"] if row["part"] == "steps"]
@@ -67,6 +72,21 @@ def table(path: Path) -> None:
     print("| --- " * (2 + len(PROBES)) + "|")
     for arm, seeds in arms.items():
         print(f"| `{arm}` | {_accuracy(seeds)} | " + " | ".join(_cell(seeds, label) for label in PROBES) + " |")
+
+
+def attacks(path: Path) -> None:
+    """Markdown: accuracy of each arm clean and under attack, mean over seeds and each seed."""
+    arms: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for record in json.loads(path.read_text(encoding="utf-8")):
+        if "attack" in record["probes"]:
+            arms[record["run"]].append(record["probes"]["attack"])
+    keys = [key for key in next(iter(arms.values()))[0] if key != "images"]
+    print("| arm | " + " | ".join(keys) + " |")
+    print("| --- " * (1 + len(keys)) + "|")
+    for arm, found in arms.items():
+        cells = [[100 * one[key] for one in found] for key in keys]
+        told = [f"{statistics.mean(each):.1f} % ({', '.join(f'{v:.0f}' for v in each)})" for each in cells]
+        print(f"| `{arm}` | " + " | ".join(told) + " |")
 
 
 def _accuracy(seeds: dict[int, dict[int, dict[str, Any]]]) -> str:
@@ -92,6 +112,8 @@ def main() -> None:
             collect(Path(source), Path(target))
         case ["table", path]:
             table(Path(path))
+        case ["attacks", path]:
+            attacks(Path(path))
         case _:
             sys.exit(__doc__)
 

@@ -208,7 +208,8 @@ class _Writer:
                 self.used.add("vote")
                 return [f"vote({entering}, {current}, {prod(node.map_shape)}, {node.votes});"]
             return [f"memcpy({current}, {entering}, sizeof(float) * {prod(node.map_shape)});"]
-        pixels, channels = prod(node.map_shape[1:]), node.map_shape[0]
+        pixels = prod(node.map_shape[1:])
+        channels = node.map_shape[0]
         array, scales = self._quantised(_ordered(node))
         self._weight_array(f"{name}_weight", array)
         self.used |= {"add_row", node.kind}
@@ -245,7 +246,9 @@ class _Writer:
         """A norm with rows of its own for each time step."""
         if node.gain is None or node.shift is None:
             return []
-        name, pixels, channels = variable(node.name), prod(node.map_shape[1:]), node.map_shape[0]
+        name = variable(node.name)
+        pixels = prod(node.map_shape[1:])
+        channels = node.map_shape[0]
         self._float_array(f"{name}_gain", node.gain)
         self._float_array(f"{name}_offset", node.shift)
         row = f" + t * {channels}" if len(node.gain) > 1 else ""
@@ -253,7 +256,8 @@ class _Writer:
         return [f"scale({current}, {name}_gain{row}, {name}_offset{row}, {pixels}, {channels});"]
 
     def _lif(self, node: FlatNode, p: LIFParameters, place: str) -> str:
-        name, count = variable(node.name), prod(node.map_shape)
+        name = variable(node.name)
+        count = prod(node.map_shape)
         self._buffer(f"{name}_v", count)
         self.used.add(f"lif_{p.kind}")
         numbers = [_literal(p.decay), _literal(p.gain), _literal(smallest_that_fires(p))]
@@ -266,16 +270,17 @@ class _Writer:
         channels, height, width = node.map_shape
         _, rows, columns = node.out_shape
         tall, wide = (height, width) if pool.size == 0 else (pool.size, pool.size)
-        stride, padding = pool.stride or pool.size or 1, pool.padding
+        stride = pool.stride or pool.size or 1
         run = "average" if pool.kind == "average" else "largest"
         self.used.add(run)
-        sizes = (height, width, channels, rows, columns, tall, wide, stride, padding)
+        sizes = (height, width, channels, rows, columns, tall, wide, stride, pool.padding)
         return f"{run}({current}, {target}, {', '.join(map(str, sizes))});"
 
     def _input_lines(self) -> list[str]:
         """The loop that turns numbers of the data set into the input of a step."""
         channels, height, width = self.network.input_shape
-        told, offset = self.about.preprocess, f"t * {prod(self.network.input_shape)} + " if self.about.timed else ""
+        told = self.about.preprocess
+        offset = f"t * {prod(self.network.input_shape)} + " if self.about.timed else ""
         value = "(float)image[at]"
         if told.mode == "unit":
             value += " / 255.0f"

@@ -206,7 +206,8 @@ def _folded(
 def _affine(norm: Norm, steps: int, neuron: LIFParameters | None) -> tuple[np.ndarray, np.ndarray]:
     """Scale and shift that the norm is in evaluation mode, float64 ``[C]`` or ``[T, C]``."""
     norm.check_steps(steps)
-    mean, variance = _numbers(norm.running_mean), _numbers(norm.running_var)
+    mean = _numbers(norm.running_mean)
+    variance = _numbers(norm.running_var)
     assert mean is not None and variance is not None
     theta = norm.theta if neuron is None else neuron.v_threshold
     scale = norm.alpha * theta if norm.mode == "tdbn" else 1.0

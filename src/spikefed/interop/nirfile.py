@@ -160,12 +160,12 @@ def _weights(nir: Any, node: FlatNode, flat: bool) -> list[tuple[str, Any]]:
         made = nir.Linear(node.weight) if shift is None else nir.Affine(node.weight, shift)
         return [*chain, ("", made)]
     if node.votes > 1:
-        inputs, outputs = prod(node.in_shape), prod(node.map_shape)
+        outputs = prod(node.map_shape)
         mean = np.kron(np.eye(outputs), np.ones((1, node.votes)) / node.votes).astype(np.float32)
-        assert mean.shape == (outputs, inputs)
         chain.append(("_vote", nir.Linear(mean)))
     if node.gain is not None and shift is not None:
-        gain, channels = node.gain[0], node.map_shape[0]
+        gain = node.gain[0]
+        channels = node.map_shape[0]
         if len(node.map_shape) == 1:
             chain.append(("_norm", nir.Affine(np.diag(gain), shift[0])))
         else:
@@ -177,7 +177,8 @@ def _weights(nir: Any, node: FlatNode, flat: bool) -> list[tuple[str, Any]]:
 def neuron(nir: Any, p: LIFParameters, shape: tuple[int, ...]) -> Any:
     """NIR's neuron; it fires above its threshold, so that of ours which fires *at* it stands a rounding lower."""
     above = np.nextafter(np.float32(smallest_that_fires(p)), np.float32(-np.inf))
-    threshold, zeros = np.full(shape, above, np.float32), np.zeros(shape, np.float32)
+    threshold = np.full(shape, above, np.float32)
+    zeros = np.zeros(shape, np.float32)
     told = {
         "dt": DT,
         "decay": p.decay,
@@ -189,5 +190,6 @@ def neuron(nir: Any, p: LIFParameters, shape: tuple[int, ...]) -> Any:
     }
     if p.decay == 1.0:
         return nir.IF(r=np.full(shape, p.gain / DT), v_threshold=threshold, v_reset=zeros, metadata=told)
-    tau, r = np.full(shape, DT / (1 - p.decay)), np.full(shape, p.gain / (1 - p.decay))
+    tau = np.full(shape, DT / (1 - p.decay))
+    r = np.full(shape, p.gain / (1 - p.decay))
     return nir.LIF(tau=tau, r=r, v_leak=zeros, v_threshold=threshold, v_reset=zeros, metadata=told)

@@ -23,7 +23,7 @@ from spikefed.errors import ConfigError
 from spikefed.interop.nirfile import DT, package
 from spikefed.networks import Edge, Graph, GraphNetwork, Node, PassLayer, Pool, SpikingLayer
 from spikefed.networks.graph import INPUT, sized
-from spikefed.neurons import Encoder, LIFParameters, encoder
+from spikefed.neurons import Encoder, LIFParameters, encoder, surrogate
 
 PREFIX = "nir:"
 """Of a network's name in a config: ``nir:FILE``."""
@@ -89,7 +89,8 @@ class _Reader:
 
     def network(self, steps: int, coder: Encoder) -> GraphNetwork:
         """The network; see `read_nir`."""
-        entering, leaving = self._one("Input"), self._one("Output")
+        entering = self._one("Input")
+        leaving = self._one("Output")
         shape = tuple(int(side) for side in np.atleast_1d(self.nodes[entering].input_type["input"]))
         if len(shape) not in (1, 3):
             raise self._refused(entering, f"takes {shape}", "give [C, H, W] or [F]")
@@ -166,7 +167,8 @@ class _Reader:
     def _conv(self, name: str) -> dict[str, Any]:
         node = self.nodes[name]
         kernel = node.weight.shape[2:]
-        stride, dilation = _pair(node.stride), _pair(node.dilation)
+        stride = _pair(node.stride)
+        dilation = _pair(node.dilation)
         padding = (
             tuple(side // 2 for side in kernel)
             if isinstance(node.padding, str) and node.padding == "same" and stride == (1, 1)
@@ -193,7 +195,9 @@ class _Reader:
 
     def _pool(self, name: str) -> Pool:
         node = self.nodes[name]
-        size, stride, padding = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
+        size = _pair(node.kernel_size)
+        stride = _pair(node.stride)
+        padding = _pair(node.padding)
         if len({*size}) > 1 or len({*stride}) > 1 or len({*padding}) > 1:
             raise self._refused(name, f"pools {size} with stride {stride}", "spikefed reads square windows")
         return Pool("average", size[0], stride[0], padding[0])
@@ -230,10 +234,11 @@ class _Reader:
 
     def _load(self, layer: SpikingLayer | PassLayer, members: list[str]) -> None:
         node = next(self.nodes[m] for m in members if hasattr(self.nodes[m], "weight"))
+        assert isinstance(layer, SpikingLayer)
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(np.asarray(node.weight, dtype=np.float32)))  # type: ignore
+            layer.weight.copy_(torch.from_numpy(np.asarray(node.weight, dtype=np.float32)))
             if layer.bias is not None:
-                layer.bias.copy_(torch.from_numpy(np.asarray(node.bias, dtype=np.float32)))  # type: ignore
+                layer.bias.copy_(torch.from_numpy(np.asarray(node.bias, dtype=np.float32)))
 
     def _refused(self, name: str, what: str, instead: str) -> ConfigError:
         return ConfigError(f"node {name} of {self.where} {what}; {instead}")
@@ -251,7 +256,7 @@ def _ours(read: LIFParameters, told: Mapping[str, Any]) -> LIFParameters:
             gain=float(told["gain"]),
             v_threshold=float(told["threshold"]),
             strict=bool(told["strict"]),
-            surrogate=str(told["surrogate"]),  # type: ignore[arg-type]
+            surrogate=surrogate(str(told["surrogate"])),
             detach_reset=bool(told["detach_reset"]),
         )
     except (KeyError, ValueError, ConfigError):

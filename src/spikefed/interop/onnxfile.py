@@ -79,7 +79,8 @@ class _Writer:
         self._walk()
         shape = ["batch", *([self.network.steps] if timed(self.network, self.about) else [])]
         shape += list(self.network.coded_shape)
-        classes, steps = self.network.classes, self.network.steps
+        classes = self.network.classes
+        steps = self.network.steps
         entering = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shape)
         leaving = [
             helper.make_tensor_value_info("outputs", TensorProto.FLOAT, [steps, "batch", classes]),
@@ -90,7 +91,8 @@ class _Writer:
 
     def _walk(self) -> None:
         """Every node of every step; what is the same at all steps once."""
-        network, still = self.network, not timed(self.network, self.about)
+        network = self.network
+        still = not timed(network, self.about)
         potentials: dict[str, str] = {}
         before: dict[str, str] = {}
         once: dict[str, str] = {}
@@ -151,7 +153,8 @@ class _Writer:
         return self._op("Gemm", [x, *arrays], f"{name}_current{tag}", transB=1)
 
     def _fired(self, node: FlatNode, current: str, potentials: dict[str, str], t: int) -> str:
-        name, y = variable(node.name), current
+        name = variable(node.name)
+        y = current
         if node.gain is not None and node.shift is not None:
             row = t if len(node.gain) > 1 else 0
             shape = (-1, *[1] * (len(node.map_shape) - 1))
@@ -183,7 +186,8 @@ class _Writer:
         return spikes
 
     def _pooled(self, node: FlatNode, x: str, t: int) -> str:
-        pool, name = node.pool, variable(node.name)
+        pool = node.pool
+        name = variable(node.name)
         assert pool is not None
         average = pool.kind == "average"
         if pool.size == 0:

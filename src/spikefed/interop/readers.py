@@ -107,7 +107,8 @@ def _refused(reader: Reader, name: str, node: Any) -> str:
     if not reader.exact:
         return ""
     told = getattr(node, "metadata", {}) or {}
-    dt, r = float(told.get("dt", 1e-4)), float(np.ravel(node.r)[0])
+    dt = float(told.get("dt", 1e-4))
+    r = float(np.ravel(node.r)[0])
     if not hasattr(node, "tau"):
         return "" if np.isclose(r, 1 / dt, rtol=1e-6) else f"r of {name} is not 1 / dt (a gain of 1)"
     steps = float(np.ravel(node.tau)[0]) / dt

@@ -61,7 +61,8 @@ def _preprocess(about: About) -> str:
         return "images.float() / 255.0"
     if told.mode == "signed":
         return "images.float() / 127.5 - 1.0"
-    mean, std = list(told.mean), list(told.std)
+    mean = list(told.mean)
+    std = list(told.std)
     return f"(images.float() - torch.tensor({mean}).view(-1, 1, 1)) / torch.tensor({std}).view(-1, 1, 1)"
 
 
@@ -90,8 +91,7 @@ def _surrogates(network: Flat) -> str:
             f'    """1 above the threshold; backward: {shape}."""\n\n'
             "    @staticmethod\n"
             "    def forward(ctx, x):\n"
-            "        ctx.save_for_backward(x)\n"
-            f"        return (x {'>' if strict else '>='} 0).to(x.dtype)\n\n"
+            f"        ctx.save_for_backward(x)\n        return (x {'>' if strict else '>='} 0).to(x.dtype)\n\n"
             "    @staticmethod\n"
             "    def backward(ctx, grad):\n"
             "        (x,) = ctx.saved_tensors\n"
@@ -104,7 +104,8 @@ def _surrogates(network: Flat) -> str:
 
 def _lif(index: int, neuron: LIFParameters, spike: int) -> str:
     gain = "" if neuron.gain == 1.0 else f"{neuron.gain!r} * "
-    theta, kept = repr(neuron.v_threshold), "o.detach()" if neuron.detach_reset else "o"
+    theta = repr(neuron.v_threshold)
+    kept = "o.detach()" if neuron.detach_reset else "o"
     distance = f"u - {theta}" if neuron.kind == "hard" else f"u / {theta} - 1"
     reset = f"u * (1 - {kept})" if neuron.kind == "hard" else f"u - {theta} * {kept}"
     kind = "reset to 0" if neuron.kind == "hard" else "threshold subtracted"
@@ -187,7 +188,8 @@ def _pool(node: FlatNode) -> str:
 def _forward(network: Flat, timed: bool) -> str:
     """The lines of a call: what needs computing once, then the loop over time steps."""
     still = network.encoder.name == "direct" and not timed
-    once, each = [], []
+    once: list[str] = []
+    each: list[str] = []
     for node in network.nodes:
         name = variable(node.name)
         hoisted = still and node.once
@@ -230,7 +232,8 @@ def _currents(node: FlatNode, image: str) -> str:
 
 def _in_time(node: FlatNode) -> list[str]:
     """Lines that differ from step to step: a norm of each step, and the neurons."""
-    name, lines = variable(node.name), []
+    name = variable(node.name)
+    lines = []
     if node.gain is not None:
         row = "t" if len(node.gain) > 1 else "0"
         shape = "(-1, 1, 1)" if len(node.map_shape) == 3 else "(-1)"

@@ -119,7 +119,8 @@ def export(model: Model, to: str, out: Path | str, **options: Any) -> Exported:
     path = path if path.suffix else path.with_suffix(FORMATS[to].suffix)
     if not path.parent.is_dir():
         raise ConfigError(f"there is no folder {path.parent} to write {path.name} into; make it, or name another")
-    plain, facts = flat(model.network), about(model)
+    plain = flat(model.network)
+    facts = about(model)
     try:
         data, told, notes = FORMATS[to].make(plain, facts, **options)
     except TypeError as error:

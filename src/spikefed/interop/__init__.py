@@ -8,6 +8,7 @@ from spikefed.interop.nirread import PREFIX, read_nir
 from spikefed.interop.onnxfile import onnx_file
 from spikefed.interop.readers import READERS, Reader, Verdict, pre_flight
 from spikefed.interop.script import script
+from spikefed.interop.statedict import lay_state
 
 __all__ = [
     "About",
@@ -22,6 +23,7 @@ __all__ = [
     "Verdict",
     "c_file",
     "flat",
+    "lay_state",
     "nir_file",
     "nir_graph",
     "onnx_file",

@@ -1,0 +1,115 @@
+"""State dicts of other libraries on our layout: the same layers in the same order, under other names.
+
+SpikingJelly and snnTorch build networks of ``nn.Conv2d``, ``nn.Linear`` and batch norms with neurons between them;
+their state dicts hold these in order of definition. snnTorch's also hold numbers of its neurons, which are compared
+with ours instead of loaded: a network whose neurons leak or reset otherwise would give other spikes with no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from spikefed.errors import ConfigError
+from spikefed.networks import SpikingNetwork
+
+_NORM = ("weight", "bias", "running_mean", "running_var")
+_RESETS = {0: "soft", 1: "hard"}
+"""snnTorch's number of a reset by subtraction, and to zero."""
+
+
+def lay_state(net: SpikingNetwork, state: Mapping[str, Tensor] | Path | str) -> None:
+    """Load another library's weights into a network of the same layers; the network is unchanged if that fails.
+
+    Args:
+        net: a row of layers.
+        state: its state dict, or a file that ``torch.save(net.state_dict())`` wrote.
+
+    Raises:
+        ConfigError: another number or shape of layers, neurons that do something else, or a file that cannot be read.
+    """
+    tensors = _read(Path(state)) if isinstance(state, Path | str) else state
+    modules: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        prefix, _, last = name.rpartition(".")
+        modules.setdefault(prefix, {})[last] = tensor
+    weights = [(p, m) for p, m in modules.items() if "weight" in m and m["weight"].ndim > 1]
+    norms = [(p, m) for p, m in modules.items() if "running_mean" in m]
+    _check_neurons(net, modules)
+    ours = [(f"{layer.plan.name}", layer) for layer in net.layers]
+    normed = [(f"{name}.norm", layer.norm) for name, layer in ours if layer.norm is not None]
+    for kind, wanted, given in (("layers", ours, weights), ("norms", normed, norms)):
+        if len(wanted) != len(given):
+            raise ConfigError(
+                f"the state dict has {len(given)} {kind} with tensors, network {net.name} has {len(wanted)}; build the "
+                "network with the same layers"
+            )
+    pairs = [*_paired(ours, weights, ("weight", "bias")), *_paired(normed, norms, _NORM)]
+    with torch.no_grad():
+        for target, source in pairs:
+            target.copy_(source)
+        for _, norm in normed:
+            assert norm is not None
+            norm.num_batches_tracked.fill_(1)  # statistics that were seen
+
+
+def _paired(
+    ours: list[tuple[str, nn.Module]], given: list[tuple[str, dict[str, Tensor]]], keys: tuple[str, ...]
+) -> list[tuple[Tensor, Tensor]]:
+    """Tensors of ours with those that go there."""
+    pairs = []
+    for (name, module), (prefix, tensors) in zip(ours, given, strict=True):
+        for key in keys:
+            target = getattr(module, key)
+            source = tensors.get(key)
+            if (target is None) != (source is None):
+                has, lacks = ("the state dict", "the network") if target is None else ("the network", "the state dict")
+                raise ConfigError(f"{has} has '{key}' of {prefix} (here {name}), {lacks} has none; build both alike")
+            if target is None or source is None:
+                continue
+            if target.shape != source.shape:
+                raise ConfigError(
+                    f"'{prefix}.{key}' of the state dict has shape {list(source.shape)}, '{name}.{key}' of network has "
+                    f"{list(target.shape)}; build the network with the same sizes"
+                )
+            pairs.append((target, source))
+    return pairs
+
+
+def _check_neurons(net: SpikingNetwork, modules: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Refuse a state dict of neurons that do something else than the network's."""
+    neurons = [layer.neuron for layer in net.layers if getattr(layer, "neuron", None) is not None]
+    if not neurons:
+        return
+    ours = neurons[0]
+    told = {"threshold": ours.v_threshold, "beta": ours.decay}
+    for prefix, tensors in modules.items():
+        for key, wanted in told.items():
+            if key in tensors and not torch.allclose(tensors[key].float(), torch.tensor(float(wanted))):
+                raise ConfigError(
+                    f"neurons {prefix} of the state dict have {key} {tensors[key].flatten()[0]:g}, the network's have "
+                    f"{wanted:g}; set network.neuron to theirs"
+                )
+        reset = tensors.get("reset_mechanism_val")
+        if reset is not None and _RESETS.get(int(reset)) != ours.kind:
+            raise ConfigError(
+                f"neurons {prefix} of the state dict reset otherwise than the network's ('{ours.kind}'); set "
+                "network.neuron.kind to theirs"
+            )
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}; give what torch.save(net.state_dict(), ...) wrote")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its readers raise
+        raise ConfigError(
+            f"{path} cannot be read as a state dict; write it with torch.save(net.state_dict())"
+        ) from error
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ConfigError(f"{path} holds no state dict; write it with torch.save(net.state_dict(), ...)")
+    return found

@@ -7,7 +7,7 @@ with ours instead of loaded: a network whose neurons leak or reset otherwise wou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks import SpikingNetwork
+from spikefed.networks.norms import Norm
+from spikefed.neurons import LIFParameters
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _RESETS = {0: "soft", 1: "hard"}
@@ -52,12 +54,12 @@ def lay_state(net: SpikingNetwork, state: Mapping[str, Tensor] | Path | str) -> 
         for target, source in pairs:
             target.copy_(source)
         for _, norm in normed:
-            assert norm is not None
+            assert isinstance(norm, Norm)
             norm.num_batches_tracked.fill_(1)  # statistics that were seen
 
 
 def _paired(
-    ours: list[tuple[str, nn.Module]], given: list[tuple[str, dict[str, Tensor]]], keys: tuple[str, ...]
+    ours: Sequence[tuple[str, nn.Module]], given: list[tuple[str, dict[str, Tensor]]], keys: tuple[str, ...]
 ) -> list[tuple[Tensor, Tensor]]:
     """Tensors of ours with those that go there."""
     pairs = []
@@ -81,10 +83,11 @@ def _paired(
 
 def _check_neurons(net: SpikingNetwork, modules: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Refuse a state dict of neurons that do something else than the network's."""
-    neurons = [layer.neuron for layer in net.layers if getattr(layer, "neuron", None) is not None]
-    if not neurons:
+    neurons = [getattr(layer, "neuron", None) for layer in net.layers]
+    found = [neuron for neuron in neurons if isinstance(neuron, LIFParameters)]
+    if not found:
         return
-    ours = neurons[0]
+    ours = found[0]
     told = {"threshold": ours.v_threshold, "beta": ours.decay}
     for prefix, tensors in modules.items():
         for key, wanted in told.items():

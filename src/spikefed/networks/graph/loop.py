@@ -36,6 +36,7 @@ class Place:
         self.sources = [(edge.source, edge.back) for edge in part.inside[name]]
         self.leaves = name in part.leaving
         self.product = None if isinstance(layer, PassLayer) else Products(layer.plan.stride)
+        self.spikes = layer.neuron is not None and not layer.plan.pool
 
     def tensors(self) -> list[Tensor | None]:
         """Weight ``[Cout, Cin, K, K]``, bias ``[Cout]``, and the norm's."""
@@ -48,7 +49,8 @@ class Place:
 class Kept(NamedTuple):
     """Of one node and step, for the way back."""
 
-    x: Tensor | None  # what entered the weights
+    x: Tensor | None  # what entered the weights; None: the spikes that ``spikes`` names
+    spikes: str | None  # the node whose spikes entered the weights as they are; its potentials tell them again
     y: Tensor | None  # what entered the norm
     made: Tensor | None
     of_batch: bool
@@ -130,6 +132,7 @@ class _Call:
         self.count = count
         self.dtype = dtype
         self.leaving = leaving
+        self.spiking = {place.name: place.layer.neuron for place in places if place.spikes}
 
     def brought(self, outside: Sequence[Tensor], t: int) -> dict[str, Tensor]:
         """What enters from outside at step t."""
@@ -223,7 +226,14 @@ class _Forward:
             whole = steps.total(terms)
             size = whole.shape
             terms = [steps.Term(steps.laid_out(layer.plan.window(whole)))]
-        return terms, Kept(x, y, made, of_batch, potential, size, brought)
+        spikes = self._told(place, brought)
+        return terms, Kept(None if spikes else x, spikes, y, made, of_batch, potential, size, brought)
+
+    def _told(self, place: Place, brought: list[tuple[str, bool]]) -> str | None:
+        """The node whose spikes of this step, and nothing else, enter; its potentials are kept anyway."""
+        if place.product is None or place.name in self.call.entering or len(brought) != 1 or brought[0][1]:
+            return None
+        return brought[0][0] if brought[0][0] in self.call.spiking else None
 
     def _leave(self, name: str, terms: list[steps.Term], t: int) -> None:
         x = terms[0].x
@@ -265,6 +275,7 @@ class _Backward:
 
     def step(self, t: int, kept: Mapping[str, Kept], upstream: Mapping[str, Tensor]) -> None:
         now, self.later = self.later, {}
+        seen: dict[str, Tensor] = {}
         for name, grad in upstream.items():
             now.setdefault(name, []).append(grad)
         for place in reversed(self.call.places):
@@ -273,13 +284,24 @@ class _Backward:
                 if self.wants_outside.get(place.name):
                     self.outside[place.name].append(torch.empty(0))
                 continue
-            grads = self._node(place, saved, grads, t)
+            x = self._entered(saved, kept, seen)
+            grads = self._node(place, saved, x, grads, t)
             for source, back in saved.brought:
                 (self.later if back else now).setdefault(source, []).extend(grads)
             if self.wants_outside.get(place.name):
                 self.outside[place.name].append(added(grads))
 
-    def _node(self, place: Place, kept: Kept, grads: list[Tensor], t: int) -> list[Tensor]:
+    def _entered(self, saved: Kept, kept: Mapping[str, Kept], seen: dict[str, Tensor]) -> Tensor | None:
+        """What entered a node's weights; ``seen``: spikes of this step that were told already."""
+        if saved.spikes is None:
+            return saved.x
+        if saved.spikes not in seen:
+            potential, p = kept[saved.spikes].potential, self.call.spiking[saved.spikes]
+            assert potential is not None and p is not None
+            seen[saved.spikes] = steps.spikes_of(potential, p, self.call.dtype)
+        return seen[saved.spikes]
+
+    def _node(self, place: Place, kept: Kept, x: Tensor | None, grads: list[Tensor], t: int) -> list[Tensor]:
         """What adds up to the gradient of what entered, from what adds up to that of the output."""
         layer = place.layer
         if grads and kept.before_pool is not None:
@@ -299,13 +321,13 @@ class _Backward:
             grads = [grad]
         if place.product is None:
             return grads
-        assert kept.x is not None
+        assert x is not None
         grad = added(grads)
         if self.wanted[place.first]:
-            self._learn(place.first, layer.weight, place.product.weight_gradient(grad, kept.x, layer.weight), None)
+            self._learn(place.first, layer.weight, place.product.weight_gradient(grad, x, layer.weight), None)
         if self.wanted[place.first + 1]:
             self._learn(place.first + 1, layer.bias, grad.sum((0, 2, 3), dtype=torch.float32), None)
-        return [place.product.input_gradient(grad, layer.weight, kept.x.shape)]
+        return [place.product.input_gradient(grad, layer.weight, x.shape)]
 
     def _learn(self, index: int, parameter: Tensor | None, part: Tensor, step: int | None) -> None:
         """Add a step's part of a parameter's gradient; ``step``: to that row of it."""

@@ -21,12 +21,16 @@ Rows = list[dict[str, Any]]
 
 
 def processors(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Processor -> contents of its files, oldest first; the processor measured last comes first."""
+    """Processor -> contents of its files, oldest first; the processor measured last comes first.
+
+    The same processor held to a narrower instruction set counts as another one.
+    """
     files = [(path.stem.split("-", 1)[0], json.loads(path.read_text())) for path in folder.glob("*-*.json")]
     files.sort(key=lambda file: file[1]["provenance"]["finished"])
     found: dict[str, list[dict[str, Any]]] = {}
     for kind, content in files:
-        cpu = content["provenance"]["cpu"]
+        facts = content["provenance"]
+        cpu = facts["cpu"] + (", AVX2 alone" if facts["native"] == "avx2" else "")
         found[cpu] = [*found.pop(cpu, []), {"kind": kind, **content}]
     return dict(reversed(found.items()))
 
@@ -36,11 +40,16 @@ def newest(contents: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
 
 
 def step_tables(contents: list[dict[str, Any]]) -> dict[tuple[str, str, int], Rows]:
-    """(task, net, threads) -> rows of the newest measurement; training first, networks as they come."""
-    found = {}
+    """(task, net, threads) -> rows, each of the variant's newest measurement; training first, networks as they come.
+
+    Every ratio is one within its own run, so rows of different runs stand side by side.
+    """
+    found: dict[tuple[str, str, int], Rows] = {}
     for content in contents:
         for result in content["results"] if content["kind"] == "steps" else ():
-            found[result["task"], result["net"], result["threads"]] = result["rows"]
+            key = result["task"], result["net"], result["threads"]
+            rows = {row["variant"]: row for row in [*found.get(key, []), *result["rows"]]}
+            found[key] = list(rows.values())
     return dict(sorted(found.items(), key=lambda item: (item[0][0] != "train", item[0][1:])))
 
 

@@ -47,7 +47,7 @@ def test_the_documented_method_runs_as_printed(
 def test_the_documented_pruning_runs_as_printed(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adding-a-method.md").read_text(), re.DOTALL)[1]
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "weights-in-part.md").read_text(), re.DOTALL)[0]
     (tmp_path / "pruning.py").write_text(code.replace("ctx.round % 10", "ctx.round % 2"))
     monkeypatch.syspath_prepend(str(tmp_path))
     tiny["method"] = {"name": "pruning:Pruning"}

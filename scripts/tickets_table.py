@@ -50,9 +50,7 @@ def summary(path: Path, level_rounds: int) -> dict[str, Any]:
         "rounds": last["round"],
         "accuracy": last["server_accuracy"],
         "dense_accuracy": dense[-1]["server_accuracy"] if dense else None,
-        "search_seconds": sum(
-            line["seconds"]["clients"] for line in lines if line["diagnostics"].get("searching") == 1.0
-        ),
+        "search_seconds": _search_seconds(lines),
         "early_steps": next(
             (line["diagnostics"]["early_steps"] for line in lines if "early_steps" in line["diagnostics"]), None
         ),
@@ -63,6 +61,18 @@ def summary(path: Path, level_rounds: int) -> dict[str, Any]:
         "downstream_bytes": last["downstream_bytes_total"],
         "levels": tickets(lines, level_rounds),
     }
+
+
+def _search_seconds(lines: list[dict[str, Any]]) -> float:
+    """Seconds of clients until the last mask was found; training that is itself the search (IMP) counts."""
+    last = max(int(line["diagnostics"].get("level", 0)) for line in lines)
+    apart = any(line["diagnostics"].get("searching") and line["diagnostics"].get("level") for line in lines)
+    found = [
+        line["seconds"]["clients"]
+        for line in lines
+        if line["diagnostics"].get("searching") or (not apart and line["diagnostics"].get("level", last) < last)
+    ]
+    return sum(found)
 
 
 def spread(values: list[float]) -> str:

@@ -1,6 +1,6 @@
 """Energy of inference and training by several published models, from operations counted on real images."""
 
-from spikefed.hardware.costs import FP16, FP32, INT8, INT32, REGIMES, Regime
+from spikefed.hardware.costs import FP16, FP32, INT8, INT32, REGIMES, Regime, regime
 from spikefed.hardware.counts import LayerCounts, count_operations
 from spikefed.hardware.energy import energy_report
 from spikefed.hardware.memory import Lemaire, lemaire
@@ -26,5 +26,6 @@ __all__ = [
     "count_operations",
     "energy_report",
     "lemaire",
+    "regime",
     "training_pj",
 ]

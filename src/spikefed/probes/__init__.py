@@ -3,6 +3,7 @@
 from spikefed.probes.accuracy import Accuracy
 from spikefed.probes.attack import Attack
 from spikefed.probes.chip import Chip
+from spikefed.probes.coding import Coding
 from spikefed.probes.contract import Curve, Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
@@ -19,6 +20,7 @@ __all__ = [
     "Accuracy",
     "Attack",
     "Chip",
+    "Coding",
     "Corruption",
     "Curve",
     "Energy",

@@ -9,6 +9,7 @@ from spikefed.objects import import_object, is_own, nearest
 from spikefed.probes.accuracy import Accuracy
 from spikefed.probes.attack import Attack
 from spikefed.probes.chip import Chip
+from spikefed.probes.coding import Coding
 from spikefed.probes.contract import Probe
 from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
@@ -24,6 +25,7 @@ PROBES: dict[str, type[Probe]] = {
         Accuracy,
         Attack,
         Chip,
+        Coding,
         Corruption,
         Energy,
         Latency,

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
-from spikefed.experiment import config as configs
-from spikefed.files import write_atomic
-from spikefed.report.curves import interval, mean
+T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+"""Student's t for a 95 % interval, by the number of seeds."""
 
 KEPT = ("attack", "surrogate", "eps", "flips", "accuracy", "accuracy_again", "changed_share", "spikes_flipped")
 SIGNS = ("check", "flagged", "value")
@@ -25,22 +26,25 @@ ORDER = ("direct", "poisson", "bernoulli", "latency")
 
 def record(run: Path) -> dict[str, Any]:
     """What a run says of its coding."""
-    config = configs.load(run / "config.toml")
+    config = tomllib.loads((run / "config.toml").read_text())
     result = json.loads((run / "result.json").read_text())
     found = {
-        "coding": config.network.coding,
-        "steps": config.network.steps,
-        "network": config.network.name,
-        "dataset": config.data.dataset,
-        "method": config.method["name"],
-        "adversarial": config.hyper().adversarial.attack,  # type: ignore[attr-defined]
-        "seed": config.seed,
+        "coding": config["network"]["coding"],
+        "steps": config["network"]["steps"],
+        "network": config["network"]["name"],
+        "dataset": config["data"]["dataset"],
+        "method": config["method"]["name"],
+        "seed": config["seed"],
         "accuracy": result["accuracy"],
         "config_hash": result["config_hash"],
+        "probes": {},
     }
     for path in sorted((run / "probes").glob("*.json")):
         last = json.loads(path.read_text())["measurements"][-1]
-        found[path.stem] = {"headline": _rounded(last["headline"]), "rows": [_slim(row) for row in last["records"]]}
+        found["probes"][path.stem] = {
+            "headline": _rounded(last["headline"]),
+            "rows": [_slim(row) for row in last["records"]],
+        }
     return found
 
 
@@ -62,19 +66,21 @@ def collect(folders: Iterable[Path], target: Path) -> None:
         for run in sorted(path.parent for path in folder.glob("*/result.json")):
             text = json.dumps(record(run), indent=1) + "\n"
             target.mkdir(parents=True, exist_ok=True)
-            write_atomic(target / f"{run.name}.json", text.encode())
+            (target / f"{run.name}.json").write_text(text)
 
 
 def percent(values: Sequence[float]) -> str:
     """Mean with the interval of the seeds, in per cent."""
-    ends = interval(values)
-    told = f"{100 * mean(values):.1f}"
-    return told if ends is None else f"{told} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
+    middle = mean(values)
+    if len(values) not in T_975:
+        return f"{100 * middle:.1f}"
+    half = T_975[len(values)] * stdev(values) / len(values) ** 0.5
+    return f"{100 * middle:.1f} ({100 * (middle - half):.1f} to {100 * (middle + half):.1f})"
 
 
 def attacked(found: dict[str, Any], name: str) -> float | None:
     """Accuracy under an attack, or of a row of the worst case, at the largest eps."""
-    for row in reversed(found.get("attack", {}).get("rows", [])):
+    for row in reversed(found["probes"].get("attack", {}).get("rows", [])):
         told = row.get("attack", row["part"]) if row["part"] in ("attacks", "worst case") else row["part"]
         told = f"{told} {row['surrogate']}" if row.get("surrogate", "own") != "own" else told
         if told == name:
@@ -96,21 +102,21 @@ def tables(folder: Path) -> str:
     out = ["| T | " + " | ".join(codings) + " |", "| --- |" + " --- |" * len(codings)]
     out += [f"| {t} | " + " | ".join(cell(c, t, lambda e: e["accuracy"]) for c in codings) + " |" for t in steps]
     for t in steps:
-        here = [each for each in found if each["steps"] == t and "attack" in each]
+        here = [each for each in found if each["steps"] == t and "attack" in each["probes"]]
         if here:
             out += ["", f"T = {t}", "", *_attack_table(here, codings, lambda c, v, t=t: cell(c, t, v))]
     plain = lambda values: f"{mean(values) / 1e6:.2f}"  # noqa: E731
     rows = {
-        "network": lambda e: e["coding_probe"]["network, once"],
-        "network, first layer T times": lambda e: e["coding_probe"]["network, every-step"],
-        "random numbers": lambda e: e["coding_probe"]["random numbers"],
-        "coder memory": lambda e: e["coding_probe"]["coder memory"],
+        "network": lambda e: e["cost"]["network, once"],
+        "network, first layer T times": lambda e: e["cost"]["network, every-step"],
+        "random numbers": lambda e: e["cost"]["random numbers"],
+        "coder memory": lambda e: e["cost"]["coder memory"],
     }
     for each in found:
-        probed = each.get("coding-cost", {}).get("rows", [])
-        each["coding_probe"] = {row["item"]: row["energy_pj"] for row in probed if "item" in row}
+        probed = each["probes"].get("coding", {}).get("rows", [])
+        each["cost"] = {row["item"]: row["energy_pj"] for row in probed if "item" in row}
     for t in steps:
-        if all(each["coding_probe"] for each in found if each["steps"] == t):
+        if all(each["cost"] for each in found if each["steps"] == t):
             out += [
                 "",
                 f"T = {t}, uJ an image",
@@ -126,13 +132,15 @@ def tables(folder: Path) -> str:
 
 def _attack_table(here: list[dict[str, Any]], codings: list[str], cell: Callable[..., str]) -> list[str]:
     names = list(
-        dict.fromkeys(_name(row) for each in here for row in each["attack"]["rows"] if row["part"] in ATTACKED)
+        dict.fromkeys(
+            _name(row) for each in here for row in each["probes"]["attack"]["rows"] if row["part"] in ATTACKED
+        )
     )
     out = ["| accuracy under | " + " | ".join(codings) + " |", "| --- |" + " --- |" * len(codings)]
     out += [
         f"| {name} | " + " | ".join(cell(c, lambda e, n=name: attacked(e, n)) for c in codings) + " |" for name in names
     ]
-    again = lambda e: e["attack"]["headline"]["worst_accuracy_again"] if "attack" in e else None  # noqa: E731
+    again = lambda e: e["probes"].get("attack", {"headline": {}})["headline"].get("worst_accuracy_again")  # noqa: E731
     return [*out, "| worst case, fresh draws | " + " | ".join(cell(c, again) for c in codings) + " |"]
 
 

@@ -134,7 +134,7 @@ API = {
     "api": ["spikefed"],
     "api-neurons": ["spikefed.neurons"],
     "api-networks": ["spikefed.networks"],
-    "api-data": ["spikefed.data", "spikefed.training"],
+    "api-data": ["spikefed.data", "spikefed.training", "spikefed.training.attacks"],
     "api-federated": ["spikefed.federated"],
     "api-wire": ["spikefed.wire"],
     "api-energy": ["spikefed.hardware"],

@@ -127,7 +127,7 @@ def mask_distance(one: Mask, other: Mask) -> float:
 def schedule(prune: float, levels: int) -> list[float]:
     """Sparsities after 1 to ``levels`` prunings of a share ``prune`` of what is left: 1 - (1 - p)^k.
 
-    >>> [round(s, 4) for s in schedule(0.25, 3)]
-    [0.25, 0.4375, 0.5781]
+    >>> tuple(round(s, 4) for s in schedule(0.25, 3))
+    (0.25, 0.4375, 0.5781)
     """
     return [1 - (1 - prune) ** level for level in range(1, levels + 1)]

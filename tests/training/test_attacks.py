@@ -133,7 +133,9 @@ def test_expectation_over_one_draw_is_the_plain_gradient():
     scores = v.net(x).mean(0)
     loss = g.loss(scores * v.scale, "ce")
     plain = loss.detach(), torch.autograd.grad(loss.sum(), leaf)[0], scores
-    assert all(torch.equal(a, b) for a, b in zip(plain, one, strict=True))
+    assert plain[1].any()
+    for a, b in zip(plain, one, strict=True):  # the first layer's sums have another order
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().max()))
 
 
 def test_several_draws_give_the_mean_of_their_gradients():

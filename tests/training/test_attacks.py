@@ -132,7 +132,7 @@ def test_expectation_over_one_draw_is_the_plain_gradient():
     v.net.encoder = type("Fixed", (), {"encode": lambda *_: spikes})()
     scores = v.net(x).mean(0)
     loss = g.loss(scores * v.scale, "ce")
-    plain = loss.detach(), torch.autograd.grad(loss.sum(), leaf)[0], scores
+    plain = loss.detach(), torch.autograd.grad(loss.sum(), leaf)[0], scores.detach()
     assert plain[1].any()
     for a, b in zip(plain, one, strict=True):  # the first layer's sums have another order
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().max()))

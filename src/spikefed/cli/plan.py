@@ -25,7 +25,7 @@ def plan(
     quiet: Quietly = False,
     json_: Json = False,
 ) -> None:
-    """Say what an experiment will cost, from two of its rounds: time, memory, bytes, energy. Nothing is kept."""
+    """Say what an experiment will cost, from its first rounds: time, memory, bytes, energy. Nothing is kept."""
     from spikefed.experiment.plan import plan as planned
 
     found = planned(

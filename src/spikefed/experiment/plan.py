@@ -1,6 +1,7 @@
-"""What a run will cost, before it is begun: from its first two rounds, run for real in a folder that is thrown away.
+"""What a run will cost, before it is begun: from its first three rounds, run for real in a folder that is thrown away.
 
-Two rounds, because a first one may lack what later ones carry (labels of the server, a mask). Bytes of codecs whose
+Three, because a first one may lack what later ones carry (labels of the server, a mask), and a second is the first to
+carry it. Bytes of codecs whose
 packets have a fixed size are then exact for the whole run; packets of compressing codecs change with what is learnt,
 and the plan says so.
 """
@@ -24,7 +25,7 @@ from spikefed.experiment.progress import Progress
 from spikefed.experiment.run import run
 from spikefed.hardware.text import energy
 
-TRIED = 2
+TRIED = 3
 """Rounds that are run."""
 DAYS = 30
 """Of a month."""
@@ -113,14 +114,14 @@ def plan(
     radio_nj_per_byte: float | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """What the experiment of a file will cost here; two of its rounds are run for it.
+    """What the experiment of a file will cost here; its first rounds are run for it.
 
     Args:
         source: experiment file.
         overrides: ``table.key=value`` texts on top.
         rounds_a_day: how often a round is run in the field.
         radio_nj_per_byte: energy of sending or receiving one byte.
-        progress: told what the two rounds do.
+        progress: told what those rounds do.
 
     Raises:
         SpikefedError: as for a run.
@@ -129,9 +130,10 @@ def plan(
     tried = min(TRIED, config.rounds)
     with tempfile.TemporaryDirectory(prefix="spikefed-plan-") as name:
         before = _processor_s()
+        clock = time.perf_counter()
         shorter = configs.load(Path(source), [*overrides, f"rounds={tried}"])
         folder = RunFolder(run(shorter, out=Path(name) / "run", progress=progress))
-        spent = (_processor_s() - before) / tried
+        share = (_processor_s() - before) / (time.perf_counter() - clock)  # of the wall clock; set-up is no round
         lines = folder.read_lines(folder.metrics)
         ledger = folder.read_lines(folder.ledger)
         result = folder.read_json(folder.result)
@@ -146,7 +148,7 @@ def plan(
         clients=clients,
         asked=sum(asked),
         round_s=lines[-1]["seconds"]["round"],
-        processor_s=spent,
+        processor_s=share * lines[-1]["seconds"]["round"],
         memory_bytes=_peak_bytes(),
         upstream_bytes=up[0],
         downstream_bytes=down[0],

@@ -1,9 +1,8 @@
 """What a run will cost, before it is begun: from its first three rounds, run for real in a folder that is thrown away.
 
 Three, because a first one may lack what later ones carry (labels of the server, a mask), and a second is the first to
-carry it. Bytes of codecs whose
-packets have a fixed size are then exact for the whole run; packets of compressing codecs change with what is learnt,
-and the plan says so.
+carry it. Bytes of codecs whose packets have a fixed size are then exact for the whole run; packets of compressing
+codecs change with what is learnt, and the plan says so.
 """
 
 from __future__ import annotations

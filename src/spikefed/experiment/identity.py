@@ -45,6 +45,12 @@ def check_identity(
 ) -> None:
     """Refuse to go on with other data or another network than the run began with; what it did not note is not asked.
 
+    Args:
+        folder: of the run, for the message.
+        before: what the run noted when it began (`identity`).
+        now: the same of what it would go on with.
+        federation: what it would go on with.
+
     Raises:
         CheckpointError: the first that differs.
     """

@@ -134,7 +134,14 @@ def density_of_weight(weight: Tensor) -> float:
 
 
 def suits(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> bool:
-    """Whether these kernels can take this product, and nobody needs its gradient."""
+    """Whether these kernels can take this product, and nobody needs its gradient.
+
+    Args:
+        x: ``[N, C, H, W]``, or ``[N, F]`` for a linear layer.
+        weight: ``[C_out, C_in, K, K]`` or ``[F_out, F_in]``.
+        stride: of the convolution; only 1 is taken.
+        padding: of the convolution; only K // 2 is taken.
+    """
     if _off or torch.is_grad_enabled() or not x.dtype == weight.dtype == torch.float32:
         return False
     conv = weight.dim() == 4
@@ -260,12 +267,26 @@ def multiply(x: Tensor, synapses: SynapseList, bias: Tensor | None) -> Tensor:
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way) -> Tensor:
-    """``conv2d`` with padding K // 2; ``x`` in any layout."""
+    """``conv2d`` with padding K // 2 and stride 1: ``[N, C_out, H, W]``.
+
+    Args:
+        x: ``[N, C_in, H, W]`` in any layout.
+        weight: ``[C_out, C_in, K, K]``.
+        bias: ``[C_out]``.
+        way: by event or by weight.
+    """
     return multiply(x.detach().contiguous(memory_format=torch.channels_last), listed(weight, way), bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, way: Way) -> Tensor:
-    """``linear`` of ``x`` flattened after its first axis in C, H, W order."""
+    """``linear`` of ``x`` flattened after its first axis in C, H, W order: ``[N, F_out]``.
+
+    Args:
+        x: ``[N, F_in]``, or maps ``[N, C, H, W]`` with C H W = F_in.
+        weight: ``[F_out, F_in]``.
+        bias: ``[F_out]``.
+        way: by event or by weight.
+    """
     x = x.detach()
     if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         flat, map_shape = x.permute(0, 2, 3, 1).reshape(len(x), -1, 1, 1), tuple(x.shape[1:])

@@ -74,7 +74,8 @@ def keep_memory() -> bool:
     """
     if not sys.platform.startswith("linux"):
         return False
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of mallopt(3)
+    trim_threshold = -1
+    mmap_threshold = -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of mallopt(3)
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # another C library
@@ -92,7 +93,8 @@ class Trim:
     """
 
     def __init__(self, step: int = 512 * 2**20) -> None:
-        self.step, self._low = step, resident_bytes()
+        self.step = step
+        self._low = resident_bytes()
 
     def __call__(self) -> bool:
         """Hand back if it is time; True if it was."""

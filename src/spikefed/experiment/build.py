@@ -128,7 +128,8 @@ class Federation:
         """A client of this experiment."""
         up, down = self.codecs()
         steps: Any = method(self.config.method["name"])
-        attack, fleet = self.config.attack, self.fleet
+        attack = self.config.attack
+        fleet = self.fleet
         if fleet is not None and self.config.chips.train == "on-chip":
             steps = OnChips(steps, fleet)
         if client in attack.clients:
@@ -397,7 +398,8 @@ def _unused(train: data.ImageSet, d: DataConfig) -> data.ImageSet:
 def sources(config: Experiment, dataset: Any = None) -> data.Sources:
     """Training set, test set, and the public rows that the source brings, before anything is dealt out."""
     d = config.data
-    folder, reading = Path(d.dir) if d.dir else None, reading_of(config)
+    folder = Path(d.dir) if d.dir else None
+    reading = reading_of(config)
     if dataset is None:
         return data.load_sources(d.dataset, folder, reading)
     return data.sources(dataset, d.dataset, folder, reading)
@@ -405,7 +407,8 @@ def sources(config: Experiment, dataset: Any = None) -> data.Sources:
 
 def timed(config: Experiment, found: data.Sources) -> data.Sources:
     """Sets with a time axis brought to the network's steps; the public set of another source in place."""
-    steps, how = config.network.steps, config.data.resample
+    steps = config.network.steps
+    how = config.data.resample
     both = data.Sources(found.train, found.test, public_set(config, found))
     if found.train.steps is None:
         return both

@@ -60,7 +60,8 @@ def _outputs(line: Mapping[str, Any], federation: Federation) -> Iterator[Findin
         )
         return
     counts = np.asarray(line["confusion"])
-    said, classes = counts.sum(axis=0), int((counts.sum(axis=1) > 0).sum())
+    said = counts.sum(axis=0)
+    classes = int((counts.sum(axis=1) > 0).sum())
     share = said.max() / max(counts.sum(), 1)
     if classes > 1 and share >= ONE_CLASS:
         name = federation.train.names[int(said.argmax())]
@@ -110,7 +111,8 @@ def _grown(line: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _images(federation: Federation) -> Iterator[Finding]:
     """Classes that nobody can learn, or that are never asked for."""
-    train, classes = federation.train, federation.train.classes
+    train = federation.train
+    classes = federation.train.classes
     held = torch.cat([indices.train for indices in federation.split.clients])
     if not len(held):  # a fleet's server may hold no private item
         return

@@ -92,7 +92,8 @@ def duration(seconds: float) -> str:
 
 def numbers(line: dict[str, Any]) -> str:
     """What a reader wants to know of a round."""
-    mean, vote = line.get("clients_accuracy_mean"), line.get("vote_accuracy")
+    mean = line.get("clients_accuracy_mean")
+    vote = line.get("vote_accuracy")
     home = "" if mean is None or vote is None else f"  clients {mean:.4f}  vote {vote:.4f}"
     return (
         f"accuracy {line['server_accuracy']:.4f}{home}  up {size(line['upstream_bytes_total'])}  "

@@ -26,7 +26,8 @@ def check_singles(config: Experiment, split: data.FederatedSplit, net: nn.Module
     batch = getattr(hyper, "local_batch", 2)
     held = [len(indices.train) for indices in split.clients]
     alone = next((client for client, count in enumerate(held) if count == 1 or (count and batch == 1)), None)
-    rows, pick = len(split.public_images), getattr(hyper, "distil_batch", None)
+    rows = len(split.public_images)
+    pick = getattr(hyper, "distil_batch", None)
     distils = pick is not None and (pick == 1 or rows == 1)
     if (alone is None and not distils) or not _refuses(net, shape):
         return
@@ -45,7 +46,8 @@ def check_singles(config: Experiment, split: data.FederatedSplit, net: nn.Module
 
 def _refuses(net: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether a training step on one item fails where one on two does not."""
-    before, was_training = copy_tensors(net), net.training
+    before = copy_tensors(net)
+    was_training = net.training
     device = next(net.parameters(), torch.empty(0)).device
     try:
         with torch.no_grad(), seeded(0):

@@ -332,7 +332,8 @@ def label_gradient(net: nn.Module, ctx: ClientContext) -> tuple[dict[str, Tensor
     """
     hyper: LocalTraining = ctx.hyper
     net.train()
-    device, total = device_of(net), 0.0
+    device = device_of(net)
+    total = 0.0
     with label_loss_of(net, hyper) as loss:
         for index in batches(len(ctx.train), hyper.local_batch, shuffle=False, generator=ctx.generator):
             x = ctx.preprocess(ctx.train.images[index].to(device))

@@ -53,7 +53,9 @@ class Stage:
 
 def program(hyper: Any) -> list[Stage]:
     """The stages of a run with these hyperparameters (`methods.tickets.TicketHyperparameters`)."""
-    early, whole, twin = hyper.early_time, hyper.level_rounds, hyper.search_on == "ann"
+    early = hyper.early_time
+    whole = hyper.level_rounds
+    twin = hyper.search_on == "ann"
     after = whole - hyper.rewind_round if hyper.restart == "rewind" else whole
     start: Any = {"rewind": "rewind", "initial": "initial", "keep": "kept"}[hyper.restart]
     levels = range(1, len(hyper.targets) + 1)
@@ -79,7 +81,9 @@ def program(hyper: Any) -> list[Stage]:
 
 def _under_one_schedule(stages: list[Stage]) -> list[Stage]:
     """Stages that go on from each other's weights share one schedule of the learning rate."""
-    whole, behind, shared = total_rounds([s for s in stages if s.kind != "probe"]), 0, []
+    whole = total_rounds([s for s in stages if s.kind != "probe"])
+    behind = 0
+    shared = []
     for stage in stages:
         shared.append(stage if stage.kind == "probe" else replace(stage, begins=behind, schedule=whole))
         behind += 0 if stage.kind == "probe" else stage.rounds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ class Intake:
         side = (channels, height, 1) if self.resample == "window" else self.input_shape
         if array.ndim == 5 and array.shape[2:] == side and array.shape[1]:
             numbers = torch.from_numpy(np.array(array, order="C"))
-            made = resampled(numbers, steps, self.resample, self.values).numpy()  # type: ignore[arg-type]
+            made = resampled(numbers, steps, cast(Any, self.resample), cast(Any, self.values)).numpy()
             if made.shape[2:] == self.input_shape:
                 return made
         shapes = f"[N, {steps}, {', '.join(map(str, self.input_shape))}]"

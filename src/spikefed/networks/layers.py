@@ -135,7 +135,8 @@ class WeightedLayer(PlannedLayer):
         if self.product is not None:
             return self.product(x)
         if self.plan.kind == "conv":
-            padding, stride = self.plan.kernel // 2, self.plan.stride
+            padding = self.plan.kernel // 2
+            stride = self.plan.stride
             return spike_conv2d(x, self.weight, self.bias, padding=padding, stride=stride)
         return spike_linear(x, self.weight, self.bias)
 
@@ -205,7 +206,8 @@ class _Spiking(PlannedLayer):
         return repeat and self.neuron is None and (self.norm is None or self.norm.steps is None)
 
     def _all_steps(self, currents: Tensor, steps: int, repeat: bool) -> Tensor:
-        norm, plan = self.norm, self.plan
+        norm = self.norm
+        plan = self.plan
         if self.neuron is None:
             if norm is None:
                 return self.pooled(currents)
@@ -247,7 +249,9 @@ class SpikingLayer(_Spiking, WeightedLayer):
 
     def link(self, steps: int, repeat: bool = False) -> ChainLayer | None:
         """See `_Spiking.link`."""
-        plan, norm, neuron = self.plan, self.norm, self.neuron
+        plan = self.plan
+        norm = self.norm
+        neuron = self.neuron
         kind = "conv" if plan.kind == "conv" else "linear"
         weight = self.weight if self.product is None else self.product.plain()
         if weight is None:
@@ -297,7 +301,8 @@ class _Rectified(PlannedLayer):
 
     def forward(self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None) -> Float[Tensor, "B ..."]:
         """Activations after pooling, or logits; ``generator`` draws what dropout drops (torch's global one if None)."""
-        y, norm = self.currents(x), self.norm
+        y = self.currents(x)
+        norm = self.norm
         if norm is not None:
             momentum = norm.next_momentum()
             y = F.batch_norm(

@@ -35,8 +35,14 @@ class Convolution(torch.autograd.Function):
         if lists and listed is not None:
             saved = events.banded(listed, weight.shape[2], stride).tensors()
         ctx.save_for_backward(weight, *saved, *(window.tensors() if window else ()))
-        ctx.shape, ctx.dtype, ctx.x_dtype, ctx.plan = x.shape, dtype, x.dtype, plan
-        ctx.listed, ctx.windowed, ctx.stride, ctx.padding = lists, window is not None, stride, padding
+        ctx.shape = x.shape
+        ctx.dtype = dtype
+        ctx.x_dtype = x.dtype
+        ctx.plan = plan
+        ctx.listed = lists
+        ctx.windowed = window is not None
+        ctx.stride = stride
+        ctx.padding = padding
         ctx.bias_dtype = None if bias is None else bias.dtype
         return out
 
@@ -79,14 +85,16 @@ class Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.bias_dtype, ctx.dtype = None if bias is None else bias.dtype, dtype
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.dtype = dtype
         with torch.autocast("cpu", enabled=False):
             return products.linear(x, weight, bias, dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (x, weight), dtype = ctx.saved_tensors, ctx.dtype
+        x, weight = ctx.saved_tensors
+        dtype = ctx.dtype
         upstream = grads[0].to(dtype).contiguous()
         grad_x = grad_weight = grad_bias = None
         with torch.autocast("cpu", enabled=False):

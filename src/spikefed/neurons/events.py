@@ -57,8 +57,10 @@ def _prepared() -> ctypes.CDLL | None:
         return None
     for name in ("count", "list", "band", "forward", "weight_grad", "input_grad"):
         function = getattr(lib, f"spikefed_events_{name}")
-        function.argtypes, function.restype = [ctypes.POINTER(Arguments)], None
-    lib.spikefed_events_bands.argtypes, lib.spikefed_events_bands.restype = [ctypes.POINTER(Arguments)], c_int64
+        function.argtypes = [ctypes.POINTER(Arguments)]
+        function.restype = None
+    lib.spikefed_events_bands.argtypes = [ctypes.POINTER(Arguments)]
+    lib.spikefed_events_bands.restype = c_int64
     lib.spikefed_events_size.restype = c_int64
     return lib if lib.spikefed_events_size() == ctypes.sizeof(Arguments) else None
 
@@ -126,7 +128,10 @@ class BandedList:
 def _arguments(shape: torch.Size, kernel: int, dtype: torch.dtype, stride: int = 1) -> Arguments:
     a = Arguments()
     a.images, a.in_channels, a.height, a.width = shape
-    a.kernel, a.stride, a.dtype, a.threads = kernel, stride, _DTYPES[dtype], torch.get_num_threads()
+    a.kernel = kernel
+    a.stride = stride
+    a.dtype = _DTYPES[dtype]
+    a.threads = torch.get_num_threads()
     return a
 
 
@@ -141,11 +146,17 @@ def listed(x: Tensor) -> EventList:
     offsets = torch.empty(x.numel() // x.shape[1] + 1, dtype=torch.int32)
     mask = torch.empty((len(offsets) - 1) * -(-x.shape[1] // 16), dtype=torch.int16)
     binary = c_int32(0)
-    a.x, a.offsets, a.mask, a.binary = x.data_ptr(), offsets.data_ptr(), mask.data_ptr(), ctypes.addressof(binary)
+    a.x = x.data_ptr()
+    a.offsets = offsets.data_ptr()
+    a.mask = mask.data_ptr()
+    a.binary = ctypes.addressof(binary)
     lib.spikefed_events_count(a)
     events = int(offsets[-1])
-    index, value = torch.empty(events, dtype=torch.int16), torch.empty(0 if binary.value else events)
-    a.index, a.value, a.events = index.data_ptr(), value.data_ptr() or None, events
+    index = torch.empty(events, dtype=torch.int16)
+    value = torch.empty(0 if binary.value else events)
+    a.index = index.data_ptr()
+    a.value = value.data_ptr() or None
+    a.events = events
     lib.spikefed_events_list(a)
     return EventList(x.shape, offsets, index, value)
 
@@ -167,20 +178,25 @@ def banded(events: EventList, kernel: int, stride: int = 1) -> BandedList:
 
 def _with_list(events: EventList, dtype: torch.dtype, out_channels: int, kernel: int, stride: int = 1) -> Arguments:
     a = _arguments(events.shape, kernel, dtype, stride)
-    a.offsets, a.index, a.value = events.offsets.data_ptr(), events.index.data_ptr(), events.value.data_ptr() or None
-    a.events, a.out_channels = len(events.index), out_channels
+    a.offsets = events.offsets.data_ptr()
+    a.index = events.index.data_ptr()
+    a.value = events.value.data_ptr() or None
+    a.events = len(events.index)
+    a.out_channels = out_channels
     return a
 
 
 def _with_bands(events: BandedList, dtype: torch.dtype, out_channels: int) -> Arguments:
     a = _arguments(events.shape, events.kernel, dtype, events.stride)
-    a.events, a.out_channels = len(events.position), out_channels
+    a.events = len(events.position)
+    a.out_channels = out_channels
     _point_at(a, events)
     return a
 
 
 def _point_at(a: Arguments, events: BandedList) -> None:
-    a.start, a.position = events.start.data_ptr(), events.position.data_ptr()
+    a.start = events.start.data_ptr()
+    a.position = events.position.data_ptr()
     a.banded = events.value.data_ptr() or None
 
 
@@ -200,13 +216,16 @@ def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torc
     """
     lib = library()
     assert lib is not None
-    co, (n, _, *sides) = len(weight), events.shape
+    co = len(weight)
+    n, _, *sides = events.shape
     table = _table(weight)
     shape = (n, co, *((side - 1) // stride + 1 for side in sides))
     out = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
     a = _with_list(events, dtype, co, weight.shape[2], stride)
     bias = None if bias is None else bias.float().contiguous()
-    a.weight, a.out, a.bias = table.data_ptr(), out.data_ptr(), None if bias is None else bias.data_ptr()
+    a.weight = table.data_ptr()
+    a.out = out.data_ptr()
+    a.bias = None if bias is None else bias.data_ptr()
     lib.spikefed_events_forward(a)
     return out
 
@@ -215,10 +234,13 @@ def weight_gradient(events: BandedList, upstream: Tensor) -> Tensor:
     """Gradient of the weight [Cout, Cin, K, K] (float32); ``upstream`` [N, Cout, H, W] channels-last."""
     lib = library()
     assert lib is not None
-    co, ci, k = upstream.shape[1], events.shape[1], events.kernel
+    co = upstream.shape[1]
+    ci = events.shape[1]
+    k = events.kernel
     table = torch.empty(_padded(co) // _LANES, ci * k * k, _LANES)
     a = _with_bands(events, upstream.dtype, co)
-    a.go, a.weight = upstream.data_ptr(), table.data_ptr()
+    a.go = upstream.data_ptr()
+    a.weight = table.data_ptr()
     lib.spikefed_events_weight_grad(a)
     flat = fused.transpose(table, table.new_empty(_padded(co), ci * k * k), len(table), ci * k * k, _LANES)
     return flat.unflatten(1, (ci, k, k))[:co]
@@ -234,7 +256,9 @@ def input_gradient_at(window: BandedList, upstream: Tensor, weight: Tensor) -> T
     out = torch.empty(window.shape, dtype=upstream.dtype, memory_format=torch.channels_last)
     table = _table(weight.to(upstream.dtype).float())
     a = _with_bands(window, upstream.dtype, len(weight))
-    a.go, a.weight, a.out = upstream.data_ptr(), table.data_ptr(), out.data_ptr()
+    a.go = upstream.data_ptr()
+    a.weight = table.data_ptr()
+    a.out = out.data_ptr()
     lib.spikefed_events_input_grad(a)
     return out
 

@@ -34,7 +34,8 @@ def joins(branches: Sequence[Branch]) -> bool:
     """Whether the kernels take these branches here."""
     if not steps.available() or not 1 < len(branches) <= steps.MOST_TERMS or not fused.suits(branches[0].x):
         return False
-    first, keys = branches[0].x, ("weight", "bias", "running_mean", "running_var")
+    first = branches[0].x
+    keys = ("weight", "bias", "running_mean", "running_var")
     alike = all(b.x.shape == first.shape and b.x.dtype == first.dtype for b in branches)
     state = [b.norm[key] for b in branches if b.norm for key in keys]
     return first.dim() == 4 and alike and fused.suits(first, *state)
@@ -69,7 +70,8 @@ class _Join(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call: _Call, *tensors: Tensor | None) -> Tensor:
         many = len(call.groups)
-        xs, learnt = cast(Sequence[Tensor], tensors[:many]), tensors[many:]
+        xs = cast(Sequence[Tensor], tensors[:many])
+        learnt = tensors[many:]
         mades = [
             None if group is None else torch.stack(group.statistics(x, *learnt[2 * k : 2 * k + 2]))
             for k, (x, group) in enumerate(zip(xs, call.groups, strict=True))
@@ -83,12 +85,17 @@ class _Join(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        call, many, saved = ctx.call, len(ctx.call.groups), ctx.saved_tensors
+        call = ctx.call
+        many = len(ctx.call.groups)
+        saved = ctx.saved_tensors
         upstream = steps.laid_out(grads[0])
-        xs, mades, learnt = [x.to(upstream.dtype) for x in saved[:many]], saved[many : 2 * many], saved[2 * many :]
+        xs = [x.to(upstream.dtype) for x in saved[:many]]
+        mades = saved[many : 2 * many]
+        learnt = saved[2 * many :]
         common = steps.join_backward(xs, mades, upstream, call.p, call.count)
         wanted = ctx.needs_input_grad[1:]
-        inputs, parameters = [], []
+        inputs = []
+        parameters = []
         for k, (x, group, made) in enumerate(zip(xs, call.groups, mades, strict=True)):
             if group is None:
                 inputs.append(common if wanted[k] else None)

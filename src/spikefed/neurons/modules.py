@@ -4,6 +4,8 @@ calls.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -58,7 +60,7 @@ class LIF(nn.Module):
             decay=kept,
             v_threshold=v_threshold,
             strict=strict,
-            surrogate=Rectangle() if surrogate is None else surrogate,  # type: ignore[arg-type]
+            surrogate=Rectangle() if surrogate is None else cast(Any, surrogate),
             detach_reset=detach_reset,
             gain=1 - kept if decay_input else 1.0,
         )

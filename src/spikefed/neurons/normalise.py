@@ -117,7 +117,8 @@ class Groups(NamedTuple):
     @classmethod
     def of(cls, options: dict[str, Any], steps: int) -> Groups:
         """From the arguments of `normalise`."""
-        norm, momentum = options["norm"], options["momentum"]
+        norm = options["norm"]
+        momentum = options["momentum"]
         count = steps if norm in PER_STEP else 1
         momenta: Sequence[float] = [momentum] * count if isinstance(momentum, float | int) else list(momentum)
         kept = {key: options[key] for key in ("running_mean", "running_var", "training", "eps", "scale")}
@@ -125,7 +126,8 @@ class Groups(NamedTuple):
 
     def statistics(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> list[Tensor]:
         """What `spikefed.neurons.steps.statistics` makes of every group of ``x``, ``[4, C]`` each."""
-        tensors, made = (weight, bias, self.running_mean, self.running_var), []
+        tensors = (weight, bias, self.running_mean, self.running_var)
+        made = []
         for t, part in enumerate(x.chunk(len(self.momenta))):
             of_weight, of_bias, mean, var = (
                 tensor[t] if self.own and tensor is not None else tensor for tensor in tensors
@@ -138,7 +140,9 @@ class Groups(NamedTuple):
 
     def backward(self, x: Tensor, made: list[Tensor], upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of ``x`` ``[T*B, C, ...]``, weight and bias."""
-        grad_x, sums, count = torch.empty_like(x), [], len(made)
+        grad_x = torch.empty_like(x)
+        sums = []
+        count = len(made)
         of_batch = self.training or self.running_mean is None
         pieces = zip(x.chunk(count), made, upstream.chunk(count), grad_x.chunk(count), strict=True)
         for part, of_part, grad, to in pieces:
@@ -152,7 +156,8 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: Groups) -> Tensor:
-        out, made = torch.empty_like(x), groups.statistics(x, weight, bias)
+        out = torch.empty_like(x)
+        made = groups.statistics(x, weight, bias)
         for part, of_part, to in zip(x.chunk(len(made)), made, out.chunk(len(made)), strict=True):
             stepwise.total([stepwise.Term(part, of_part)], to)
         ctx.save_for_backward(x, weight, bias, *made)

@@ -52,7 +52,8 @@ def spike_conv2d(
         return cast(Tensor, gpu.PackedConv.apply(x, weight, bias, kept, dtype, stride, padding))
     plan = paths.convolution(x, weight, stride, padding, dtype)
     learning = torch.is_grad_enabled() and weight.requires_grad
-    window, reason = None, plan.reason
+    window = None
+    reason = plan.reason
     if learning and x.requires_grad and paths.could_list(x, weight, stride, padding):
         inside = _narrow(paths.window_of(x), paths.window_limit(weight, dtype))
         if inside is not None:

@@ -122,7 +122,8 @@ def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: tor
         dtype: precision of the products.
     """
     dense = "winograd" if by_winograd(weight, stride, padding, dtype) else "dense"
-    density, reason = density_of(x), ""
+    density = density_of(x)
+    reason = ""
     forward, by_weight = _limits(x, weight, stride, padding, dtype)
     if density is None:
         forward = by_weight = 0.0

@@ -82,13 +82,16 @@ def _prepared() -> ctypes.CDLL | None:
         return None
     for name in ("sum", "sum_backward"):
         function = getattr(lib, f"spikefed_step_{name}")
-        function.argtypes, function.restype = [ctypes.POINTER(SumArguments)], None
+        function.argtypes = [ctypes.POINTER(SumArguments)]
+        function.restype = None
     for name in ("norm", "norm_backward"):
         function = getattr(lib, f"spikefed_step_{name}")
-        function.argtypes, function.restype = [ctypes.POINTER(NormArguments)], None
+        function.argtypes = [ctypes.POINTER(NormArguments)]
+        function.restype = None
     for name in ("join", "join_backward"):
         function = getattr(lib, f"spikefed_{name}")
-        function.argtypes, function.restype = [ctypes.POINTER(JoinArguments)], None
+        function.argtypes = [ctypes.POINTER(JoinArguments)]
+        function.restype = None
     records = {"step_sum": SumArguments, "step_norm": NormArguments, "join": JoinArguments}
     for name, record in records.items():
         size = getattr(lib, f"spikefed_{name}_size")
@@ -144,9 +147,12 @@ def fire(
     lib, a = _sum(terms)
     x = terms[0].x
     spikes = torch.empty_like(x) if out is None else out
-    potential, nonzero = torch.empty_like(x, dtype=torch.float32), c_int64(0)
+    potential = torch.empty_like(x, dtype=torch.float32)
+    nonzero = c_int64(0)
     _neuron(a, p)
-    a.out, a.potential, a.nonzero = spikes.data_ptr(), potential.data_ptr(), ctypes.addressof(nonzero)
+    a.out = spikes.data_ptr()
+    a.potential = potential.data_ptr()
+    a.nonzero = ctypes.addressof(nonzero)
     a.before = None if before is None else before.data_ptr()
     lib.spikefed_step_sum(a)
     return spikes, potential, nonzero.value
@@ -185,8 +191,14 @@ def fire_backward(
     a.last = carried is None
     carried = torch.empty_like(potential) if carried is None else carried
     out = torch.empty_like(potential, dtype=dtype) if out is None else out
-    a.rows, a.channels, a.dtype, a.threads = out.numel(), 1, _DTYPES[dtype], torch.get_num_threads()
-    a.potential, a.carried, a.grad, a.terms = potential.data_ptr(), carried.data_ptr(), out.data_ptr(), len(grads)
+    a.rows = out.numel()
+    a.channels = 1
+    a.dtype = _DTYPES[dtype]
+    a.threads = torch.get_num_threads()
+    a.potential = potential.data_ptr()
+    a.carried = carried.data_ptr()
+    a.grad = out.data_ptr()
+    a.terms = len(grads)
     for k, grad in enumerate(grads):
         a.x[k] = grad.data_ptr()
     lib.spikefed_step_sum_backward(a)
@@ -216,9 +228,13 @@ def statistics(x: Tensor, o: NormOptions) -> Tensor:
     lib, a = _norm(x, o.of_batch)
     made = torch.empty(4, x.shape[1])
     used = o.running_mean is not None and (o.training or not o.of_batch)
-    a.weight, a.bias, a.made = _pointer(o.weight), _pointer(o.bias), made.data_ptr()
+    a.weight = _pointer(o.weight)
+    a.bias = _pointer(o.bias)
+    a.made = made.data_ptr()
     a.running_mean, a.running_var = (_pointer(o.running_mean), _pointer(o.running_var)) if used else (None, None)
-    a.scale, a.eps, a.momentum = o.scale, o.eps, o.momentum
+    a.scale = o.scale
+    a.eps = o.eps
+    a.momentum = o.momentum
     lib.spikefed_step_norm(a)
     return made
 
@@ -242,7 +258,10 @@ def norm_backward(
     lib, a = _norm(x, of_batch)
     out = torch.empty_like(x) if out is None else out
     sums = torch.empty(2, x.shape[1], dtype=torch.float64)
-    a.grad, a.grad_x, a.made, a.sums = grad.data_ptr(), out.data_ptr(), made.data_ptr(), sums.data_ptr()
+    a.grad = grad.data_ptr()
+    a.grad_x = out.data_ptr()
+    a.made = made.data_ptr()
+    a.sums = sums.data_ptr()
     lib.spikefed_step_norm_backward(a)
     return out, sums
 
@@ -260,8 +279,10 @@ def join(xs: Sequence[Tensor], mades: Sequence[Tensor | None], p: LIFParameters,
         spikes, and how many there are.
     """
     lib, a = _join(xs, mades, p, count)
-    out, nonzero = torch.empty_like(xs[0]), c_int64(0)
-    a.out, a.nonzero = out.data_ptr(), ctypes.addressof(nonzero)
+    out = torch.empty_like(xs[0])
+    nonzero = c_int64(0)
+    a.out = out.data_ptr()
+    a.nonzero = ctypes.addressof(nonzero)
     lib.spikefed_join(a)
     return out, nonzero.value
 
@@ -283,7 +304,8 @@ def join_backward(
     """
     lib, a = _join(xs, mades, p, count)
     out = torch.empty_like(upstream)
-    a.grad_out, a.grad = upstream.data_ptr(), out.data_ptr()
+    a.grad_out = upstream.data_ptr()
+    a.grad = out.data_ptr()
     lib.spikefed_join_backward(a)
     return out
 
@@ -293,15 +315,20 @@ def _join(
 ) -> tuple[ctypes.CDLL, JoinArguments]:
     lib = _prepared()
     assert lib is not None
-    a, first = JoinArguments(), xs[0]
+    a = JoinArguments()
+    first = xs[0]
     _neuron(a, p)
-    a.terms, a.steps, a.channels = len(xs), count, first.shape[1]
+    a.terms = len(xs)
+    a.steps = count
+    a.channels = first.shape[1]
     a.rows = first.numel() // first.shape[1] // count
-    a.dtype, a.threads = _DTYPES[first.dtype], torch.get_num_threads()
+    a.dtype = _DTYPES[first.dtype]
+    a.threads = torch.get_num_threads()
     for k, (x, made) in enumerate(zip(xs, mades, strict=True)):
         a.x[k] = x.data_ptr()
         if made is not None:
-            a.gain[k], a.shift[k] = made[0, 2].data_ptr(), made[0, 3].data_ptr()
+            a.gain[k] = made[0, 2].data_ptr()
+            a.shift[k] = made[0, 3].data_ptr()
             a.next[k] = made.stride(0) if len(made) > 1 else 0
     return lib, a
 
@@ -309,19 +336,29 @@ def _join(
 def _sum(terms: Sequence[Term]) -> tuple[ctypes.CDLL, SumArguments]:
     lib = _prepared()
     assert lib is not None
-    x, a = terms[0].x, SumArguments()
-    a.terms, a.rows, a.channels = len(terms), x.numel() // x.shape[1], x.shape[1]
-    a.dtype, a.threads = _DTYPES[x.dtype], torch.get_num_threads()
+    x = terms[0].x
+    a = SumArguments()
+    a.terms = len(terms)
+    a.rows = x.numel() // x.shape[1]
+    a.channels = x.shape[1]
+    a.dtype = _DTYPES[x.dtype]
+    a.threads = torch.get_num_threads()
     for k, term in enumerate(terms):
         a.x[k] = term.x.data_ptr()
         if term.made is not None:
-            a.gain[k], a.shift[k] = term.made[2].data_ptr(), term.made[3].data_ptr()
+            a.gain[k] = term.made[2].data_ptr()
+            a.shift[k] = term.made[3].data_ptr()
     return lib, a
 
 
 def _neuron(a: SumArguments | JoinArguments, p: LIFParameters) -> None:
-    a.soft, a.detach_reset, a.surrogate = p.kind == "soft", p.detach_reset, p.surrogate.code
-    a.decay, a.theta, a.fire, a.neuron_gain = p.decay, p.v_threshold, fused.smallest_that_fires(p), p.gain
+    a.soft = p.kind == "soft"
+    a.detach_reset = p.detach_reset
+    a.surrogate = p.surrogate.code
+    a.decay = p.decay
+    a.theta = p.v_threshold
+    a.fire = fused.smallest_that_fires(p)
+    a.neuron_gain = p.gain
     a.surrogate_a, a.surrogate_b = p.surrogate.constants()
 
 
@@ -329,8 +366,12 @@ def _norm(x: Tensor, of_batch: bool) -> tuple[ctypes.CDLL, NormArguments]:
     lib = _prepared()
     assert lib is not None
     a = NormArguments()
-    a.x, a.rows, a.channels = x.data_ptr(), x.numel() // x.shape[1], x.shape[1]
-    a.dtype, a.batch_statistics, a.threads = _DTYPES[x.dtype], of_batch, torch.get_num_threads()
+    a.x = x.data_ptr()
+    a.rows = x.numel() // x.shape[1]
+    a.channels = x.shape[1]
+    a.dtype = _DTYPES[x.dtype]
+    a.batch_statistics = of_batch
+    a.threads = torch.get_num_threads()
     return lib, a
 
 

@@ -49,7 +49,8 @@ def check_same(folder: Path, label: str, probe: str, version: int, hyper: Mappin
     path = path_of(folder, label)
     if not path.is_file():
         return
-    there, advice = read(path), "keep both by giving this one a label, or delete the file"
+    there = read(path)
+    advice = "keep both by giving this one a label, or delete the file"
     if there["probe"] != probe:
         raise ConfigError(f"{path} was measured by probe '{there['probe']}', not '{probe}'; {advice}")
     before = there["hyper"]

@@ -60,8 +60,10 @@ class Latency(Probe):
             spikes.add_(fired.sum(dim=(1, 2)).cpu())
 
         said = torch.cat([_answers(outputs).cpu() for _, outputs in watched(net, subject, ctx, see)], dim=1)
-        right, settled = (said == subject.labels).sum(dim=1), (said == said[-1]).sum(dim=1)
-        until, count = spikes.cumsum(0), len(subject)
+        right = (said == subject.labels).sum(dim=1)
+        settled = (said == said[-1]).sum(dim=1)
+        until = spikes.cumsum(0)
+        count = len(subject)
         records: list[Record] = []
         for place in range(steps):
             low, high = wilson(int(right[place]), count, hyper.level)

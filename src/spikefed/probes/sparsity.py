@@ -153,7 +153,8 @@ def _operations(
 def _counted(module: nn.Module, x: Tensor) -> Tensor:
     """Operations through non-zero weights, through all, active inputs, inputs: float64 ``[4]``."""
     weight = weight_of(module)
-    active, kept = (x != 0).float(), (weight != 0).float()
+    active = (x != 0).float()
+    kept = (weight != 0).float()
     if weight.dim() == 2:
         active = active.flatten(1) if active.dim() > 2 and active[0].numel() == weight.shape[1] else active
         by_input = active.flatten(0, -2).sum(0, dtype=torch.float64)

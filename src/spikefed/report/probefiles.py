@@ -48,7 +48,8 @@ def headlines(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _whole(tree: Mapping[str, Any]) -> bool:
-    measurements, told = tree.get("measurements"), tree.get("quantities")
+    measurements = tree.get("measurements")
+    told = tree.get("quantities")
     if not isinstance(measurements, list) or not measurements or not isinstance(told, list):
         return False
     curves = tree.get("curves", [])
@@ -73,7 +74,8 @@ def _old(energy: Mapping[str, Any]) -> dict[str, Any] | None:
     """The file that the probe would have left, from what a run wrote before there were probes."""
     made = PROBES["energy"]
     try:
-        records, images = records_of(energy), int(energy["totals"]["images"])
+        records = records_of(energy)
+        images = int(energy["totals"]["images"])
     except (KeyError, TypeError, ValueError):
         return None
     headline = made().headline(records)

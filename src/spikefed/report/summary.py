@@ -47,7 +47,8 @@ def _finding(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
         return closing
     size = bytes_text(hero.bytes["upstream"])
     start = f"{hero.group.label} reaches {target_text(hero.target)} with {size} sent upstream"
-    base, ratio = hero.base, hero.ratio["upstream"]
+    base = hero.base
+    ratio = hero.ratio["upstream"]
     if base is None or ratio is None or hero.group is base:
         return f"{start}. {closing}"
     theirs = next(r for r in rows if r.group is base and r.target == hero.target)

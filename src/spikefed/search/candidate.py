@@ -78,7 +78,8 @@ class Size:
 def size_of(net: GraphNetwork) -> Size:
     """The size of a network of cells."""
     told = describe(net)
-    neurons, largest = 0, 0
+    neurons = 0
+    largest = 0
     for node in net.graph.nodes:
         plan = cast(SpikingLayer | PassLayer, net.get_submodule(node.name)).plan
         neurons += torch.Size(plan.map_shape).numel() if node.neuron else 0
@@ -116,7 +117,8 @@ def answers(net: GraphNetwork, cell: Cell, batches: Sequence[Tensor], memory: Me
     for number, x in enumerate(batches):
         watching.show(number)
         net(x, generator=torch.Generator().manual_seed(number))
-        total, sops = Evidence.none(len(x)), 0.0
+        total = Evidence.none(len(x))
+        sops = 0.0
         for name, seen in watching.told:
             total = total + seen
             sops += seen.spikes * fan_out[name]

@@ -55,7 +55,8 @@ class Scorer:
 
     def score(self, cell: Cell) -> Record:
         """Everything that can be told of a cell without training it."""
-        task, started = self._task, process_time()
+        task = self._task
+        started = process_time()
         net = task.macro.network(cell, task.seed)
         size = size_of(net)
         figures: dict[str, float] = asdict(size)

@@ -60,7 +60,8 @@ def search(plan: Plan, task: Task, known: Iterable[Record], tell: Told, workers:
     strategy = STRATEGIES[plan.strategy](plan.space, plan.seed, len(plan.objectives))
     stored = {record["cell"]: record for record in known}
     found: dict[str, Record] = {}
-    asked, used = 0, 0.0
+    asked = 0
+    used = 0.0
     with scoring(task, workers) as score:
         while asked < plan.cells and (plan.seconds is None or used < plan.seconds):
             cells = strategy.ask()

@@ -95,7 +95,8 @@ class Watching:
 
     def show(self, batch: int) -> None:
         """Begin with a batch."""
-        self.batch, self.told = batch, []
+        self.batch = batch
+        self.told = []
 
 
 class Watched(nn.Module):
@@ -110,9 +111,12 @@ class Watched(nn.Module):
 
     def __init__(self, layer: SpikingLayer | PassLayer, watching: Watching, key: int | None, times: int) -> None:
         super().__init__()
-        self.layer, self.plan = layer, layer.plan
+        self.layer = layer
+        self.plan = layer.plan
         self.keeps_still = layer.keeps_still
-        self._watching, self._key, self._times = watching, key, times
+        self._watching = watching
+        self._key = key
+        self._times = times
         self._fires = layer.neuron is not None
         self._pool = layer.plan.window if self._fires and layer.plan.pool else None
         if self._pool is not None:
@@ -137,7 +141,8 @@ class Watched(nn.Module):
         """
         if moment is not None:
             return self._one_step(x, steps, moment)
-        memory, key = self._watching.memory, (self._key, self._watching.batch)
+        memory = self._watching.memory
+        key = (self._key, self._watching.batch)
         found = None if self._key is None else memory.get(key)
         if found is None:
             given = self.layer(x, steps, repeat, generator)

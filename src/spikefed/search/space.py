@@ -62,7 +62,8 @@ class Space:
         """The choices that give a cell."""
         found = {}
         for i, j in PAIRS:
-            forward, back = cell.rows[i][j], cell.rows[j][i]
+            forward = cell.rows[i][j]
+            back = cell.rows[j][i]
             found[i, j] = forward if back == NONE else f"<{back}"
         return found
 

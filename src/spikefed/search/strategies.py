@@ -30,7 +30,8 @@ class Strategy(ABC):
     summary: ClassVar[str]
 
     def __init__(self, space: Space, seed: int, objectives: int) -> None:
-        self.space, self.objectives = space, objectives
+        self.space = space
+        self.objectives = objectives
         self.generator = torch.Generator().manual_seed(seed)
 
     @abstractmethod
@@ -44,7 +45,8 @@ class Strategy(ABC):
 class Random(Strategy):
     """SNASNet's own: independent draws."""
 
-    name, summary = "random", "independent draws, as SNASNet"
+    name = "random"
+    summary = "independent draws, as SNASNet"
 
     def ask(self) -> list[Cell]:
         """Sixteen draws."""
@@ -54,7 +56,8 @@ class Random(Strategy):
 class Exhaustive(Strategy):
     """Every different cell of the space, neighbours that share a beginning side by side."""
 
-    name, summary = "exhaustive", "every different cell of the space, once"
+    name = "exhaustive"
+    summary = "every different cell of the space, once"
 
     def __init__(self, space: Space, seed: int, objectives: int) -> None:
         super().__init__(space, seed, objectives)
@@ -71,8 +74,11 @@ class Evolution(Strategy):
     Children come eight at a time, so that they can be scored side by side.
     """
 
-    name, summary = "evolution", "regularised evolution: children of the best of a sample, the oldest dies"
-    population, sample, children = 32, 8, 8
+    name = "evolution"
+    summary = "regularised evolution: children of the best of a sample, the oldest dies"
+    population = 32
+    sample = 8
+    children = 8
 
     def __init__(self, space: Space, seed: int, objectives: int) -> None:
         super().__init__(space, seed, objectives)
@@ -100,7 +106,8 @@ class Evolution(Strategy):
 class Nsga2(Strategy):
     """NSGA-II [Deb et al. 2002] over several objectives, optuna's."""
 
-    name, summary = "nsga2", "NSGA-II over several objectives (optuna's sampler)"
+    name = "nsga2"
+    summary = "NSGA-II over several objectives (optuna's sampler)"
     population = 32
 
     def __init__(self, space: Space, seed: int, objectives: int) -> None:

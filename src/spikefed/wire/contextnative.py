@@ -61,7 +61,8 @@ def run(
     """
     library = _prepared()
     assert library is not None
-    squash, stretch = squash_table(), stretch_table()
+    squash = squash_table()
+    stretch = stretch_table()
     arrays = (spikes, global_, previous, near, code, state.tables, state.weights, state.coded, squash, stretch)
     pointers = [None if array is None else array.ctypes.data for array in arrays]
     job = Job(*pointers, *shape, code.size, int(decode), int(measure), 0.0, 0)

@@ -169,7 +169,8 @@ class Tickets(FedAvg):
     def train(self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None) -> float:
         """Local training in the stage that the server named."""
         assert isinstance(ctx, TicketContext)
-        hyper, note = ctx.hyper, ctx.note
+        hyper = ctx.hyper
+        note = ctx.note
         factor = hyper.search_lr_factor if note.kind == "search" else 1.0
         lr = note.rate(hyper.lr * factor, hyper.lr_floor, hyper.lr_schedule)
         trained = relu_view(net) if note.twin else net
@@ -196,7 +197,8 @@ class Tickets(FedAvg):
     # The server's side.
 
     def init_server(self, ctx: Context) -> tuple[State, Downlink | None]:
-        weights, names = ctx.networks.initial(), self.maskable(ctx.hyper, ctx.networks)
+        weights = ctx.networks.initial()
+        names = self.maskable(ctx.hyper, ctx.networks)
         state, mask = ticketsearch.begin(weights, names, ctx)
         if not state["search"]["level"]:
             return state, None  # everybody holds the common initial weights, and knows the first stage
@@ -210,11 +212,13 @@ class Tickets(FedAvg):
             counts = {c: float(u.samples) for c, u in uplinks.items()}
             shares = {c: n / sum(counts.values()) for c, n in counts.items()}
             merged = averaging.mean_of({c: from_wire(u.tensors) for c, u in uplinks.items()}, shares)
-            after, diagnostics = dict(state), Diagnostics({"mask_density": 1.0}, shares)
+            after = dict(state)
+            diagnostics = Diagnostics({"mask_density": 1.0}, shares)
         else:
             plain = {key: state[key] for key in ("weights", "mask")}
             merged, _, diagnostics = super().server_round(plain, uplinks, ctx)
-            after, merged = {**state, **merged}, merged["weights"]
+            after = {**state, **merged}
+            merged = merged["weights"]
         samples = sum(uplink.samples for uplink in uplinks.values())
         passes = 1 if stage.kind == "saliency" else ctx.hyper.local_epochs
         spent = samples * passes * (1 if stage.twin else steps)

@@ -93,7 +93,8 @@ def joined_sums(parts: Sequence[Part], layers: Mapping[str, nn.Module]) -> tuple
     }
     joining = set()
     for part in parts:
-        name, arriving = part.nodes[0], part.entering[part.nodes[0]]
+        name = part.nodes[0]
+        arriving = part.entering[part.nodes[0]]
         sums = not part.stepwise and len(arriving) > 1 and not any(edge.back for edge in arriving)
         if sums and _only_fires(layers[name]) and any(edge.source in bare for edge in arriving):
             joining.add(name)

@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import torch
 
@@ -196,7 +197,7 @@ def _sizes(text: str, name: str) -> CellNet:
         except ValueError:
             kind = "a number" if key == "dropout" else "a whole number"
             raise ConfigError(f"'{part}' in network.name '{name}' needs {kind}, as in {key}=2") from None
-    return CellNet(**given)  # type: ignore[arg-type]
+    return CellNet(**cast(Any, given))
 
 
 SNASNETS = (

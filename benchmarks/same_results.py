@@ -134,7 +134,8 @@ def cases(other: Build, here: Build, rounds: int) -> dict[str, dict[str, Any]]:
     some = [f"rounds={rounds}", "run.threads=1"]
     files = sorted((other.checkout / "experiments").glob("*digits*.toml"))
     jobs = {file.stem: {"file": str(file), "set": some} for file in files if "method" in _tables(file)}
-    for name in (m for m in other.methods() if m in here.methods()):
+    known = here.methods()
+    for name in (method for method in other.methods() if method in known):
         jobs[f"method {name}"] = {"config": {**TINY, "rounds": rounds, "method": {"name": name}}, "set": []}
     for name, tables in VARIANTS.items():
         jobs[name] = {"config": {**TINY, "rounds": rounds, **tables}, "set": []}

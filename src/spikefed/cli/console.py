@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-errors = Console(stderr=True)
+errors = Console(stderr=True, emoji=False)
 
 
 def error(text: str) -> None:

@@ -112,7 +112,7 @@ def list_(
     table = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row.values())
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 @app.command()
@@ -177,7 +177,7 @@ def check(data_dir: DataDir = None, json_: Json = False) -> None:
     for row in rows:
         counts = ", ".join(f"{split} {count:,}" for split, count in row.counts.items())
         table.add_row(row.name, row.status, counts, row.message or str(row.folder or "embedded"))
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 @data_app.command()
@@ -192,7 +192,7 @@ def show(
     if name.endswith(".toml"):
         overrides = [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"]
         held = experiment.holdings(experiment.load(Path(name), overrides))
-        print(json.dumps(held.rows(), indent=1)) if json_ else Console().print(held.table())
+        print(json.dumps(held.rows(), indent=1)) if json_ else Console(emoji=False).print(held.table())
         for note in held.notes if not json_ else ():
             print(note)
         return
@@ -220,7 +220,7 @@ def show(
         of_class = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         span = "{:.4g} to {:.4g}".format(*row["pixels"])
         table.add_row(row["split"], f"{row['images']:,}", row["image"], str(row["classes"]), of_class, span)
-    Console().print(table)
+    Console(emoji=False).print(table)
     for key, count in columns.items():
         print(f"column '{key}' has {count:,} values: data.partition = 'column' and data.by = '{key}' make them clients")
     for note in parts[0].notes:
@@ -259,5 +259,5 @@ def bench(
     shown = Table("codec", "up B", "down B", "to Alg. 2", "B/row", "enc M/s", "dec M/s", box=None, pad_edge=False)
     for row in table(found):
         shown.add_row(*row)
-    Console().print(shown)
+    Console(emoji=False).print(shown)
     print("\n".join(round_lines(found)))

@@ -18,6 +18,8 @@ from spikefed.cli.console import error, errors
 from spikefed.errors import SpikefedError, UnfinishedError
 
 INTERRUPTED = 130
+GO_ON = (["compare"], ["probe"], ["search"])
+"""Commands that take up what they began when they are repeated."""
 ORDER = [module.__name__ for module in (runs, pages, inspect, models, deploy, energy, plan, probe, search)]
 """Of the commands in the help; importing a module has registered its own."""
 
@@ -50,6 +52,6 @@ def main() -> None:
         sys.exit(3 if isinstance(stopped, UnfinishedError) else 2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
-            again = "repeat the command to go on" if "compare" in sys.argv[1:2] else "a run goes on with --resume"
+            again = "repeat the command to go on" if sys.argv[1:2] in GO_ON else "a run goes on with --resume"
             errors.print(f"interrupted; {again}", highlight=False)
         raise

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from spikefed.cli.app import app
 from spikefed.cli.console import note as note_of
@@ -122,7 +123,7 @@ def _show_readers(readers: dict[str, dict[str, Any]]) -> None:
     table = Table("reader", "takes it", "why not, or what to mind", "tested here", box=None, pad_edge=False)
     for name, told in readers.items():
         table.add_row(name, "yes" if told["takes"] else "no", told["why"], "yes" if told["tested"] else "no")
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 def _beside(run: str, client: int | None, suffix: str) -> Path:
@@ -147,8 +148,8 @@ def _show(found: Predictions) -> None:
             break
         sure = "silent" if one.silent else f"{one.confidence:.2f}"
         truth = [found.class_names[one.truth]] if one.truth is not None else []
-        table.add_row(one.image, one.name, sure, *truth)
-    console = Console()
+        table.add_row(*(Text(cell) for cell in (one.image, one.name, sure, *truth)))
+    console = Console(emoji=False)
     console.print(table)
     if len(found) > SHOWN:
         console.print(f"and {len(found) - SHOWN:,} more; --csv prints all", highlight=False)

@@ -126,7 +126,7 @@ def summary(path: Path) -> None:
     # Without a server's network the run is measured on its clients', of which a pooled method has one.
     alone = "accuracy_of" in result or (not steps.server_model and not steps.pooled)
     whose = "mean accuracy of the clients" if alone else "server accuracy"
-    Console().print(
+    Console(emoji=False).print(
         f"{result['name']} ({result['method']}), seed {result['seed']}: {whose} {result['accuracy']:.4f} "
         f"after {result['rounds']} rounds{_taken_home(result)}, up {size(result['upstream_bytes'])}, "
         f"down {size(result['downstream_bytes'])}  [{path}]",

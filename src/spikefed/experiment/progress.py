@@ -121,7 +121,7 @@ class Console_:
     """
 
     def __init__(self, console: Console | None = None, pulse_s: float = 60.0) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(stderr=True, emoji=False)
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal and self._console.file.isatty()
         self._pulse_s = pulse_s
         self._bar: Bar | None = None

@@ -14,13 +14,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spikefed import data
+from spikefed import data, networks
 from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.folder import RunFolder
 from spikefed.federated.selection import by_role
 from spikefed.models import ModelFacts, read_model
 from spikefed.networks import roles, state_tensors
+from spikefed.objects import is_own
 
 Make = Callable[[int], nn.Module]
 """The experiment's network for a number of classes."""
@@ -80,13 +81,31 @@ def read_start(config: Experiment, train: data.ImageSet, make: Make, copy: Path 
             "network of these, or bring the data to its size (data.size)"
         )
     names = (facts.class_names, tuple(train.class_names))
-    renamed = facts.classes == train.classes and all(names) and names[0] != names[1]
+    renamed = facts.classes == train.classes and names[0] != names[1]  # a name on one side only is another class
+    _check_alike(facts, config, where)
     own = make(train.classes)
     head = _head(own, make, train.classes) if renamed or facts.classes != train.classes else set()
     wanted = _wanted(own, config.network.start_roles, where)
     tensors = _fitted(own, found.tensors, head, f"{where} ({facts.network.get('name')})", config)
     kept = {name: tensor for name, tensor in tensors.items() if name in wanted}
     return Start(kept, tuple(sorted(head)), facts, path, path.read_bytes())
+
+
+def _check_alike(facts: ModelFacts, config: Experiment, where: str) -> None:
+    """Refuse a network of the same tensors that computes something else with them.
+
+    Raises:
+        ConfigError: other pools, or another cell.
+    """
+    name, theirs = config.network.name, str(facts.network.get("name", ""))
+    if is_own(name) or is_own(theirs) or name.startswith("nir:"):
+        return
+    pooling = config.network.pooling or networks.network_info(name).pooling
+    other = facts.network.get("pooling") or pooling
+    if other != pooling:
+        raise ConfigError(f"{where} has network.pooling = '{other}', and this network '{pooling}'; take the same")
+    if name.startswith("cell:") and theirs.startswith("cell:") and name.split(":")[1] != theirs.split(":")[1]:
+        raise ConfigError(f"{where} is of cell {theirs.split(':')[1]}, and this network of {name.split(':')[1]}")
 
 
 def model_of(path: Path) -> Path:

@@ -93,6 +93,11 @@ class Intake:
             return array[None, None] if array.ndim == 2 else array[None]
         if array.shape in {(height, width), (channels, height, width), (height, width, channels)}:
             array = array[None]  # one image
+        if array.ndim == 3 and channels == 1 and array.shape == (height, width, 3):
+            raise DataError(
+                f"{where}: shape {list(array.shape)} looks like one picture in colour, and the network takes grey; "
+                "make it grey, or give it as a picture (a file, or PIL's)"
+            )
         if array.ndim == 3 and channels == 1:
             array = array[:, None]
         if array.ndim == 4 and array.shape[1] != channels and array.shape[3] == channels:

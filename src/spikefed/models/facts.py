@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 from spikefed.errors import CheckpointError
 from spikefed.training import Preprocess
@@ -107,7 +107,7 @@ class ModelFacts:
         plain = {key: rest.pop(key) for key in tuple(rest) if key in _PLAIN}
         try:
             pixels = cast(Mapping[str, Any], told["pixels"])
-            return ModelFacts(
+            facts = ModelFacts(
                 network=dict(told["network"]),
                 input_shape=tuple(int(side) for side in told["input_shape"]),
                 classes=int(told["classes"]),
@@ -120,6 +120,29 @@ class ModelFacts:
             raise CheckpointError(
                 f"what {where} says of its network cannot be read ({type(error).__name__}: {error}); take a whole copy"
             ) from error
+        _check(facts, where)
+        return facts
+
+
+def _check(facts: ModelFacts, where: str) -> None:
+    """Refuse facts that contradict each other, or that only another version understands.
+
+    Raises:
+        CheckpointError: the first of them.
+    """
+    pixels, channels = facts.preprocess, facts.input_shape[:1]
+    numbers = {len(pixels.mean), len(pixels.std)}
+    wrong = None
+    if facts.class_names and len(facts.class_names) != facts.classes:
+        wrong = f"{len(facts.class_names)} class names for {facts.classes} classes"
+    elif pixels.mode not in get_args(get_type_hints(Preprocess)["mode"]):
+        wrong = f"pixels of mode '{pixels.mode}'"
+    elif pixels.mode == "standard" and (len(numbers) != 1 or not numbers <= {1, *channels}):
+        wrong = f"{len(pixels.mean)} means and {len(pixels.std)} deviations for {channels[0]} channels"
+    elif facts.values not in ("pixels", "counts", "reals"):
+        wrong = f"images of '{facts.values}'"
+    if wrong:
+        raise CheckpointError(f"{where} has {wrong}; take a whole copy, or the spikefed that wrote it")
 
 
 _PLAIN = (

@@ -35,4 +35,7 @@ def read_model(path: Path | str) -> tuple[NamedTensors, ModelFacts]:
     found = read_tensors(path)
     if not isinstance(found.facts, Mapping):
         raise CheckpointError(f"the metadata of {path} is no table; take a whole copy of the file")
+    for name, tensor in found.tensors.items():
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise CheckpointError(f"tensor '{name}' of {path} holds values that are no numbers; take a whole copy")
     return found, ModelFacts.from_dict(found.facts, str(path))

@@ -43,8 +43,13 @@ class HomeRow:
 
 
 def alone_of(groups: Sequence[Group], group: Group) -> Group | None:
-    """The clients alone that a group is held against: method ``local`` on the same network."""
-    found = [g for g in groups if g.method == ALONE and g.network == group.network]
+    """The clients alone that a group is held against: method ``local`` on the same network, for as many rounds."""
+    rounds = {curve.rounds[-1] for curve in group.curves if curve.rounds}
+    found = [
+        g
+        for g in groups
+        if g.method == ALONE and g.network == group.network and {c.rounds[-1] for c in g.curves if c.rounds} == rounds
+    ]
     return found[0] if found else None
 
 

@@ -18,7 +18,7 @@ def spikefed(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_shipped_file_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
-    given = (ROOT / "experiments" / "search-digits.toml", "--set", "search.cells=32", "--set", "search.images=8")
+    given = (ROOT / "experiments" / "search" / "digits.toml", "--set", "search.cells=32", "--set", "search.images=8")
     told = spikefed(*given, "--out", tmp_path / "out")
     assert told.returncode == 0, told.stderr
     lines = told.stdout.splitlines()

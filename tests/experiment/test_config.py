@@ -28,7 +28,9 @@ def write(path: Path, text: str) -> Path:
 def test_every_shipped_experiment_is_valid_and_named_after_its_file(path: Path) -> None:
     config = configs.load(path)
     assert config.name == path.stem
-    assert config.method["name"] == ("fedavg" if "fedavg" in path.stem else "fsd")
+    pooled = path.stem.startswith("temporal")
+    assert config.data.pooled == pooled
+    assert config.method["name"] == ("fedavg" if "fedavg" in path.stem or pooled else "fsd")
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)

@@ -20,8 +20,11 @@ from spikefed.federated.methods import METHODS
 from spikefed.wire import Ledger
 
 CHANGE = {"payload": "change"}
+WHOLE_SEARCH = {"name": "tickets", "search": "random", "sparsities": [0.5], "level_rounds": 1, "restart": "keep"}
+"""A search for tickets that one round holds."""
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {} for name in METHODS},
+    "tickets": {"method": WHOLE_SEARCH},
     "fsd+ by rows": {"method": {"name": "fsd+", "row_share": 0.4, "groups": 2}},
     "fsd+ labels": {"method": {"name": "fsd+", "send": "labels", "row_share": 0.5}},
     "ds-fl power": {"method": {"name": "ds-fl", "sharpen": "power"}},

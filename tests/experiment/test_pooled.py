@@ -11,6 +11,7 @@ import torch
 
 import spikefed
 from experiment.runs import fingerprint
+from experiment.test_every_method import WHOLE_SEARCH
 from spikefed.errors import ConfigError
 from spikefed.experiment import build
 from spikefed.experiment import config as configs
@@ -20,7 +21,7 @@ from spikefed.federated import METHODS
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_runs_pooled(tiny: dict[str, Any], tmp_path: Path, name: str) -> None:
     tiny["data"]["pooled"] = True
-    tiny |= {"method": {"name": name}, "rounds": 2}
+    tiny |= {"method": WHOLE_SEARCH if name == "tickets" else {"name": name}, "rounds": 2}
     tiny["network"]["name"] = "4C3-AP2-8FC"  # hdsfl takes its hint from a hidden layer without a pool
     run = spikefed.run(tiny, out=tmp_path / "run")
     lines, _, _ = fingerprint(run)

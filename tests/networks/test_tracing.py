@@ -23,7 +23,7 @@ def test_torch_export(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_torch_jit_trace_of_any_batch(name: str) -> None:
     net, x = built(name), torch.rand(6, 1, 12, 12)
-    traced = torch.jit.trace(net, (x,))
+    traced = torch.jit.trace(net, (x,), check_trace=False)  # the hook that checks shapes names values anew each time
     with torch.no_grad():
         assert torch.equal(traced(x[:3]), net(x[:3]))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from spikefed.data.images import ImageSet, public_set_id
@@ -63,7 +63,7 @@ class FederatedSplit:
         names: who the clients are, where the data say so.
     """
 
-    public_images: UInt8[Tensor, "P C H W"]
+    public_images: Shaped[Tensor, "P ..."]
     public_indices: Int64[Tensor, " P"]
     clients: list[ClientIndices]
     names: tuple[str, ...] = ()

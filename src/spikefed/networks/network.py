@@ -187,7 +187,7 @@ class ANNNetwork(LayeredNetwork):
         super().__init__(name, input_shape, list(layers))
 
     def forward(
-        self, x: Float[Tensor, "B C H W"], generator: torch.Generator | None = None
+        self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None
     ) -> Float[Tensor, "1 B classes"]:
         """Logits; ``generator`` is the source of dropout, where a layer has one.
 

@@ -25,6 +25,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from spikefed import native
 from spikefed.neurons import fused, processor
+from spikefed.neurons.kernels import kernels
 
 Way = Literal["by event", "by weight"]
 
@@ -142,7 +143,7 @@ def suits(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> bool:
         stride: of the convolution; only 1 is taken.
         padding: of the convolution; only K // 2 is taken.
     """
-    if _off or torch.is_grad_enabled() or not x.dtype == weight.dtype == torch.float32:
+    if _off or kernels() == "reference" or torch.is_grad_enabled() or not x.dtype == weight.dtype == torch.float32:
         return False
     conv = weight.dim() == 4
     if conv and not (weight.shape[2] == weight.shape[3] and weight.shape[2] in (1, 3, 5, 7) and stride == 1):
@@ -156,7 +157,7 @@ def few_weights(weight: Tensor) -> bool:
     """Whether a large weight has so few entries left, outside training, that lists of them pay at most sizes."""
     if _off or torch.is_grad_enabled() or weight.numel() < LARGE or weight.dtype != torch.float32:
         return False
-    if fused.transformed():
+    if fused.transformed() or kernels() == "reference":
         return False
     return weight.device.type == "cpu" and library() is not None and density_of_weight(weight) < FEW
 

@@ -7,7 +7,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/python" -m pip install -q --disable-pip-version-check torch==2.13.0 numpy==2.4.6 requests==2.34.2 tqdm==4.67.1
+"$folder/venv/bin/python" -m pip install -q --disable-pip-version-check torch==2.13.0 numpy==2.4.6 requests==2.34.2 scipy==1.17.1 tqdm==4.67.1
 "$folder/venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps torchattacks==3.5.1
 cat > "$folder/see.py" <<'PY'
 import importlib.metadata

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import spikefed
 from spikefed.errors import ConfigError
+from spikefed.experiment import RunFolder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (120, 1, 8, 8), dtype=np.uint8)
 DATA = (IMAGES, np.arange(120) % 3)
@@ -69,4 +70,5 @@ def test_a_client_with_one_item_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("network", "batch"), [(Mapped, 1), (Normed, 10)])
 def test_what_works_is_left_alone(network: type[nn.Module], batch: int, tmp_path: Path) -> None:
-    spikefed.run(tables(local_batch=batch), dataset=DATA, network=network, out=tmp_path / "run")
+    run = spikefed.run(tables(local_batch=batch), dataset=DATA, network=network, out=tmp_path / "run")
+    assert RunFolder(run).finished()

@@ -18,11 +18,10 @@ from spikefed.probes import (
     centroid_of,
     early_by_information,
     early_by_kl,
-    kl_profile,
     run_probe,
 )
 from spikefed.probes.information import layer_of, score_gradients
-from spikefed.training import prefix_means
+from spikefed.training import prefix_divergences, prefix_means
 
 
 def part(records: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -145,9 +144,9 @@ def test_the_kl_profile_and_its_direction() -> None:
     means = prefix_means(outputs)
     logs = means.log_softmax(2)
     expected = [float(F.kl_div(logs[-1], logs[t], reduction="batchmean", log_target=True)) for t in range(4)]
-    assert kl_profile(means).tolist() == pytest.approx(expected, abs=1e-6)
-    assert kl_profile(means, reverse=True).tolist() != pytest.approx(expected, abs=1e-3)
-    assert kl_profile(means)[-1] == 0
+    assert prefix_divergences(means).tolist() == pytest.approx(expected, abs=1e-6)
+    assert prefix_divergences(means, reverse=True).tolist() != pytest.approx(expected, abs=1e-3)
+    assert prefix_divergences(means)[-1] == 0
 
 
 def test_choices_of_steps() -> None:

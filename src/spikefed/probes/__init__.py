@@ -7,7 +7,7 @@ from spikefed.probes.coding import Coding
 from spikefed.probes.contract import Curve, Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
-from spikefed.probes.information import centroid_of, early_by_information, early_by_kl, kl_profile
+from spikefed.probes.information import centroid_of, early_by_information, early_by_kl
 from spikefed.probes.latency import Latency
 from spikefed.probes.ownchips import OwnChips
 from spikefed.probes.rates import Rates
@@ -40,7 +40,6 @@ __all__ = [
     "centroid_of",
     "early_by_information",
     "early_by_kl",
-    "kl_profile",
     "probe",
     "run_probe",
 ]

@@ -136,18 +136,6 @@ def centroid_of(information: Float[Tensor, "N T"]) -> tuple[float, float]:
     return centre, float(residual.std()) / math.sqrt(rows)
 
 
-def kl_profile(outputs: Float[Tensor, "T N C"], reverse: bool = False) -> Float[Tensor, " T"]:
-    """D_t = mean KL(p_t || p_T) in nats; ``reverse`` swaps the two, as the released code does.
-
-    Args:
-        outputs: logits of the prefixes, ybar_t times its factor.
-        reverse: KL(p_T || p_t).
-    """
-    logs = outputs.double().log_softmax(dim=2)
-    first, second = (logs[-1:].expand_as(logs), logs) if reverse else (logs, logs[-1:].expand_as(logs))
-    return (first.exp() * (first - second)).sum(2).mean(1)
-
-
 def early_by_kl(ratio: Sequence[float], level: float = 0.6) -> int:
     """T_early: the fewest steps t from 2 to T with Dhat_t below the level (Kim et al., ECCV 2022, Algorithm 1).
 

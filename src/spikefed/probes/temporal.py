@@ -26,10 +26,9 @@ from spikefed.probes.information import (
     counted_parameters,
     early_by_information,
     early_by_kl,
-    kl_profile,
     sample_information,
 )
-from spikefed.training import prefix_means
+from spikefed.training import prefix_divergences, prefix_means
 
 ALL = "all layers"
 
@@ -93,7 +92,7 @@ class Temporal(Probe):
         hyper: TemporalHyperparameters = ctx.hyper
         shown = subject if hyper.split == "test" else trained(subject, hyper.images)
         layers, information, means = _measured(net, shown, ctx)
-        profile = kl_profile(hyper.logit_scale * means, reverse=hyper.kl == "released")
+        profile = prefix_divergences(hyper.logit_scale * means, reverse=hyper.kl == "released")
         ratio = profile / (profile[1:].max() if hyper.kl == "released" and len(profile) > 1 else profile[:2][-1])
         right = (means.argmax(2) == shown.labels).double().mean(1)
         total = information.sum(0)

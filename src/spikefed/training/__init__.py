@@ -2,7 +2,7 @@
 
 from spikefed.training.adversarial import AdversarialInputs
 from spikefed.training.augment import AUGMENTATIONS
-from spikefed.training.earlytime import early_steps, kl_profile
+from spikefed.training.earlytime import early_steps, kl_profile, prefix_divergences
 from spikefed.training.hooks import Loss, StepHook
 from spikefed.training.loops import (
     Evaluation,
@@ -82,6 +82,7 @@ __all__ = [
     "output_spikes",
     "outputs",
     "prefix_cross_entropy",
+    "prefix_divergences",
     "prefix_means",
     "random_scores",
     "rate_cross_entropy",

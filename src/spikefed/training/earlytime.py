@@ -8,26 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+from jaxtyping import Float
 from torch import Tensor
 
-
-def prefix_log_probabilities(outputs: Tensor, scale: float = 1.0) -> Tensor:
-    """log P_t of outputs ``[N, C, T]``, t = 1 to T: ``[T, N, C]``; ``scale`` multiplies the means as logits."""
-    counts = torch.arange(1, outputs.shape[2] + 1, dtype=outputs.dtype)
-    means = outputs.cumsum(dim=2) / counts
-    return (scale * means).permute(2, 0, 1).log_softmax(dim=2)
+from spikefed.training.temporal import prefix_means
 
 
-def kl_profile(outputs: Tensor, scale: float = 1.0) -> list[float]:
+def prefix_divergences(logits: Float[Tensor, "T N C"], reverse: bool = False) -> Float[Tensor, " T"]:
+    """D_t = mean KL(P_t || P_T) in nats; ``reverse`` swaps the two, as the released code does.
+
+    Args:
+        logits: of the prefixes: the means of the first t outputs, times their factor.
+        reverse: KL(P_T || P_t).
+    """
+    logs = logits.double().log_softmax(dim=2)
+    first, second = (logs[-1:].expand_as(logs), logs) if reverse else (logs, logs[-1:].expand_as(logs))
+    return (first.exp() * (first - second)).sum(2).mean(1)
+
+
+def kl_profile(outputs: Float[Tensor, "N C T"], scale: float = 1.0) -> list[float]:
     """D_t in nats, t = 1 to T, a mean over images; D_T = 0.
 
     Args:
         outputs: of a network in evaluation, ``[N, C, T]``.
         scale: on the means before the softmax.
     """
-    log_p = prefix_log_probabilities(outputs.double(), scale)
-    divergences = (log_p.exp() * (log_p - log_p[-1])).sum(dim=2).mean(dim=1)
+    divergences = prefix_divergences(scale * prefix_means(outputs.double().permute(2, 0, 1)))
     return [max(float(d), 0.0) for d in divergences]
 
 

@@ -17,6 +17,9 @@ from typing import Any
 
 REPAIRS = ("none", "gain", "adapt", "soft", "labels")
 
+UNCHANGED = {"drift": "none"}
+"""How a study's chips are called where nothing of them was moved; frozen-noise begins from the same chips."""
+
 
 def runs(folder: Path) -> Iterator[tuple[str, int, Path, dict[str, Any]]]:
     """Label, seed, folder and result of every finished run."""
@@ -68,15 +71,17 @@ def repair_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if row["repair"] == "digital" and row["study"] == "drift":
             digital[row["network"]].append(row["accuracy"])
-    lines = ["| network | setting | PC2 | none | gain | adapt | soft | labels |", "|" + " --- |" * 8]
+    lines = ["| network (ideal) | setting | PC2 | none | gain | adapt | soft | labels |", "|" + " --- |" * 8]
     kinds = [(r["network"], r["study"], r.get("setting"), r.get("value")) for r in rows if r["repair"] == "none"]
     for network, study, setting, value in dict.fromkeys(kinds):
+        if value is None and study == "frozen-noise":
+            continue
         mine = [r for r in rows if (r["network"], r["study"], r.get("value")) == (network, study, value)]
         mine = [r for r in mine if r["repair"] != "digital"]
         by = {name: [r["accuracy"] for r in mine if r["repair"] == name] for name in REPAIRS}
         pc2 = fmean(r["pc2"] for r in mine if r["repair"] == "none")
         told = f"{network} ({cell(digital[network])})"
-        text = study if value is None else f"{setting} {value:g}"
+        text = UNCHANGED.get(study, study) if value is None else f"{setting} {value:g}"
         lines.append(f"| {told} | {text} | {pc2:.1e} | " + " | ".join(cell(by[name]) for name in REPAIRS) + " |")
     return "\n".join(lines)
 

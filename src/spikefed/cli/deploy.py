@@ -47,6 +47,10 @@ def server(
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where the SuperLink listens.")
     ] = "127.0.0.1:8000",
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Folder with public.npz and test.npz, and nothing private (default: FILE's data)."),
+    ] = None,
     database: Annotated[
         Path | None, typer.Option("--database", help="The SuperLink's state (default: RUN.deploy/state.db).")
     ] = None,
@@ -59,9 +63,10 @@ def server(
     """Run one experiment over a fleet: start a SuperLink, wait for clients, run every round."""
     _need_flower()
     from spikefed.deploy.server import ServerOptions, serve
+    from spikefed.deploy.shares import server_folder
 
     options = ServerOptions(listen, certs.absolute(), database and database.absolute(), note=_note(quiet))
-    given = overrides(set_, data_dir)
+    given = overrides(set_, data_dir, server_folder(data))
     path = serve(file, options, overrides=given, out=out, resume=resume, progress=progress(quiet))
     if not quiet:
         summary(path)
@@ -113,11 +118,11 @@ def status(
 @data_app.command()
 def share(
     file: FILE,
-    out: Annotated[Path, typer.Option("--out", help="Folder that gets one folder for each client.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets client-0, client-1, ... and server.")],
     set_: Overrides = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Deal an experiment's data out into one folder for each client, for 'spikefed client --data'."""
+    """Deal an experiment's data out into a folder for each client and one for the server, for their '--data'."""
     from spikefed.deploy.shares import write_shares
     from spikefed.experiment import load
 

@@ -19,12 +19,18 @@ Overrides = Annotated[
 ]
 Quietly = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data files.")]
+Shares = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of share folders, client-0 to client-N and server, in place of data.dataset."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def overrides(set_: list[str] | None, data_dir: Path | None) -> list[str]:
-    """The texts of ``--set``, with ``--data-dir`` as one more."""
+def overrides(set_: list[str] | None, data_dir: Path | None, shares: Path | None = None) -> list[str]:
+    """The texts of ``--set``, with ``--data-dir`` and ``--data`` as two more."""
     folder = [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"]  # a JSON string is a TOML string
+    if shares is not None:
+        folder.append(f"data.dataset={json.dumps(f'shares:{shares.absolute()}')}")
     return [*(set_ or []), *folder]
 
 

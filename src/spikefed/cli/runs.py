@@ -12,7 +12,7 @@ from rich.console import Console
 
 from spikefed.cli.app import app
 from spikefed.cli.console import error, note, warn
-from spikefed.cli.options import DataDir, Json, Overrides, Quietly, overrides, progress
+from spikefed.cli.options import DataDir, Json, Overrides, Quietly, Shares, overrides, progress
 from spikefed.cli.options import seeds as seeds_of
 from spikefed.errors import SpikefedError
 
@@ -29,6 +29,7 @@ def run(
         Path | None,
         typer.Option("--start", metavar="RUN", help="Begin from this run's network, or a model file (network.start)."),
     ] = None,
+    data: Shares = None,
     data_dir: DataDir = None,
     quiet: Quietly = False,
     json_: Json = False,
@@ -36,7 +37,7 @@ def run(
     """Run one experiment."""
     from spikefed import experiment
 
-    given = overrides(set_, data_dir) + ([] if start is None else [f"network.start={json.dumps(str(start))}"])
+    given = overrides(set_, data_dir, data) + ([] if start is None else [f"network.start={json.dumps(str(start))}"])
     path = experiment.run(file, overrides=given, out=out, resume=resume, progress=progress(quiet))
     result = (path / "result.json").read_text()
     if json_:

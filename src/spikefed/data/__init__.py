@@ -8,14 +8,28 @@ from spikefed.data.convert import converted
 from spikefed.data.events import EVENT_SETS
 from spikefed.data.federation import ClientIndices, FederatedSplit, label_counts, pooled, split_federation
 from spikefed.data.fetch import fetch
-from spikefed.data.groups import check_owners, leave_out
-from spikefed.data.images import ImageSet, public_set_id, resize, to_channels
+from spikefed.data.groups import check_owners, leave_out, together
+from spikefed.data.images import ImageSet, by_content, public_set_id, resize, to_channels
 from spikefed.data.lazy import LazyImages
 from spikefed.data.limit import limited
 from spikefed.data.load import load, load_both, load_sources
 from spikefed.data.own import image_sets, sources
 from spikefed.data.partition import dirichlet_partition, iid_partition, shard_partition
 from spikefed.data.parts import Reading, Sources
+from spikefed.data.publicset import PublicFacts, difference, facts_of, scale_text
+from spikefed.data.shares import (
+    PRIVATE,
+    PUBLIC,
+    SERVER,
+    SHARES,
+    TEST,
+    PublicShare,
+    client_folders,
+    read_private,
+    read_public,
+    read_test,
+    share_folder,
+)
 from spikefed.data.timeaxis import to_steps
 
 __all__ = [
@@ -34,6 +48,23 @@ __all__ = [
     "load_sources",
     "sources",
     "OfficialFile",
+    "PRIVATE",
+    "PUBLIC",
+    "PublicFacts",
+    "PublicShare",
+    "SERVER",
+    "SHARES",
+    "TEST",
+    "by_content",
+    "client_folders",
+    "difference",
+    "facts_of",
+    "read_private",
+    "read_public",
+    "read_test",
+    "scale_text",
+    "share_folder",
+    "together",
     "check",
     "check_owners",
     "leave_out",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from spikefed.errors import DataError
@@ -153,6 +153,22 @@ def public_set_id(images: Tensor) -> bytes:
     digest.update(np.asarray(pixels.shape, dtype="<i8").tobytes())
     digest.update(pixels.reshape(-1).view(np.uint8).data)
     return digest.digest()
+
+
+def row_digests(images: Tensor) -> list[bytes]:
+    """The SHA-256 of each row's numbers, little-endian. ``images`` is ``[P, ...]``."""
+    rows = np.ascontiguousarray(images.detach().cpu().numpy())
+    rows = rows.astype(rows.dtype.newbyteorder("<"), copy=False).reshape(len(rows), -1)
+    return [hashlib.sha256(row.tobytes()).digest() for row in rows]
+
+
+def by_content(images: Tensor) -> Int64[Tensor, " P"]:
+    """Row numbers in an order that the rows' content alone fixes, whatever order they are in: that of their digests.
+
+    ``images`` is ``[P, ...]``. The order is as good as random, so a batch of neighbours holds no neighbours in kind.
+    """
+    digests = row_digests(images)
+    return torch.tensor(sorted(range(len(digests)), key=digests.__getitem__), dtype=torch.int64)
 
 
 def resize(images: UInt8[Tensor, "N C h w"], size: int | tuple[int, int]) -> UInt8[Tensor, "N C H W"]:

@@ -75,7 +75,7 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
         if path.is_dir():
             return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(path.glob("*.npy"))}
         mapped = _mapped(path) if path.stat().st_size > IN_MEMORY_BYTES else {}
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {key: mapped[key] if key in mapped else arrays[key] for key in arrays.files}
     except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{path} is no .npz file of plain arrays: {error}; write it with numpy.savez.") from error
@@ -100,6 +100,24 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
                     path, dtype, "r", file.tell(), shape, order=order
                 )
     return found
+
+
+def items_of(arrays: Mapping[str, np.ndarray], split: str, reading: Reading) -> tuple[str, str, Reading]:
+    """Names of a part's items and labels (empty where there are none), and how its name says that it is to be read.
+
+    Args:
+        arrays: of the archive, by name.
+        split: the word before or after; empty: the names that say nothing of a part.
+        reading: what was said before.
+    """
+    items, labels = _bare(arrays) if not split else _names(arrays, split) or ("", "")
+    return items, labels, _said_by(items, reading)
+
+
+def _said_by(items: str, reading: Reading) -> Reading:
+    """The name may say what an array is."""
+    word = next((kind for kind in _KINDS if kind in items), None)
+    return replace(reading, kind=word) if word and reading.kind is None else reading
 
 
 def _parts(arrays: dict[str, np.ndarray], path: Path, reading: Reading) -> dict[str, Part]:
@@ -151,10 +169,7 @@ def _part(
     count = len(arrays[items]) if arrays[items].ndim else 0
     given = arrays[labels] if labels else np.zeros(count, np.int64)
     columns = _columns(arrays, split, count, ours)
-    if reading.kind is None:  # the name may say what the array is
-        word = next((kind for kind in _KINDS if kind in items), None)
-        reading = replace(reading, kind=word) if word else reading
-    return part_of(arrays[items], given, f"{path.name} ({split})", reading, columns=columns)
+    return part_of(arrays[items], given, f"{path.name} ({split})", _said_by(items, reading), columns=columns)
 
 
 def _columns(arrays: dict[str, np.ndarray], split: str, count: int, ours: set[str]) -> dict[str, np.ndarray]:

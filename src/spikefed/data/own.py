@@ -20,6 +20,7 @@ from spikefed.data.images import ImageSet
 from spikefed.data.items import IMAGE_KEYS, LABEL_KEYS, from_items, key_of
 from spikefed.data.npz import NPZ, read_npz
 from spikefed.data.parts import Part, Reading, Sources, joined, part_of, sets_of
+from spikefed.data.shares import SHARES
 from spikefed.data.table import CSV, read_table
 from spikefed.errors import DataError, SpikefedError
 from spikefed.objects import call, import_object, name_of, parameters, said
@@ -38,6 +39,11 @@ def load_own(name: str, data_dir: Path | str | None = None, reading: Reading | N
     for prefix, read in READERS.items():
         if name.startswith(prefix):
             return sets_of(read(name, data_dir, reading), name)
+    if name.startswith(SHARES):
+        raise DataError(
+            f"{name} says who holds what and is no set to be dealt out; name it as data.dataset of an experiment, or "
+            "with 'spikefed run FILE --data FOLDER'."
+        )
     return sources(import_object(name, "data.dataset", DataError), name, data_dir, reading)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spikefed.data import PublicFacts, difference
 from spikefed.errors import DeployError, PacketError
 
 if TYPE_CHECKING:
@@ -52,9 +53,12 @@ class Client:
         memory: the worker.
         client: client number.
         options: where the server is, and who we are.
+        public: what this client's public set is, to be compared with what the server says of its own; None: the id
+            in every packet alone tells.
     """
 
-    def __init__(self, memory: Memory, client: int, options: ClientOptions) -> None:
+    def __init__(self, memory: Memory, client: int, options: ClientOptions, public: PublicFacts | None = None) -> None:
+        self._public = public
         self._memory = memory
         self._client = client
         self._options = options
@@ -147,7 +151,7 @@ class Client:
 
     def _handle(self, content: RecordDict, kind: str) -> RecordDict:
         from spikefed.federated.exchange import Reply
-        from spikefed.transports.flower.schema import pack_reply, unpack_request
+        from spikefed.transports.flower.schema import pack_reply, public_of, unpack_request
         from spikefed.transports.flower.transport import FAREWELL
 
         request, run = unpack_request(content)
@@ -160,7 +164,8 @@ class Client:
             self._options.note(f"client {self._client}: the run is over")
             return pack_reply(Reply(self._client, request.round), run)
         started = time.monotonic()
-        reply = self._memory.handle(request, run)
+        differs = difference(self._public, public_of(content)) if self._public else None
+        reply = Reply(self._client, request.round, error=differs) if differs else self._memory.handle(request, run)
         what = reply.error or (
             "asks for an intra packet"
             if reply.needs_intra
@@ -203,4 +208,4 @@ def run_client(
         lambda: federation.worker(client), options.state / "rounds", config.hash(), lambda text: options.note(text)
     )
     with torch_threads(config.run.threads or cores()):
-        Client(memory, client, options).run()
+        Client(memory, client, options, federation.public_facts()).run()

@@ -20,6 +20,7 @@ from typing import Annotated
 
 import typer
 
+from spikefed.data import SERVER
 from spikefed.deploy.shares import write_shares
 from spikefed.errors import DeployError
 from spikefed.experiment import RunFolder, load
@@ -38,10 +39,18 @@ class Loopback:
         overrides: ``table.key=value`` texts for all participants.
         poll_s: how often idle SuperNodes ask for work, seconds.
         via: port that clients are sent to, of a proxy in front of the server; default the server's own.
+        shares: folder of share folders made elsewhere, the server's among them; default: those of the experiment's
+            own data set, of which the server takes its part itself.
     """
 
     def __init__(
-        self, file: Path, folder: Path, overrides: Sequence[str] = (), poll_s: float = 0.2, via: int | None = None
+        self,
+        file: Path,
+        folder: Path,
+        overrides: Sequence[str] = (),
+        poll_s: float = 0.2,
+        via: int | None = None,
+        shares: Path | None = None,
     ) -> None:
         self.file = file
         self.folder = folder
@@ -54,14 +63,17 @@ class Loopback:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         make_keys(folder / "keys", [], self.config.data.clients)
-        write_shares(self.config, folder / "shares")
+        self.shares = shares or folder / "shares"
+        self._server_data = [] if shares is None else ["--data", str(shares / SERVER)]
+        if shares is None:
+            write_shares(self.config, self.shares)
 
     def server(self, *more: str, program: Sequence[str] = SPIKEFED) -> subprocess.Popen[bytes]:
         """Start the server; ``--resume`` when there is a run to go on with."""
         resume = ["--resume"] if (self.run / "config.toml").is_file() else []
         return self._start("server", [
             *program, "server", str(self.file), "--listen", f"127.0.0.1:{self.port}", "--out", str(self.run),
-            "--certs", str(self.folder / "keys"), *resume, *self._set(), *more,
+            "--certs", str(self.folder / "keys"), *self._server_data, *resume, *self._set(), *more,
         ])  # fmt: skip
 
     def client(self, number: int, *more: str, program: Sequence[str] = SPIKEFED) -> subprocess.Popen[bytes]:
@@ -70,7 +82,7 @@ class Loopback:
         return self._start(f"client-{number}", [
             *program, "client", str(self.file), "--server", f"127.0.0.1:{self.via}", "--cert", str(keys / "ca.crt"),
             "--key", str(keys / "clients" / f"client-{number}.key"), "--client", str(number),
-            "--data", str(self.folder / "shares" / f"client-{number}"), "--poll", str(self.poll_s),
+            "--data", str(self.shares / f"client-{number}"), "--poll", str(self.poll_s),
             "--state", str(self.folder / f"client-{number}.state"), *self._set(), *more,
         ])  # fmt: skip
 

@@ -71,7 +71,8 @@ class Fleet:
         go_offline(str(home / "flower"))
         host, port = self._free_address()
         local = self._start_link(host, port, home)
-        self.transport = self._join_link(local, home, folder, {client: keys[client] for client in range(clients)})
+        chosen = {client: keys[client] for client in range(clients)}
+        self.transport = self._join_link(local, home, folder, chosen, federation.public_facts().told())
         self.note(f"listening on {host}:{port}, waiting for {clients} clients")
         return self.transport
 
@@ -112,8 +113,16 @@ class Fleet:
         self._child.start()
         return f"{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
 
-    def _join_link(self, local: str, home: Path, folder: RunFolder, keys: dict[int, Any]) -> Any:
-        """Wait for the SuperLink, register the clients, open a run of our own; returns its transport."""
+    def _join_link(self, local: str, home: Path, folder: RunFolder, keys: dict[int, Any], public: str) -> Any:
+        """Wait for the SuperLink, register the clients, open a run of our own; returns its transport.
+
+        Args:
+            local: address under which this machine reaches the SuperLink.
+            home: folder beside the run folder.
+            folder: the run folder.
+            keys: public key of each client.
+            public: what clients are told of the public set.
+        """
         from spikefed.transports.flower.control import Control
         from spikefed.transports.flower.executor import Runtime
         from spikefed.transports.flower.session import Session
@@ -131,7 +140,7 @@ class Fleet:
         nodes = control.register(keys)
         self._session = Session(Runtime(local, self._secret, ca), control, self.note)
         self._session.open()
-        return FlowerTransport(self._session, nodes, _identity(home, folder), self.note)
+        return FlowerTransport(self._session, nodes, _identity(home, folder), self.note, public)
 
     def close(self, completed: bool) -> None:
         """Say goodbye when the run is complete, give the Flower run back, stop the SuperLink."""

@@ -1,59 +1,43 @@
-"""A client's data on disk: its own images and labels, and the public set that everybody shares.
+"""Share folders: written as a local run deals its data out, and read by the machine that each is for.
 
-A share is a folder with two NumPy archives, so that a device needs nothing but its own data:
-
-* ``private.npz``: ``images`` uint8 ``[N, C, H, W]``, ``labels`` integers ``[N]`` from 0; ``validation_images`` and
-  ``validation_labels`` optional (else the first ``data.validation`` of the rows measure the client's accuracy).
-* ``public.npz``: ``images`` uint8 ``[P, C, H, W]`` in the order that everybody has, ``classes`` one integer, ``pixels``
-  text (the pixel mode), ``mean`` and ``std`` ``[C]`` (mode ``standard``, else empty).
+`spikefed.data.shares` says what stands in them.
 """
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from spikefed import data
 from spikefed.errors import DataError
-from spikefed.experiment.build import Federation, assemble, build
+from spikefed.experiment.build import Federation, assemble, build, reading_of, shared_preprocess
 from spikefed.experiment.checks import check
 from spikefed.experiment.config import Experiment
-from spikefed.training import Preprocess
+from spikefed.experiment.shares import read_client
+from spikefed.federated import Labelled
 
 
 def write_shares(config: Experiment, folder: Path) -> list[Path]:
-    """Deal an experiment's data out into ``client-N`` folders, just as a local run deals it out.
+    """Deal an experiment's data out into ``client-N`` folders and ``server``, just as a local run deals it out.
 
     Raises:
         DataError: a folder cannot be written.
     """
     federation = build(config)
-    pixels = federation.preprocess
+    public = _public(federation)
     paths = []
     for client, indices in enumerate(federation.split.clients):
-        train = federation.labelled(indices.train)
-        validation = federation.labelled(indices.validation)
+        private = _part(federation, federation.labelled(indices.train))
+        held = _part(federation, federation.labelled(indices.validation))
+        private |= {f"validation_{key}": held[key] for key in ("images", "labels")}
         path = folder / f"client-{client}"
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(
-                path / "private.npz",
-                images=train.images.numpy(), labels=train.labels.numpy(),
-                validation_images=validation.images.numpy(), validation_labels=validation.labels.numpy(),
-            )  # fmt: skip
-            np.savez_compressed(
-                path / "public.npz",
-                images=federation.split.public_images.numpy(), classes=federation.train.classes, pixels=pixels.mode,
-                mean=np.array(pixels.mean or (), float), std=np.array(pixels.std or (), float),
-            )  # fmt: skip
-        except OSError as error:
-            raise DataError(f"share {path} cannot be written ({error.strerror}); choose another folder") from error
+        _write(path, {data.PRIVATE: private, data.PUBLIC: public})
         paths.append(path)
-    return paths
+    test = _part(federation, Labelled(federation.test.images[:], federation.test.labels))
+    _write(folder / data.SERVER, {data.TEST: test, data.PUBLIC: public})
+    return [*paths, folder / data.SERVER]
 
 
 def read_share(config: Experiment, client: int, folder: Path) -> Federation:
@@ -63,67 +47,36 @@ def read_share(config: Experiment, client: int, folder: Path) -> Federation:
         DataError: a file is missing, damaged, or holds something else.
     """
     check(config)
-    public = _read(folder / "public.npz")
-    private = _read(folder / "private.npz")
-    classes = int(_array(public, "classes", folder / "public.npz"))
-    public_images = _images(public, "images", folder / "public.npz")
-    images, labels = _images(private, "images", folder / "private.npz"), _labels(private, "labels", folder)
-    if "validation_images" in private:
-        held = _images(private, "validation_images", folder / "private.npz")
-        held_labels = _labels(private, "validation_labels", folder)
-        count = len(held)
-    else:
-        held = images[:0]
-        held_labels = labels[:0]
-        count = max(1, round(config.data.validation * len(images))) if config.data.validation > 0 else 0
-    everything = data.ImageSet(
-        f"share {folder}", "train", torch.cat([held, images]), torch.cat([held_labels, labels]), classes
-    )
-    if tuple(everything.images.shape[1:]) != tuple(public_images.shape[1:]):
-        raise DataError(
-            f"share {folder}: private images are {list(everything.images.shape[1:])}, public ones "
-            f"{list(public_images.shape[1:])}; bring them to one size"
-        )
-    rows = torch.arange(len(everything))
-    own = data.ClientIndices(train=rows[count:], validation=rows[:count])
-    if not len(own.train):
-        raise DataError(f"share {folder}: no image is left to train on; give private.npz more rows")
-    nobody = data.ClientIndices(train=rows[:0], validation=rows[:0])
-    clients = [own if number == client else nobody for number in range(config.data.clients)]
-    split = data.FederatedSplit(public_images, torch.arange(len(public_images)), clients)
-    mean, std = (tuple(map(float, public.get(key, ()))) for key in ("mean", "std"))
-    pixels: Any = str(public.get("pixels", "unit"))
-    preprocess = Preprocess(pixels, mean, std)
-    return assemble(config, everything, everything, split, preprocess)
+    found = read_client(config, client, folder, reading_of(config))
+    return assemble(config, found.train, found.test, found.split, shared_preprocess(config, found.public))
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def server_folder(folder: Path | None) -> Path | None:
+    """The server's own folder, where one with everybody's is given: what is private is not its to read."""
+    inner = None if folder is None else folder / data.SERVER
+    return inner if inner is not None and inner.is_dir() else folder
+
+
+def _public(federation: Federation) -> dict[str, Any]:
+    """The public file's arrays; its rows stay in the run's own order."""
+    train = federation.train
+    pixels = federation.preprocess
+    names = {"class_names": np.array(train.class_names)} if train.class_names else {}
+    return {
+        "images": federation.split.public_images.numpy(), "classes": train.classes, "pixels": pixels.mode,
+        "mean": np.array(pixels.mean or (), float), "std": np.array(pixels.std or (), float),
+        "values": train.values, "order": "given", **names,
+    }  # fmt: skip
+
+
+def _part(federation: Federation, held: Labelled) -> dict[str, Any]:
+    return {"images": held.images.numpy(), "labels": held.labels.numpy(), "values": federation.train.values}
+
+
+def _write(path: Path, files: dict[str, dict[str, Any]]) -> None:
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{path} is not there; make a share with 'spikefed data share', or see docs/deploy.md"
-        ) from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path} is no NumPy archive ({error}); copy it again") from error
-
-
-def _array(archive: dict[str, np.ndarray], key: str, path: Path) -> np.ndarray:
-    if key not in archive:
-        raise DataError(f"{path} has no array '{key}'; it has {', '.join(archive) or 'none'}")
-    return archive[key]
-
-
-def _images(archive: dict[str, np.ndarray], key: str, path: Path) -> torch.Tensor:
-    images = _array(archive, key, path)
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise DataError(f"{path}: '{key}' must be uint8 [N, C, H, W], not {images.dtype} {list(images.shape)}")
-    return torch.from_numpy(images)
-
-
-def _labels(archive: dict[str, np.ndarray], key: str, folder: Path) -> torch.Tensor:
-    labels = _array(archive, key, folder / "private.npz")
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{folder / 'private.npz'}: '{key}' must be integers [N], not {labels.dtype}")
-    return torch.from_numpy(labels.astype(np.int64))
+        path.mkdir(parents=True, exist_ok=True)
+        for name, arrays in files.items():
+            np.savez_compressed(path / name, **arrays)
+    except OSError as error:
+        raise DataError(f"share {path} cannot be written ({error.strerror}); choose another folder") from error

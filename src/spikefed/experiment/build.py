@@ -18,6 +18,7 @@ from spikefed import data, interop, networks
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment.checks import check
 from spikefed.experiment.config import DataConfig, Experiment, load
+from spikefed.experiment.shares import from_shares, read_shares
 from spikefed.experiment.singles import check_singles
 from spikefed.experiment.start import Start, read_start
 from spikefed.federated import (
@@ -144,6 +145,12 @@ class Federation:
             self.take_home if self.config.run.take_home else None,
         )
 
+    def public_facts(self) -> data.PublicFacts:
+        """What two machines compare before they believe that row n means the same to both."""
+        pixels = self.preprocess
+        scale = data.scale_text(pixels.mode, pixels.mean, pixels.std)
+        return data.facts_of(self.split.public_images, self.train.classes, self.train.class_names, scale)
+
     @property
     def fleet(self) -> Fleet | None:
         """The clients' chips, if they have any."""
@@ -232,6 +239,17 @@ def preprocess_for(config: Experiment, train: data.ImageSet) -> Preprocess:
         return Preprocess(cast(Any, mode))
     mean, std = moments(train)
     return Preprocess("standard", tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def shared_preprocess(config: Experiment, public: data.PublicShare) -> Preprocess:
+    """What the public file of a share says, else the config's; ``standard`` without moments measures the public rows.
+
+    So every machine has the same without asking.
+    """
+    if public.pixels == "standard" and public.mean:
+        return Preprocess("standard", public.mean, public.std)
+    told = config.data if public.pixels is None else config.data.model_copy(update={"pixels": public.pixels})
+    return preprocess_for(config.model_copy(update={"data": told}), public.rows)
 
 
 MOMENTS = 10_000
@@ -340,6 +358,10 @@ def build(
         DataError: data missing, damaged or too small.
     """
     check(config)
+    if dataset is None and from_shares(config):
+        shared = read_shares(config, reading_of(config))
+        train, test, split = _viewed(config, shared.train, shared.test, shared.split)
+        return assemble(config, train, test, split, shared_preprocess(config, shared.public), network, start)
     train, test, split = deal(config, dataset)
     return assemble(config, train, test, split, preprocess_for(config, train), network, start)
 
@@ -350,6 +372,9 @@ def deal(config: Experiment, dataset: Any = None) -> tuple[data.ImageSet, data.I
     Raises:
         DataError: data missing, damaged or too small.
     """
+    if dataset is None and from_shares(config):
+        shared = read_shares(config, reading_of(config))
+        return _viewed(config, shared.train, shared.test, shared.split)
     d = config.data
     seed = derive_seed(config.seed, SPLIT)
     train, test, public_source = data.leave_out(
@@ -357,6 +382,8 @@ def deal(config: Experiment, dataset: Any = None) -> tuple[data.ImageSet, data.I
     )
     data.check_owners(train, d.partition)
     train = _unused(train, d)
+    if d.public_order == "content" and public_source is not None:
+        public_source = public_source.subset(data.by_content(public_source.images[:]))
     split = data.split_federation(
         train,
         clients=d.clients,
@@ -374,10 +401,28 @@ def deal(config: Experiment, dataset: Any = None) -> tuple[data.ImageSet, data.I
         size_alpha=d.size_alpha,
         own_test=d.own_test,
     )
+    if d.public_order == "content":
+        order = data.by_content(split.public_images)
+        split = dataclasses.replace(
+            split, public_images=split.public_images[order], public_indices=split.public_indices[order]
+        )
+    return _viewed(config, train, test, split)
+
+
+def _viewed(
+    config: Experiment, train: data.ImageSet, test: data.ImageSet, split: data.FederatedSplit
+) -> tuple[data.ImageSet, data.ImageSet, data.FederatedSplit]:
+    """The same data pooled where the config says so, and with the test set that it asks for."""
+    d = config.data
     if d.pooled or method(config.method["name"]).pooled:
         split = data.pooled(split)
     if d.evaluate_on == "validation":
         test = train.subset(torch.cat([client.validation for client in split.clients]))
+        if not len(test):
+            raise DataError(
+                "data.evaluate_on = 'validation' measures on the clients' held-out items, and there are none here; set "
+                "data.evaluate_on = 'test'"
+            )
     if d.test_limit:
         test = data.limited(test, d.test_limit)
     return train, test, split

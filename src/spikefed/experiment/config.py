@@ -38,7 +38,8 @@ class DataConfig(Section):
 
     dataset: str = Field(
         default="digits",
-        description="data set of clients and test ('spikefed list datasets'), or your own: module:name or npz:PATH",
+        description="data set of clients and test ('spikefed list datasets'), or your own: module:name, images:FOLDER, "
+        "csv:FILE, npz:PATH, or shares:FOLDER of share folders",
     )
     dir: str | None = Field(default=None, description="folder of the data files; default $SPIKEFED_DATA, then ./data")
     clients: int = Field(default=4, ge=1, description="number of clients N")
@@ -47,6 +48,12 @@ class DataConfig(Section):
     )
     public: int = Field(default=400, ge=1, description="rows of the public set X_p")
     public_dataset: str | None = Field(default=None, description="data set of the public rows; default: the same")
+    public_order: Literal["content"] | None = Field(
+        default=None,
+        json_schema_extra=SINCE_02,
+        description="'content': public rows in an order that their content alone fixes, for machines that read their "
+        "own copy; default: as the seed draws them (share folders made elsewhere: content)",
+    )
     partition: str = Field(
         default="iid",
         pattern=r"^(iid|dirichlet|shards|column|[^:]+:.+)$",

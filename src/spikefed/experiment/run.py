@@ -126,6 +126,11 @@ def _run(
     # Everything is built before the folder: a config that cannot run leaves none behind.
     resuming = resume and folder.exists()
     federation = build(config, dataset, network, folder.own_start() if resuming else None)
+    if make is None and not any(len(indices.train) for indices in federation.split.clients):
+        raise ConfigError(
+            f"'{config.data.dataset}' holds no client's share, so there is nobody to train; name the folder with "
+            "client-0, client-1, ... in it, or let the clients come with 'spikefed server FILE --data FOLDER'"
+        )
     ledger = Ledger()
     with folder.held(), contextlib.ExitStack() as stack:
         transport = make(federation, folder) if make else federation.local_transport()

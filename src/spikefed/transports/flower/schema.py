@@ -16,8 +16,14 @@ REPORT_LIMIT = 32
 """Most numbers that a client may report beside its packet."""
 
 
-def pack_request(request: Request, run: str) -> RecordDict:
-    """One record: what to do, for whom, in which round of which run, and the packet."""
+def pack_request(request: Request, run: str, public: str = "") -> RecordDict:
+    """One record: what to do, for whom, in which round of which run, and the packet.
+
+    Args:
+        request: what the server asks.
+        run: identity of the run.
+        public: what the server says of its public set (`spikefed.data.PublicFacts.told`), for clients to compare.
+    """
     fields: dict[str, Any] = {
         "schema": SCHEMA,
         "run": run,
@@ -26,6 +32,7 @@ def pack_request(request: Request, run: str) -> RecordDict:
         "action": request.action,
         "has_packet": request.downlink is not None,
         "packet": request.downlink or b"",
+        "public": public,
     }
     return RecordDict({RECORD: ConfigRecord(fields)})
 
@@ -48,6 +55,16 @@ def unpack_request(content: RecordDict) -> tuple[Request, str]:
         action,  # type: ignore[arg-type]
     )
     return request, _typed(fields, "run", str)
+
+
+def public_of(content: RecordDict) -> str:
+    """What the server says of its public set; empty where it says nothing.
+
+    Raises:
+        PacketError: another schema, or no text.
+    """
+    fields = _fields(content)
+    return _typed(fields, "public", str) if "public" in fields else ""
 
 
 def pack_reply(reply: Reply, run: str) -> RecordDict:

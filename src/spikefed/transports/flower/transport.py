@@ -50,15 +50,22 @@ class FlowerTransport:
         nodes: node id by client number; a client is known by its key alone.
         run: identity of the run, the same after a restart, so that a client knows a repeated round again.
         note: told in one sentence what went wrong and whom it concerns.
+        public: what the server says of its public set; a client whose own differs answers with what differs.
     """
 
     def __init__(
-        self, grid: Grid, nodes: Mapping[int, int], run: str, note: Callable[[str], None] = lambda text: None
+        self,
+        grid: Grid,
+        nodes: Mapping[int, int],
+        run: str,
+        note: Callable[[str], None] = lambda text: None,
+        public: str = "",
     ) -> None:
         self._grid = grid
         self._nodes = dict(nodes)
         self.run = run
         self._note = note
+        self._public = public
         self._asked: dict[str, tuple[int, int]] = {}  # message id -> (client, round) without a reply so far
         self._absent: set[int] = set()  # clients that were silent when they were asked last
         self.on_reply: OnReply | None = None
@@ -87,7 +94,7 @@ class FlowerTransport:
 
     def message(self, request: Request, kind: str, ttl: float) -> Message:
         """A request as a Flower message."""
-        content = pack_request(request, self.run)
+        content = pack_request(request, self.run, self._public)
         return Message(content, self._nodes[request.client], kind, ttl=ttl, group_id=str(request.round))
 
     def state_dict(self, clients: Sequence[int] | None = None) -> dict[str, Any]:

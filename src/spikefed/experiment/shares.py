@@ -1,0 +1,123 @@
+"""Share folders as the data of an experiment: a whole federation's, one client's, or the server's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from spikefed import data
+from spikefed.errors import ConfigError, DataError
+from spikefed.experiment.config import DataConfig, Experiment
+
+
+class Shared(NamedTuple):
+    """What share folders hold, as a split.
+
+    Attributes:
+        train: all items of all clients that are read.
+        test: the server's test set; a client has none and its own items stand here.
+        split: whose row is whose.
+        public: the public file.
+    """
+
+    train: data.ImageSet
+    test: data.ImageSet
+    split: data.FederatedSplit
+    public: data.PublicShare
+
+
+def from_shares(config: Experiment) -> bool:
+    """Whether the experiment's data are share folders."""
+    return config.data.dataset.startswith(data.SHARES)
+
+
+def read_shares(config: Experiment, reading: data.Reading) -> Shared:
+    """The federation of ``shares:FOLDER``: all machines' folders in it, or what the server's own holds.
+
+    Raises:
+        DataError: a file is missing or damaged, or the public sets of two machines differ.
+    """
+    folder = data.share_folder(config.data.dataset, config.data.dir)
+    clients = data.client_folders(folder, config.data.clients)
+    server = folder / data.SERVER if clients else folder
+    public = _public(config, server, reading)
+    test = _stepped(config, data.read_test(server, public, reading))
+    both = [data.read_private(path, _agreed(config, path, public, reading), reading) for path in clients]
+    train, split = _dealt(config, [[_stepped(config, part) for part in parts] for parts in both], public)
+    return Shared(train, test, split, public)
+
+
+def read_client(config: Experiment, client: int, folder: Path, reading: data.Reading) -> Shared:
+    """The same federation as one client sees it, from its own folder alone.
+
+    Args:
+        config: the experiment.
+        client: its number.
+        folder: its own.
+        reading: what the files do not say themselves.
+
+    Raises:
+        DataError: a file is missing, damaged, or holds something else.
+    """
+    public = _public(config, folder, reading)
+    parts = [_stepped(config, part) for part in data.read_private(folder, public, reading)]
+    nothing = [part.subset([]) for part in parts]
+    everybody = [parts if number == client else nothing for number in range(config.data.clients)]
+    train, split = _dealt(config, everybody, public)
+    return Shared(train, train, split, public)
+
+
+def _public(config: Experiment, folder: Path, reading: data.Reading) -> data.PublicShare:
+    public = data.read_public(folder, reading, content=config.data.public_order == "content")
+    return replace(public, rows=_stepped(config, public.rows))
+
+
+def _agreed(config: Experiment, folder: Path, public: data.PublicShare, reading: data.Reading) -> data.PublicShare:
+    """A client's public set, which must be the server's."""
+    own = _public(config, folder, reading)
+    differs = data.difference(own.facts(), public.facts().told())
+    if differs:
+        raise DataError(f"{folder}: {differs}.")
+    return own
+
+
+def _stepped(config: Experiment, images: data.ImageSet) -> data.ImageSet:
+    """Items with a time axis brought to the network's steps."""
+    if images.steps is None:
+        return images
+    if config.network.twin == "ann":
+        raise ConfigError(
+            "network.twin = 'ann' has one step, and the data have a time axis; leave it out, or give images"
+        )
+    return data.to_steps(images, config.network.steps, config.data.resample)
+
+
+def _dealt(
+    config: Experiment, parts: list[list[data.ImageSet]], public: data.PublicShare
+) -> tuple[data.ImageSet, data.FederatedSplit]:
+    """All items one after the other, each client's held-out ones first, and who holds which."""
+    clients = []
+    begin = 0
+    for own, held in parts:
+        validation = len(held) or _held_out(config.data, own)
+        rows = torch.arange(begin, begin + len(own) + len(held))
+        clients.append(data.ClientIndices(train=rows[validation:], validation=rows[:validation]))
+        begin += len(rows)
+    sets = [part for own, held in parts for part in (held, own) if len(part)] or [public.rows.subset([])]
+    empty = torch.zeros(0, dtype=torch.int64)
+    clients = clients or [data.ClientIndices(empty, empty) for _ in range(config.data.clients)]
+    rows = public.rows.images
+    split = data.FederatedSplit(rows, torch.arange(len(rows)), clients)
+    return replace(reduce(data.together, sets), split="train"), split
+
+
+def _held_out(d: DataConfig, own: data.ImageSet) -> int:
+    """How many of a client's first items measure it, where its file holds none out."""
+    count = max(1, round(d.validation * len(own))) if d.validation > 0 and len(own) else 0
+    if len(own) and count >= len(own):
+        raise DataError(f"{own.name}: no image is left to train on; give private.npz more rows")
+    return count

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import spikefed
 from deploy.fleets import everybody_ends, lines, same_as_one_process
 from spikefed.deploy.loopback import Loopback, differing, miscounted
+from spikefed.experiment import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -23,6 +25,11 @@ def test_a_fleet_gives_what_one_process_gives_and_leaves_nothing_running(
     same_as_one_process(f)
     assert miscounted(f) == []
     assert all(not line["dropped"] and line["attempts"] == 1 for line in lines(f))
+    local = spikefed.run(f.file, overrides=["run.keep_clients=true"], out=f.folder / "kept")
+    for client, kept in RunFolder(local).personal_models().items():
+        own = f.folder / f"client-{client}.state" / "model.safetensors"
+        images = torch.randint(0, 255, (3, 1, 8, 8), dtype=torch.uint8)
+        assert torch.equal(spikefed.load_model(own).outputs(images), spikefed.load_model(kept).outputs(images))
 
 
 def test_secure_aggregation_over_a_fleet_gives_the_model_of_one_process(

@@ -89,6 +89,13 @@ def client(
     poll: Annotated[float, typer.Option("--poll", min=0.05, help="Seconds between looks for work.")] = 1.0,
     patience: Annotated[float, typer.Option("--patience", min=0, help="Seconds to retry with a refused key.")] = 60.0,
     stay: Annotated[bool, typer.Option("--stay", help="Wait for the next run when one is over.")] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", help="Where this client's own network goes at the end (default: STATE/model.safetensors)."
+        ),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Write it after every round, too.")] = False,
     set_: Overrides = None,
     data_dir: DataDir = None,
     quiet: Quietly = False,
@@ -100,7 +107,10 @@ def client(
 
     native.keep_memory()
     folder = (state or Path(f"client-{number}.state")).absolute()
-    options = ClientOptions(server, cert.absolute(), key.absolute(), folder, poll, patience, stay, _note(quiet))
+    options = ClientOptions(
+        server, cert.absolute(), key.absolute(), folder, poll, patience, stay,
+        model=model and model.absolute(), every_round=keep, note=_note(quiet),
+    )  # fmt: skip
     run_client(file, number, options, overrides=overrides(set_, data_dir), share=data)
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from flwr.app import RecordDict
 
     from spikefed.deploy.memory import Memory
+    from spikefed.deploy.ownmodel import OwnModel
 
 REFUSED_KEY = 305
 """Exit code of a SuperNode that could not begin: mostly a key that the server does not know."""
@@ -34,6 +36,8 @@ class ClientOptions:
         poll_s: how often an idle SuperNode asks for work, seconds.
         patience_s: how long a refused key is tried again (a server that is just starting may not know it yet).
         stay: do not end when a run is over, wait for the next.
+        model: file that gets this client's own network when a run is over; default ``model.safetensors`` in ``state``.
+        every_round: write it after every round too.
     """
 
     server: str
@@ -43,6 +47,8 @@ class ClientOptions:
     poll_s: float = 1.0
     patience_s: float = 60.0
     stay: bool = False
+    model: Path | None = None
+    every_round: bool = False
     note: Callable[[str], None] = field(default=lambda text: None)
 
 
@@ -55,13 +61,22 @@ class Client:
         options: where the server is, and who we are.
         public: what this client's public set is, to be compared with what the server says of its own; None: the id
             in every packet alone tells.
+        own: keeps the client's own network; None: nobody does.
     """
 
-    def __init__(self, memory: Memory, client: int, options: ClientOptions, public: PublicFacts | None = None) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        client: int,
+        options: ClientOptions,
+        public: PublicFacts | None = None,
+        own: OwnModel | None = None,
+    ) -> None:
         self._public = public
         self._memory = memory
         self._client = client
         self._options = options
+        self._own = own
         self._stop = threading.Event()
         self._problem: DeployError | None = None
         self._refused_at: float | None = None
@@ -162,6 +177,8 @@ class Client:
                 # Leave only after the SuperNode has had time to hand the reply on.
                 threading.Timer(max(2.0, 3 * self._options.poll_s), self._stop.set).start()
             self._options.note(f"client {self._client}: the run is over")
+            if self._own is not None:
+                self._own.finish()
             return pack_reply(Reply(self._client, request.round), run)
         started = time.monotonic()
         differs = difference(self._public, public_of(content)) if self._public else None
@@ -192,6 +209,7 @@ def run_client(
         SpikefedError: config, data, key or certificate cannot be used.
     """
     from spikefed.deploy.memory import Memory
+    from spikefed.deploy.ownmodel import OwnModel
     from spikefed.deploy.shares import read_share
     from spikefed.experiment import load
     from spikefed.experiment.build import build
@@ -203,9 +221,18 @@ def run_client(
             f"client {client} is not in the experiment, which has clients 0 to {config.data.clients - 1}; "
             "change --client or data.clients"
         )
+    own = OwnModel(
+        options.model or options.state / "model.safetensors",
+        options.state,
+        options.every_round,
+        lambda text: options.note(f"client {client}: {text}"),
+    )
     federation = build(config) if share is None else read_share(config, client, share)
     memory = Memory(
-        lambda: federation.worker(client), options.state / "rounds", config.hash(), lambda text: options.note(text)
+        lambda: federation.worker(client, partial(own.of, federation)),
+        options.state / "rounds",
+        config.hash(),
+        lambda text: options.note(text),
     )
     with torch_threads(config.run.threads or cores()):
-        Client(memory, client, options, federation.public_facts()).run()
+        Client(memory, client, options, federation.public_facts(), own).run()

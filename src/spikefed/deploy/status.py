@@ -11,7 +11,8 @@ from spikefed.experiment import RunFolder, load
 
 
 def status_of(path: Path) -> dict[str, Any]:
-    """State, round, accuracy, bytes, and what is not well, each client's last round and what was dropped of it.
+    """State, round, accuracy, bytes, and what is not well; each client's last round and what was dropped of it, the
+    test accuracy of its own network where the run measured it, and the file where it was kept.
 
     Raises:
         ConfigError: no run folder.
@@ -24,6 +25,8 @@ def status_of(path: Path) -> dict[str, Any]:
     clients: dict[int, dict[str, Any]] = {
         c: {"client": c, "last_round": 0, "dropped": Counter()} for c in range(config.data.clients)
     }
+    for client, path in folder.personal_models().items():
+        clients.setdefault(client, {"client": client, "last_round": 0, "dropped": Counter()})["model"] = str(path)
     for line in lines:
         refused = {drop["client"] for drop in line["dropped"] if drop["kind"] != "late"}
         for drop in line["dropped"]:
@@ -31,6 +34,9 @@ def status_of(path: Path) -> dict[str, Any]:
         for client in line["participants"]:
             if client not in refused:
                 clients[client]["last_round"] = line["round"]
+        for told in line["clients"]:
+            if "test_accuracy" in told:
+                clients[told["client"]]["test_accuracy"] = told["test_accuracy"]
     last = lines[-1] if lines else {}
     log = path.with_name(path.name + ".deploy") / "server.log"
     return {
@@ -63,5 +69,9 @@ def status_text(found: dict[str, Any]) -> str:
     lines += [f"not well since round {finding['since']}: {finding['text']}" for finding in found["health"]]
     for client in found["clients"]:
         dropped = ", ".join(f"{kind} {count}" for kind, count in client["dropped"].items()) or "nothing dropped"
-        lines.append(f"client {client['client']}: last accepted in round {client['last_round']}; {dropped}")
+        tested = f"; its own network {client['test_accuracy']:.4f}" if "test_accuracy" in client else ""
+        kept = f"; kept in {client['model']}" if "model" in client else ""
+        lines.append(
+            f"client {client['client']}: last accepted in round {client['last_round']}; {dropped}{tested}{kept}"
+        )
     return "\n".join([*lines, *found["notes"]])

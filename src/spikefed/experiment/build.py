@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -48,6 +49,9 @@ from spikefed.transports import LocalTransport, PoolTransport
 from spikefed.wire import ClientLink, Ledger, ServerLink
 from spikefed.wire.header import WEIGHT_KINDS
 from spikefed.wire.neighbours import nearest_rows
+
+Keeper = Callable[[int], Callable[[nn.Module, int], None]]
+"""Client number to what is given the client's own network, and the round that left it."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,8 @@ class Federation:
             found = outputs(net, self.test.images, preprocess=self.preprocess, generator=draws, train_bn=train_bn)
         return measured(found.mean(dim=2), self.test.labels)
 
-    def worker(self, client: int) -> ClientWorker:
-        """A client of this experiment."""
+    def worker(self, client: int, keep: Keeper | None = None) -> ClientWorker:
+        """A client of this experiment; ``keep(client)`` says who is given its own network after every step."""
         up, down = self.codecs()
         steps: Any = method(self.config.method["name"])
         attack = self.config.attack
@@ -143,6 +147,7 @@ class Federation:
             self.expectations,
             self._secure_client(client) if self.secure else None,
             self.take_home if self.config.run.take_home else None,
+            None if keep is None else keep(client),
         )
 
     def public_facts(self) -> data.PublicFacts:
@@ -196,10 +201,11 @@ class Federation:
             self._secure_server() if self.secure else None,
         )
 
-    def local_transport(self) -> LocalTransport | PoolTransport:
-        """All clients on this machine: in this process, or spread over ``run.workers`` others."""
+    def local_transport(self, keep: Keeper | None = None) -> LocalTransport | PoolTransport:
+        """All clients on this machine: in this process, or spread over ``run.workers`` others (`worker`)."""
+        make = partial(self.worker, keep=keep)
         workers = min(self.config.run.workers, len(self.split.clients))
-        return LocalTransport(self.worker) if workers <= 1 else PoolTransport(self.worker, workers)
+        return LocalTransport(make) if workers <= 1 else PoolTransport(make, workers)
 
     def codecs(self) -> tuple[str, str]:
         """Codec names of the two directions."""

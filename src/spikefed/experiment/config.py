@@ -336,6 +336,11 @@ class RunConfig(Section):
         description="measure every client's own network after its step of each round, and the vote of them all, on the "
         "test set beside the server's; costs a test a client",
     )
+    keep_clients: bool = Field(
+        default=False,
+        json_schema_extra=SINCE_02,
+        description="keep every client's own network, as its last step left it, in RUN/clients; a file a client",
+    )
     targets: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         default=[], description="accuracies in the report's bytes-to-target table; default: from curves"
     )

@@ -48,6 +48,7 @@ class RunFolder:
         self.start = path / "start.safetensors"
         self.streams = path / "streams"
         self.probes = path / "probes"
+        self.clients = path / "clients"
 
     def exists(self) -> bool:
         """Whether a run was ever started here."""
@@ -77,7 +78,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Delete temporary files that a killed run left behind."""
-        for folder in (self.path, self.checkpoints, self.streams, self.probes):
+        for folder in (self.path, self.checkpoints, self.streams, self.probes, self.clients):
             for path in folder.glob(".*.tmp*") if folder.is_dir() else ():
                 path.unlink(missing_ok=True)
 
@@ -120,6 +121,15 @@ class RunFolder:
     def own_start(self) -> Path | None:
         """The copy of the network that the run here began with, if it has one."""
         return self.start if self.start.is_file() else None
+
+    def personal(self, client: int) -> Path:
+        """Where a client's own network lies, if the run keeps it (``run.keep_clients``)."""
+        return self.clients / f"client-{client}.safetensors"
+
+    def personal_models(self) -> dict[int, Path]:
+        """The clients' own networks that the run kept, by client."""
+        found = {path.stem.removeprefix("client-"): path for path in self.clients.glob("client-*.safetensors")}
+        return {int(number): found[number] for number in sorted(filter(str.isdecimal, found), key=int)}
 
     def busy(self) -> bool:
         """Whether another process runs here at this moment."""

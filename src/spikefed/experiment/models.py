@@ -37,7 +37,8 @@ def load_model(
     Args:
         source: a run folder (a finished run's model, else its newest checkpoint), ``RUN@ROUND`` for a checkpoint that
             is still there, or a model file.
-        client: this client's own network instead of the server's, where the method keeps one.
+        client: this client's own network instead of the server's: the one that the run kept
+            (``run.keep_clients``), else that of the checkpoint, where the method keeps one between rounds.
         network: the network's module, class or function, where it was an object of a program that no name leads back
             to.
         device: where the network computes.
@@ -54,15 +55,24 @@ def load_model(
             f"{path} is no run folder (it has no config.toml); give the folder that 'spikefed run' made, or a model "
             "file"
         )
-    model_file = path if path.is_file() else folder.model
-    if client is None and round is None and (path.is_file() or folder.finished()):
+    model_file = _model_file(path, folder, client) if round is None else None
+    if model_file is not None:
         found, facts = read_model(model_file)
         facts = _with_folder(facts, found.facts, folder)
         net = _loaded(build_again(facts, network, device, str(model_file)), found.tensors, str(model_file))
-        return Model(net, facts, str(source))
+        return Model(net, facts, str(source) + ("" if client is None else f" (client {client})"))
     if path.is_file():
         raise CheckpointError(f"{path} holds one network; give its run folder to load another round or a client")
     return _from_checkpoint(folder, round, client, network, device, str(source))
+
+
+def _model_file(path: Path, folder: RunFolder, client: int | None) -> Path | None:
+    """The file that holds the network asked for; None where only a checkpoint may have it."""
+    if path.is_file():
+        return path if client is None else None
+    if client is None:
+        return folder.model if folder.finished() else None
+    return folder.personal(client) if folder.personal(client).is_file() else None
 
 
 def model_facts(federation: Federation, round: int) -> ModelFacts:
@@ -200,9 +210,10 @@ def _from_checkpoint(
     if client is None and steps.server_model:
         return Model(steps.server_network(tree["server"]["state"], ctx), facts, source)
     if client is not None and client not in states:
+        there = sorted({*states, *folder.personal_models()}) if round is None else sorted(states)
         raise CheckpointError(
             f"the checkpoint of round {at} in {folder.path} has nothing of client {client}"
-            + (f"; it has clients {_listed(sorted(states))}" if states else "; its clients kept nothing")
+            + (f"; it has clients {_listed(there)}" if there else "; its clients kept nothing")
         )
     for number in sorted(states) if client is None else [client]:
         net = steps.client_network(states[number], ctx)
@@ -211,7 +222,7 @@ def _from_checkpoint(
     who = "its clients" if client is None else f"client {client}"
     raise CheckpointError(
         f"method {steps.name} keeps no network of {who} between rounds, so none can be loaded from {folder.path}; "
-        "load the server's instead"
+        "load the server's instead, or run it again with run.keep_clients = true"
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from spikefed import native, networks
 from spikefed.errors import CheckpointError, ConfigError, DamagedCheckpointError, SpikefedError, UnmergedError
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import Federation, build
+from spikefed.experiment.build import Federation, Keeper, build
 from spikefed.experiment.checks import check_idle
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import run_energy
@@ -24,6 +24,7 @@ from spikefed.experiment.health import health
 from spikefed.experiment.identity import check_identity, identity
 from spikefed.experiment.models import model_facts
 from spikefed.experiment.people import people
+from spikefed.experiment.personal import keep_into
 from spikefed.experiment.probing import Probing
 from spikefed.experiment.progress import Progress, default
 from spikefed.experiment.provenance import now, provenance
@@ -123,6 +124,11 @@ def _run(
             "run.take_home measures every client's own network on the test set, which needs them all in one process; "
             "leave it out of a fleet's run, and measure it with 'spikefed run' on the same file"
         )
+    if make is not None and config.run.keep_clients:
+        raise ConfigError(
+            "run.keep_clients keeps every client's own network in the run folder, and a fleet's stay with their "
+            "clients; leave it out, each 'spikefed client' writes its own at the end of the run (--model)"
+        )
     # Everything is built before the folder: a config that cannot run leaves none behind.
     resuming = resume and folder.exists()
     federation = build(config, dataset, network, folder.own_start() if resuming else None)
@@ -133,11 +139,18 @@ def _run(
         )
     ledger = Ledger()
     with folder.held(), contextlib.ExitStack() as stack:
-        transport = make(federation, folder) if make else federation.local_transport()
+        transport = make(federation, folder) if make else federation.local_transport(_keeper(federation, folder))
         stack.callback(getattr(transport, "close", lambda: None))
         transport.on_reply = getattr(progress, "client", None)
         server = federation.server(transport, ledger)
         _rounds(federation, folder, server, transport, ledger, resuming, progress)
+
+
+def _keeper(federation: Federation, folder: RunFolder) -> Keeper | None:
+    """What writes the clients' own networks into the run folder, where they are to be kept."""
+    if not federation.config.run.keep_clients:
+        return None
+    return lambda client: keep_into(folder.personal(client), federation, client)
 
 
 def _rounds(

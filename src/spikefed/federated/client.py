@@ -38,6 +38,7 @@ class ClientWorker:
         expectations: shapes of the exchanged messages.
         secure: masks the votes of a method that has them summed; None for the others.
         take_home: ``(network, round) -> TakeHome`` measures the client's own network after every step; None: nothing.
+        keep: ``(network, round)`` is given the same network before that; None: nobody asks for it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ClientWorker:
         expectations: Expectations,
         secure: SecureClient | None = None,
         take_home: Callable[[nn.Module, int], TakeHome] | None = None,
+        keep: Callable[[nn.Module, int], None] | None = None,
     ) -> None:
         self.client = client
         self._method = method
@@ -57,6 +59,7 @@ class ClientWorker:
         self._expectations = expectations
         self._secure = secure
         self._take_home = take_home
+        self._keep = keep
         self._state: State | None = None
         self._last: Message | None = None
 
@@ -81,7 +84,7 @@ class ClientWorker:
         return Reply(self.client, request.round, self._link.encode(self._last, intra=True))
 
     def _round(self, request: Request) -> Reply:
-        """Receive, train, send; then measure what the client keeps, where it is asked to."""
+        """Receive, train, send; then keep and measure the client's own network, where that is asked for."""
         watch = Watch()
         with watch("wire"):
             downlink = self._received(request)
@@ -91,12 +94,18 @@ class ClientWorker:
         with watch("wire"):
             data = self._sent(uplink, request.round)
         values = report.values | {"seconds": watch["training"], "wire_seconds": watch["wire"]}
+        if self._keep is not None:  # before it is measured: batch statistics may move then
+            self._keep(self._own(context), request.round)
         if self._take_home is None:
             return Reply(self.client, request.round, data, values)
         with watch("take home"):
-            assert self._state is not None
-            taken = self._take_home(self._method.taken_home(self._state, context), request.round)
+            taken = self._take_home(self._own(context), request.round)
         return Reply(self.client, request.round, data, values | {"take_home_seconds": watch["take home"]}, taken=taken)
+
+    def _own(self, context: ClientContext) -> nn.Module:
+        """The network that the step of this round left the client; valid until the next step."""
+        assert self._state is not None
+        return self._method.taken_home(self._state, context)
 
     def _received(self, request: Request) -> Message | None:
         """The downlink, decoded; None where the server says nothing."""

@@ -32,6 +32,7 @@ class ModelFacts:
         seed: of the experiment.
         round: after which this network stood.
         logit_scale: factor on the mean outputs that the loss on labels saw.
+        client: whose own network it is; None: the one that the run reports.
         batch_statistics: the run measured it on the statistics of each batch (``training.train_bn_at_eval``).
         extra: what this version does not know, from whoever wrote it.
     """
@@ -50,6 +51,7 @@ class ModelFacts:
     round: int = 0
     logit_scale: float = 1.0
     batch_statistics: bool = False
+    client: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -76,6 +78,7 @@ class ModelFacts:
             "round": self.round,
             "logit_scale": self.logit_scale,
             "batch_statistics": self.batch_statistics,
+            **({} if self.client is None else {"client": self.client}),
             **self.extra,
         }
 
@@ -147,5 +150,5 @@ def _check(facts: ModelFacts, where: str) -> None:
 
 _PLAIN = (
     "class_names", "values", "timed", "resample", "experiment", "method", "seed", "round", "logit_scale",
-    "batch_statistics",
+    "batch_statistics", "client",
 )  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from spikefed.errors import ReportError
 from spikefed.report import sections, summary
+from spikefed.report.byclient import clients_table
 from spikefed.report.energy import energy_table
 from spikefed.report.groups import Group, group_runs, method_name, networks_of
 from spikefed.report.payload import payload, to_json
@@ -108,7 +109,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
         )
         for name, html in (
             ("SUMMARY", top),
-            ("HOME", home_table(place, mine, sections.css_of)),
+            ("HOME", home_table(place, mine, sections.css_of) + clients_table(place, mine, sections.css_of)),
             ("TARGETS", sections.targets_table(place, found) + sections.printed_table(setting)),
             ("EQUAL", sections.equal_table(place, mine)),
             ("RUNS", sections.runs_table(place, mine)),

@@ -27,6 +27,16 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     sync_folder(path.parent)
 
 
+def counted_from(path: Path | str) -> str:
+    """What a message about a path that is not there adds: where relative ones count from; nothing for others.
+
+    The one rule (docs, "Paths"): from the folder that the command is run in, whatever file names them.
+    """
+    if Path(path).expanduser().is_absolute():
+        return ""
+    return f" (relative paths count from the folder that the command is run in, {Path.cwd()})"
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in ``folder`` durable, where the system can."""
     if hasattr(os, "O_DIRECTORY"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
@@ -53,6 +54,7 @@ def import_object(name: str, key: str, kind: type[SpikefedError]) -> Any:
             "and name it as 'module:attribute'"
         )
     module, _, attribute = name.partition(":")
+    _look_here(module)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a library prints when imported is no result of ours
             found = importlib.import_module(module)
@@ -61,13 +63,24 @@ def import_object(name: str, key: str, kind: type[SpikefedError]) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
             raise kind(
-                f"{key} '{name}' names module '{module}', which Python does not find; put its folder on PYTHONPATH, as "
-                "in: PYTHONPATH=. spikefed run FILE"
+                f"{key} '{name}' names module '{module}', which Python does not find; put its folder on PYTHONPATH, or "
+                f"run the command in that folder (here it is run in {Path.cwd()})"
             ) from error
         raise kind(f"{key} '{name}' cannot be imported: {said(error)}") from error
     except Exception as error:  # whatever a user's module raises is one sentence about the config
         raise kind(f"{key} '{name}' cannot be imported: {said(error)}; check the module and the name in it") from error
     return found
+
+
+def _look_here(module: str) -> None:
+    """Let Python find a module that lies in the folder of the command, behind everything else that it knows."""
+    top = module.partition(".")[0]
+    here = Path.cwd()
+    if not top.isidentifier() or top in sys.modules or importlib.util.find_spec(top) is not None:
+        return
+    if (here / f"{top}.py").is_file() or any((here / top).glob("*.py")):
+        sys.path.append(str(here))
+        importlib.invalidate_caches()
 
 
 def name_of(thing: Any) -> str:

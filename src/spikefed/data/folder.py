@@ -34,6 +34,7 @@ from spikefed.data.lazy import IN_MEMORY_BYTES, LazyImages, evenly
 from spikefed.data.locate import search_folders
 from spikefed.data.parts import Part, Reading
 from spikefed.errors import DataError
+from spikefed.files import counted_from
 
 IMAGES = "images:"
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -144,7 +145,10 @@ def _root(name: str, data_dir: Path | str | None) -> Path:
         if (root / path).is_dir():
             return root / path
     looked = ", ".join(str(root / path) for root in roots)
-    raise DataError(f"{name} was not found as {looked}: give a folder of class folders; paths count from data.dir.")
+    raise DataError(
+        f"{name} was not found as {looked}{counted_from(roots[0] / path)}: give a folder of class folders; with "
+        "data.dir (or --data-dir) it counts from there."
+    )
 
 
 def _parts(root: Path) -> dict[str, Shelf]:

@@ -11,6 +11,7 @@ import pooch
 
 from spikefed.data.catalogue import DatasetInfo, Form, datasets
 from spikefed.errors import DataError
+from spikefed.files import counted_from
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,14 @@ def locate(info: DatasetInfo, split: str, data_dir: Path | str | None = None) ->
                 f"the same names; put those of {info.title} into {target}, or take data set '{other.name}'."
             )
     raise DataError(
-        f"{info.title} ({split}) was not found in {looked}{_halves(info, split, roots)}: put {wanted}{instead} into "
-        f"{target}, or run 'spikefed data fetch {info.name}'."
+        f"{info.title} ({split}) was not found in {looked}{_halves(info, split, roots)}{_place(roots)}: put "
+        f"{wanted}{instead} into {target}, or run 'spikefed data fetch {info.name}'."
     )
+
+
+def _place(roots: list[Path]) -> str:
+    """Where the first relative folder counts from, if any."""
+    return next((told for root in roots if (told := counted_from(root))), "")
 
 
 def _halves(info: DatasetInfo, split: str, roots: list[Path]) -> str:

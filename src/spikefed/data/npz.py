@@ -29,6 +29,7 @@ from spikefed.data.lazy import IN_MEMORY_BYTES
 from spikefed.data.locate import search_folders
 from spikefed.data.parts import Part, Reading, joined, part_of
 from spikefed.errors import DataError
+from spikefed.files import counted_from
 
 NPZ = "npz:"
 _ITEMS = ("images", "x", "series", "frames", "rows")
@@ -60,8 +61,8 @@ def read_npz(name: str, data_dir: Path | str | None, reading: Reading) -> dict[s
                 return _parts(arrays_of(place), place, reading)
     looked = ", ".join(str(root / path) for root in roots)
     raise DataError(
-        f"{name} was not found as {looked}: give an .npz file, or a folder with train.npz and test.npz; paths count "
-        "from data.dir (or --data-dir), else from here."
+        f"{name} was not found as {looked}{counted_from(roots[0] / path)}: give an .npz file, or a folder with "
+        "train.npz and test.npz; with data.dir (or --data-dir) it counts from there."
     )
 
 

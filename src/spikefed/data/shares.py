@@ -30,6 +30,7 @@ from spikefed.data.npz import arrays_of, items_of
 from spikefed.data.parts import Part, Reading, part_of
 from spikefed.data.publicset import PublicFacts, facts_of, scale_text
 from spikefed.errors import DataError
+from spikefed.files import counted_from
 
 SHARES = "shares:"
 SERVER = "server"
@@ -71,7 +72,10 @@ def share_folder(name: str, data_dir: Path | str | None = None) -> Path:
     """
     path = Path(data_dir or "") / Path(name.removeprefix(SHARES)).expanduser()
     if not path.is_dir():
-        raise DataError(f"{path} is no folder; name the folder of share folders, made by 'spikefed data share' or you.")
+        raise DataError(
+            f"{path} is no folder{counted_from(path)}; name the folder of share folders, made by 'spikefed data share' "
+            "or you."
+        )
     return path
 
 

@@ -29,6 +29,7 @@ from spikefed.data.folder import Look, looks_like
 from spikefed.data.locate import search_folders
 from spikefed.data.parts import Part, Reading, part_of
 from spikefed.errors import DataError
+from spikefed.files import counted_from
 
 CSV = "csv:"
 LABEL = ("label", "labels", "class", "target", "y")
@@ -94,7 +95,10 @@ def _file(name: str, data_dir: Path | str | None) -> Path:
         if place.is_file():
             return place
     looked = ", ".join(str(root / path) for root in roots)
-    raise DataError(f"{name} was not found as {looked}: give a .csv file; paths count from data.dir, else from here.")
+    raise DataError(
+        f"{name} was not found as {looked}{counted_from(roots[0] / path)}: give a .csv file; with data.dir (or "
+        "--data-dir) it counts from there."
+    )
 
 
 def _rows(path: Path) -> tuple[list[str], list[list[str]]]:

@@ -20,6 +20,7 @@ from spikefed.experiment.folder import RunFolder
 from spikefed.federated import Context, NetworkFactory, State, method
 from spikefed.federated.history import History
 from spikefed.federated.randomness import NETWORK, SERVER, derive_seed, generator
+from spikefed.files import counted_from
 from spikefed.interop import PREFIX
 from spikefed.models import Model, ModelFacts, read_model
 from spikefed.objects import is_own
@@ -160,7 +161,9 @@ def _place(source: Path) -> tuple[Path, int | None]:
         if not number.isdecimal():
             raise CheckpointError(f"'{source}' names round '{number}'; write a number behind the @, as in {name}@5")
         return Path(name), int(number)
-    raise CheckpointError(f"there is no run folder or model file {source}; give what 'spikefed run' made")
+    raise CheckpointError(
+        f"there is no run folder or model file {source}{counted_from(source)}; give what 'spikefed run' made"
+    )
 
 
 def _with_folder(facts: ModelFacts, told: Mapping[str, Any], folder: RunFolder) -> ModelFacts:

@@ -19,6 +19,7 @@ from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.folder import RunFolder
 from spikefed.federated.selection import by_role
+from spikefed.files import counted_from
 from spikefed.models import ModelFacts, read_model
 from spikefed.networks import roles, state_tensors
 from spikefed.objects import is_own
@@ -119,7 +120,8 @@ def model_of(path: Path) -> Path:
     folder = RunFolder(path)
     if not path.exists():
         raise CheckpointError(
-            f"network.start = '{path}' does not exist; give a finished run's folder, or a model.safetensors"
+            f"network.start = '{path}' does not exist{counted_from(path)}; give a finished run's folder, or a "
+            "model.safetensors"
         )
     if not folder.exists():
         raise CheckpointError(

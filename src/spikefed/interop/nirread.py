@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from spikefed.errors import ConfigError
+from spikefed.files import counted_from
 from spikefed.interop.nirfile import DT, package
 from spikefed.networks import Edge, Graph, GraphNetwork, Node, PassLayer, Pool, SpikingLayer
 from spikefed.networks.graph import INPUT, sized
@@ -54,7 +55,7 @@ def read_nir(
 def _read(path: Path) -> Any:
     nir = package()
     if not path.is_file():
-        raise ConfigError(f"there is no NIR file {path}; check the path")
+        raise ConfigError(f"there is no NIR file {path}{counted_from(path)}; check the path")
     try:
         graph = nir.read(path)
         version = nir.serialization.read_version(path)

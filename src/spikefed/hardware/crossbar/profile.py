@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from spikefed.errors import ConfigError
+from spikefed.files import counted_from
 from spikefed.hardware.crossbar.circuit import Wires
 from spikefed.hyper import Hyperparameters
 from spikefed.objects import nearest
@@ -240,7 +241,9 @@ def load_profile(name: str) -> ChipProfile:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"chip profile {name} cannot be read ({error.strerror}); check the path") from error
+        raise ConfigError(
+            f"chip profile {name} cannot be read ({error.strerror}){counted_from(path)}; check the path"
+        ) from error
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 from spikefed.errors import SpikefedError
 
-_CELL = re.compile(r"cell:(\d|[^:]*-)")
+_SPELT = re.compile(r"(cell|supernet):(\d|[^:]*-)")
 _HERE = str(Path(__file__).parent)
 PYTHON = "python:"
 """Marks, in a recorded config, an object of a Python program that no name leads back to."""
@@ -31,9 +31,10 @@ def nearest(key: str, known: Iterable[str]) -> str:
 def is_own(name: str) -> bool:
     """Whether a config value names something of the user's instead of something built in.
 
-    ``cell:0303-...`` spells a built-in network: no attribute of a module begins with a digit or holds a ``-``.
+    ``cell:0303-...`` and ``supernet:123-...`` spell built-in networks: no attribute of a module begins with a digit or
+    holds a ``-``.
     """
-    return ":" in name and _CELL.match(name) is None
+    return ":" in name and _SPELT.match(name) is None
 
 
 def import_object(name: str, key: str, kind: type[SpikefedError]) -> Any:

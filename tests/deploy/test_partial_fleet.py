@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ SETTINGS = {
     "masks": {"name": "federated.pruned:PrunedFedAdam", "payload": "change"},
     "own masks": {"name": "federated.pruned:PersonalFedAvg", "payload": "change"},
     "tickets": {"name": "tickets", "sparsities": [0.5, 0.8], "level_rounds": 1, "rewind_round": 0},
+    "branches": {"name": "dc-nas", "search_rounds": 2, "limit": 0.6},
     "roles": {"name": "fedavg", "send": ["weight", "bn_affine", "bn_stats", "neuron"]},
 }
 
@@ -31,6 +33,9 @@ def test_weights_in_part_over_a_fleet(
     file = tiny(rounds=3)
     head, _, tail = file.read_text().partition("[method]")
     _, _, rest = tail.partition("[participation]")
+    if what == "branches":
+        head = re.sub('(?m)^name = "4C3.*$', 'name = "supernet:123-134-133:width=6"', head)
+        assert "supernet" in head
     table = "".join(f"{key} = {json.dumps(value)}\n" for key, value in SETTINGS[what].items())
     file.write_text(f"{head}[method]\n{table}[participation]{rest}")
     f = fleet(file)

@@ -22,9 +22,14 @@ from spikefed.wire import Ledger
 CHANGE = {"payload": "change"}
 WHOLE_SEARCH = {"name": "tickets", "search": "random", "sparsities": [0.5], "level_rounds": 1, "restart": "keep"}
 """A search for tickets that one round holds."""
+IN_A_SUPERNET = {
+    "method": {"name": "dc-nas", "search_rounds": 1, "limit": 0.9},
+    "network": {"name": "supernet:123-134:width=4", "steps": 3},
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {} for name in METHODS},
     "tickets": {"method": WHOLE_SEARCH},
+    "dc-nas": IN_A_SUPERNET,
     "fsd+ by rows": {"method": {"name": "fsd+", "row_share": 0.4, "groups": 2}},
     "fsd+ labels": {"method": {"name": "fsd+", "send": "labels", "row_share": 0.5}},
     "ds-fl power": {"method": {"name": "ds-fl", "sharpen": "power"}},
@@ -53,7 +58,7 @@ def config(variant: str, **changes: Any) -> dict[str, Any]:
         "name": "tiny",
         "rounds": 3,
         "data": {"clients": 3, "private_per_client": 32, "public": 20, "test_limit": 30},
-        "network": {"name": "4C3-AP2-12FC", "steps": 4},
+        "network": chosen.get("network", {"name": "4C3-AP2-12FC", "steps": 4}),
         "training": {"local_epochs": 1, "local_batch": 16},
         "method": {"name": variant, **chosen.get("method", {})},
         "wire": chosen.get("wire", {}),

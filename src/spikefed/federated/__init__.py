@@ -17,11 +17,13 @@ from spikefed.federated.methods import METHODS, method
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
 from spikefed.federated.rounds import RoundRecord, Server
+from spikefed.federated.samplers import Ask, repaired
 from spikefed.federated.selection import Selection, by_branch, by_mask, by_role, everything, merge_selected, untouched
 from spikefed.federated.traffic import Exchange, MessageKind
 
 __all__ = [
     "METHODS",
+    "Ask",
     "ClientContext",
     "ClientReport",
     "ClientWorker",
@@ -48,5 +50,6 @@ __all__ = [
     "everything",
     "merge_selected",
     "method",
+    "repaired",
     "untouched",
 ]

@@ -14,6 +14,7 @@ from spikefed.networks.persample import PerSample, per_sample, unknown_parameter
 from spikefed.networks.pools import Pool
 from spikefed.networks.promises import check_promises
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
+from spikefed.networks.subnets import Choice, Space, empty_blocks, put_back, slimmed, subnet
 from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tensors
 from spikefed.networks.tensors import copy_tensors, load_tensors, norm, retie, state_tensors, ties
 from spikefed.networks.twins import relu_view
@@ -21,6 +22,7 @@ from spikefed.networks.zoo import NetworkInfo, ann_twin, build, initialise_by_pl
 
 __all__ = [
     "ANNNetwork",
+    "Choice",
     "Description",
     "Edge",
     "FiringRateMonitor",
@@ -38,6 +40,7 @@ __all__ = [
     "PerSample",
     "Pool",
     "Role",
+    "Space",
     "SpikingLayer",
     "SpikingNetwork",
     "WrappedNetwork",
@@ -48,6 +51,7 @@ __all__ = [
     "check_promises",
     "copy_tensors",
     "describe",
+    "empty_blocks",
     "explain",
     "firing_rates",
     "initialise_by_place",
@@ -57,12 +61,15 @@ __all__ = [
     "networks",
     "norm",
     "per_sample",
+    "put_back",
     "read_tensors",
     "relu_view",
     "retie",
     "roles",
+    "slimmed",
     "state_bytes",
     "state_tensors",
+    "subnet",
     "ties",
     "unknown_parameters",
     "wrap",

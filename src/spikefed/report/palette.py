@@ -33,6 +33,7 @@ ROSE = ("#D4698A", "#FFC2D1")
 PLUM = ("#5B1A4B", "#C48BB8")
 PINE = ("#0B4A4A", "#7FA8A0")
 LIME = ("#4C9A00", "#A5E04A")
+UMBER = ("#7A5C8E", "#D9B8F0")
 
 METHODS = {
     "fsd": BLUE,
@@ -49,6 +50,7 @@ METHODS = {
     "fedavgm": BROWN,
     "fedadagrad": VIOLET,
     "tickets": TEAL,
+    "dc-nas": UMBER,
     "local": STONE,
     "central": NAVY,
 }
@@ -69,6 +71,7 @@ SYMBOLS = {
     "fedavgm": "cross",
     "fedadagrad": "x",
     "tickets": "star",
+    "dc-nas": "hexagon",
     "local": "square",
     "central": "diamond",
 }

@@ -6,6 +6,7 @@ from spikefed.errors import ConfigError
 from spikefed.federated.contract import Method
 from spikefed.federated.methods.alone import Central, Local
 from spikefed.federated.methods.cfd import Cfd
+from spikefed.federated.methods.dcnas import DcNas
 from spikefed.federated.methods.dsfl import Dsfl
 from spikefed.federated.methods.fd import Fd
 from spikefed.federated.methods.fedavg import FedAvg
@@ -20,8 +21,8 @@ from spikefed.objects import import_object, said
 METHODS: dict[str, type[Method]] = {
     made.name: made
     for made in (
-        Fsd, FsdPlus, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Tickets, Local,
-        Central,
+        Fsd, FsdPlus, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Tickets, DcNas,
+        Local, Central,
     )
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from spikefed.networks.zoo.resnets import RESNETS
 from spikefed.networks.zoo.rows import ROWS
 from spikefed.networks.zoo.rvd import RVD
 from spikefed.networks.zoo.snasnets import PREFIX, SNASNETS, cell_info
+from spikefed.networks.zoo.supernets import SUPER, supernet_info
 from spikefed.neurons import Encoder, LIFParameters, encoder
 
 _BY_NAME = {info.name: info for info in (*ROWS, *RVD, *RESNETS, *SNASNETS)}
@@ -31,7 +32,7 @@ def networks() -> list[NetworkInfo]:
 
 
 def network_info(name: str) -> NetworkInfo:
-    """Defaults of a network by its name, or of the layout (those of ``small``) or the cells that ``name`` spells.
+    """Defaults of a network by its name, or of the layout (those of ``small``), cells or supernet that ``name`` spells.
 
     Raises:
         ConfigError: unknown name; the text names the nearest.
@@ -42,8 +43,13 @@ def network_info(name: str) -> NetworkInfo:
         return replace(_BY_NAME["small"], name=name, layout=lambda _: name)
     if name.startswith(PREFIX):
         return cell_info(name)
+    if name.startswith(SUPER):
+        return supernet_info(name)
     near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.4)
-    others = f"use one of {', '.join(_BY_NAME)}, a layout like 32C3-AP2-128FC, or cells like cell:0303-0030-2002-0200"
+    others = (
+        f"use one of {', '.join(_BY_NAME)}, a layout like 32C3-AP2-128FC, cells like cell:0303-0030-2002-0200, or a "
+        "supernet like supernet:12334-12334-12334"
+    )
     hint = f"did you mean '{near[0]}'?" if near else others
     raise ConfigError(f"network.name '{name}' is not known; {hint}")
 
@@ -66,7 +72,8 @@ def build(
 
     Args:
         name: one of `networks`; a layout such as ``32C3-AP2-64C3-AP2-128FC``, which takes the other settings of
-            ``small``; or cells such as ``cell:0303-0030-2002-0200:width=32`` (`spikefed.networks.cells`).
+            ``small``; cells such as ``cell:0303-0030-2002-0200:width=32`` (`spikefed.networks.cells`); or a supernet
+            such as ``supernet:12334-12334-12334:width=16``, or a part of one (`spikefed.networks.Space`).
         input_shape: ``(C, H, W)``.
         classes: number of outputs, at least 2.
         steps: T, at least 1.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,6 +20,7 @@ from spikefed.networks.pools import Pool
 from spikefed.networks.zoo.info import NetworkInfo, Wanted
 from spikefed.networks.zoo.resnets import readout
 from spikefed.networks.zoo.rows import SMALL_NEURON, TICKET_NEURON
+from spikefed.networks.zoo.sizes import read_sizes
 
 PREFIX = "cell:"
 FEW_INPUTS = 8192
@@ -182,22 +182,7 @@ def cell_info(name: str) -> NetworkInfo:
     cell = Cell.parse(matrix)
     if not cell.alive:
         raise ConfigError(f"no way leads from node 0 to node 3 of cell '{cell}'; set the entry in row 0 at place 3")
-    return replace(_PAPER, name=name, graph=_sizes(text, name).draw(cell))
-
-
-def _sizes(text: str, name: str) -> CellNet:
-    known = {field.name: float if field.name == "dropout" else int for field in fields(CellNet)}
-    given: dict[str, int | float] = {}
-    for part in filter(None, text.split(",")):
-        key, _, value = part.partition("=")
-        if key not in known:
-            raise ConfigError(f"'{key}' in network.name '{name}' is not known; use {', '.join(known)}")
-        try:
-            given[key] = known[key](value)
-        except ValueError:
-            kind = "a number" if key == "dropout" else "a whole number"
-            raise ConfigError(f"'{part}' in network.name '{name}' needs {kind}, as in {key}=2") from None
-    return CellNet(**cast(Any, given))
+    return replace(_PAPER, name=name, graph=read_sizes(CellNet, text, name).draw(cell))
 
 
 SNASNETS = (

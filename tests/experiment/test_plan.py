@@ -50,6 +50,17 @@ def test_bytes_are_the_runs_own_ledger(changed: dict[str, Any], tmp_path: Path) 
     assert told.month_bytes == (720 * told.client_upstream_bytes, 720 * told.client_downstream_bytes)
 
 
+def test_messages_that_a_mask_will_shrink_are_planned_and_so_are_runs_longer_than_the_trial(tmp_path: Path) -> None:
+    """The mask comes after the rounds that a plan tries, and the search takes more rounds than these."""
+    search = {"name": "tickets", "search": "one-shot", "restart": "keep", "search_rounds": 4, "level_rounds": 4}
+    file = saved(tmp_path, rounds=8, method=search | {"sparsities": [0.9]})
+    told = plan(file)
+    result = json.loads((spikefed.run(file, out=tmp_path / "run") / "result.json").read_text())
+    assert not told.exact and told.client_upstream_bytes < told.upstream_bytes / told.asked
+    assert told.upstream_bytes == pytest.approx(result["upstream_bytes"], rel=0.15)
+    assert told.downstream_bytes == pytest.approx(result["downstream_bytes"], rel=0.15)
+
+
 def test_compressed_bytes_are_near_and_said_to_be(tmp_path: Path) -> None:
     file = saved(tmp_path, method=FSD)
     told = plan(file)

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import participation_for
+from spikefed.experiment.build import build, participation_for
+from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import RoundEnergy, experiment_energy
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.progress import Progress
 from spikefed.experiment.run import run
+from spikefed.federated import Method, method
 from spikefed.hardware.text import energy
 
 TRIED = 3
@@ -45,7 +47,7 @@ class Plan:
         processor_s: of a round, all threads and workers.
         memory_bytes: the largest that this process, or a worker, was.
         upstream_bytes, downstream_bytes: of the whole run.
-        client_upstream_bytes, client_downstream_bytes: of one client in a later round.
+        client_upstream_bytes, client_downstream_bytes: of one client in the last round.
         public_set_bytes: that every client holds beforehand.
         exact: whether the bytes are; else they follow the rounds tried.
         rounds_a_day: the rate of the month's bytes.
@@ -101,7 +103,10 @@ class Plan:
         if spent.radio_pj is not None:
             lines.append(f"  radio {energy(spent.radio_pj)}")
         if not self.exact:
-            lines.append("bytes follow the rounds tried: packets of a compressing codec change with what is learnt")
+            lines.append(
+                "bytes follow the rounds tried: packets of a compressing codec change with what is learnt, those under "
+                "a mask with what it leaves"
+            )
         return "\n".join(lines)
 
 
@@ -130,8 +135,7 @@ def plan(
     with tempfile.TemporaryDirectory(prefix="spikefed-plan-") as name:
         before = _processor_s()
         clock = time.perf_counter()
-        shorter = configs.load(Path(source), [*overrides, f"rounds={tried}"])
-        folder = RunFolder(run(shorter, out=Path(name) / "run", progress=progress))
+        folder = RunFolder(run(config, out=Path(name) / "run", progress=progress, trial=tried))
         share = (_processor_s() - before) / (time.perf_counter() - clock)  # of the wall clock; set-up is no round
         lines = folder.read_lines(folder.metrics)
         ledger = folder.read_lines(folder.ledger)
@@ -140,7 +144,8 @@ def plan(
     clients = 1 if config.data.pooled else config.data.clients
     chosen = participation_for(config, clients)
     asked = [len(chosen(round)) for round in range(1, config.rounds + 1)]
-    up, down = (_carried(lines, asked, f"{way}stream_bytes") for way in ("up", "down"))
+    sizes = _sizes(config)
+    up, down = (_carried(lines, asked, sizes, f"{way}stream_bytes") for way in ("up", "down"))
     return Plan(
         name=config.name,
         rounds=config.rounds,
@@ -154,17 +159,32 @@ def plan(
         client_upstream_bytes=up[1],
         client_downstream_bytes=down[1],
         public_set_bytes=result["public_set_bytes"],
-        exact=all(line["codec"] in FIXED for line in ledger),
+        exact=all(line["codec"] in FIXED for line in ledger) and len(set(sizes)) == 1,
         rounds_a_day=rounds_a_day,
         client_round=each,
     )
 
 
-def _carried(lines: list[dict[str, Any]], asked: list[int], key: str) -> tuple[int, int]:
-    """Bytes of all rounds, and of one client in a later round, from those of the rounds tried."""
+def _sizes(config: Experiment) -> list[float]:
+    """Of each round's messages beside dense ones, as far as the method's settings say."""
+    steps = method(config.method["name"])
+    if type(steps).message_sizes is Method.message_sizes:
+        return [1.0] * config.rounds
+    return steps.message_sizes(config.hyper(), build(config).networks, config.rounds)
+
+
+def _carried(lines: list[dict[str, Any]], asked: list[int], sizes: list[float], key: str) -> tuple[int, int]:
+    """Bytes of all rounds, and of one client in the last round, from those of the rounds tried.
+
+    Args:
+        lines: metrics of the rounds tried.
+        asked: clients of each round.
+        sizes: of each round's messages beside dense ones.
+        key: of the bytes in the metrics.
+    """
     each = [line[key] / max(len(line["participants"]), 1) for line in lines]
-    later = each[-1]
-    return round(sum(count * (each[i] if i < len(each) else later) for i, count in enumerate(asked))), round(later)
+    each += [each[-1] * size / sizes[len(lines) - 1] for size in sizes[len(lines) :]]
+    return round(sum(count * bytes_ for count, bytes_ in zip(asked, each, strict=True))), round(each[-1])
 
 
 def _processor_s() -> float:

@@ -53,6 +53,7 @@ def run(
     resume: bool = False,
     progress: Progress | None = None,
     transport: Callable[[Federation, RunFolder], Any] | None = None,
+    trial: int | None = None,
 ) -> Path:
     """Run an experiment to its end.
 
@@ -70,6 +71,7 @@ def run(
         progress: told what happens; default: bars in a notebook, else silent.
         transport: makes the carrier of rounds, with ``state_dict`` and ``load_state_dict``; default: all clients in
             this process. It is called with the folder held and, unless resuming, not yet there.
+        trial: end after so many of the rounds, as if they were all, to see what they cost.
 
     Returns:
         the run folder.
@@ -104,7 +106,7 @@ def run(
         progress.warn(slow)
     try:
         with torch_threads(config.run.threads), writable(folder):
-            _run(config, folder, resume, progress, dataset, network, transport)
+            _run(config, folder, resume, progress, dataset, network, transport, trial)
     finally:
         progress.close()
     return folder.path
@@ -118,6 +120,7 @@ def _run(
     dataset: Any,
     network: networks.Own | None,
     make: Callable[[Federation, RunFolder], Any] | None,
+    trial: int | None,
 ) -> None:
     if make is not None and config.run.take_home:
         raise ConfigError(
@@ -143,7 +146,8 @@ def _run(
         stack.callback(getattr(transport, "close", lambda: None))
         transport.on_reply = getattr(progress, "client", None)
         server = federation.server(transport, ledger)
-        _rounds(federation, folder, server, transport, ledger, resuming, progress)
+        last = min(config.rounds, trial or config.rounds)
+        _rounds(federation, folder, server, transport, ledger, resuming, progress, last)
 
 
 def _keeper(federation: Federation, folder: RunFolder) -> Keeper | None:
@@ -161,6 +165,7 @@ def _rounds(
     ledger: Ledger,
     resuming: bool,
     progress: Progress,
+    last: int,
 ) -> None:
     config = federation.config
     history = History(folder.checkpoints, config.hash())
@@ -186,11 +191,11 @@ def _rounds(
     if resuming:
         probing.go_on_from(server.round)
     hand_back = native.Trim()
-    while server.round < config.rounds:
+    while server.round < last:
         lines.append(_one_round(federation, folder, server, transport, history, ledger, lines))
         progress.round(lines[-1])
         hand_back()
-        if server.round < config.rounds:
+        if server.round < last:
             probing.after(server.round)
     _check_merged(lines, folder, alone=federation.expectations.up.kind is None)
     write_atomic(folder.model, model_bytes(federation, server))

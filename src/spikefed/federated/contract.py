@@ -302,6 +302,18 @@ class Method(ABC):
         """
         return standard(self.uplink_kind, shape), standard(self.downlink_kind, shape)
 
+    def message_sizes(self, hyper: Any, networks: NetworkFactory, rounds: int) -> list[float]:
+        """Hook: how large the messages of each round are beside those of a dense one, as far as the settings say.
+
+        For plans of what a run will cost; 1 throughout where nothing shrinks on purpose.
+
+        Args:
+            hyper: the method's hyperparameters.
+            networks: for names and shapes of tensors.
+            rounds: how many numbers are wanted.
+        """
+        return [1.0] * rounds
+
     def repeated(self, downlink: Message, round: int, ctx: Context) -> Message | None:
         """Hook: the downlink of a round that follows one without quorum, made from the one that was sent before."""
         return replace(downlink, round=round)

@@ -120,6 +120,15 @@ class Tickets(FedAvg):
         shapes = networks.initial()
         return frozenset(n for n, role in networks.roles.items() if role == WEIGHT and shapes[n].dim() > 1)
 
+    def message_sizes(self, hyper: Any, networks: NetworkFactory, rounds: int) -> list[float]:
+        """The maskable share shrinks by the sparsity of each stage; no search is taken to end before its rounds."""
+        shapes = networks.initial()
+        maskable = sum(shapes[name].numel() for name in self.maskable(hyper, networks))
+        share = maskable / sum(tensor.numel() for tensor in shapes.values())
+        sparsities = [0.0, *hyper.targets]
+        sizes = [1 - share * sparsities[stage.level] for stage in program(hyper) for _ in range(stage.rounds)]
+        return (sizes + sizes[-1:] * rounds)[:rounds]
+
     def check(self, hyper: Any, setup: Setup) -> None:
         super().check(hyper, setup)
         needed = total_rounds(program(hyper))

@@ -1,6 +1,6 @@
 """Events decoded a second on one core, beside tonic and SpikingJelly, and faery on a format of its own.
 
-    python -m benchmarks.events [--events 2000000]
+    python benchmarks/events.py [--events 2000000]
 
 Files are written in the published layouts into a temporary folder. Processor time, one thread, median of five, all
 readers in turn in one process. Readers of peers run without the packages around them (tests/data/events/peers.py).
@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import provenance  # noqa: E402
+import provenance  # noqa: E402
 from tests.data.events import writers  # noqa: E402
 from tests.data.events.peers import peer  # noqa: E402
 

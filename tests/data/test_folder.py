@@ -216,3 +216,42 @@ def test_mapped_arrays_give_what_arrays_in_memory_give(tmp_path: Path, monkeypat
         assert isinstance(found[0].images, data.LazyImages) == mapped
         for one, other in zip(wanted, found, strict=True):
             assert torch.equal(one.images, other.images[:]) and torch.equal(one.labels, other.labels)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_on_disk_are_those_of_the_array_and_a_cut_file_is_named(tmp_path: Path, order: str) -> None:
+    array = np.asarray(R.normal(size=(20, 2, 3)).astype(np.float32), order=order)  # type: ignore[call-overload]
+    np.save(tmp_path / "x.npy", array)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for rows in ([3, 0, 3, 19], [], np.arange(20)):
+        assert np.array_equal(parts.rows_on_disk(mapped, np.asarray(rows, int)), array[np.asarray(rows, int)])
+    if order == "C":
+        with (tmp_path / "x.npy").open("r+b") as file:
+            file.truncate((tmp_path / "x.npy").stat().st_size - 1)
+        assert np.array_equal(parts.rows_on_disk(mapped, [18]), array[18:19])
+        with pytest.raises(DataError, match=r"x\.npy ends inside item 19; copy it again"):
+            parts.rows_on_disk(mapped, [19])
+
+
+def test_a_folder_of_many_pictures_is_told_apart_by_names_and_some_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(12):
+        put(tmp_path / "faces" / "ab"[n % 2] / f"{n:02}.png", level=n)
+    monkeypatch.setattr(folder, "IN_MEMORY_BYTES", 0)
+    whole = read(tmp_path / "faces").train.fingerprint()
+    for limit in ("SIZES", "LOOKED_AT"):
+        monkeypatch.setattr(folder, limit, 3)
+    some = read(tmp_path / "faces").train.fingerprint()
+    assert some != whole and read(tmp_path / "faces").train.fingerprint() == some
+    (tmp_path / "faces/a/02.png").rename(tmp_path / "faces/a/03.png")
+    assert read(tmp_path / "faces").train.fingerprint() != some
+
+
+def test_reading_pictures_does_not_import_scikit_learn() -> None:
+    """It takes seconds, and only the digits lie in it."""
+    import ast
+
+    for path in Path(data.__file__).parent.glob("*.py"):
+        tops = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert not any("sklearn" in ast.unparse(node) for node in tops), path.name

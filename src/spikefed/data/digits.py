@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 TEST_ITEMS = 360
 _SPLIT_SEED = 2216  # never change it: it fixes which images are test images
@@ -15,6 +14,8 @@ def read_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     The split is fixed and stratified: each class gives a fifth of its images to the test part, rounded so that it has
     360 images (largest remainders, ties to the smaller class), chosen by a frozen generator.
     """
+    from sklearn.datasets import load_digits  # seconds to import, and no other data set needs it
+
     rows, target = load_digits(return_X_y=True)
     pixels = np.rint(np.asarray(rows).reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     labels = np.asarray(target, dtype=np.int64)

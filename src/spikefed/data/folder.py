@@ -23,6 +23,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,8 @@ IMAGES = "images:"
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 LOOKED_AT = 1000
 """Pictures whose sizes are looked at before any is read."""
+SIZES = 50_000
+"""Files whose sizes are asked for at most, to tell a folder from a changed one."""
 LARGEST_SIDE = 64
 _ORIENTATION = 0x0112  # the EXIF tag
 _TEST = ("test", "val", "valid", "validation", "dev")
@@ -276,7 +279,7 @@ def _part(shelf: Shelf, number: dict[str, int], names: tuple[str, ...], look: Lo
     if count * int(np.prod(shape)) <= IN_MEMORY_BYTES:
         images = read(everything)
     else:
-        images = LazyImages(read, everything, shape, torch.uint8, lambda: _digest(shelf))
+        images = LazyImages(read, everything, shape, torch.uint8, cache(lambda: _digest(shelf)))
     labels = np.array([number[label] for label in shelf.classes], dtype=np.int64)[shelf.owner]
     groups = np.array(shelf.groups)
     columns = {"folder": groups[shelf.owner]} if len(set(shelf.groups)) > 1 else {}
@@ -284,11 +287,11 @@ def _part(shelf: Shelf, number: dict[str, int], names: tuple[str, ...], look: Lo
 
 
 def _digest(shelf: Shelf) -> bytes:
-    """What a folder holds, as far as can be told in seconds: every name and size, and the bytes of 1,000 pictures."""
+    """What a folder holds, as far as seconds can tell: every name, up to 50,000 sizes, the bytes of 1,000 pictures."""
     told = hashlib.sha256()
-    for row in range(len(shelf)):
-        told.update(f"{shelf.classes[shelf.owner[row]]}/{shelf.names[row]}:".encode())
-        told.update(str(os.stat(shelf.path(row)).st_size).encode())
+    sizes = {row: os.stat(shelf.path(row)).st_size for row in evenly(len(shelf), SIZES)}
+    lines = (f"{shelf.classes[owner]}/{name}:" for owner, name in zip(shelf.owner.tolist(), shelf.names, strict=True))
+    told.update("".join(f"{line}{sizes.get(row, '')}" for row, line in enumerate(lines)).encode())
     for row in evenly(len(shelf), LOOKED_AT):
         told.update(Path(shelf.path(row)).read_bytes())
     return told.digest()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,24 +103,40 @@ def part_of(images: Any, labels: Any, where: str, reading: Reading, **more: Any)
 
 def _mapped(images: np.memmap, labels: np.ndarray, where: str, reading: Reading, **more: Any) -> Part:
     """A part whose items stay on disk until they are asked for."""
-    some = evenly(len(images), 100)
-    first = converted(images[some], where, reading.kind, reading.channels)
-
-    order = "C" if images.flags.c_contiguous else "F"
-    where_it_lies: Any = images.filename, images.dtype, "r", images.offset, images.shape
+    first = converted(rows_on_disk(images, evenly(len(images), 100)), where, reading.kind, reading.channels)
 
     def read(rows: np.ndarray) -> Tensor:
-        fresh = np.memmap(*where_it_lies, order=order)  # its pages go when it goes
-        block = converted(fresh[rows], where, reading.kind, reading.channels)
+        block = converted(rows_on_disk(images, rows), where, reading.kind, reading.channels)
         return block.images.to(first.images.dtype)
 
     def digest() -> bytes:
         told = hashlib.sha256(f"{images.dtype.str} {images.shape}".encode())
-        told.update(np.ascontiguousarray(images[evenly(len(images), 1000)]).tobytes())
+        told.update(np.ascontiguousarray(rows_on_disk(images, evenly(len(images), 1000))).tobytes())
         return told.digest()
 
     lazy = LazyImages(read, np.arange(len(images)), first.images.shape[1:], first.images.dtype, digest)
     return Part(lazy, first.values, labels, notes=first.notes, **more)
+
+
+def rows_on_disk(images: np.memmap, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Rows ``[n, ...]`` of a mapped array ``[N, ...]``, through the file rather than the map.
+
+    Every page that a map has touched counts as the process's own, and the system maps up to 2 MB around each.
+
+    Raises:
+        DataError: the file ends before them.
+    """
+    if not images.flags.c_contiguous:
+        fresh = np.memmap(images.filename, images.dtype, "r", images.offset, images.shape, order="F")
+        return fresh[np.asarray(rows)]  # its pages go when it goes
+    found = np.empty((len(rows), *images.shape[1:]), images.dtype)
+    size = images.dtype.itemsize * prod(images.shape[1:])
+    with open(images.filename, "rb", buffering=0) as file:
+        for place, row in enumerate(rows):
+            file.seek(images.offset + int(row) * size)
+            if file.readinto(memoryview(found[place : place + 1]).cast("B")) != size:
+                raise DataError(f"{images.filename} ends inside item {row}; copy it again.")
+    return found
 
 
 def joined(parts: Mapping[str, Part], where: str) -> Part:

@@ -96,6 +96,7 @@ class Federation:
             preprocess=self.preprocess,
             generator=generator(seed, purpose, participant, round),
             seed=derive_seed(seed, NETWORK, 1 + participant),
+            clients=len(self.split.clients),
         )
 
     def client_context(self, client: int, round: int) -> ClientContext:

@@ -137,6 +137,7 @@ class Context:
         preprocess: pixels to network input.
         generator: this step's randomness, derived from (seed, participant, round).
         seed: integer drawn for this participant (own initial weights).
+        clients: how many the federation has, whether they take part in this round or not; 0: not known.
     """
 
     round: int
@@ -147,6 +148,7 @@ class Context:
     preprocess: Preprocess
     generator: torch.Generator
     seed: int
+    clients: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,12 @@ def learning_rate(hyper: LocalTraining, round: int) -> float:
     return hyper.lr * hyper.lr_decay ** sum(round > milestone for milestone in hyper.lr_milestones)
 
 
+def local_steps(hyper: LocalTraining, samples: int) -> int:
+    """Optimiser steps of a client with so many samples in a round."""
+    cut = batches(samples, hyper.local_batch, shuffle=False, generator=torch.Generator(), drop_last=hyper.drop_last)
+    return hyper.local_epochs * sum(1 for _ in cut) if samples else 0
+
+
 def local_optimiser(net: nn.Module, ctx: ClientContext) -> torch.optim.Optimizer:
     """A fresh optimiser of local training in the context's round."""
     hyper: LocalTraining = ctx.hyper

@@ -34,6 +34,10 @@ PLUM = ("#5B1A4B", "#C48BB8")
 PINE = ("#0B4A4A", "#7FA8A0")
 LIME = ("#4C9A00", "#A5E04A")
 UMBER = ("#7A5C8E", "#D9B8F0")
+COPPER = ("#A0522D", "#E3A57C")
+INDIGO = ("#34286B", "#8B7FD6")
+MOSS = ("#3F5F00", "#93B83A")
+STEEL = ("#3C6E8F", "#9CC3DC")
 
 METHODS = {
     "fsd": BLUE,
@@ -49,6 +53,10 @@ METHODS = {
     "fedyogi": OLIVE,
     "fedavgm": BROWN,
     "fedadagrad": VIOLET,
+    "fednova": COPPER,
+    "feddyn": INDIGO,
+    "feddf": MOSS,
+    "scaffold": STEEL,
     "tickets": TEAL,
     "dc-nas": UMBER,
     "local": STONE,
@@ -70,6 +78,10 @@ SYMBOLS = {
     "fedyogi": "x",
     "fedavgm": "cross",
     "fedadagrad": "x",
+    "fednova": "triangle-up",
+    "feddyn": "pentagon",
+    "feddf": "circle",
+    "scaffold": "square",
     "tickets": "star",
     "dc-nas": "hexagon",
     "local": "square",

@@ -10,19 +10,23 @@ from spikefed.federated.methods.dcnas import DcNas
 from spikefed.federated.methods.dsfl import Dsfl
 from spikefed.federated.methods.fd import Fd
 from spikefed.federated.methods.fedavg import FedAvg
+from spikefed.federated.methods.feddf import FedDf
+from spikefed.federated.methods.feddyn import FedDyn
+from spikefed.federated.methods.fednova import FedNova
 from spikefed.federated.methods.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from spikefed.federated.methods.fedprox import FedProx
 from spikefed.federated.methods.fsd import Fsd
 from spikefed.federated.methods.fsdplus import FsdPlus
 from spikefed.federated.methods.hdsfl import Hdsfl
+from spikefed.federated.methods.scaffold import Scaffold
 from spikefed.federated.methods.tickets import Tickets
 from spikefed.objects import import_object, said
 
 METHODS: dict[str, type[Method]] = {
     made.name: made
     for made in (
-        Fsd, FsdPlus, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, Tickets, DcNas,
-        Local, Central,
+        Fsd, FsdPlus, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, FedNova, FedDyn,
+        FedDf, Scaffold, Tickets, DcNas, Local, Central,
     )
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -87,6 +88,23 @@ class FedAvgHyperparameters(LocalTraining):
         return roles
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What the clients of a round sent, by client.
+
+    Attributes:
+        tensors: their weights, by name.
+        weights: shares of the mean, which sum to 1.
+        samples: items that each trained on.
+        selections: what each sent of its tensors.
+    """
+
+    tensors: Mapping[int, Mapping[str, Tensor]]
+    weights: Mapping[int, float]
+    samples: Mapping[int, int]
+    selections: Mapping[int, Selection]
+
+
 class FedAvg(Method):
     """Clients train the global weights on their own data; the server averages what they send."""
 
@@ -102,6 +120,13 @@ class FedAvg(Method):
     def train(self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None) -> float:
         """Local training from the global weights, in place, under the mask; returns the last epoch's mean loss."""
         return train_locally(net, ctx, mask=mask)
+
+    def combine(self, sent: Sent, before: dict[str, Tensor], ctx: Context) -> dict[str, Tensor]:
+        """What the clients' weights become together, before `step`; not asked for a robust ``merge``. Here: the mean.
+
+        Every tensor keeps its shape.
+        """
+        return merge_selected(sent.tensors, sent.weights, before, sent.selections)
 
     def step(self, state: State, merged: dict[str, Tensor], ctx: Context) -> tuple[dict[str, Tensor], State]:
         """The server's step from its weights to the clients' mean: new weights, and what to keep. Here: the mean.
@@ -272,7 +297,8 @@ class FedAvg(Method):
             tensors = {c: apply_change(before, delta) for c, delta in tensors.items()}
         selections = {c: Selection.of_message(u) for c, u in uplinks.items()}
         if hyper.merge == "mean":
-            merged = merge_selected(tensors, weights, before, selections)
+            samples = {c: u.samples for c, u in uplinks.items()}
+            merged = self.combine(Sent(tensors, weights, samples, selections), before, ctx)
         else:
             arrays = {c: to_wire(own) for c, own in tensors.items()}
             robust, weights = merge_tensors(arrays, weights, hyper.merge, hyper.liars)

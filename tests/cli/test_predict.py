@@ -88,3 +88,10 @@ def test_the_exit_code_is_2(folder: Path, tmp_path: Path) -> None:
         [sys.executable, "-m", "spikefed", "predict", str(bad), "x.png"], capture_output=True, text=True
     )
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_two_ways_to_print_are_asked_about(folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "test.npz", images=TEST.images.numpy())
+    told = invoke(folder, tmp_path / "test.npz", "--csv", "--json")
+    assert isinstance(told.exception, SpikefedError) and "give one of them" in str(told.exception)
+    assert told.stdout == ""

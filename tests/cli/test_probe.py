@@ -83,3 +83,13 @@ def test_a_model_file_alone_needs_data_that_fit(alone: Path, arguments: list[str
     done = invoke(alone, *arguments)
     assert done.returncode == 2 and done.stdout == "" and said in done.stderr and "Traceback" not in done.stderr
     assert not (alone.parent / "net.probes" / "latency.json").exists()
+
+
+@pytest.mark.parametrize("name", ["chip", "own-chips"])
+def test_chips_of_a_model_file_alone_are_measured_on_every_test_image(name: str, alone: Path) -> None:
+    given = ["--set", "data.dataset=digits", "--set", "data.test_limit=61", "--set", "repairs=['none', 'adapt']"]
+    kind = "profile='ideal'" if name == "chip" else "profiles=['ideal']"
+    done = invoke(alone, name, *given, "--set", kind, "--set", "calibration=50", "--json")
+    assert done.returncode == 0, done.stderr
+    shares = [row["accuracy"] for row in json.loads(done.stdout)["measurements"][0]["records"] if row.get("accuracy")]
+    assert shares and all(abs(share * 61 - round(share * 61)) < 1e-9 for share in shares)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import spikefed
 from spikefed import data, networks
-from spikefed.errors import CheckpointError, ConfigError
+from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment import RunFolder
 from spikefed.experiment.build import Federation
 from spikefed.federated.randomness import EVALUATE, generator, shared
@@ -314,3 +314,17 @@ def test_class_names_come_back(tiny: dict[str, Any], tmp_path: Path) -> None:
     found = spikefed.load_model(run).predict((images[:9], labels[:9]))
     assert set(found.names) <= {"ant", "bee", "cow"} and found.truth is not None
     assert found.truth.tolist() == [0, 1, 2] * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((None, {}), "load_model takes a path, not NoneType"),
+        ((["runs/a"], {}), "load_model takes a path, not list"),
+        (("here", {"client": "0"}), "a client is named by its number, not '0'"),
+        (("here", {"device": "tpu"}), "device = 'tpu' is no device"),
+    ],
+)
+def test_what_is_no_path_client_or_device_is_one_sentence(given: tuple[Any, dict[str, Any]], said: str) -> None:
+    with pytest.raises(SpikefedError, match=said):
+        spikefed.load_model(given[0], **given[1])

@@ -87,6 +87,33 @@ def test_roles_that_are_not_taken_begin_anew(trained: Path) -> None:
         assert torch.equal(found[name], before[name] if role == "weight" else fresh[name]), name
 
 
+def test_one_role_may_stand_without_a_list(trained: Path) -> None:
+    states = [
+        build(configs.from_tree(tables(network=begun(trained, start_roles=roles)))).networks.initial()
+        for roles in ("weight", ["weight"])
+    ]
+    assert same(*states)
+
+
+def test_classes_called_by_their_numbers_are_the_same_with_and_without_names(trained: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (200, 1, 8, 8), dtype=np.uint8)
+    labels = np.array([str(k % 10) for k in range(200)])
+    path = spikefed.run(tables(network=begun(trained), training=STILL), dataset=(images, labels), out=tmp_path / "run")
+    assert same(tensors_of(path), tensors_of(trained))
+
+
+def test_masks_stay_behind_and_the_run_says_so(tmp_path: Path) -> None:
+    method = {"name": "tickets", "search": "random", "sparsities": [0.5], "level_rounds": 2}
+    pruned = spikefed.run(tables(method=method, rounds=2), out=tmp_path / "pruned")
+    masked = read_tensors(pruned / "model.safetensors").kept
+    assert masked
+    begins = build(configs.from_tree(tables(network=begun(pruned)))).start
+    assert begins is not None and begins.pruned == tuple(masked)
+    assert [note for note in begins.notes if "is pruned; its weights come along, the masks of" in note]
+    assert same(dict(begins.tensors), tensors_of(pruned))
+
+
 def test_a_head_of_other_classes_begins_anew_and_says_so(trained: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (200, 1, 8, 8), dtype=np.uint8), np.arange(200) % 4
@@ -164,6 +191,7 @@ def wrong(trained: Path, tmp_path: Path) -> dict[str, tuple[dict[str, Any], str]
     torn.write_bytes((trained / "model.safetensors").read_bytes()[:-9])
     other = tables()["network"]
     return {
+        "a round": (begun(f"{trained}@1"), "names a round, and a run begins from a finished run's last one"),
         "nothing there": (begun(tmp_path / "nowhere"), "does not exist; give a finished run's folder"),
         "no run": (begun(tmp_path / "empty"), "is no run folder"),
         "not finished": (begun(unfinished), "has no model file yet; finish it with --resume"),
@@ -173,13 +201,30 @@ def wrong(trained: Path, tmp_path: Path) -> dict[str, tuple[dict[str, Any], str]
         "another norm": (begun(trained, norm="none"), "it lacks 'conv1.bias'; set network.name, norm and pooling"),
         "roles alone": (other | {"start_roles": ["weight"]}, "'network.start_roles' has no effect without"),
         "no role": (begun(trained, start_roles=["wieght"]), "'wieght' is no role of a tensor"),
-        "absent role": (begun(trained, start_roles=["task"]), "no tensor of this network is task"),
+        "one word": (begun(trained, start_roles="wieght"), "'network.start_roles': 'wieght' is no role"),
+        "absent role": (
+            begun(trained, start_roles=["task"]),
+            "no tensor of this network has the role 'task'; the roles",
+        ),
+        "no roles": (begun(trained, start_roles=[]), "'network.start_roles': an empty list names no role"),
     }
 
 
 @pytest.mark.parametrize(
     "what",
-    ["nothing there", "no run", "not finished", "torn", "another network", "deeper", "another norm", "roles alone"]
+    [
+        "a round",
+        "one word",
+        "no roles",
+        "nothing there",
+        "no run",
+        "not finished",
+        "torn",
+        "another network",
+        "deeper",
+        "another norm",
+        "roles alone",
+    ]
     + ["no role", "absent role"],
 )
 def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(what: str, trained: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ result; 130 interrupted; 1 a defect of spikefed.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 
@@ -42,6 +43,15 @@ def quiet_libraries() -> None:
     logging.getLogger().addHandler(logging.NullHandler())  # else Python itself prints what nobody handles
 
 
+def memory_wanted(failed: MemoryError | RuntimeError) -> str:
+    """What to say of an allocation that the system refused; empty for any other failure."""
+    text = str(failed)
+    found = re.search(r"tried to allocate (\S+) (bytes|[KMGT]iB)", text)
+    if not isinstance(failed, MemoryError) and not (found and "alloc" in text):
+        return ""
+    return "there is not enough memory" + (f" for {found[1]} {found[2]}" if found else "")
+
+
 def main() -> None:
     """Run the command line; every `SpikefedError` becomes one sentence and exit code 2 (3: see above)."""
     quiet_libraries()
@@ -50,6 +60,11 @@ def main() -> None:
     except SpikefedError as stopped:
         error(str(stopped))
         sys.exit(3 if isinstance(stopped, UnfinishedError) else 2)
+    except (MemoryError, RuntimeError) as failed:
+        if not (wanted := memory_wanted(failed)):
+            raise
+        error(f"{wanted}; take fewer images, time steps or weights at once")
+        sys.exit(2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
             again = "repeat the command to go on" if sys.argv[1:2] in GO_ON else "a run goes on with --resume"

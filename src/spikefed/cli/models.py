@@ -52,6 +52,8 @@ def predict(
     """Say what a trained network sees in images. It needs no data set."""
     from spikefed.experiment import load_model
 
+    if csv and json_:
+        raise ConfigError("--csv and --json are two ways to print the same; give one of them")
     found = load_model(run, client=client).predict(images, levels=_levels(levels), resize=resize, seed=seed)
     say = note_of(quiet)
     for text in found.notes:

@@ -9,6 +9,7 @@ import torch
 
 from spikefed.data import cifar, idx
 from spikefed.data.catalogue import DatasetInfo, dataset_info
+from spikefed.data.classnames import CLASS_NAMES
 from spikefed.data.digits import read_digits
 from spikefed.data.events import EVENT_SETS, read_event_set
 from spikefed.data.images import ImageSet
@@ -135,4 +136,5 @@ def _assemble(info: DatasetInfo, split: str, images: np.ndarray, labels: np.ndar
             f"{again(info.name)}."
         )
     pixels = np.ascontiguousarray(images).reshape(shape)
-    return ImageSet(info.name, split, torch.from_numpy(pixels), torch.from_numpy(targets), info.classes)
+    names = CLASS_NAMES.get(info.name, ())
+    return ImageSet(info.name, split, torch.from_numpy(pixels), torch.from_numpy(targets), info.classes, names)

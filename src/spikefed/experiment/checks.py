@@ -162,7 +162,7 @@ def _start(config: Experiment) -> None:
             "'network.start_roles' has no effect without 'network.start'; name a run there, or leave it out"
         )
     try:
-        check_roles(net.start_roles)
+        check_roles([net.start_roles] if isinstance(net.start_roles, str) else net.start_roles)
     except ConfigError as error:
         raise ConfigError(f"'network.start_roles': {error}") from error
 
@@ -193,8 +193,22 @@ def _device(config: Experiment) -> None:
         return
     if config.run.workers > 1:
         raise ConfigError(f"run.device = '{device}' cannot be shared by run.workers; set one of the two")
+    check_device("run.device", device)
+
+
+def check_device(key: str, device: str) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        ConfigError: no name of a device, no GPU, or not so many.
+    """
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"{key} = '{device}' is no device; use cpu, cuda or cuda:N") from error
+    if wanted.type != "cuda":
+        return
     if not torch.cuda.is_available():
-        raise ConfigError(f"run.device = '{device}', but torch {torch.__version__} finds no GPU here; set it to 'cpu'")
-    number = torch.device(device).index or 0
-    if number >= torch.cuda.device_count():
-        raise ConfigError(f"run.device = '{device}', but there are {torch.cuda.device_count()} GPUs, from cuda:0 on")
+        raise ConfigError(f"{key} = '{device}', but torch {torch.__version__} finds no GPU here; set it to 'cpu'")
+    if (wanted.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"{key} = '{device}', but there are {torch.cuda.device_count()} GPUs, from cuda:0 on")

@@ -215,11 +215,11 @@ class NetworkConfig(Section):
         description="begin from a trained network: a finished run's folder, or a model.safetensors; default: fresh "
         "weights",
     )
-    start_roles: Literal["all"] | list[str] = Field(
+    start_roles: str | list[str] = Field(
         default="all",
         json_schema_extra=SINCE_02,
-        description='roles of the tensors that are taken from \'start\', such as ["weight", "neuron"]; the others, '
-        "and a head of other classes, begin anew",
+        description='"all", or roles of the tensors that are taken from \'start\', such as ["weight", "neuron"]; the '
+        "others, and a head of other classes, begin anew",
     )
 
 

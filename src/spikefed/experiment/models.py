@@ -15,6 +15,7 @@ from spikefed import networks
 from spikefed.errors import CheckpointError, ConfigError, DataError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build, build_network, network_info, neuron_for
+from spikefed.experiment.checks import check_device
 from spikefed.experiment.config import Experiment, NetworkConfig
 from spikefed.experiment.folder import RunFolder
 from spikefed.federated import Context, NetworkFactory, State, method
@@ -47,8 +48,14 @@ def load_model(
     Raises:
         CheckpointError: no such run, round, client or file; a file that is damaged, of another program, or of a newer
             spikefed.
-        ConfigError: an own network that Python does not find, or another one than was trained.
+        ConfigError: an own network that Python does not find, or another one than was trained; a device that is not
+            here.
     """
+    if not isinstance(source, str | Path):
+        raise CheckpointError(f"load_model takes a path, not {type(source).__name__}; give what 'spikefed run' made")
+    if isinstance(client, bool) or not isinstance(client, int | None):
+        raise CheckpointError(f"a client is named by its number, not '{client}'; give 0, 1, ...")
+    check_device("device", device)
     path, round = _place(Path(source))
     folder = RunFolder(path.parent if path.is_file() else path)
     if path.is_dir() and not folder.exists():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from spikefed import data
 from spikefed.errors import ConfigError, DataError
@@ -16,6 +18,30 @@ from spikefed.experiment.progress import Progress
 from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.models import Model
 from spikefed.probes import Subject, files, run_probe
+
+
+class TrainingPart(Sequence[Subject]):
+    """The training part of the data set that was named, as of one client; taken when a probe asks for it.
+
+    Its rows are mixed: where a file has its classes one after the other, a probe that takes the first so many would see
+    few of them.
+    """
+
+    def __init__(self, train: data.ImageSet, model: Model) -> None:
+        self._train = train
+        self._model = model
+
+    def __len__(self) -> int:
+        return 1 if len(self._train) else 0
+
+    def __getitem__(self, client: Any) -> Any:
+        if isinstance(client, slice):
+            return [self[number] for number in range(*client.indices(len(self)))]
+        if client not in range(-len(self), len(self)):
+            raise IndexError(client)
+        draws = generator(self._model.facts.seed, EVALUATE, self._model.facts.round)
+        held = self._train.subset(torch.randperm(len(self._train), generator=draws))
+        return Subject(held.images, held.labels, self._model.preprocess, self._model.class_names)
 
 
 def stands_alone(path: Path) -> bool:
@@ -71,7 +97,7 @@ def probe_file(path: Path, table: ProbeTable, chosen: Mapping[str, Any], progres
 
 
 def _subject(path: Path, model: Model, chosen: Mapping[str, Any]) -> Subject:
-    """The test part of the data set that was named, if the network takes it."""
+    """The test part of the data set that was named, if the network takes it, and its training part beside it."""
     if "dataset" not in chosen:
         raise ConfigError(
             f"{path} is a model file without its run folder, so name what to measure it on: add --set "
@@ -80,7 +106,8 @@ def _subject(path: Path, model: Model, chosen: Mapping[str, Any]) -> Subject:
     facts = model.facts
     network = {key: value for key, value in facts.network.items() if value is not None}
     config = configs.from_tree({"network": network, "method": {"name": "local"}, "data": dict(chosen)})
-    test = timed(config, sources(config)).test
+    found = timed(config, sources(config))
+    test = found.test
     if config.data.test_limit:
         test = data.limited(test, config.data.test_limit)
     if tuple(test.shape) != facts.input_shape or test.classes != facts.classes:
@@ -89,4 +116,4 @@ def _subject(path: Path, model: Model, chosen: Mapping[str, Any]) -> Subject:
             f"in {path} takes {'x'.join(map(str, facts.input_shape))} of {facts.classes}; name data like those that it "
             "was trained on"
         )
-    return Subject(test.images, test.labels, model.preprocess, model.class_names)
+    return Subject(test.images, test.labels, model.preprocess, model.class_names, TrainingPart(found.train, model))

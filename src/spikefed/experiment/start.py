@@ -35,6 +35,7 @@ class Start:
     Attributes:
         tensors: by name, what every participant's network holds at first; other tensors get fresh weights.
         new: names of the head's tensors, which begin anew.
+        pruned: names of tensors that were held under masks, which do not come along.
         facts: of the trained network.
         source: the model file.
         content: its bytes.
@@ -42,6 +43,7 @@ class Start:
 
     tensors: Mapping[str, Tensor]
     new: tuple[str, ...]
+    pruned: tuple[str, ...]
     facts: ModelFacts
     source: Path
     content: bytes
@@ -53,10 +55,17 @@ class Start:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user must know: which tensors begin anew."""
-        if not self.new:
-            return ()
-        return (f"network.start: the head ({', '.join(self.new)}) begins anew, as the classes differ",)
+        """What a user must know: which tensors begin anew, and that masks stay behind."""
+        said = []
+        if self.new:
+            said.append(f"network.start: the head ({', '.join(self.new)}) begins anew, as the classes differ")
+        if self.pruned:
+            many = f"{len(self.pruned)} tensors" if len(self.pruned) > 1 else f"'{self.pruned[0]}'"
+            said.append(
+                f"network.start: {self.source} is pruned; its weights come along, the masks of {many} do not, so that "
+                "weights which are 0 now may grow again"
+            )
+        return tuple(said)
 
 
 def read_start(config: Experiment, train: data.ImageSet, make: Make, copy: Path | None = None) -> Start | None:
@@ -81,15 +90,15 @@ def read_start(config: Experiment, train: data.ImageSet, make: Make, copy: Path 
             f"{where} takes inputs of {_by(facts.input_shape)}, and the data have {_by(train.shape)}; begin from a "
             "network of these, or bring the data to its size (data.size)"
         )
-    names = (facts.class_names, tuple(train.class_names))
-    renamed = facts.classes == train.classes and names[0] != names[1]  # a name on one side only is another class
+    renamed = facts.names != train.names  # a class without a name is called by its number
     _check_alike(facts, config, where)
     own = make(train.classes)
-    head = _head(own, make, train.classes) if renamed or facts.classes != train.classes else set()
-    wanted = _wanted(own, config.network.start_roles, where)
+    head = _head(own, make, train.classes) if renamed else set()
+    wanted = _wanted(own, config.network.start_roles)
     tensors = _fitted(own, found.tensors, head, f"{where} ({facts.network.get('name')})", config)
     kept = {name: tensor for name, tensor in tensors.items() if name in wanted}
-    return Start(kept, tuple(sorted(head)), facts, path, path.read_bytes())
+    pruned = tuple(name for name in found.kept if name in kept)
+    return Start(kept, tuple(sorted(head)), pruned, facts, path, path.read_bytes())
 
 
 def _check_alike(facts: ModelFacts, config: Experiment, where: str) -> None:
@@ -119,6 +128,12 @@ def model_of(path: Path) -> Path:
         return path
     folder = RunFolder(path)
     if not path.exists():
+        name, at, _ = str(path).rpartition("@")
+        if at and Path(name).exists():
+            raise CheckpointError(
+                f"network.start = '{path}' names a round, and a run begins from a finished run's last one; give "
+                f"'{name}'"
+            )
         raise CheckpointError(
             f"network.start = '{path}' does not exist{counted_from(path)}; give a finished run's folder, or a "
             "model.safetensors"
@@ -158,14 +173,14 @@ def _head(own: nn.Module, make: Make, classes: int) -> set[str]:
     return {name for name, tensor in state_tensors(own).items() if wider.get(name) != tensor.shape}
 
 
-def _wanted(own: nn.Module, chosen: str | Collection[str], where: str) -> Collection[str]:
+def _wanted(own: nn.Module, chosen: str | Collection[str]) -> Collection[str]:
     found = {name: role for name, role in roles(own).items() if name in state_tensors(own)}
     if chosen == "all":
         return found
     try:
         return by_role(found, [chosen] if isinstance(chosen, str) else chosen).entries
     except ConfigError as error:
-        raise ConfigError(f"'network.start_roles' beside {where}: {error}") from error
+        raise ConfigError(f"'network.start_roles': {error}") from error
 
 
 def _fitted(

@@ -106,11 +106,13 @@ def everything(tensors: Iterable[str]) -> Selection:
 
 
 def check_roles(wanted: Collection[Role]) -> None:
-    """Refuse what is no role of a tensor, nor ``task``, which stands for the roles of all tasks.
+    """Refuse what is no role of a tensor, nor ``task``, which stands for the roles of all tasks; and no role at all.
 
     Raises:
         ConfigError: the first of them.
     """
+    if not wanted:
+        raise ConfigError('an empty list names no role of a tensor; name some, such as ["weight"]')
     for role in wanted:
         if role != TASKS and not is_role(role):
             raise ConfigError(
@@ -132,7 +134,8 @@ def by_role(roles: Mapping[str, Role], wanted: Collection[Role]) -> Selection:
     chosen = [name for name, role in roles.items() if role in wanted or (TASKS in wanted and role.startswith("task["))]
     if not chosen:
         there = ", ".join(dict.fromkeys(roles.values()))
-        raise ConfigError(f"no tensor of this network is {' or '.join(wanted)}; its tensors are {there}")
+        asked = " or ".join(f"'{role}'" for role in wanted)
+        raise ConfigError(f"no tensor of this network has the role {asked}; the roles of its tensors are {there}")
     return everything(chosen)
 
 

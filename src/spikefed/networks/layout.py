@@ -9,7 +9,7 @@ from math import prod
 from spikefed.errors import ConfigError
 from spikefed.networks.pools import TWO_BY_TWO, Pool, Pooling, check_pooling
 
-_TOKEN = re.compile(r"(?P<channels>\d+)C(?P<kernel>\d+)|(?P<pool>AP2?|GAP)|(?P<features>\d+)FC")
+_TOKEN = re.compile(r"(?P<channels>\d{1,18})C(?P<kernel>\d{1,9})|(?P<pool>AP2?|GAP)|(?P<features>\d{1,18})FC")
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,8 @@ def parse_layout(
         match = _TOKEN.fullmatch(token)
         if match is None:
             raise ConfigError(f"'{token}' in layout {layout} is not known; use nCk, AP2, GAP and nFC joined by '-'")
+        if any(number is not None and int(number) < 1 for number in match.group("channels", "kernel", "features")):
+            raise ConfigError(f"'{token}' in layout {layout} has a size of 0; give 1 or more")
         following = tokens[index + 1] if index + 1 < len(tokens) else ""
         if match["channels"]:
             if linears or int(match["kernel"]) % 2 == 0:

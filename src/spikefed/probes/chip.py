@@ -1,8 +1,8 @@
 """What becomes of a network on imperfect chips, and what batch norm can repair: accuracy over noise, age, tiles, wires.
 
 One setting of the chip is the middle of everything; from there one number at a time is changed. Repairs look at
-images that clients trained on; where those are not known, at every second image of the subject, and the others are for
-measuring accuracy.
+images that clients trained on (of a model file alone: at the training part of the data named beside it); where those
+are not known, at every second image of the subject, and the others are for measuring accuracy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Every client's own chip: what the shared network is worth on each of them, and what a repair by the client brings.
 
 Client k has the chip of seed ``seed + k`` and of the k-th profile (repeated in turn). Onto it goes the client's own
-network where it keeps one, and the probed network beside it; a repair looks at what that client trained on. Without a
-federation there is one client, which has every second image of the subject.
+network where it keeps one, and the probed network beside it; a repair looks at what that client trained on. A model
+file alone is one client's, which has the training part of the data named beside it; where no training images are known
+it has every second image of the subject.
 """
 
 from __future__ import annotations

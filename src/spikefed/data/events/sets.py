@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikefed.data.classnames import CIFAR10
 from spikefed.data.convert import counts
 from spikefed.data.events.aedat import SENSOR as DVS128
 from spikefed.data.events.aedat import index_aedat3, read_aedat2
@@ -155,17 +156,16 @@ def _nmnist(folder: Path, split: str) -> EventIndex:
 
 
 def _cifar(folder: Path, split: str) -> EventIndex:
-    classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     parts = []
     labels = []
-    for label, name in enumerate(classes):
+    for label, name in enumerate(CIFAR10):
         found = sorted((folder / name).glob("*.aedat"), key=lambda path: int(path.stem.rpartition("_")[2]))
         cut = len(found) - max(1, len(found) // 10) if found else 0
         mine = found[cut:] if split == "test" else found[:cut]
         parts += mine
         labels += [label] * len(mine)
     read = lambda rows: [read_aedat2(parts[r]) for r in rows]  # noqa: E731
-    return EventIndex(read, np.array(labels, dtype=np.int64), classes, DVS128, 2, {}, _told(parts))
+    return EventIndex(read, np.array(labels, dtype=np.int64), CIFAR10, DVS128, 2, {}, _told(parts))
 
 
 def _gesture(folder: Path, split: str) -> EventIndex:

@@ -9,6 +9,7 @@ from spikefed.networks.graph.plan import INPUT, Graph, Node, sized
 from spikefed.networks.layers import PassLayer, ReLULayer, ReLUPass, SpikingLayer
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.norms import Norm, make_norm
+from spikefed.networks.size import check_memory
 from spikefed.neurons import Encoder, LIFParameters
 
 
@@ -35,9 +36,10 @@ def spiking_graph(
         encoder: pixels to input.
 
     Raises:
-        ConfigError: a graph that does not fit the input.
+        ConfigError: a graph that does not fit the input, or weights that this machine's memory does not hold.
     """
     plans = sized(graph, (input_shape[0] * encoder.widens, *input_shape[1:]))
+    check_memory(name, plans.values(), norm, steps)
     layers = {}
     for node in graph.nodes:
         plan = plans[node.name]
@@ -63,9 +65,10 @@ def rectified_graph(name: str, graph: Graph, input_shape: tuple[int, ...], *, no
         norm: as of the spiking network.
 
     Raises:
-        ConfigError: a graph that does not fit the input.
+        ConfigError: a graph that does not fit the input, or weights that this machine's memory does not hold.
     """
     plans = sized(graph, input_shape)
+    check_memory(name, plans.values(), norm, 1)
     graph = forward_part(graph)
     layers = {}
     for node in graph.nodes:

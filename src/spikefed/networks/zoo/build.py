@@ -15,6 +15,7 @@ from spikefed.networks.layout import LayerPlan, check_sizes, parse_layout
 from spikefed.networks.network import ANNNetwork, LayeredNetwork, Readout, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm, make_norm
 from spikefed.networks.pools import Pooling, check_pooling
+from spikefed.networks.size import check_memory
 from spikefed.networks.zoo.info import NetworkInfo, Wanted
 from spikefed.networks.zoo.resnets import RESNETS
 from spikefed.networks.zoo.rows import ROWS
@@ -88,7 +89,8 @@ def build(
         generator: draws the initial weights; torch's global generator is never touched.
 
     Raises:
-        ConfigError: unknown name, norm, coding, pooling or readout, T below 1, or an input too small for the network.
+        ConfigError: unknown name, norm, coding, pooling or readout, T below 1, an input too small for the network, or
+            weights that this machine's memory does not hold.
     """
     info = network_info(name)
     if info.ann:
@@ -107,6 +109,7 @@ def build(
         net = spiking_graph(name, graph, input_shape, norm=norm, neuron=neuron, steps=steps, encoder=coder)
     else:
         plans = parse_layout(info.layout(coded), coded, classes, pooling or info.pooling)
+        check_memory(name, plans, norm, steps)
         layers = _spiking_layers(info, plans, norm, neuron, readout, steps)
         net = SpikingNetwork(name, input_shape, layers, steps=steps, encoder=coder)
     _initialise(net, info, seed, generator, coder.name)
@@ -148,6 +151,7 @@ def ann_twin(
         copy_weights(whole, twin)
         return twin
     plans = parse_layout(info.layout(tuple(input_shape)), tuple(input_shape), classes, pooling or info.pooling)
+    check_memory(name, plans, norm, 1)
     net = ANNNetwork(name, input_shape, _relu_layers(info, plans, norm))
     _initialise(net, info, seed, generator)
     return net

@@ -16,7 +16,7 @@ FLOORS = (
     {"neurons", "wire"},
     {"networks", "data"},
     {"hardware", "training", "interop"},
-    {"probes", "search"},
+    {"conversion", "probes", "search"},
     {"federated"},
     {"models", "privacy", "transports"},
     {"experiment"},

@@ -19,11 +19,13 @@ from spikefed.neurons import LIFParameters, SendOnDelta
 from spikefed.training import Preprocess
 
 EAGER = LIFParameters(decay=0.5, v_threshold=0.2)
+CHARGED = LIFParameters(kind="soft", decay=1.0, v_threshold=0.3, strict=False, start=0.5)
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("small", {}),
     ("8C3-AP2-32FC", {"norm": "none", "neuron": LIFParameters(decay=0.95, v_threshold=0.1, gain=0.7, strict=False)}),
     ("small", {"norm": "bntt", "neuron": LIFParameters(kind="soft", decay=0.9, v_threshold=0.3)}),
     ("small", {"norm": "tdbn", "readout": "current"}),
+    ("small", {"norm": "none", "neuron": CHARGED, "readout": "current"}),
     ("small", {"coding": "bernoulli"}),
     ("small", {"coding": "poisson"}),
     ("vgg-small", {"pooling": "max"}),

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import nn
 
 from spikefed.errors import ConfigError
-from spikefed.neurons import IF, LIF, ATan, LIFParameters, Rectangle, if_, lif, lif_hard, lif_soft
+from spikefed.neurons import (
+    IF,
+    LIF,
+    ATan,
+    LIFParameters,
+    Rectangle,
+    if_,
+    lif,
+    lif_hard,
+    lif_soft,
+    norm_lif,
+    norm_lif_gradient,
+)
 
 
 def column(values: list[float]) -> torch.Tensor:
@@ -137,3 +151,38 @@ def test_parameters_are_values() -> None:
     assert p == LIFParameters(decay=0.5, v_threshold=1.0, surrogate=Rectangle(2.0)) and hash(p) == hash(
         pickle.loads(pickle.dumps(p))
     )
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+@pytest.mark.parametrize("repeat", [False, True])
+@pytest.mark.parametrize("norm", ["none", "tdbn", "bn-step"])
+def test_neurons_begin_charged_in_kernels_as_in_the_equation(
+    kind: Literal["hard", "soft"], repeat: bool, norm: str
+) -> None:
+    draw = torch.Generator().manual_seed(3)
+    steps = 4
+    x = torch.randn(3 if repeat else 3 * steps, 5, generator=draw).requires_grad_()
+    p = LIFParameters(kind=kind, decay=0.9, v_threshold=0.7, gain=0.8, start=0.5)
+    options: dict[str, Any] = {"steps": steps, "repeat": repeat}
+    if norm != "none":
+        state = {"running_mean": torch.full((5,), 0.1), "running_var": torch.full((5,), 0.6), "training": False}
+        momentum = [0.1] * steps if norm == "bn-step" else 0.1
+        options |= {"norm": norm, **state, "momentum": momentum}
+    found = norm_lif(x, p, **options)
+    upstream = torch.randn(found.shape, generator=draw)
+    (slope,) = torch.autograd.grad(found, x, upstream)
+
+    scale = 0.7 if norm == "tdbn" else 1.0
+    y = x if norm == "none" else scale * (x - 0.1) / (0.6 + 1e-5) ** 0.5
+    currents = y.expand(steps, *y.shape) if repeat else y.unflatten(0, (steps, -1))
+    wanted = lif(currents, torch.full((3, 5), 0.35), replace(p, start=0.0))[0].flatten(0, 1)
+    assert torch.equal(found, wanted)
+    assert torch.allclose(slope, torch.autograd.grad(wanted, x, upstream)[0], atol=1e-5)
+    options.pop("training", None)
+    assert torch.allclose(norm_lif_gradient(x.detach(), upstream, p, **options), slope, atol=1e-5)
+    assert not torch.equal(found, norm_lif(x, replace(p, start=0.0), **options))
+
+
+def test_a_start_is_a_share_of_the_threshold() -> None:
+    with pytest.raises(ConfigError, match="choose it in \\[0, 1\\]"):
+        LIFParameters(decay=1.0, v_threshold=1.0, start=1.5)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -163,6 +163,13 @@ class NeuronConfig(Section):
         default=None, description="rectangle[:width=..], triangle[:gamma=..,width=..] or atan[:alpha=..]"
     )
     detach_reset: bool | None = Field(default=None, description="no gradient through the reset")
+    start: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        json_schema_extra=SINCE_02,
+        description="potential before the first step as a share of the threshold; converted networks have 0.5",
+    )
 
 
 class NetworkConfig(Section):
@@ -441,8 +448,10 @@ def drop_new_defaults(tree: dict[str, Any], model: type[BaseModel]) -> None:
         marks = field.json_schema_extra
         if key in tree and isinstance(marks, dict) and "since" in marks and tree[key] == _plain_default(field):
             del tree[key]
-        elif isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(tree.get(key), dict):
-            drop_new_defaults(tree[key], kind)
+        elif isinstance(tree.get(key), dict):
+            for inner in (kind, *get_args(kind)):  # a table, or a table that may be absent
+                if isinstance(inner, type) and issubclass(inner, BaseModel):
+                    drop_new_defaults(tree[key], inner)
 
 
 def _plain_default(field: FieldInfo) -> Any:

@@ -126,6 +126,7 @@ def resolved_network(config: Experiment) -> dict[str, Any]:
         "strict": neuron.strict,
         "surrogate": str(neuron.surrogate),
         "detach_reset": neuron.detach_reset,
+        **({"start": neuron.start} if neuron.start else {}),  # a key that older readers do not know
     }
     return table
 

@@ -12,7 +12,7 @@ a norm of each time step (BNTT) keeps its own gain and shift, ``[T, C]``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -48,7 +48,8 @@ class FlatNode:
         map_shape: of the currents; a ``pass`` with fewer features than enter takes means of as many neighbours.
         out_shape: after the pool.
         weight: float32 ``[Cout, Cin, K, K]`` or ``[Fout, Fin]``; None of a ``pass``.
-        gain: float32 ``[T, C]`` of a norm of each time step, ``[1, C]`` of a norm without weights; else None.
+        gain: float32 ``[T, C]`` of a norm of each time step, or of neurons that begin charged; ``[1, C]`` of a norm
+            without weights; else None.
         shift: float32 ``[C]``, or shaped as the gain; None where nothing is added.
         stride: of a convolution; its padding is K // 2.
         neuron: spiking neurons, or None.
@@ -161,6 +162,9 @@ def _node(net: SpikingNetwork | ANNNetwork, name: str, sources: tuple[Source, ..
     plan = layer.plan
     neuron = getattr(layer, "neuron", None)
     weight, gain, shift = _folded(layer, net.steps, neuron)
+    if neuron is not None and neuron.start:
+        gain, shift = _charged(gain, shift, net.steps, plan.map_shape[0], neuron)
+        neuron = replace(neuron, start=0.0)
     return FlatNode(
         name=name,
         sources=sources,
@@ -201,6 +205,24 @@ def _folded(
         scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
         return _single(scaled), None, _single(offset)
     return _single(weight), _single(np.atleast_2d(factor)), _single(np.atleast_2d(offset))
+
+
+def _charged(
+    gain: np.ndarray | None, shift: np.ndarray | None, steps: int, channels: int, neuron: LIFParameters
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and shift ``[T, C]`` of neurons that begin charged: what is left of the charge is current of step 1.
+
+    Args:
+        gain: of the layer's norm, or None.
+        shift: likewise, or its bias.
+        steps: T.
+        channels: C.
+        neuron: with its ``start``.
+    """
+    whole = np.ones((steps, channels), np.float32) if gain is None else np.broadcast_to(gain, (steps, channels))
+    added = np.array(np.broadcast_to(0.0 if shift is None else shift, (steps, channels)), np.float64)
+    added[0] += neuron.decay * neuron.start * neuron.v_threshold / neuron.gain if neuron.gain else 0.0
+    return np.ascontiguousarray(whole, np.float32), added.astype(np.float32)
 
 
 def _affine(norm: Norm, steps: int, neuron: LIFParameters | None) -> tuple[np.ndarray, np.ndarray]:

@@ -258,6 +258,8 @@ class SpikingLayer(_Spiking, WeightedLayer):
             return None
         if (self.dropout and self.training) or plan.stride != 1 or (plan.pool and plan.window != TWO_BY_TWO):
             return None
+        if neuron is not None and neuron.start:
+            return None
         if neuron is None:
             return None if plan.pool or norm is not None else ChainLayer(weight, self.bias, kind, None)
         if norm is None:

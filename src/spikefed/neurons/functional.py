@@ -55,7 +55,7 @@ def lif_hard(
 
     Args:
         x: input current.
-        v0: potential carried in, already reset (``None`` = 0).
+        v0: potential carried in, already reset; None: ``p.start`` thresholds.
         p: numbers of the neuron; ``p.kind`` is not looked at.
         steps: T when ``x`` is ``[1, B, ...]``.
 
@@ -63,7 +63,7 @@ def lif_hard(
         spikes ``[T, B, ...]`` and the potential after the last step and its reset, u_T * (1 - o_T), to be passed on
         as ``v0``.
     """
-    v = _start(x, v0)
+    v = _start(x, v0, p)
     spikes = []
     for current in _currents(x, steps):
         u = p.decay * v + _gained(current, p).to(v.dtype)
@@ -86,11 +86,11 @@ def lif_soft(
 
     Args:
         x: input currents.
-        v0: potential before the first step; None: at rest.
+        v0: potential before the first step; None: ``p.start`` thresholds.
         p: dynamics of the neuron.
         steps: T, where ``x`` is one step shown again.
     """
-    v = _start(x, v0)
+    v = _start(x, v0, p)
     spikes = []
     for current in _currents(x, steps):
         u = p.decay * v + _gained(current, p).to(v.dtype)
@@ -107,7 +107,7 @@ def if_(
 
     Args:
         x: input currents.
-        v0: potential before the first step; None: at rest.
+        v0: potential before the first step; None: ``p.start`` thresholds.
         p: dynamics of the neuron.
         steps: T, where ``x`` is one step shown again.
     """
@@ -121,7 +121,7 @@ def lif(
 
     Args:
         x: input currents.
-        v0: potential before the first step; None: at rest.
+        v0: potential before the first step; None: ``p.start`` thresholds.
         p: dynamics of the neuron.
         steps: T, where ``x`` is one step shown again.
     """
@@ -140,10 +140,12 @@ def _gained(current: Tensor, p: LIFParameters) -> Tensor:
     return current if p.gain == 1.0 else current * p.gain
 
 
-def _start(x: Tensor, v0: Tensor | None) -> Tensor:
+def _start(x: Tensor, v0: Tensor | None, p: LIFParameters) -> Tensor:
     """Potential before the first step; never below float32, so that bf16 currents integrate without loss."""
     kept = torch.promote_types(x.dtype, torch.float32)
-    return torch.zeros_like(x[0], dtype=kept) if v0 is None else v0.to(kept)
+    if v0 is not None:
+        return v0.to(kept)
+    return torch.full_like(x[0], p.start * p.v_threshold, dtype=kept)
 
 
 def _currents(x: Tensor, steps: int | None) -> list[Tensor]:

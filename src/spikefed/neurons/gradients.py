@@ -31,7 +31,7 @@ def norm_lif_gradient(
         options: further arguments of `norm_lif`, ``steps`` among them; ``training`` is False.
     """
     state = [options.get(key) for key in ("weight", "bias", "running_mean", "running_var")]
-    if kernels() == "auto" and options.get("norm") != "bn-step" and fused.suits(x, *state):
+    if kernels() == "auto" and not p.start and options.get("norm") != "bn-step" and fused.suits(x, *state):
         return fused.input_gradient(x, upstream, p, **options)
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()

@@ -8,6 +8,7 @@ them for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from spikefed.errors import ConfigError
 from spikefed.neurons import fused, gpu, paths
 from spikefed.neurons.functional import lif
 from spikefed.neurons.kernels import kernels
-from spikefed.neurons.normalise import NORMS, Norm
+from spikefed.neurons.normalise import NORMS, Norm, normalise
 from spikefed.neurons.parameters import LIFParameters
 
 
@@ -93,6 +94,8 @@ def norm_lif(
         "repeat": repeat,
     }
     check_norm_lif(x, **options)
+    if p.start:
+        return _norm_lif_charged(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
     if norm == "bn-step":
         return _norm_lif_by_step(x, p, **options, momentum=momentum, eps=eps)
     assert isinstance(momentum, float)
@@ -110,6 +113,30 @@ def norm_lif(
         reason = "native kernel"
     paths.note("norm_lif", path, reason or why_reference(x), x)
     return run(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
+
+
+def _norm_lif_charged(
+    x: Tensor, p: LIFParameters, *, steps: int, norm: Norm, alpha: float, pool: bool, repeat: bool, **options: Any
+) -> Tensor:
+    """Neurons that begin charged: with what is left of the charge at the first step as current of that step.
+
+    Args:
+        x: as in `norm_lif`, like the rest.
+        p: the neuron.
+        steps: T.
+        norm: which normalisation.
+        alpha: of tdBN.
+        pool: 2x2 average pool.
+        repeat: the same current at every step.
+        options: of the normalisation.
+    """
+    if repeat:
+        x = x.repeat(steps, *[1] * (x.dim() - 1))
+    scale = alpha * p.v_threshold if norm == "tdbn" else 1.0
+    y = normalise(x, steps=steps, norm=norm, scale=scale, **options)
+    charge = p.decay * p.start * p.v_threshold / p.gain if p.gain else 0.0
+    first, rest = y.split([len(y) // steps, len(y) - len(y) // steps])
+    return norm_lif(torch.cat([first + charge, rest]), replace(p, start=0.0), steps=steps, pool=pool)
 
 
 def _norm_lif_by_step(

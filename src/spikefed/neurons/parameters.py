@@ -24,6 +24,8 @@ class LIFParameters:
         surrogate: object or text such as ``"atan:alpha=2"``; stands for d(spike)/du in backward.
         detach_reset: no gradient flows through the reset term (V-SNN's public code does this).
         gain: the input current is multiplied by this (SpikingJelly's ``decay_input`` is gain = 1 / tau).
+        start: potential before the first step, as a share of the threshold, in [0, 1]; 1/2 in networks that were
+            converted, whose spike counts are then rounded instead of cut off (Bu et al., ICLR 2022).
     """
 
     kind: Literal["hard", "soft"] = "hard"
@@ -33,6 +35,7 @@ class LIFParameters:
     surrogate: Surrogate = field(default_factory=Rectangle)
     detach_reset: bool = False
     gain: float = 1.0
+    start: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "surrogate", parse_surrogate(self.surrogate))
@@ -48,3 +51,5 @@ class LIFParameters:
             raise ConfigError(f"neuron v_threshold is {self.v_threshold}; it must be a positive finite number")
         if not math.isfinite(self.gain):
             raise ConfigError(f"neuron gain is {self.gain}; it must be a finite number")
+        if not 0.0 <= self.start <= 1.0:
+            raise ConfigError(f"neuron start is {self.start}; it is a share of the threshold, so choose it in [0, 1]")

@@ -305,3 +305,11 @@ def test_sixty_runs_of_fifty_rounds_open(watched: Watched, tmp_path: Path) -> No
     page = watched.open(out.as_uri())  # scripts/report_speed.py says how long it takes
     page.locator('figure[data-figure="acc-rounds"] .scatterlayer .trace').first.wait_for()
     assert watched.errors == []
+
+
+def test_a_browser_that_cannot_unpack_the_library_says_so_and_keeps_the_tables(watched: Watched, report: Path) -> None:
+    watched.page.add_init_script("delete window.DecompressionStream;")
+    page = watched.open(report.as_uri())
+    assert "cannot unpack the drawing library" in page.locator("p.caveat").first.inner_text()
+    assert page.locator("figure svg").count() == 0 and page.locator("#targets table tbody tr").count() > 0
+    assert page.locator("#targets button.sort").count() > 0, "tables sort all the same"

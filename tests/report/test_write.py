@@ -44,7 +44,7 @@ class Tables(HTMLParser):
 
 
 def without_plotly(page: str) -> str:
-    head, _, rest = page.partition("<script>/**\n* plotly.js")
+    head, _, rest = page.partition('<script type="text/plain" id="plotly"')
     assert rest, "the plotting library is inlined"
     return head + rest.partition("</script>")[2]
 

@@ -22,10 +22,11 @@ from urllib.parse import parse_qs, urlsplit
 from spikefed.errors import ReportError
 from spikefed.federated.findings import fresh
 from spikefed.report.groups import group_runs, method_name
+from spikefed.report.packed import plotly_js
 from spikefed.report.payload import payload, to_json
 from spikefed.report.runs import Run, load_run, number, runs_below
 from spikefed.report.text import bytes_text, duration, percent
-from spikefed.report.write import asset, fill, motif, plotly_js
+from spikefed.report.write import asset, fill, motif
 
 HOST = "127.0.0.1"
 WATCHED = ("config.toml", "provenance.json", "metrics.jsonl", "ledger.jsonl", "result.json")

@@ -17,6 +17,7 @@ from spikefed.report import sections, summary
 from spikefed.report.byclient import clients_table
 from spikefed.report.energy import energy_table
 from spikefed.report.groups import Group, group_runs, method_name, networks_of
+from spikefed.report.packed import plotly_packed
 from spikefed.report.payload import payload, to_json
 from spikefed.report.probesection import probe_section
 from spikefed.report.runs import Run, load_runs
@@ -27,7 +28,7 @@ from spikefed.report.text import plural
 from spikefed.version import __version__
 
 MOST_NAMES = 5  # methods named in a title; more take several lines
-SCRIPTS = ("core.js", "tables.js", "figures.js", "inside.js", "main.js")
+SCRIPTS = ("core.js", "unpack.js", "tables.js", "figures.js", "inside.js", "main.js")
 
 
 def check_targets(targets: Sequence[float]) -> None:
@@ -130,7 +131,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
         "MADE": f'<time datetime="{now:%Y-%m-%dT%H:%M%z}">{now:%d %B %Y, %H:%M}</time>',
         "VERSION": escape(__version__),
         "DATA": to_json(payload(groups, rows)),
-        "PLOTLY": plotly_js(),
+        "PLOTLY": plotly_packed(),
         "SCRIPT": "\n".join(asset(name) for name in SCRIPTS),
         **{name: "\n".join(html) for name, html in parts.items()},
     }
@@ -160,12 +161,6 @@ def fill(template: str, fields: dict[str, str]) -> str:
 def asset(name: str) -> str:
     """A file of the page folder."""
     return (resources.files("spikefed.report") / "page" / name).read_text(encoding="utf-8")
-
-
-@cache
-def plotly_js() -> str:
-    """The plotting library's script as the installed plotly package ships it (MIT licence, kept in its head)."""
-    return (resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
 def _for_setting(place: int, html: str) -> str:

@@ -54,7 +54,8 @@ function chooseSetting(place) {
 startTheme();
 startTables();
 startCopy();
-compareFigures.concat(insideFigures).forEach(mountFigure);
+if (await unpackLibrary()) compareFigures.concat(insideFigures).forEach(mountFigure);
+else $("#legend").before(el("p", { class: "caveat" }, "This browser cannot unpack the drawing library (it is older than 2023), so there are no figures; every table is complete."));
 chooseSetting(0);
 $("#setting")?.addEventListener("change", (event) => chooseSetting(Number(event.target.value)));
 $("#run").addEventListener("change", (event) => {

@@ -1,10 +1,12 @@
-"""A federated round in this checkout beside the same round in another one, in turns.
+"""A federated round, or a training step, in this checkout beside the same in another one, in turns.
 
     python benchmarks/two_builds.py --other CHECKOUT [--experiment FILE] [--rounds 6] [--set table.key=value ...]
+    python benchmarks/two_builds.py --other CHECKOUT --steps small,vgg9-bntt [--rounds 20]
 
 Each checkout runs in a process of its own, which stays alive and does one round at a time: here, there, there, here,
-... A figure is processor time of the whole round (clients, server, evaluation, codecs); x is the median over rounds of
-(there / here). Round 1 is the warm-up. Both begin from the same seed, so their accuracies say whether they learn alike.
+... A figure is processor time of the whole round (clients, server, evaluation, codecs), or of one training step in
+float32 (forward, backward, SGD); x is the median over rounds of (there / here). Round 1 is the warm-up. Both begin from
+the same seed, so their accuracies, or losses, say whether they learn alike.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import provenance
 
@@ -41,18 +44,50 @@ for line in sys.stdin:
     print(json.dumps({"seconds": seconds, "accuracy": record.evaluation.accuracy}), flush=True)
 """
 
+STEP_WORKER = """
+import json, sys, time
+
+import torch
+from spikefed import native, networks
+
+torch.set_num_threads(int(sys.argv[1]))
+native.keep_memory()
+name, shape, batch = sys.argv[2], tuple(map(int, sys.argv[3].split("x"))), int(sys.argv[4])
+net = networks.build(name, input_shape=shape, classes=10, steps=8, readout="current", seed=0)
+draws = torch.Generator().manual_seed(0)
+images, labels = torch.rand(batch, *shape, generator=draws), torch.randint(0, 10, (batch,), generator=draws)
+optimiser = torch.optim.SGD(net.parameters(), lr=0.05)
+print("ready", flush=True)
+for line in sys.stdin:
+    start = time.process_time()
+    loss = torch.nn.functional.cross_entropy(net(images, generator=draws).mean(0), labels)
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    print(json.dumps({"seconds": time.process_time() - start, "loss": loss.item()}), flush=True)
+"""
+SHAPES = {"small": ("1x28x28", "64"), "vgg9-bntt": ("3x32x32", "32"), "cifarnet": ("3x32x32", "8")}
+"""Images and batch of the steps, as in `steps.py`."""
+
 
 class Build:
-    """A checkout's process."""
+    """A checkout's process.
 
-    def __init__(self, checkout: Path, experiment: str, settings: list[str], threads: int) -> None:
+    Args:
+        checkout: where it lies.
+        worker: what the process runs.
+        arguments: of the worker, after the number of threads.
+        threads: that it may use.
+    """
+
+    def __init__(self, checkout: Path, worker: str, arguments: list[str], threads: int) -> None:
         environment = {
             **os.environ,
             "PYTHONPATH": str(checkout / "src"),
             "OMP_WAIT_POLICY": "PASSIVE",
             "OMP_NUM_THREADS": str(threads),
         }
-        command = [sys.executable, "-c", WORKER, str(threads), str(checkout / experiment), *settings]
+        command = [sys.executable, "-c", worker, str(threads), *arguments]
         self.process = subprocess.Popen(
             command, env=environment, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -73,46 +108,61 @@ class Build:
         return json.loads(self._read("{"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--other", type=Path, required=True, help="the other checkout, with its native library built")
-    parser.add_argument("--experiment", default="experiments/fsd-digits.toml", help="relative to both checkouts")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--out", type=Path, default=Path("results/bench"))
-    given = parser.parse_args()
-    builds = {
-        name: Build(folder.resolve(), given.experiment, given.settings, given.threads)
-        for name, folder in (("here", Path(__file__).parents[1]), ("there", given.other))
-    }
+def compared(builds: dict[str, Build], rounds: int, measure: str) -> dict[str, Any]:
+    """Rounds in turns: their ratios, and the rows.
+
+    Args:
+        builds: ``here`` and ``there``.
+        rounds: after the warm-up.
+        measure: ``accuracy`` or ``loss``: what both say of their round.
+    """
     rows = []
-    for number in range(given.rounds + 1):
+    for number in range(rounds + 1):
         order = ("here", "there") if number % 2 else ("there", "here")
         row = {name: builds[name].round() for name in order}
         ratio = row["there"]["seconds"] / row["here"]["seconds"]
         print(
             f"  round {number + 1}: here {row['here']['seconds']:.3f} s, there {row['there']['seconds']:.3f} s, "
-            f"x {ratio:.2f}; accuracy {row['here']['accuracy']:.4f}, {row['there']['accuracy']:.4f}",
+            f"x {ratio:.2f}; {measure} {row['here'][measure]:.4f}, {row['there'][measure]:.4f}",
             flush=True,
         )
         rows.append({**row, "ratio": round(ratio, 3)})
     for build in builds.values():
         build.process.terminate()
     ratios = [row["ratio"] for row in rows[1:]]
-    content = {
-        "experiment": given.experiment,
-        "settings": given.settings,
-        "threads": given.threads,
-        "other": subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=given.other, capture_output=True, text=True
-        ).stdout.strip(),
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-        "rows": rows,
-    }
-    print(f"x {content['ratio']:.2f} [{min(ratios):.2f}, {max(ratios):.2f}]")
+    found = {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios), "rows": rows}
+    print(f"x {found['ratio']:.3f} [{min(ratios):.2f}, {max(ratios):.2f}]")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--other", type=Path, required=True, help="the other checkout, with its native library built")
+    parser.add_argument("--experiment", default="experiments/fsd-digits.toml", help="relative to both checkouts")
+    parser.add_argument("--steps", help=f"training steps of these networks instead: {', '.join(SHAPES)}")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--other-commit", help="of a checkout that has no history")
+    parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    given = parser.parse_args()
+    folders = {"here": Path(__file__).resolve().parents[1], "there": given.other.resolve()}
+    asked = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(asked, cwd=given.other, capture_output=True, text=True).stdout.strip()
+    content: dict[str, Any] = {"threads": given.threads, "other": given.other_commit or commit}
+    if given.steps:
+        content["nets"] = {}
+        for name in given.steps.split(","):
+            print(name)
+            builds = {n: Build(at, STEP_WORKER, [name, *SHAPES[name]], given.threads) for n, at in folders.items()}
+            content["nets"][name] = compared(builds, given.rounds, "loss")
+    else:
+        builds = {
+            name: Build(at, WORKER, [str(at / given.experiment), *given.settings], given.threads)
+            for name, at in folders.items()
+        }
+        content |= {"experiment": given.experiment, "settings": given.settings}
+        content |= compared(builds, given.rounds, "accuracy")
     print(f"written: {provenance.write(given.out, 'two-builds', content, sys.argv)}")
 
 

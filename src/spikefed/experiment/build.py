@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -68,6 +68,7 @@ class Federation:
         expectations: shapes of messages.
         near: rows of the public set with alike images, which every participant derives for itself (codec `context`).
         start: the trained network that everybody begins with; None: fresh weights.
+        others: of networks that clients have and the server has not, by name.
     """
 
     config: Experiment
@@ -79,6 +80,12 @@ class Federation:
     expectations: Expectations
     near: np.ndarray | None = None
     start: Start | None = None
+    others: Mapping[str, NetworkFactory] = field(default_factory=dict)
+
+    def of_client(self, client: int) -> Federation:
+        """The federation with the network of one client, where clients have other networks than the server."""
+        config = config_of(self.config, client)
+        return dataclasses.replace(self, config=config, networks=self.others.get(config.network.name, self.networks))
 
     def labelled(self, index: torch.Tensor) -> Labelled:
         """Rows of the training set. ``index`` is int64 ``[n]``."""
@@ -103,7 +110,7 @@ class Federation:
         """A client's context of a round: the server's, with the client's own data and randomness."""
         indices = self.split.clients[client]
         return ClientContext(
-            **vars(self.context(round, CLIENT, client)),
+            **vars(self.of_client(client).context(round, CLIENT, client)),
             client=client,
             train=self.labelled(indices.train),
             validation=self.labelled(indices.validation),
@@ -200,6 +207,7 @@ class Federation:
             self.config.deploy.repeats,
             Trust(self.config.deploy.strikes, self.config.deploy.set_aside_rounds),
             self._secure_server() if self.secure else None,
+            self.client_context if self.config.network.clients else None,
         )
 
     def local_transport(self, keep: Keeper | None = None) -> LocalTransport | PoolTransport:
@@ -213,6 +221,19 @@ class Federation:
         return codec_of(self.config, self.expectations.up.kind, "up"), codec_of(
             self.config, self.expectations.down.kind, "down"
         )
+
+
+def config_of(config: Experiment, client: int) -> Experiment:
+    """The experiment whose one network is that of a client; the same where all have one."""
+    names = config.network.clients
+    if not names:
+        return config
+    return named(config, names[client % len(names)])
+
+
+def named(config: Experiment, name: str) -> Experiment:
+    """The experiment with another network for everybody."""
+    return config.model_copy(update={"network": config.network.model_copy(update={"name": name, "clients": []})})
 
 
 def codec_of(config: Experiment, kind: str | None, direction: str) -> str:
@@ -550,7 +571,13 @@ def assemble(
     )
     coded = {codec_of(config, expectations.up.kind, "up"), codec_of(config, expectations.down.kind, "down")}
     near = nearest_rows(split.public_images.numpy()) if "context" in coded else None
-    return Federation(config, train, test, split, preprocess, factory, expectations, near, begin)
+    others = {
+        name: NetworkFactory(
+            partial(build_network, named(config, name), shape, train.classes, None, timed), seed, config.run.device
+        )
+        for name in sorted(set(config.network.clients) - {config.network.name})
+    }
+    return Federation(config, train, test, split, preprocess, factory, expectations, near, begin, others)
 
 
 def from_nir(

@@ -16,6 +16,7 @@ from spikefed.networks import network_info
 from spikefed.objects import is_own
 from spikefed.training.accountant import check_installed
 from spikefed.wire import codecs
+from spikefed.wire.header import WEIGHT_KINDS
 
 
 def check(config: Experiment) -> None:
@@ -25,7 +26,7 @@ def check(config: Experiment) -> None:
         ConfigError: a codec of another kind, a quorum nobody can reach, a GPU that is not there, what the method itself
             refuses (`spikefed.federated.Method.check`).
     """
-    for rule in (_codecs, _losses, _chips, _device, _probes, _quorum, _liars, _method, _own_network, _start):
+    for rule in (_codecs, _losses, _chips, _device, _probes, _quorum, _liars, _method, _own_network, _mixed, _start):
         rule(config)
 
 
@@ -151,6 +152,34 @@ def _own_network(config: Experiment) -> None:
             raise ConfigError(
                 f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"
             )
+
+
+def _mixed(config: Experiment) -> None:
+    """Refuse networks of the clients where what travels, or what is begun with, fits one network only."""
+    names = config.network.clients
+    if not names:
+        return
+    used = method(config.method["name"])
+    weights = {used.uplink_kind, used.downlink_kind} & {*WEIGHT_KINDS, "hint-spikes"}
+    if weights:
+        what = "spikes of a hidden layer" if "hint-spikes" in weights else "weights"
+        raise ConfigError(
+            f"method {used.name} exchanges {what}, "
+            "which fit one network only, but 'network.clients' names several; use fsd, fsd+, cfd or ds-fl"
+        )
+    if not used.server_model:
+        raise ConfigError(
+            f"method {used.name} has no network at the server, so its runs have none to save beside those of "
+            "'network.clients'; use fsd, fsd+, cfd or ds-fl"
+        )
+    for key, told in (("network.start", config.network.start), ("data.pooled", config.data.pooled)):
+        if told:
+            raise ConfigError(f"'network.clients' gives clients networks of their own, which '{key}' does not fit")
+    for name in names:
+        if is_own(name):
+            raise ConfigError(f"'network.clients' takes networks that spikefed builds by name, and '{name}' is none")
+        if network_info(name).ann:
+            raise ConfigError(f"'network.clients' names '{name}', which has no spiking form; name another")
 
 
 def _start(config: Experiment) -> None:

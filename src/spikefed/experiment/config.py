@@ -215,7 +215,12 @@ class NetworkConfig(Section):
         "a participant's step",
         json_schema_extra={"since": "0.2"},
     )
-
+    clients: list[str] = Field(
+        default=[],
+        json_schema_extra=SINCE_02,
+        description="names of the clients' own networks, dealt out in turn, for methods that exchange no weights; "
+        "'name' is then the server's; default: all have that",
+    )
     start: str | None = Field(
         default=None,
         json_schema_extra=SINCE_02,

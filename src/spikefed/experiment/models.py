@@ -14,7 +14,7 @@ from torch import nn
 from spikefed import networks
 from spikefed.errors import CheckpointError, ConfigError, DataError
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import Federation, build, build_network, network_info, neuron_for
+from spikefed.experiment.build import Federation, build, build_network, config_of, network_info, neuron_for
 from spikefed.experiment.checks import check_device
 from spikefed.experiment.config import Experiment, NetworkConfig
 from spikefed.experiment.folder import RunFolder
@@ -108,7 +108,7 @@ def model_facts(federation: Federation, round: int) -> ModelFacts:
 
 def resolved_network(config: Experiment) -> dict[str, Any]:
     """The table ``[network]`` with what the network's own defaults put into it: a later zoo builds the same."""
-    table = config.network.model_dump(exclude={"start", "start_roles"})  # where it began does not build it
+    table = config.network.model_dump(exclude={"start", "start_roles", "clients"})  # which do not build it
     if config.network.name.startswith(PREFIX):
         table["name"] = f"{PREFIX}{Path(config.network.name.removeprefix(PREFIX)).resolve()}"
     if is_own(config.network.name):
@@ -204,7 +204,7 @@ def _from_checkpoint(
     config = configs.load(folder.config)
     tree = _tree(folder, config, round)
     at = int(tree["server"]["round"])
-    facts = dataclasses.replace(_facts_of(folder, config, live), round=at)
+    facts = dataclasses.replace(_of_client(_facts_of(folder, config, live), config, client), round=at)
     factory = build_again(facts, live, device, str(folder.path))
     ctx = Context(
         round=at,
@@ -265,6 +265,13 @@ def _facts_of(folder: RunFolder, config: Experiment, live: networks.Own | None) 
             f"the run in {folder.path} has no model file yet and its data set is needed to build the network again "
             f"({error})"
         ) from error
+
+
+def _of_client(facts: ModelFacts, config: Experiment, client: int | None) -> ModelFacts:
+    """The facts of a client's network, where clients have other networks than the server."""
+    if client is None or not config.network.clients:
+        return facts
+    return dataclasses.replace(facts, network=resolved_network(config_of(config, client)))
 
 
 def _listed(numbers: list[int]) -> str:

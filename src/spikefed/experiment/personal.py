@@ -29,7 +29,7 @@ def keep_into(path: Path, federation: Federation, client: int) -> Callable[[nn.M
     """
 
     def keep(net: nn.Module, round: int) -> None:
-        facts = dataclasses.replace(model_facts(federation, round), client=client)
+        facts = dataclasses.replace(model_facts(federation.of_client(client), round), client=client)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, model_file(net, facts))

@@ -99,6 +99,7 @@ class Server:
         repeats: how often those missing are asked again while the quorum is.
         trust: who is set aside.
         secure: lets the server see the sum of the votes only; None for methods without.
+        own_context: makes a client's context of a round, where clients have other networks than the server; else None.
 
     Attributes:
         has_model: whether there is one network for all.
@@ -118,6 +119,7 @@ class Server:
         repeats: int = 0,
         trust: Trust | None = None,
         secure: SecureServer | None = None,
+        own_context: Callable[[int, int], Context] | None = None,
     ) -> None:
         self._method = method
         self._context = context
@@ -131,6 +133,7 @@ class Server:
         self._repeats = repeats
         self._trust = trust or Trust(strikes=0)
         self._secure = secure
+        self._own_context = own_context
         self.round = 0
         first = context(0)
         self.has_model = method.has_server_model(first.hyper, first.networks)
@@ -270,7 +273,8 @@ class Server:
     def _networks_of(self, clients: Iterable[int]) -> Iterator[tuple[int, nn.Module]]:
         for client in clients:
             state = self._transport.client_state(client)  # type: ignore[attr-defined]
-            net = None if state is None else self._method.client_network(state, self._context(self.round))
+            own = self._context(self.round) if self._own_context is None else self._own_context(client, self.round)
+            net = None if state is None else self._method.client_network(state, own)
             if net is not None:
                 yield client, net
 

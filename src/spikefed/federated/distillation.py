@@ -30,7 +30,7 @@ from spikefed.federated.contract import (
 )
 from spikefed.federated.local import LocalTraining, local_optimiser, train_locally, validate
 from spikefed.federated.robust import Vote
-from spikefed.training import optimiser, outputs, train
+from spikefed.training import WeightAverage, optimiser, outputs, train
 
 
 class DistillationHyperparameters(LocalTraining):
@@ -58,6 +58,14 @@ class DistillationHyperparameters(LocalTraining):
     )
     optimiser_state: Literal["discard", "keep"] = Field(
         default="discard", description="Adam state between phases of one kind [authors' code: discard]"
+    )
+    average: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="decay a step of a running mean of each network's weights over its training: the mean answers, is "
+        "measured and taken home, the network itself trains on; 0: off [FSD]",
+        json_schema_extra={"since": "0.2"},
     )
     vote: Vote = Field(
         default="weighted", description="how uploads are merged [the papers: weighted]; see docs/privacy.md"
@@ -99,6 +107,11 @@ class Merged:
     content: object
     weights: dict[int, float] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
+
+
+def following(mean: WeightAverage | None, net: nn.Module, optim: torch.optim.Optimizer) -> AbstractContextManager[None]:
+    """While it is open the mean, if there is one, counts the steps of ``optim`` on ``net``."""
+    return nullcontext() if mean is None else mean.follows(net, optim)
 
 
 def fit(net: nn.Module, goal: Goal, epochs: int, ctx: Context, optim: torch.optim.Optimizer) -> float:
@@ -227,7 +240,9 @@ class Distillation(Method):
     ) -> tuple[State, Message, ClientReport]:
         hyper: DistillationHyperparameters = ctx.hyper
         # 1: reset the client's network
-        if hyper.client_reset == "never" and "weights" in state:
+        goes_on = hyper.client_reset == "never" and "weights" in state
+        mean = WeightAverage(hyper.average, state.get("average") if goes_on else None) if hyper.average else None
+        if goes_on:
             net = ctx.networks.load(state["weights"])
         else:
             net = ctx.networks.load(ctx.networks.initial(None if hyper.client_reset == "common" else ctx.seed))
@@ -239,7 +254,8 @@ class Distillation(Method):
         if goal is not None:
             optim = distil_optimiser(net, hyper)
             optim = resumed(optim, state, "distil_moments") if keep else optim
-            values["distil_loss"] = fit(net, goal, hyper.distil_epochs, ctx, optim)
+            with following(mean, net, optim):
+                values["distil_loss"] = fit(net, goal, hyper.distil_epochs, ctx, optim)
             kept |= {"distil_moments": moments(optim)} if keep else {}
         # 4: train on D_iT
         optim = local_optimiser(net, ctx)
@@ -249,13 +265,17 @@ class Distillation(Method):
         if goal is not None and len(goal.target) and hyper.rehearse:
             again = rehearsal(net, goal, ctx)
             scope = goal.scope
-        with scope:
+        with scope, following(mean, net, optim):
             values["train_loss"] = train_locally(net, ctx, optim, again)
         kept |= {"local_moments": moments(optim)} if keep else {}
+        trained = ctx.networks.weights(net) if mean is not None else {}
+        if mean is not None:
+            net = ctx.networks.load(mean.weights_of(net))
         # 5-7: predict the public set, measure on D_iV, upload
         uplink, own, own_values = self.uplink(net, validate(net, ctx), state, ctx)
         if hyper.client_reset == "never":
-            kept["weights"] = ctx.networks.weights(net)
+            kept["weights"] = trained or ctx.networks.weights(net)
+            kept |= {"average": mean.state} if mean is not None else {}
         return kept | own, uplink, ClientReport(values | own_values)
 
     def server_round(
@@ -269,15 +289,25 @@ class Distillation(Method):
         optim = distil_optimiser(net, hyper)
         keep = hyper.optimiser_state == "keep"
         optim = resumed(optim, state, "moments") if keep else optim
-        loss = fit(net, merged.goal, hyper.server_epochs, ctx, optim)
+        mean = WeightAverage(hyper.average, state.get("average")) if hyper.average else None
+        with following(mean, net, optim):
+            loss = fit(net, merged.goal, hyper.server_epochs, ctx, optim)
         new_state: State = {"weights": ctx.networks.weights(net)} | own | ({"moments": moments(optim)} if keep else {})
+        if mean is not None:
+            net = ctx.networks.load(mean.weights_of(net))
+            new_state["average"] = mean.state
         # 11-12: answer
         downlink = self.downlink(merged, net, ctx)
         return new_state, downlink, Diagnostics({"server_distil_loss": loss} | merged.values, merged.weights)
 
     def server_network(self, state: State, ctx: Context) -> nn.Module:
-        return ctx.networks.load(state["weights"])
+        return ctx.networks.load(_measured(state))
 
     def client_network(self, state: State, ctx: Context) -> nn.Module | None:
         """The network that a client goes on with; none where it begins anew each round."""
-        return ctx.networks.load(state["weights"]) if "weights" in state else None
+        return ctx.networks.load(_measured(state)) if "weights" in state else None
+
+
+def _measured(state: State) -> dict[str, Tensor]:
+    """Weights of the network that answers: the mean where there is one. Shapes are the network's."""
+    return state.get("average", {}).get("tensors") or state["weights"]

@@ -2,6 +2,7 @@
 
 from spikefed.training.adversarial import AdversarialInputs
 from spikefed.training.augment import AUGMENTATIONS
+from spikefed.training.average import WeightAverage
 from spikefed.training.earlytime import early_steps, kl_profile, prefix_divergences
 from spikefed.training.hooks import Loss, StepHook
 from spikefed.training.loops import (
@@ -61,6 +62,7 @@ __all__ = [
     "PrivateSteps",
     "StepHook",
     "TEMPORAL_LOSSES",
+    "WeightAverage",
     "batches",
     "centroid",
     "centroid_loss",

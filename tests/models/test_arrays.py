@@ -102,6 +102,16 @@ def test_data_with_a_time_axis_and_real_numbers() -> None:
     assert events.prepared(np.ones((3, 2, 8, 6), np.int64), "events").dtype == torch.uint8
 
 
+def test_rows_of_numbers_are_taken_as_they_were_given() -> None:
+    rows = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    intake = Intake((4, 1, 1), values="reals")
+    for given_ in (rows, rows[:, :, None, None]):
+        assert torch.equal(intake.prepared(given_, "rows"), torch.from_numpy(rows)[:, :, None, None])
+    assert torch.equal(intake.prepared(rows[0], "row"), torch.from_numpy(rows)[:1, :, None, None])
+    with pytest.raises(DataError, match=r"or rows \[N, 4\]"):
+        intake.prepared(rows[:, :3], "rows")
+
+
 @given(st.integers(0, 255), st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
 def test_any_two_levels_mean_the_same_pixels(pixel: int, black: float, span: float) -> None:
     levels = (black, black + span)

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import pooch
-
 from spikefed.data.catalogue import OfficialFile, dataset_info
 from spikefed.data.locate import user_cache
 from spikefed.errors import DataError
@@ -46,6 +44,8 @@ def fetch(name: str, data_dir: Path | str | None = None, *, downloader: Download
 
 
 def _fetch_file(official: OfficialFile, urls: tuple[str, ...], folder: Path, downloader: Downloader | None) -> Path:
+    import pooch  # brings a progress bar that warns in notebooks, and is needed for downloads alone
+
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.WARNING)

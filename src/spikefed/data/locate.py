@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
+import platformdirs
 
 from spikefed.data.catalogue import DatasetInfo, Form, datasets
 from spikefed.errors import DataError
@@ -24,7 +24,7 @@ class Found:
 
 def user_cache() -> Path:
     """The per-user cache folder of spikefed's data."""
-    return Path(pooch.os_cache("spikefed"))
+    return Path(platformdirs.user_cache_dir("spikefed"))
 
 
 def search_folders(data_dir: Path | str | None = None) -> list[Path]:

@@ -91,6 +91,8 @@ class Intake:
         channels, height, width = self.input_shape
         if picture:
             return array[None, None] if array.ndim == 2 else array[None]
+        if (height, width) == (1, 1) and array.ndim in (1, 2) and array.shape[-1] == channels:
+            return array.reshape(-1, channels, 1, 1)  # rows of numbers
         if array.shape in {(height, width), (channels, height, width), (height, width, channels)}:
             array = array[None]  # one image
         if array.ndim == 3 and channels == 1 and array.shape == (height, width, 3):
@@ -104,7 +106,8 @@ class Intake:
             array = array.transpose(0, 3, 1, 2)
         fits = array.ndim == 4 and array.shape[1] == channels
         if not fits or (array.shape[2:] != (height, width) and not self.resize):
-            more = "" if not fits or self.values != "pixels" else ", or let them be resized (resize=True, --resize)"
+            rows = f", or rows [N, {channels}]" if (height, width) == (1, 1) else ""
+            more = rows if not fits or self.values != "pixels" else ", or let them be resized (resize=True, --resize)"
             raise DataError(
                 f"{where}: images have shape {list(array.shape)}, the network takes [N, {channels}, {height}, {width}];"
                 f" bring them to it{more}"

@@ -30,6 +30,17 @@ FACTS: dict[str, Any] = {
         ({"pixels": {"mode": "standard", "mean": [1, 2, 3], "std": [1, 2, 3]}}, "3 means and 3 deviations for 1 ch"),
         ({"pixels": {"mode": "standard", "mean": [1.0], "std": []}}, "1 means and 0 deviations"),
         ({"values": "smells"}, "images of 'smells'"),
+        ({"pixels": {"mode": "standard", "mean": [1.0], "std": [0.0]}}, "deviations \\[0.0\\] that no pixels have"),
+        ({"pixels": {"mode": "standard", "mean": "a", "std": [1.0]}}, "cannot be read \\(ValueError"),
+        ({"seed": "x"}, "says seed = 'x'"),
+        ({"seed": -1}, "says seed = -1"),
+        ({"round": None}, "says round = None"),
+        ({"round": 1.5}, "says round = 1.5"),
+        ({"timed": "no"}, "says timed = 'no'"),
+        ({"resample": "zork"}, "says resample = 'zork'"),
+        ({"logit_scale": float("nan")}, "says logit_scale = nan"),
+        ({"batch_statistics": "x"}, "says batch_statistics = 'x'"),
+        ({"class_names": "abc"}, "says class_names = 'abc'"),
     ],
 )
 def test_facts_that_contradict_each_other(change: dict[str, Any], said: str) -> None:

@@ -213,6 +213,8 @@ def test_an_operation_of_ones_own_joins_by_its_code(monkeypatch):
         ("cell:0903-0030-2002-0200", "'9' in cell .* stands for no operation; use 0 none, 1 skip"),
         ("cell:0303-0130-2002-0200", "operation from node 1 to itself"),
         ("cell:0300-0030-0000-0200", "no way leads from node 0 to node 3"),
+        ("cell:0303-0030-2002-0200:width=3,width=4", "'width' stands twice in network.name"),
+        ("cell:0303-0030-2002-0200:dropout=nan", "'dropout' = nan of a cell network is out of range"),
         ("cell:0303-0030-2002-0200:wide=3", "'wide' in network.name .* is not known; use width, hidden"),
         ("cell:0303-0030-2002-0200:width=big", "needs a whole number, as in width=2"),
         ("cell:0303-0030-2002-0200:width=0", "'width' = 0 of a cell network is out of range; set it from 1 up"),

@@ -113,6 +113,11 @@ def list_(
     for row in rows:
         table.add_row(*row.values())
     Console(emoji=False).print(table)
+    if kind is Kind.networks:
+        print(
+            "or a layout such as 32C3-AP2-64C3-AP2-128FC, cells such as cell:0303-0030-2002-0200:width=32, nir:FILE, "
+            "or your own as module:callable"
+        )
 
 
 @app.command()

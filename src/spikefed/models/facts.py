@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, cast, get_args, get_type_hints
 
 from spikefed.errors import CheckpointError
@@ -108,13 +109,18 @@ class ModelFacts:
         known = {"format", *_FIRST}
         rest = {key: value for key, value in told.items() if key not in known}
         plain = {key: rest.pop(key) for key in tuple(rest) if key in _PLAIN}
+        for key, value in plain.items():
+            if not _PLAIN[key](value):
+                raise CheckpointError(f"{where} says {key} = {value!r}; take a whole copy, or load an older spikefed's")
         try:
             pixels = cast(Mapping[str, Any], told["pixels"])
             facts = ModelFacts(
                 network=dict(told["network"]),
                 input_shape=tuple(int(side) for side in told["input_shape"]),
                 classes=int(told["classes"]),
-                preprocess=Preprocess(pixels["mode"], tuple(pixels["mean"]), tuple(pixels["std"])),
+                preprocess=Preprocess(
+                    pixels["mode"], tuple(map(float, pixels["mean"])), tuple(map(float, pixels["std"]))
+                ),
                 class_names=tuple(str(name) for name in plain.pop("class_names", ())),
                 **plain,
                 extra=rest,
@@ -142,13 +148,40 @@ def _check(facts: ModelFacts, where: str) -> None:
         wrong = f"pixels of mode '{pixels.mode}'"
     elif pixels.mode == "standard" and (len(numbers) != 1 or not numbers <= {1, *channels}):
         wrong = f"{len(pixels.mean)} means and {len(pixels.std)} deviations for {channels[0]} channels"
+    elif not all(map(isfinite, (*pixels.mean, *pixels.std))) or 0 in pixels.std:
+        wrong = f"means {list(pixels.mean)} and deviations {list(pixels.std)} that no pixels have"
     elif facts.values not in ("pixels", "counts", "reals"):
         wrong = f"images of '{facts.values}'"
     if wrong:
         raise CheckpointError(f"{where} has {wrong}; take a whole copy, or the spikefed that wrote it")
 
 
-_PLAIN = (
-    "class_names", "values", "timed", "resample", "experiment", "method", "seed", "round", "logit_scale",
-    "batch_statistics", "client",
-)  # fmt: skip
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_scale(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+_PLAIN: dict[str, Callable[[Any], bool]] = {
+    "class_names": lambda value: isinstance(value, list | tuple),
+    "values": _is_text,
+    "timed": _is_flag,
+    "resample": lambda value: value in ("bin", "pick", "window"),
+    "experiment": _is_text,
+    "method": _is_text,
+    "seed": _is_count,
+    "round": _is_count,
+    "logit_scale": _is_scale,
+    "batch_statistics": _is_flag,
+}
+"""Facts that stand as they are, and what each has to be."""

@@ -19,7 +19,7 @@ def read_sizes(kind: type[Sizes], text: str, name: str) -> Sizes:
         name: the whole of ``network.name``, for errors.
 
     Raises:
-        ConfigError: an unknown key, or a value of another kind.
+        ConfigError: an unknown key, one that stands twice, or a value of another kind.
     """
     known = {field.name: float if field.type == "float" else int for field in fields(cast(Any, kind))}
     given: dict[str, int | float] = {}
@@ -27,6 +27,8 @@ def read_sizes(kind: type[Sizes], text: str, name: str) -> Sizes:
         key, _, value = part.partition("=")
         if key not in known:
             raise ConfigError(f"'{key}' in network.name '{name}' is not known; use {', '.join(known)}")
+        if key in given:
+            raise ConfigError(f"'{key}' stands twice in network.name '{name}'; give it once")
         try:
             given[key] = known[key](value)
         except ValueError:

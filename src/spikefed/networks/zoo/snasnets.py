@@ -50,7 +50,7 @@ class CellNet:
     def __post_init__(self) -> None:
         least = {"width": 1, "hidden": 1, "vote": 0, "pool": 1, "stem": 1, "dropout": 0}
         for key, smallest in least.items():
-            if getattr(self, key) < smallest or (key == "dropout" and self.dropout >= 1):
+            if not smallest <= getattr(self, key) or (key == "dropout" and self.dropout >= 1):
                 wanted = "from 0 to below 1" if key == "dropout" else f"from {smallest} up"
                 raise ConfigError(f"'{key}' = {getattr(self, key)} of a cell network is out of range; set it {wanted}")
 

@@ -30,6 +30,8 @@ from spikefed.data.shares import (
     read_test,
     share_folder,
 )
+from spikefed.data.synthesis import SynthesisPlan, synthesise
+from spikefed.data.synthetic import SyntheticSet, similarity, soft_targets
 from spikefed.data.timeaxis import to_steps
 
 __all__ = [
@@ -84,4 +86,9 @@ __all__ = [
     "split_federation",
     "to_channels",
     "to_steps",
+    "SynthesisPlan",
+    "SyntheticSet",
+    "similarity",
+    "soft_targets",
+    "synthesise",
 ]

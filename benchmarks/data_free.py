@@ -1,0 +1,200 @@
+"""Conversion, synthesis and PrivateSNN on Fashion-MNIST: one seed a call, results/data-free/fashion-seedS.json.
+
+    python benchmarks/data_free.py SEED [--work FOLDER] [--small]
+
+An ANN twin of ``small`` learns from 10,000 images; it and the ANN of the next seed (the judge of the audit) stay in the
+work folder. Measured on 1,000 test images: every recipe and calibration at every T, SpikingJelly's converter on the
+same network and images, PrivateSNN's training after the conversion, and what an attacker rebuilds from the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from ann2snn_peer import PEER_RECIPES, peer, peer_outputs
+from provenance import describe
+from torch import Tensor, nn
+
+import spikefed
+from spikefed.conversion import RECIPES, Retraining, convert, retrain, weight_changes
+from spikefed.data import SynthesisPlan, synthesise
+from spikefed.experiment import Federation, build, from_tree
+from spikefed.models import Model
+from spikefed.networks import relu_view
+
+STEPS = (2, 4, 8, 16, 32, 64)
+TREE: dict[str, Any] = {
+    "name": "ann-fashion",
+    "rounds": 6,
+    "data": {
+        "dataset": "fashion-mnist",
+        "pooled": True,
+        "private_per_client": 2500,
+        "public": 2000,
+        "test_limit": 1000,
+    },
+    "network": {"name": "small", "twin": "ann"},
+    "training": {"local_epochs": 2},
+    "method": {"name": "fedavg"},
+    "run": {"threads": 1},
+}
+
+
+def small(tree: dict[str, Any]) -> dict[str, Any]:
+    """The same in seconds, on digits."""
+    data = {"dataset": "digits", "pooled": True, "public": 100, "test_limit": 100}
+    return {**tree, "rounds": 2, "data": data}
+
+
+class Study:
+    """One seed."""
+
+    def __init__(self, seed: int, work: Path, toy: bool) -> None:
+        tree = small(TREE) if toy else TREE
+        self.seed = seed
+        self.count = 40 if toy else 512
+        self.steps = (2, 8) if toy else STEPS
+        self.model = trained(tree, seed, work)
+        self.judge = trained(tree, seed + 1, work)
+        federation: Federation = build(from_tree({**tree, "seed": seed}))
+        self.test = self.model.preprocess(federation.test.images)
+        self.labels = federation.test.labels
+        rows = federation.split.clients[0].train[: self.count]
+        self.real = federation.train.images[rows]
+        shape = self.model.input_shape
+        settings = {"shape": shape, "classes": self.model.facts.classes, "preprocess": self.model.preprocess}
+        self.settings: dict[str, Any] = {**settings, "seed": seed}
+        self.toy = toy
+
+    def accuracy(self, outputs: Tensor) -> float:
+        """Of mean outputs ``[N, C]``, percent."""
+        return round(100 * float((outputs.argmax(1) == self.labels).double().mean()), 2)
+
+    @torch.no_grad()
+    def of(self, net: nn.Module) -> float:
+        """Accuracy of a network, percent."""
+        return self.accuracy(torch.cat([net(x).mean(0) for x in self.test.split(250)]))
+
+    def made(self, kind: Any, count: int | None = None) -> Any:
+        """Synthetic images from the ANN."""
+        plan = SynthesisPlan(kind, count or self.count, steps=20 if self.toy else 200)
+        return synthesise(self.model.network, plan, **self.settings)
+
+    def conversions(self, sets: dict[str, Tensor]) -> list[dict[str, Any]]:
+        """Every recipe and calibration at every T."""
+        rows = []
+        for calibration, images in sets.items():
+            x = self.model.preprocess(images)
+            for recipe in RECIPES if calibration != "impressions" else ("percentile", "local"):
+                for steps in self.steps:
+                    net = convert(self.model.network, x, steps=steps, recipe=recipe).network  # type: ignore[arg-type]
+                    told = {"calibration": calibration, "recipe": recipe, "steps": steps}
+                    rows.append({**told, "accuracy": self.of(net)})
+        return rows
+
+    def plain_conversions(self) -> list[dict[str, Any]]:
+        """Without compensation, for what it is worth."""
+        rows = []
+        x = self.model.preprocess(self.real)
+        for recipe in ("channel", "local"):
+            for steps in self.steps[:4]:
+                net = convert(self.model.network, x, steps=steps, recipe=recipe, compensate=False).network
+                rows.append({"recipe": recipe, "steps": steps, "accuracy": self.of(net)})
+        return rows
+
+    def peers(self) -> list[dict[str, Any]]:
+        """SpikingJelly's recipes on the same real images."""
+        rows = []
+        assert isinstance(self.model.network, spikefed.networks.ANNNetwork)
+        for recipe in PEER_RECIPES:
+            net = peer(self.model.network, self.model.preprocess(self.real), recipe)
+            parts = [peer_outputs(net, x, self.steps) for x in self.test.split(500)]
+            for steps in self.steps:
+                outputs = torch.cat([part[steps] for part in parts])
+                rows.append({"recipe": recipe, "steps": steps, "accuracy": self.accuracy(outputs)})
+        return rows
+
+    def private(self, made: Any) -> list[dict[str, Any]]:
+        """PrivateSNN: converted on synthetic images, trained on with what the ANN says of them, attacked."""
+        rows = []
+        for recipe in ("max", "local"):
+            for steps in self.steps[:3]:
+                x = self.model.preprocess(made.images[: self.count])
+                net = convert(self.model.network, x, steps=steps, recipe=recipe).network
+                before = convert(self.model.network, x, steps=steps, recipe=recipe).network
+                for lr in (1e-3, 5e-3):
+                    net.load_state_dict(before.state_dict())
+                    draws = torch.Generator().manual_seed(self.seed)
+                    plan = Retraining(epochs=2 if self.toy else 10, lr=lr)
+                    options = {"preprocess": self.model.preprocess, "generator": draws}
+                    retrain(net, made.images, made.outputs, plan, **options)
+                    told = {"recipe": recipe, "steps": steps, "lr": lr}
+                    told |= {"before": self.of(before), "after": self.of(net), "ann_view": self.of(relu_view(net))}
+                    weights = [row for row in weight_changes(before, net) if str(row["tensor"]).endswith("weight")]
+                    told |= {"weights": weights}
+                    if steps == self.steps[:3][-1] and lr == 5e-3:
+                        told |= {"hits_before": self.hits(relu_view(before)), "hits": self.hits(relu_view(net))}
+                        told |= {"hits_through_spikes": self.hits(net)}
+                    rows.append(told)
+        return rows
+
+    def hits(self, net: nn.Module) -> float:
+        """Share of images rebuilt from a network of which the judge says the class that was asked for, percent."""
+        plan = SynthesisPlan("impressions", 20 if self.toy else 100, steps=20 if self.toy else 200, scale=0.1)
+        found = synthesise(net, plan, **self.settings)
+        said = self.judge.outputs(found.images).mean(2).argmax(1)
+        return round(100 * float((said == found.targets.argmax(1)).double().mean()), 2)
+
+
+def trained(tree: dict[str, Any], seed: int, work: Path) -> Model:
+    """The ANN of a seed; trained once."""
+    out = work / f"ann-{tree['data']['dataset']}-seed{seed}"
+    if not (out / "result.json").is_file():
+        spikefed.run({**tree, "seed": seed}, out=out)
+    return spikefed.load_model(out)
+
+
+def main() -> None:
+    """See the module."""
+    warnings.simplefilter("ignore")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seed", type=int)
+    parser.add_argument("--work", type=Path, default=Path("runs/data-free"))
+    parser.add_argument("--out", type=Path, default=Path("results/data-free"))
+    parser.add_argument("--small", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    start = time.process_time()
+    study = Study(args.seed, args.work, args.small)
+    made = study.made("statistics", 80 if args.small else 1000)
+    sets = {
+        "train": study.real,
+        "statistics": made.images[: study.count],
+        "impressions": study.made("impressions").images,
+    }
+    found = {
+        "seed": args.seed,
+        "ann": study.of(study.model.network),
+        "judge": study.of(study.judge.network),
+        "agreement": made.agreement,
+        "conversions": study.conversions(sets),
+        "not_compensated": study.plain_conversions(),
+        "spikingjelly": study.peers(),
+        "private": study.private(made),
+        "processor_s": round(time.process_time() - start, 1),
+        "machine": describe(sys.argv),
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    name = "digits" if args.small else "fashion"
+    (args.out / f"{name}-seed{args.seed}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

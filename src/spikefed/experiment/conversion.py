@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from spikefed.conversion import Conversion, Recipe, check_wanted, convert
+from spikefed.data import SynthesisPlan, SyntheticSet, normed_layers
 from spikefed.errors import CheckpointError, ConfigError, DataError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import Federation, build
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.models import load_model
+from spikefed.experiment.synthesis import NAME, synthesised
 from spikefed.files import write_atomic
 from spikefed.models import Model, ModelFacts, model_file
+from spikefed.probes.run import weights_sha256
 from spikefed.training import evaluate
 
 Calibrate = Literal["train", "public", "synthetic"]
@@ -141,7 +144,7 @@ def calibration_images(
         DataError: there are none.
     """
     if plan.calibrate == "synthetic":
-        raise ConfigError("synthetic calibration images are not there yet; use train or public")
+        return _synthetic(plan, folder, model, tell)
     if plan.calibrate == "public":
         there = federation.split.public_images
     else:
@@ -151,6 +154,21 @@ def calibration_images(
     if not len(there):
         raise DataError(f"the {plan.calibrate} set has no images to calibrate on; use another with --calibrate")
     return there[: plan.images]
+
+
+def _synthetic(plan: ConversionPlan, folder: RunFolder, model: Model, tell: Callable[[str], None]) -> Tensor:
+    """Those that `spikefed synthesise` left of this very network, if there are enough; else new ones."""
+    path = folder.path / NAME
+    if path.is_file():
+        found = SyntheticSet.load(path)
+        if found.provenance.get("network_sha256") == weights_sha256(model.network) and len(found) >= plan.images:
+            tell(f"thresholds from the synthetic images in {path}")
+            return found.images[: plan.images]
+    has_norm = bool(normed_layers(model.network))
+    kind: Literal["statistics", "impressions"] = "statistics" if has_norm else "impressions"
+    tell(f"making {plan.images} synthetic images from the network ({kind})")
+    wanted = SynthesisPlan(kind=kind, images=plan.images)
+    return synthesised(model, wanted, folder.path / "converted" / f"calibration-{plan.images}.safetensors").images
 
 
 def converted_facts(facts: ModelFacts, done: Conversion, plan: ConversionPlan, images: int) -> ModelFacts:

@@ -19,6 +19,7 @@ from spikefed.report.energy import energy_table
 from spikefed.report.groups import Group, group_runs, method_name, networks_of
 from spikefed.report.packed import plotly_packed
 from spikefed.report.payload import payload, to_json
+from spikefed.report.pictures import sheets
 from spikefed.report.probesection import probe_section
 from spikefed.report.runs import Run, load_runs
 from spikefed.report.settings import titles
@@ -116,7 +117,7 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
             ("RUNS", sections.runs_table(place, mine)),
             ("CODECS", sections.codec_table(place, mine)),
             ("ENERGY", energy_table(place, mine, sections.css_of)),
-            ("PROBES", probe_section(place, mine, sections.css_of)),
+            ("PROBES", probe_section(place, mine, sections.css_of) + sheets(mine)),
             ("CONFIGS", sections.configs(mine)),
         ):
             parts[name].append(_for_setting(place, html))

@@ -13,17 +13,30 @@ import warnings
 
 import typer
 
-from spikefed.cli import convert, deploy, energy, inspect, models, pages, plan, probe, runs, search, synthesise
+from spikefed.cli import (
+    convert,
+    deploy,
+    energy,
+    inspect,
+    models,
+    pages,
+    plan,
+    privatesnn,
+    probe,
+    runs,
+    search,
+    synthesise,
+)
 from spikefed.cli.app import add_groups, app
 from spikefed.cli.console import error, errors
 from spikefed.errors import SpikefedError, UnfinishedError
 
 INTERRUPTED = 130
-GO_ON = (["compare"], ["probe"], ["search"])
+GO_ON = (["compare"], ["privatesnn"], ["probe"], ["search"])
 """Commands that take up what they began when they are repeated."""
 ORDER = [
     module.__name__
-    for module in (runs, pages, inspect, models, convert, synthesise, deploy, energy, plan, probe, search)
+    for module in (runs, pages, inspect, models, convert, synthesise, privatesnn, deploy, energy, plan, probe, search)
 ]
 """Of the commands in the help; importing a module has registered its own."""
 

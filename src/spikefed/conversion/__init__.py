@@ -1,6 +1,6 @@
 """From a trained ANN twin to a spiking network that says the same: thresholds from a few images, no training."""
 
-from spikefed.conversion.convert import MOST_STEPS, Conversion, check_wanted, convert
+from spikefed.conversion.convert import MOST_STEPS, Conversion, check_convertible, check_wanted, convert
 from spikefed.conversion.obfuscate import Retraining, distilled, retrain, weight_changes
 from spikefed.conversion.thresholds import RECIPES, Recipe, thresholds
 
@@ -10,6 +10,7 @@ __all__ = [
     "Conversion",
     "Recipe",
     "Retraining",
+    "check_convertible",
     "check_wanted",
     "convert",
     "distilled",

@@ -84,7 +84,7 @@ def convert(
         DataError: no images.
     """
     check_wanted(steps, recipe)
-    nodes = _checked(ann)
+    nodes = check_convertible(ann)
     if not len(images):
         raise DataError("the calibration set is empty; give at least one image, better some hundred")
     assert isinstance(ann, ANNNetwork)
@@ -181,8 +181,12 @@ def _by_channel(values: Tensor) -> Tensor:
     return values.transpose(0, 1).flatten(1).mean(dim=1)
 
 
-def _checked(ann: nn.Module) -> Sequence[FlatNode]:
-    """The layers in order, if they can be converted. Raises ConfigError."""
+def check_convertible(ann: nn.Module) -> Sequence[FlatNode]:
+    """The layers in order, batch norm folded, if they can be converted.
+
+    Raises:
+        ConfigError: they cannot; the text says why, and the cure.
+    """
     if isinstance(ann, SpikingNetwork):
         raise ConfigError(
             "this network spikes already; a conversion begins from an ANN twin, trained with network.twin = 'ann'"

@@ -55,7 +55,7 @@ def distilled(outputs: Float[Tensor, "T B C"], logits: Float[Tensor, "B C"], tem
 def retrain(
     net: nn.Module,
     images: UInt8[Tensor, "N C H W"],
-    logits: Float[Tensor, "N C"],
+    logits: Float[Tensor, "N classes"],
     plan: Retraining,
     *,
     preprocess: Preprocess,

@@ -30,7 +30,7 @@ from spikefed.data.shares import (
     read_test,
     share_folder,
 )
-from spikefed.data.synthesis import SynthesisPlan, normed_layers, synthesise
+from spikefed.data.synthesis import SynthesisPlan, check_synthesis, normed_layers, synthesise
 from spikefed.data.synthetic import SyntheticSet, similarity, soft_targets
 from spikefed.data.timeaxis import to_steps
 
@@ -87,6 +87,7 @@ __all__ = [
     "to_channels",
     "to_steps",
     "SynthesisPlan",
+    "check_synthesis",
     "normed_layers",
     "SyntheticSet",
     "similarity",

@@ -94,13 +94,8 @@ def synthesise(
     Raises:
         ConfigError: a network without a classifier, or without batch norm where its statistics are asked for.
     """
-    plan.check()
+    check_synthesis(net, plan)
     alike = similarity(classifier(net, classes))
-    norms = normed_layers(net)
-    if plan.kind == "statistics" and not norms:
-        raise ConfigError(
-            "the network has no batch norm, whose statistics the images would match; make images of kind 'impressions'"
-        )
     asked = torch.arange(plan.images) % classes
     targets = soft_targets(alike, asked, plan.scale, seed)
     draw = torch.Generator().manual_seed(seed)
@@ -117,6 +112,15 @@ def synthesise(
             tell(first + len(images), plan.images)
     facts = {**(provenance or {}), **asdict(plan), "seed": seed}
     return SyntheticSet(torch.cat(made), targets, torch.cat(outputs), facts)
+
+
+def check_synthesis(net: nn.Module, plan: SynthesisPlan) -> None:
+    """Raise ConfigError for a plan that is none, or one whose statistics the network does not have."""
+    plan.check()
+    if plan.kind == "statistics" and not normed_layers(net):
+        raise ConfigError(
+            "the network has no batch norm, whose statistics the images would match; make images of kind 'impressions'"
+        )
 
 
 def _made(

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, rankdata
 
 from spikefed.experiment import RunFolder, from_tree, run
 from spikefed.experiment.provenance import commit, cpu_model
@@ -29,6 +29,7 @@ from spikefed.search import Space, scoring
 
 SIZES = "width=8,hidden=64,vote=1,dropout=0"
 SCORED = ("sahd", "hd", "parameters", "macs", "spikes", "sops")
+RANKED = ("sahd", "macs", "spikes")  # more of each is better: the search's score "ensemble"
 BOOTSTRAPS = 2000
 
 
@@ -88,8 +89,12 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     accuracy = np.array([found["accuracy"][cell] for cell in names])
     told: dict[str, Any] = {"cells": len(names), "median_accuracy": float(np.median(accuracy))}
     draws = np.random.default_rng(0).integers(0, len(names), (BOOTSTRAPS, len(names)))
-    for name in SCORED:
-        table = np.array([[row[name] for row in found["scores"][cell]] for cell in names])
+    scores = {name: np.array([[row[name] for row in found["scores"][cell]] for cell in names]) for name in SCORED}
+    for name in ("snip",):  # of studies that measured it
+        if all(name in row for cell in names for row in found["scores"][cell]):
+            scores[name] = np.array([[row[name] for row in found["scores"][cell]] for cell in names])
+    scores["ensemble"] = np.mean([rankdata(scores[name], axis=0) for name in RANKED], axis=0) / len(names)
+    for name, table in scores.items():
         mean = table.mean(1)
         taus = [kendalltau(mean[d], accuracy[d]).statistic for d in draws]
         picks = [float(accuracy[int(column.argmax())]) for column in table.T]

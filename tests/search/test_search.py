@@ -9,7 +9,7 @@ import torch
 
 from spikefed.errors import ConfigError
 from spikefed.networks.cells import Cell
-from spikefed.search.candidate import Macro
+from spikefed.search.candidate import Macro, saliency
 from spikefed.search.scores import SCORES, Objective, dominated
 from spikefed.search.scoring import Record, Task, scoring
 from spikefed.search.search import Plan, front, mean_ranks, search, values_of
@@ -182,3 +182,66 @@ def test_a_missing_optuna_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"needs optuna; pip install 'spikefed\[search\]'"):
         Nsga2(Space(), 0, 2)
+
+
+def test_the_ensemble_is_the_mean_rank_of_what_it_ranks_by() -> None:
+    wanted = plan("random", "ensemble", cells=40)
+    log: list[Record] = []
+    whole = search(wanted, task(), [], lambda new, asked, budget: log.extend(new))
+    column = {name: sorted(record[name] for record in whole) for name in ("sahd", "macs", "spikes")}
+    for record in whole:
+        beaten = [sum(other < record[n] for other in c) + (c.count(record[n]) - 1) / 2 for n, c in column.items()]
+        assert record["ensemble"] == pytest.approx(sum(beaten) / 3 / (len(whole) - 1))
+    best = front(whole, wanted.objectives)
+    assert best[0]["ensemble"] == max(record["ensemble"] for record in whole)
+    assert all("ensemble" not in record for record in log)  # it is known at the end
+    again = search(wanted, task(), log[:9], silent)
+    assert untimed(again) == untimed(whole)
+    for strategy in ("evolution", "nsga2"):
+        goals = "ensemble" if strategy == "evolution" else "ensemble,-parameters"
+        with pytest.raises(ConfigError, match="set search.strategy = 'random' or 'exhaustive'"):
+            search(plan(strategy, goals), task(), [], silent)
+
+
+def test_snip_is_measured_where_it_is_asked_for() -> None:
+    wanted = plan("evolution", "snip", cells=16)
+    asking = Task(MACRO, 0, ((IMAGES,), (IMAGES * 2,)), Limits(), gradients=True)
+    found = search(wanted, asking, [], silent)
+    plain = search(plan("evolution", "snip", cells=8), task(), found, silent)  # all of it is known
+    assert untimed(plain) == untimed(found[: len(plain)])
+    for record in found:
+        assert record["snip"] == pytest.approx(sum(record["snip_by_client"]) / 2) and record["snip"] > 0
+    with scoring(task(), 1) as score:
+        (record,) = score([Cell.parse(found[0]["cell"])])
+    assert "snip" not in record and record["sahd"] == pytest.approx(
+        next(r for r in found if r["cell"] == record["cell"])["sahd_by_client"][0]
+    )
+
+
+def test_snip_is_the_weights_times_their_gradient() -> None:
+    """The last layer's part, by finite differences; without that layer's weights nothing else has a gradient."""
+    net = Macro("width=2,hidden=8,vote=1", (1, 6, 6), 3, 2, {}).network(Cell.parse("0303-0020-0002-0000"), 0)
+    net = net.double().train()
+    with torch.no_grad():
+        net.get_submodule("fc1").weight.abs_().mul_(20)  # so that the hidden neurons fire
+    (told,) = saliency(net, [IMAGES.double()], seed=5)
+    labels = torch.randint(net.classes, (5,), generator=torch.Generator().manual_seed(5))
+    last = net.layers[-1].weight
+
+    def loss() -> float:
+        outputs = net(IMAGES.double(), generator=torch.Generator().manual_seed(0)).mean(dim=0)
+        return float(torch.nn.functional.cross_entropy(outputs, labels))
+
+    part = 0.0
+    with torch.no_grad():
+        for place in range(last.numel()):
+            old = float(last.view(-1)[place])
+            ends = []
+            for step in (1e-5, -1e-5):
+                last.view(-1)[place] = old + step
+                ends.append(loss())
+            last.view(-1)[place] = old
+            part += abs(old * (ends[0] - ends[1]) / 2e-5)
+        assert 0 < part < told
+        last.zero_()
+    assert saliency(net, [IMAGES.double()], seed=5) == [0.0]

@@ -57,7 +57,8 @@ class SearchTable(Section):
     objectives: list[str] = Field(
         default=["sahd"],
         min_length=1,
-        description="what is good, the first decides: sahd, hd, parameters, macs, spikes, sops; -NAME for little of it",
+        description="what is good, the first decides: sahd, hd, parameters, macs, spikes, sops, snip, ensemble; -NAME "
+        "for little of it",
     )
     cells: int = Field(default=500, ge=1, description="cells to ask for, repeats counted [SNASNet: 5000]")
     seconds: float | None = Field(
@@ -171,7 +172,8 @@ def task_of(file: SearchFile, dataset: Any = None) -> Task:
         tuple(preprocess(x) for x in _batches(images, table, config.seed, number))
         for number, images in enumerate(viewers)
     )
-    return Task(macro, config.seed, shown, Limits(**table.limits.model_dump()))
+    gradients = any(objective.score.learns for objective in file.plan.objectives)
+    return Task(macro, config.seed, shown, Limits(**table.limits.model_dump()), gradients)
 
 
 def _batches(images: Tensor, table: SearchTable, seed: int, viewer: int) -> Sequence[Tensor]:

@@ -16,10 +16,10 @@ from spikefed.report.cellpictures import cell_svg, legend
 from spikefed.report.text import Cell as TableCell
 from spikefed.report.text import Column, bytes_text, duration, number_text, table
 from spikefed.report.write import asset
-from spikefed.search import SCORES, Objective
+from spikefed.search import SCORES, Objective, with_ensemble
 
 PICTURES = 24
-FIGURES = ("sahd", "hd", "parameters", "macs", "flash_bytes", "ram_bytes", "spikes", "sops")
+FIGURES = ("sahd", "hd", "parameters", "macs", "flash_bytes", "ram_bytes", "spikes", "sops", "snip", "ensemble")
 TITLES = {
     "sahd": "SAHD",
     "hd": "HD",
@@ -29,6 +29,8 @@ TITLES = {
     "ram_bytes": "RAM",
     "spikes": "Spikes",
     "sops": "SOPs",
+    "snip": "SNIP",
+    "ensemble": "Ensemble",
 }
 WIDTH = 640
 HEIGHT = 340
@@ -84,6 +86,7 @@ def write_search_page(folder: Path) -> Path:
     found = read_result(folder)
     scored = records(folder / "candidates.jsonl")
     objectives = [Objective.parse(text) for text in found["objectives"]]
+    scored = with_ensemble(scored) if any(objective.score.ranks for objective in objectives) else scored
     best = cell_svg(Cell.parse(found["cell"]))
     pictures = "".join(
         f'<figure style="margin:.5rem;display:inline-block">{cell_svg(Cell.parse(row["cell"]))}'
@@ -110,8 +113,9 @@ def write_search_page(folder: Path) -> Path:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = [Column("Cell", numeric=False), *(Column(TITLES[name], note=_note(name)) for name in FIGURES)]
-    lines = [[row["cell"], *(TableCell(_written(name, row[name]), row[name]) for name in FIGURES)] for row in rows]
+    names = [name for name in FIGURES if name in rows[0]]
+    columns = [Column("Cell", numeric=False), *(Column(TITLES[name], note=_note(name)) for name in names)]
+    lines = [[row["cell"], *(TableCell(_written(name, row[name]), row[name]) for name in names)] for row in rows]
     return table("front", "Cells that no other beats in every objective", columns, lines)
 
 

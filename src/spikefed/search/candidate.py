@@ -126,6 +126,32 @@ def answers(net: GraphNetwork, cell: Cell, batches: Sequence[Tensor], memory: Me
     return found
 
 
+def saliency(net: GraphNetwork, batches: Sequence[Tensor], seed: int) -> list[float]:
+    """SNIP of every batch: sum of |w dL/dw| over all weights (Lee, Ajanthan, Torr, ICLR 2019, eq. 4, unnormalised).
+
+    L is the cross-entropy of the mean output over time. The images' own labels may not be at hand (a public set has
+    none), so that labels are drawn; of an untrained network both tell how far gradients reach. Norms are in training
+    mode, as in `answers`.
+
+    Args:
+        net: of `Macro.network`, not yet watched.
+        batches: preprocessed images ``[B, C, H, W]`` each.
+        seed: of the labels.
+    """
+    weights = [layer.weight for layer in net.train().layers]
+    found = []
+    for number, x in enumerate(batches):
+        draw = torch.Generator().manual_seed(seed)
+        labels = torch.randint(net.classes, (len(x),), generator=draw)
+        outputs = net(x, generator=torch.Generator().manual_seed(number)).mean(dim=0)
+        loss = torch.nn.functional.cross_entropy(outputs, labels)
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)  # what is read back in time only, at T = 1
+        pairs = zip(weights, gradients, strict=True)
+        products = [w.detach() * g for w, g in pairs if g is not None]
+        found.append(sum(float(product.abs().sum(dtype=torch.float64)) for product in products))
+    return found
+
+
 def _fan_out(net: GraphNetwork) -> dict[str, int]:
     """Weights that a spike of each node with neurons touches."""
     found = {}

@@ -21,6 +21,8 @@ class Score:
         better: 1 where more is better, -1 where less is.
         of: the figure from a network's size and its answers, averaged over batches where it needs them.
         looks: whether images have to be shown.
+        learns: it needs gradients, and is measured only where an objective asks for it (`saliency`).
+        ranks: it compares all cells of a search, and is known at its end (`spikefed.search.with_ensemble`).
     """
 
     name: str
@@ -28,6 +30,12 @@ class Score:
     better: int
     of: Callable[[Size, Sequence[Answers]], float]
     looks: bool = True
+    learns: bool = False
+    ranks: bool = False
+
+
+def _later(size: Size, shown: Sequence[Answers]) -> float:
+    raise NotImplementedError("this figure does not follow from one network's answers")
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -59,6 +67,8 @@ SCORES = {
         Score("macs", "multiply-accumulates of a dense inference", 1, lambda size, _: float(size.macs), looks=False),
         Score("spikes", "spikes an image of the untrained network", -1, _spikes),
         Score("sops", "weights that spikes touch, an image of the untrained network", -1, _sops),
+        Score("snip", "sum of |w dL/dw| on labels drawn at random [Lee et al. 2019]", 1, _later, False, learns=True),
+        Score("ensemble", "mean rank by sahd, macs and spikes; no gradient", 1, _later, False, ranks=True),
     )
 }
 """All scores by name."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spikefed.networks.cells import Cell
-from spikefed.search.candidate import Macro, answers, size_of
+from spikefed.search.candidate import Macro, answers, saliency, size_of
 from spikefed.search.scores import SCORES
 from spikefed.search.shared import Memory
 from spikefed.search.space import Limits
@@ -37,12 +37,14 @@ class Task:
         seed: of the weights.
         shown: for each viewer (a server, or each client) batches of preprocessed images ``[B, C, H, W]``.
         limits: cells beyond them are not shown any image.
+        gradients: scores that need gradients are measured too.
     """
 
     macro: Macro
     seed: int
     shown: tuple[tuple[Tensor, ...], ...]
     limits: Limits
+    gradients: bool = False
 
 
 class Scorer:
@@ -63,16 +65,23 @@ class Scorer:
         record: Record = {"cell": str(cell), "network": task.macro.name(cell), **figures}
         over = task.limits.exceeded(figures)
         if over is None:
+            if task.gradients:  # before the network is watched
+                each = iter(saliency(net, self._batches, task.seed))
+                means = [sum(islice(each, len(batches))) / len(batches) for batches in task.shown]
+                record |= _told("snip", means)
             shown = iter(answers(net, cell, self._batches, self._memory))
             viewers = [list(islice(shown, len(batches))) for batches in task.shown]
             for name, score in SCORES.items():
                 if score.looks:
-                    told = [score.of(size, of_one) for of_one in viewers]
-                    record[name] = sum(told) / len(told)
-                    if len(told) > 1:
-                        record[f"{name}_by_client"] = told
+                    record |= _told(name, [score.of(size, of_one) for of_one in viewers])
             over = task.limits.exceeded(record)
         return {**record, "over": over, "seconds": round(process_time() - started, 6)}
+
+
+def _told(name: str, by_viewer: list[float]) -> Record:
+    """A figure as a record has it: its mean over viewers, and where there are several each one's."""
+    mean = {name: sum(by_viewer) / len(by_viewer)}
+    return mean | ({f"{name}_by_client": by_viewer} if len(by_viewer) > 1 else {})
 
 
 @contextmanager

@@ -11,10 +11,8 @@ from spikefed.search.scoring import Record, Task, scoring
 from spikefed.search.space import Space
 from spikefed.search.strategies import STRATEGIES, Values
 
-ENSEMBLE = "ensemble"
-"""Objective that needs all cells: the mean rank under the objectives of `RANKED`."""
 RANKED = ("sahd", "macs", "+spikes")
-"""What the ensemble ranks by; none of them needs a gradient."""
+"""What the score ``ensemble`` ranks by: none needs a gradient, and all have a part in how well cells train."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,14 @@ def search(plan: Plan, task: Task, known: Iterable[Record], tell: Told, workers:
         records of all cells that the strategy asked for, each once, in the order asked.
 
     Raises:
-        ConfigError: no cell keeps within the limits.
+        ConfigError: no cell keeps within the limits; a strategy that has to know at once what is known at the end.
     """
+    last = [o.score.name for o in plan.objectives if o.score.ranks]
+    if last and STRATEGIES[plan.strategy].listens:
+        raise ConfigError(
+            f"score '{last[0]}' compares all cells of a search, and strategy '{plan.strategy}' has to know at once; "
+            "set search.strategy = 'random' or 'exhaustive'"
+        )
     strategy = STRATEGIES[plan.strategy](plan.space, plan.seed, len(plan.objectives))
     stored = {record["cell"]: record for record in known}
     found: dict[str, Record] = {}
@@ -80,7 +84,8 @@ def search(plan: Plan, task: Task, known: Iterable[Record], tell: Told, workers:
             tell(records, asked, plan.cells)
             if len(taken) < len(cells):
                 break
-            strategy.tell(cells, [values_of(stored[str(cell)], plan.objectives) for cell in cells])
+            if strategy.listens:
+                strategy.tell(cells, [values_of(stored[str(cell)], plan.objectives) for cell in cells])
     kept = list(found.values())
     if kept and all(record["over"] is not None for record in kept):
         names = sorted({record["over"] for record in kept})
@@ -88,7 +93,13 @@ def search(plan: Plan, task: Task, known: Iterable[Record], tell: Told, workers:
             f"none of {len(kept)} cells keeps within search.limits ({', '.join(names)}); raise the limit or make the "
             "network smaller (search.sizes)"
         )
-    return kept
+    return with_ensemble(kept) if last else kept
+
+
+def with_ensemble(found: Sequence[Record]) -> list[Record]:
+    """The records of a search, those within the limits with their score ``ensemble``: the mean rank by `RANKED`."""
+    ranks = mean_ranks(found, [Objective.parse(text) for text in RANKED])
+    return [{**r, "ensemble": ranks[r["cell"]]} if r["over"] is None else r for r in found]
 
 
 def values_of(record: Record, objectives: Sequence[Objective]) -> Values | None:

@@ -28,6 +28,8 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    listens: ClassVar[bool] = False
+    """Whether what it asks for depends on what it is told."""
 
     def __init__(self, space: Space, seed: int, objectives: int) -> None:
         self.space = space
@@ -76,6 +78,7 @@ class Evolution(Strategy):
 
     name = "evolution"
     summary = "regularised evolution: children of the best of a sample, the oldest dies"
+    listens = True
     population = 32
     sample = 8
     children = 8
@@ -108,6 +111,7 @@ class Nsga2(Strategy):
 
     name = "nsga2"
     summary = "NSGA-II over several objectives (optuna's sampler)"
+    listens = True
     population = 32
 
     def __init__(self, space: Space, seed: int, objectives: int) -> None:

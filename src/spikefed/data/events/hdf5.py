@@ -7,6 +7,8 @@ classes; ``extra/speaker`` the speaker and ``extra/keys`` the classes' names whe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +39,12 @@ class SpikeFile:
 
     def events(self, rows: np.ndarray) -> list[Events]:
         """The spikes of some items: x is the unit, y is 0, every polarity is 1. Each field ``[E]``."""
+        found = []
         with _opened(self.path) as file:
-            times = file["spikes/times"]
-            units = file["spikes/units"]
-            return [_item(self.path, int(row), times[int(row)], units[int(row)]) for row in rows]
+            for row in map(int, rows):
+                with _whole(self.path, f"item {row}"):
+                    found.append(_item(self.path, row, file["spikes/times"][row], file["spikes/units"][row]))
+        return found
 
 
 def read_spikes(path: Path) -> SpikeFile:
@@ -49,20 +53,20 @@ def read_spikes(path: Path) -> SpikeFile:
     Raises:
         DataError: h5py is missing, the file is no HDF5, or lacks what SHD and SSC have.
     """
-    with _opened(path) as file:
+    with _opened(path) as file, _whole(path, "its index"):
         for key in ("spikes/times", "spikes/units", "labels"):
             if key not in file:
                 raise DataError(f"{path} has no '{key}'; it is none of SHD's or SSC's files.")
         count = len(file["labels"])
         if not len(file["spikes/times"]) == len(file["spikes/units"]) == count:
             raise DataError(f"{path} has {count} labels for {len(file['spikes/times'])} trains; copy it again.")
+        labels = np.asarray(file["labels"], dtype=np.int64)
         speakers = np.asarray(file["extra/speaker"], dtype=np.int64) if "extra/speaker" in file else None
-        keys = (
-            []
-            if "extra/keys" not in file
-            else [k.decode() if isinstance(k, bytes) else str(k) for k in file["extra/keys"]]
-        )
-        return SpikeFile(path, np.asarray(file["labels"], dtype=np.int64), speakers, tuple(keys))
+        keys = file["extra/keys"][:] if "extra/keys" in file else ()
+        names = tuple(key.decode() if isinstance(key, bytes) else str(key) for key in keys)
+    if count and (labels.min() < 0 or (names and labels.max() >= len(names))):
+        raise DataError(f"{path}: labels go up to {labels.max()}, and {len(names)} classes are named; copy it again.")
+    return SpikeFile(path, labels, speakers, names)
 
 
 def _item(path: Path, row: int, times: np.ndarray, units: np.ndarray) -> Events:
@@ -77,6 +81,18 @@ def _item(path: Path, row: int, times: np.ndarray, units: np.ndarray) -> Events:
         )
     t = np.rint(seconds * 1e6).astype(np.int64)
     return Events(x, np.zeros(len(x), np.int64), t, np.ones(len(x), np.uint8))
+
+
+@contextmanager
+def _whole(path: Path, part: str) -> Iterator[None]:
+    """What HDF5 says of a damaged part, in its many ways, as one sentence; it names no byte, so the part is named."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        if isinstance(error, DataError):
+            raise
+        told = " ".join(str(error).strip("'\"").split()) or type(error).__name__
+        raise DataError(f"{path}, {part}: HDF5 cannot read it ({told}); copy the official file again.") from error
 
 
 def _opened(path: Path) -> Any:

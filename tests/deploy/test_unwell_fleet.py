@@ -1,4 +1,4 @@
-"""A client whose network is NaN, a server that never fires: the same words and bytes locally, in a pool, over Flower."""
+"""A client whose network is NaN and a server that never fires are told alike locally, in a pool, over Flower."""
 
 from __future__ import annotations
 

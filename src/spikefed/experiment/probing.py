@@ -14,7 +14,7 @@ from spikefed.experiment.probetables import ProbeTable
 from spikefed.experiment.progress import Progress
 from spikefed.federated import Server
 from spikefed.federated.randomness import EVALUATE, generator, shared
-from spikefed.networks import copy_tensors, load_tensors
+from spikefed.networks import copy_tensors, load_tensors, read_tensors
 from spikefed.objects import said
 from spikefed.probes import Subject, files, run_probe
 
@@ -41,13 +41,31 @@ def subject_of(federation: Federation) -> Subject:
     return Subject(test.images, test.labels, federation.preprocess, federation.train.names, Trained(federation))
 
 
-def clients_of(server: Server, net: nn.Module) -> Callable[[], Iterator[tuple[int, nn.Module]]]:
-    """Gives the clients' own networks, which may share the memory of ``net``; at the end it holds its own again."""
+def clients_of(
+    server: Server, net: nn.Module, federation: Federation, folder: RunFolder
+) -> Callable[[], Iterator[tuple[int, nn.Module]]]:
+    """Gives the clients' own networks, which may share the memory of ``net``; at the end it holds its own again.
+
+    Of a client whose network the method does not keep between rounds it gives the one in the run folder, where
+    ``run.keep_clients`` has left it.
+
+    Args:
+        server: which knows the clients' states.
+        net: the network that is probed.
+        federation: the objects of the run.
+        folder: of the run.
+    """
 
     def one_by_one() -> Iterator[tuple[int, nn.Module]]:
         before = copy_tensors(net)
+        known = set()
         try:
-            yield from server.client_networks()
+            for client, own in server.client_networks():
+                known.add(client)
+                yield client, own
+            for client, path in folder.personal_models().items():
+                if client not in known:
+                    yield client, federation.of_client(client).networks.load(read_tensors(path).tensors)
         finally:
             load_tensors(net, before)
 
@@ -85,7 +103,7 @@ def measure(
             generator=draws,
             whose=server.whose(),
             train_bn=getattr(config.hyper(), "train_bn_at_eval", False),
-            clients=clients_of(server, net),
+            clients=clients_of(server, net, federation, folder),
             progress=lambda done, total, what: tell and tell(table.label, done, total, what),
             partial=files.partial_path(folder.probes, table.label),
             name=table.name,

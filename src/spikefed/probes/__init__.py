@@ -9,6 +9,8 @@ from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
 from spikefed.probes.information import centroid_of, early_by_information, early_by_kl
 from spikefed.probes.latency import Latency
+from spikefed.probes.membership import Membership
+from spikefed.probes.mixture import Mixture
 from spikefed.probes.ownchips import OwnChips
 from spikefed.probes.rates import Rates
 from spikefed.probes.registry import PROBES, probe
@@ -26,6 +28,8 @@ __all__ = [
     "Energy",
     "Latency",
     "Measurement",
+    "Membership",
+    "Mixture",
     "OwnChips",
     "PROBES",
     "Probe",

@@ -14,6 +14,8 @@ from spikefed.probes.contract import Probe
 from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
 from spikefed.probes.latency import Latency
+from spikefed.probes.membership import Membership
+from spikefed.probes.mixture import Mixture
 from spikefed.probes.ownchips import OwnChips
 from spikefed.probes.rates import Rates
 from spikefed.probes.sparsity import Sparsity
@@ -29,6 +31,8 @@ PROBES: dict[str, type[Probe]] = {
         Corruption,
         Energy,
         Latency,
+        Membership,
+        Mixture,
         OwnChips,
         Rates,
         Sparsity,

@@ -1,0 +1,212 @@
+"""Whether a network tells who was in its training set: attackers that know it, an image and the image's label.
+
+===========  ========================================================================================================
+attacker     its score, large for a member
+===========  ========================================================================================================
+loss         minus the cross-entropy (Yeom et al., CSF 2018)
+ratio        log-odds of the true class, less their mean over images of the class that the attacker knows are none of
+             the members, in deviations of these: a likelihood ratio without shadow networks (offline LiRA, Carlini et
+             al., S&P 2022, with one Gaussian a class in place of one an image)
+reference    log-odds, less their mean over the networks of the other clients, which never saw the image: the shadow
+             networks that a federation gives away (Watson et al., ICLR 2022); where two of them at least are known
+===========  ========================================================================================================
+
+The server's network is attacked, and every client's own where it is known: that is its upload of weights. Of the
+images that nobody trained on, the attacker knows one half; on the other it is measured. The area under the curve is 0.5
+for whoever guesses, and its interval that of Hanley and McNeil, Radiology 143 (1982).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import NormalDist
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Integer
+from pydantic import Field
+from torch import Tensor, nn
+
+from spikefed.errors import ConfigError
+from spikefed.networks import copy_tensors, load_tensors
+from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
+
+RARE = 0.01
+"""Share of strangers that may be called members where a careful attacker is measured [Carlini et al. 2022: 0.001]."""
+
+
+class MembershipHyperparameters(ProbeHyperparameters):
+    """What `Membership` can be told."""
+
+    members: int = Field(default=1000, ge=2, description="members at most, the first of each client in equal parts")
+    level: float = Field(default=0.95, gt=0, lt=1, description="coverage of the interval")
+    logit_scale: float = Field(default=1.0, gt=0, description="factor on mean currents; that of training.logit_scale")
+
+
+class Membership(Probe):
+    """How well members of the training set are told from strangers, by the area under the curve with its interval."""
+
+    name: ClassVar[str] = "membership"
+    title: ClassVar[str] = "Who was in the training set"
+    summary: ClassVar[str] = "membership inference: loss, likelihood ratio, other clients as reference; AUC, interval"
+    hyperparameters: ClassVar[type[ProbeHyperparameters]] = MembershipHyperparameters
+    quantities: ClassVar[tuple[Quantity, ...]] = (
+        Quantity("network", "Network", "the server's, or what a client uploads", "text"),
+        Quantity("attacker", "Attacker", unit="text"),
+        Quantity("members", "Members"),
+        Quantity("strangers", "Strangers"),
+        Quantity("auc", "AUC", "0.5: no better than a guess"),
+        Quantity("auc_low", "From", "lower end of the interval (Hanley and McNeil)"),
+        Quantity("auc_high", "To", "upper end of the interval"),
+        Quantity("caught_share", "Caught", "members found when one stranger in a hundred is taken for one"),
+        Quantity("auc_largest", "Largest AUC", "over networks and attackers, not corrected for their number"),
+    )
+
+    def measure(self, net: nn.Module, subject: Subject, ctx: ProbeContext) -> list[Record]:
+        """A row for each network and attacker."""
+        if not len(subject.trained):
+            raise ConfigError(
+                "probe 'membership' needs to know what the network was trained on; give the run's folder, whose data "
+                "say so"
+            )
+        if len(subject) < 4:
+            raise ConfigError(f"probe 'membership' needs at least 4 images that nobody trained on, not {len(subject)}")
+        parts = [_first_of(subject.trained[k], len(subject.trained), ctx.hyper) for k in range(len(subject.trained))]
+        asked = _joined([*parts, subject])
+        sizes = [len(part) for part in parts]
+        seen = {ctx.whose: log_odds(net, asked, ctx)}
+        before = copy_tensors(net)
+        own: dict[int, Tensor] = {}
+        for client, network in ctx.clients():
+            own[client] = log_odds(network, asked, ctx)
+        load_tensors(net, before)
+        whose = {ctx.whose: [*range(len(sizes))]} | {f"client {client}": [client] for client in own}
+        seen |= {f"client {client}": odds for client, odds in own.items()}
+        rows: list[Record] = []
+        for name, odds in seen.items():
+            others = [theirs for client, theirs in own.items() if client not in whose[name]]
+            rows += _attacked(name, odds, others, _places(sizes, whose[name]), asked.labels, sum(sizes), ctx.hyper)
+        return rows
+
+    def headline(self, records: Sequence[Record]) -> Record:
+        """Of the probed network to the attacker who knows only losses, and the largest of all."""
+        first = records[0]
+        found: Record = {key: first[key] for key in ("auc", "auc_low", "auc_high")}
+        return found | {"auc_largest": max(float(row["auc"] or 0) for row in records)}
+
+
+def log_odds(net: nn.Module, subject: Subject, ctx: ProbeContext) -> Float[Tensor, " N"]:
+    """log p / (1 - p) of the true class. Of spikes p is the class's share of the counts, each half a spike larger."""
+    outputs = ctx.outputs(net, subject)
+    if getattr(net, "readout", "") == "spike":
+        counts = outputs.sum(dim=2).clamp_min(0) + 0.5
+        logs = (counts / counts.sum(dim=1, keepdim=True)).log()
+    else:
+        logs = torch.log_softmax(ctx.hyper.logit_scale * outputs.mean(dim=2), dim=1)
+    true = logs.gather(1, subject.labels[:, None])[:, 0].double()
+    rest = logs.double().scatter(1, subject.labels[:, None], float("-inf")).logsumexp(dim=1)
+    return true - rest
+
+
+def auc(members: Float[Tensor, " M"], strangers: Float[Tensor, " S"]) -> float:
+    """Chance that a member's score is above a stranger's, ties half: the area under the curve."""
+    order = torch.cat([members, strangers]).double()
+    _, place, counts = order.unique(return_inverse=True, return_counts=True)
+    ends = counts.cumsum(0)
+    ranks = (ends - (counts - 1) / 2)[place]
+    most = len(members) * (len(members) + 1) / 2
+    return float((ranks[: len(members)].sum() - most) / (len(members) * len(strangers)))
+
+
+def auc_interval(area: float, members: int, strangers: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of an area under the curve (Hanley and McNeil 1982, eq. 2), within [0, 1].
+
+    Args:
+        area: that was found.
+        members: positives.
+        strangers: negatives.
+        level: coverage.
+    """
+    above = area / (2 - area)
+    below = 2 * area * area / (1 + area)
+    spread = (members - 1) * (above - area * area) + (strangers - 1) * (below - area * area)
+    variance = (area * (1 - area) + spread) / (members * strangers)
+    half = NormalDist().inv_cdf((1 + level) / 2) * max(variance, 0.0) ** 0.5
+    return max(0.0, area - half), min(1.0, area + half)
+
+
+def caught(members: Float[Tensor, " M"], strangers: Float[Tensor, " S"], share: float = RARE) -> float:
+    """Share of members above the score that at most ``share`` of the strangers exceed."""
+    allowed = int(share * len(strangers))
+    bar = strangers.sort(descending=True).values[allowed]
+    return float((members > bar).double().mean())
+
+
+def _attacked(
+    name: str,
+    odds: Tensor,
+    others: list[Tensor],
+    members: Tensor,
+    labels: Tensor,
+    known: int,
+    hyper: MembershipHyperparameters,
+) -> Iterator[Record]:
+    """Rows of one network.
+
+    Args:
+        name: whose it is.
+        odds: of all images ``[N]``, those that somebody trained on first.
+        others: odds by networks that trained on none of its members.
+        members: places of these.
+        labels: of all images.
+        known: how many somebody trained on.
+        hyper: of the probe.
+    """
+    held = torch.arange(known, len(odds), 2)  # the attacker's own
+    strangers = torch.arange(known + 1, len(odds), 2)
+    scores = {"loss": odds, "ratio": _standardised(odds, labels, held)}
+    if len(others) > 1:
+        scores["reference"] = odds - torch.stack(others).mean(dim=0)
+    for attacker, score in scores.items():
+        inside = score[members]
+        outside = score[strangers]
+        area = auc(inside, outside)
+        low, high = auc_interval(area, len(inside), len(outside), hyper.level)
+        yield {
+            "network": name,
+            "attacker": attacker,
+            "members": len(inside),
+            "strangers": len(outside),
+            "auc": area,
+            "auc_low": low,
+            "auc_high": high,
+            "caught_share": caught(inside, outside),
+        }
+
+
+def _standardised(odds: Tensor, labels: Integer[Tensor, " N"], held: Tensor) -> Tensor:
+    """Odds in deviations from what strangers of the class have; of a class without two strangers, from all of them."""
+    found = torch.empty_like(odds)
+    for label in labels.unique().tolist():
+        mine = odds[held[labels[held] == label]]
+        mine = mine if len(mine) > 1 else odds[held]
+        spread = mine.std() if len(mine) > 1 else odds.new_ones(())
+        here = labels == label
+        found[here] = (odds[here] - mine.mean()) / spread.clamp_min(1e-9)
+    return found
+
+
+def _first_of(subject: Subject, clients: int, hyper: MembershipHyperparameters) -> Subject:
+    return subject.first(max(2, hyper.members // clients))
+
+
+def _joined(parts: Sequence[Subject]) -> Subject:
+    images = torch.cat([part.images for part in parts])
+    return replace(parts[-1], images=images, labels=torch.cat([part.labels for part in parts]), trained=())
+
+
+def _places(sizes: Sequence[int], clients: Sequence[int]) -> Tensor:
+    """Rows of these clients where all stand one behind the other."""
+    ends = torch.tensor(sizes).cumsum(0).tolist()
+    return torch.cat([torch.arange(ends[k] - sizes[k], ends[k]) for k in clients])

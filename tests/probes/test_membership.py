@@ -1,0 +1,131 @@
+"""Membership inference: areas by hand, an overfitted client is caught, an untrained one is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from spikefed.data import load
+from spikefed.errors import ConfigError
+from spikefed.networks import ann_twin, build
+from spikefed.probes import Measurement, Subject, run_probe
+from spikefed.probes.membership import auc, auc_interval, caught
+from spikefed.training import Preprocess, rate_cross_entropy, train
+
+MEMBERS = 60
+
+
+def trained_on(subject: Subject, part: slice) -> Subject:
+    return Subject(subject.images[part], subject.labels[part], subject.preprocess, subject.classes)
+
+
+def digits() -> Subject:
+    part = load("digits", "train")
+    whole = Subject(part.images, part.labels, Preprocess(), tuple("0123456789"))
+    parts = [trained_on(whole, slice(MEMBERS * k, MEMBERS * (k + 1))) for k in range(3)]
+    rest = slice(3 * MEMBERS, 3 * MEMBERS + 600)
+    return Subject(part.images[rest], part.labels[rest], Preprocess(), whole.classes, parts)
+
+
+def fitted(net: nn.Module, subject: Subject, epochs: int) -> nn.Module:
+    """With labels that are noise for a quarter, so that nothing but memory tells them."""
+    optim = torch.optim.Adam(net.parameters(), lr=3e-3)
+    draws = torch.Generator().manual_seed(0)
+    options = {"epochs": epochs, "batch_size": 20, "preprocess": Preprocess(), "generator": draws}
+    train(net, subject.images, subject.labels, lambda o, y: rate_cross_entropy(o, y, 5.0), optim, **options)
+    return net.eval()
+
+
+def noisy(subject: Subject) -> Subject:
+    """A client whose labels are wrong for half of its images, as are a stranger's."""
+    draw = torch.Generator().manual_seed(5)
+
+    def spoilt(labels: torch.Tensor) -> torch.Tensor:
+        wrong = torch.rand(len(labels), generator=draw) < 0.5
+        other = torch.randint(0, 10, labels.shape, generator=draw)
+        return torch.where(wrong, other, labels)
+
+    parts = [Subject(s.images, spoilt(s.labels), s.preprocess, s.classes) for s in subject.trained]
+    return Subject(subject.images, spoilt(subject.labels), subject.preprocess, subject.classes, parts)
+
+
+def rows(found: Measurement, network: str) -> dict[str, dict]:
+    return {str(r["attacker"]): dict(r) for r in found.records if r["network"] == network}
+
+
+def test_area_is_that_of_scikit_learn() -> None:
+    draw = torch.Generator().manual_seed(1)
+    inside = torch.randn(40, generator=draw).round(decimals=1) + 0.4
+    outside = torch.randn(70, generator=draw).round(decimals=1)
+    truth = [1] * 40 + [0] * 70
+    assert auc(inside, outside) == pytest.approx(roc_auc_score(truth, torch.cat([inside, outside]).numpy()))
+    assert auc(torch.ones(3), torch.ones(4)) == 0.5 and auc(torch.ones(3), torch.zeros(4)) == 1.0
+
+
+def test_interval_covers_a_guess_as_often_as_it_says() -> None:
+    draw = torch.Generator().manual_seed(2)
+    inside = 0
+    for _ in range(300):
+        area = auc(torch.randn(30, generator=draw), torch.randn(50, generator=draw))
+        low, high = auc_interval(area, 30, 50)
+        inside += low <= 0.5 <= high
+    assert 0.92 < inside / 300 < 0.98
+    assert auc_interval(1.0, 10, 10) == (1.0, 1.0)
+
+
+def test_caught_by_hand() -> None:
+    strangers = torch.arange(100.0)
+    assert caught(torch.tensor([97.0, 98.0, 98.5, 200.0]), strangers) == 0.5  # one stranger, 99, is above 98
+
+
+@pytest.mark.parametrize("spiking", [False, True])
+def test_an_overfitted_client_is_caught(spiking: bool) -> None:
+    subject = noisy(digits())
+    options = {"input_shape": (1, 8, 8), "classes": 10, "norm": "none", "seed": 1}
+    net = build("64FC", steps=4, **options) if spiking else ann_twin("64FC", **options)
+    alone = Subject(subject.images, subject.labels, subject.preprocess, subject.classes, subject.trained[:1])
+    found = rows(run_probe(fitted(net, subject.trained[0], 100), alone, "membership"), "network")
+    assert found["loss"]["auc"] > 0.7 and found["loss"]["auc_low"] > 0.6
+    assert found["ratio"]["auc"] > 0.65 and "reference" not in found
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_an_untrained_network_raises_no_alarm(seed: int) -> None:
+    net = build("small", input_shape=(1, 8, 8), classes=10, steps=4, seed=seed)
+    for row in run_probe(net, digits(), "membership", hyper={"level": 0.99}).records:
+        assert float(row["auc_low"] or 0) <= 0.5 <= float(row["auc_high"] or 0)
+
+
+def test_uploads_of_clients_and_the_networks_of_the_others_as_reference() -> None:
+    subject = noisy(digits())
+    options = {"input_shape": (1, 8, 8), "classes": 10, "norm": "none"}
+    nets = [fitted(ann_twin("64FC", seed=k, **options), part, 60) for k, part in enumerate(subject.trained)]
+
+    def clients() -> Iterator[tuple[int, nn.Module]]:
+        yield from enumerate(nets)
+
+    server = ann_twin("64FC", seed=7, **options)
+    found = run_probe(server, subject, "membership", clients=clients, whose="server")
+    assert [r["network"] for r in found.records if r["attacker"] == "loss"] == [
+        "server",
+        *map("client {}".format, range(3)),
+    ]
+    for client in range(3):
+        mine = rows(found, f"client {client}")
+        assert mine["reference"]["auc"] > 0.7 and mine["reference"]["members"] == MEMBERS
+    assert "reference" not in rows(found, "server")  # it holds what all clients hold: nobody is left to compare with
+    assert found.headline["auc_largest"] > 0.7 > float(found.headline["auc"] or 0)
+
+
+def test_who_trained_on_what_has_to_be_known() -> None:
+    subject = digits()
+    net = build("small", input_shape=(1, 8, 8), classes=10, steps=2)
+    lone = Subject(subject.images, subject.labels, subject.preprocess, subject.classes)
+    with pytest.raises(ConfigError, match="give the run's folder"):
+        run_probe(net, lone, "membership")
+    with pytest.raises(ConfigError, match="at least 4 images"):
+        run_probe(net, subject.first(3), "membership")

@@ -91,4 +91,4 @@ def test_a_sheet_has_a_row_for_every_class(channels: int) -> None:
     assert page.size == (10 * 50 + 2, 4 * 50 + 2) and page.mode == ("RGB" if channels == 3 else "L")
     grey = page.convert("L")
     assert grey.crop((2, 152, 500, 200)).getextrema() == (255, 255)  # nothing is of the last class
-    assert grey.crop((2, 2, 50, 50)).getextrema()[0] < 255
+    assert grey.crop((2, 2, 50, 50)).getextrema() != (255, 255)

@@ -1,4 +1,4 @@
-"""What leaks, measured on runs: probes see uploads of weights that a run keeps, and those that a method keeps itself."""
+"""What leaks, measured on runs: probes see uploads that a run keeps, and networks that a method keeps itself."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from spikefed.data import load
 from spikefed.errors import ConfigError
 from spikefed.networks import ann_twin, build
 from spikefed.probes import Measurement, Subject, run_probe
-from spikefed.probes.membership import auc, auc_interval, caught
+from spikefed.probes.membership import auc, auc_interval, caught, class_weights
 from spikefed.training import Preprocess, rate_cross_entropy, train
 
 MEMBERS = 60
@@ -62,7 +62,11 @@ def test_area_is_that_of_scikit_learn() -> None:
     inside = torch.randn(40, generator=draw).round(decimals=1) + 0.4
     outside = torch.randn(70, generator=draw).round(decimals=1)
     truth = [1] * 40 + [0] * 70
-    assert auc(inside, outside) == pytest.approx(roc_auc_score(truth, torch.cat([inside, outside]).numpy()))
+    scores = torch.cat([inside, outside]).numpy()
+    assert auc(inside, outside) == pytest.approx(roc_auc_score(truth, scores), abs=1e-6)
+    weights = torch.rand(70, generator=draw)
+    weighted = roc_auc_score(truth, scores, sample_weight=[1.0] * 40 + weights.tolist())
+    assert auc(inside, outside, weights) == pytest.approx(weighted, abs=1e-6)
     assert auc(torch.ones(3), torch.ones(4)) == 0.5 and auc(torch.ones(3), torch.zeros(4)) == 1.0
 
 
@@ -75,6 +79,29 @@ def test_interval_covers_a_guess_as_often_as_it_says() -> None:
         inside += low <= 0.5 <= high
     assert 0.92 < inside / 300 < 0.98
     assert auc_interval(1.0, 10, 10) == (1.0, 1.0)
+
+
+def test_strangers_get_the_mix_of_the_members() -> None:
+    members = torch.tensor([0, 0, 0, 1])
+    strangers = torch.tensor([0, 1, 1, 1, 2])
+    weights = class_weights(members, strangers)
+    assert weights.tolist() == pytest.approx([0.75, 1 / 12, 1 / 12, 1 / 12, 0.0])
+
+
+def test_a_network_that_only_knows_its_clients_classes_tells_no_member() -> None:
+    class Knows(nn.Module):
+        """Always says class 0, the only one of its client."""
+
+        def forward(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+            noise = torch.randn(1, len(x), 10, generator=torch.Generator().manual_seed(len(x)))
+            return noise + 5 * torch.eye(10)[0]
+
+    subject = digits()
+    zeros = subject.labels == 0
+    known = Subject(subject.images[zeros][:20], subject.labels[zeros][:20], subject.preprocess, subject.classes)
+    told = Subject(subject.images, subject.labels, subject.preprocess, subject.classes, [known])
+    row = run_probe(Knows(), told, "membership").records[0]
+    assert float(row["auc_low"] or 0) < 0.5 < float(row["auc_high"] or 0)
 
 
 def test_caught_by_hand() -> None:
@@ -118,7 +145,7 @@ def test_uploads_of_clients_and_the_networks_of_the_others_as_reference() -> Non
         mine = rows(found, f"client {client}")
         assert mine["reference"]["auc"] > 0.7 and mine["reference"]["members"] == MEMBERS
     assert "reference" not in rows(found, "server")  # it holds what all clients hold: nobody is left to compare with
-    assert found.headline["auc_largest"] > 0.7 > float(found.headline["auc"] or 0)
+    assert float(found.headline["auc_largest"] or 0) > 0.7 > float(found.headline["auc"] or 0)
 
 
 def test_who_trained_on_what_has_to_be_known() -> None:

@@ -22,6 +22,7 @@ from spikefed.experiment.models import load_model
 from spikefed.experiment.synthesis import NAME, synthesised
 from spikefed.files import write_atomic
 from spikefed.models import Model, ModelFacts, model_file
+from spikefed.networks.layers import SpikingLayer
 from spikefed.probes.run import weights_sha256
 from spikefed.training import evaluate
 
@@ -180,7 +181,7 @@ def converted_facts(facts: ModelFacts, done: Conversion, plan: ConversionPlan, i
         plan: how it was made.
         images: of the calibration set.
     """
-    neuron = next(layer.neuron for layer in done.network.layers)
+    neuron = next(layer.neuron for layer in done.network.layers if isinstance(layer, SpikingLayer))
     assert neuron is not None
     told = {
         "kind": neuron.kind,

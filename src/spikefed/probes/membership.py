@@ -12,8 +12,10 @@ reference    log-odds, less their mean over the networks of the other clients, w
 ===========  ========================================================================================================
 
 The server's network is attacked, and every client's own where it is known: that is its upload of weights. Of the
-images that nobody trained on, the attacker knows one half; on the other it is measured. The area under the curve is 0.5
-for whoever guesses, and its interval that of Hanley and McNeil, Radiology 143 (1982).
+images that nobody trained on, the attacker knows one half; on the other it is measured, weighted so that each class has
+the share that it has among the members: a network that knows its client's classes better than others does not tell its
+members by that. The area under the curve is 0.5 for whoever guesses; its interval is that of Hanley and McNeil,
+Radiology 143 (1982), with as many strangers as the weights are worth, (sum w)^2 / sum w^2.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class Membership(Probe):
         Quantity("network", "Network", "the server's, or what a client uploads", "text"),
         Quantity("attacker", "Attacker", unit="text"),
         Quantity("members", "Members"),
-        Quantity("strangers", "Strangers"),
+        Quantity("strangers", "Strangers", "images that nobody trained on, as many as their weights are worth"),
         Quantity("auc", "AUC", "0.5: no better than a guess"),
         Quantity("auc_low", "From", "lower end of the interval (Hanley and McNeil)"),
         Quantity("auc_high", "To", "upper end of the interval"),
@@ -109,17 +111,25 @@ def log_odds(net: nn.Module, subject: Subject, ctx: ProbeContext) -> Float[Tenso
     return true - rest
 
 
-def auc(members: Float[Tensor, " M"], strangers: Float[Tensor, " S"]) -> float:
-    """Chance that a member's score is above a stranger's, ties half: the area under the curve."""
-    order = torch.cat([members, strangers]).double()
-    _, place, counts = order.unique(return_inverse=True, return_counts=True)
-    ends = counts.cumsum(0)
-    ranks = (ends - (counts - 1) / 2)[place]
-    most = len(members) * (len(members) + 1) / 2
-    return float((ranks[: len(members)].sum() - most) / (len(members) * len(strangers)))
+def auc(
+    members: Float[Tensor, " M"], strangers: Float[Tensor, " S"], weights: Float[Tensor, " S"] | None = None
+) -> float:
+    """Chance that a member's score is above a stranger's, ties half: the area under the curve.
+
+    Args:
+        members: their scores.
+        strangers: likewise.
+        weights: of the strangers; all alike when None.
+    """
+    order = strangers.sort()
+    weight = torch.ones_like(strangers) if weights is None else weights[order.indices]
+    sums = torch.cat([weight.new_zeros(1), weight.cumsum(0)])
+    below = sums[torch.searchsorted(order.values, members.contiguous())]
+    up_to = sums[torch.searchsorted(order.values, members.contiguous(), right=True)]
+    return float(((below + up_to) / 2).mean() / sums[-1])
 
 
-def auc_interval(area: float, members: int, strangers: int, level: float = 0.95) -> tuple[float, float]:
+def auc_interval(area: float, members: float, strangers: float, level: float = 0.95) -> tuple[float, float]:
     """Interval of an area under the curve (Hanley and McNeil 1982, eq. 2), within [0, 1].
 
     Args:
@@ -136,11 +146,32 @@ def auc_interval(area: float, members: int, strangers: int, level: float = 0.95)
     return max(0.0, area - half), min(1.0, area + half)
 
 
-def caught(members: Float[Tensor, " M"], strangers: Float[Tensor, " S"], share: float = RARE) -> float:
-    """Share of members above the score that at most ``share`` of the strangers exceed."""
-    allowed = int(share * len(strangers))
-    bar = strangers.sort(descending=True).values[allowed]
-    return float((members > bar).double().mean())
+def caught(
+    members: Float[Tensor, " M"],
+    strangers: Float[Tensor, " S"],
+    weights: Float[Tensor, " S"] | None = None,
+    share: float = RARE,
+) -> float:
+    """Share of members above the score that at most ``share`` of the strangers exceed.
+
+    Args:
+        members: their scores.
+        strangers: likewise.
+        weights: of the strangers; all alike when None.
+        share: of strangers that may be taken for members.
+    """
+    order = strangers.sort(descending=True)
+    weight = torch.ones_like(strangers) if weights is None else weights[order.indices]
+    over = weight.cumsum(0) > share * weight.sum() + 1e-12
+    return float((members > order.values[over.nonzero()[0, 0]]).double().mean())
+
+
+def class_weights(members: Integer[Tensor, " M"], strangers: Integer[Tensor, " S"]) -> Float[Tensor, " S"]:
+    """Weights with which strangers have the members' mix of classes, from the labels of both."""
+    classes = int(torch.cat([members, strangers]).max()) + 1
+    wanted = members.bincount(minlength=classes).double() / len(members)
+    there = strangers.bincount(minlength=classes).double()
+    return (wanted / there.clamp_min(1))[strangers]
 
 
 def _attacked(
@@ -168,20 +199,28 @@ def _attacked(
     scores = {"loss": odds, "ratio": _standardised(odds, labels, held)}
     if len(others) > 1:
         scores["reference"] = odds - torch.stack(others).mean(dim=0)
+    known_classes = torch.isin(labels[members], labels[strangers])
+    members = members[known_classes]
+    if not len(members):
+        raise ConfigError(
+            f"probe 'membership': no stranger is of a class that {name} trained on; give more test images"
+        )
+    weights = class_weights(labels[members], labels[strangers])
+    worth = float(weights.sum() ** 2 / weights.square().sum())
     for attacker, score in scores.items():
         inside = score[members]
         outside = score[strangers]
-        area = auc(inside, outside)
-        low, high = auc_interval(area, len(inside), len(outside), hyper.level)
+        area = auc(inside, outside, weights)
+        low, high = auc_interval(area, len(inside), worth, hyper.level)
         yield {
             "network": name,
             "attacker": attacker,
             "members": len(inside),
-            "strangers": len(outside),
+            "strangers": round(worth),
             "auc": area,
             "auc_low": low,
             "auc_high": high,
-            "caught_share": caught(inside, outside),
+            "caught_share": caught(inside, outside, weights),
         }
 
 

@@ -6,7 +6,7 @@ from spikefed.data.catalogue import DatasetInfo, OfficialFile, dataset_info, dat
 from spikefed.data.check import CheckRow, FileRow, check
 from spikefed.data.convert import converted
 from spikefed.data.events import EVENT_SETS
-from spikefed.data.federation import ClientIndices, FederatedSplit, label_counts, pooled, split_federation
+from spikefed.data.federation import ClientIndices, FederatedSplit, generator_of, label_counts, pooled, split_federation
 from spikefed.data.fetch import fetch
 from spikefed.data.groups import check_owners, leave_out, together
 from spikefed.data.images import ImageSet, by_content, public_set_id, resize, to_channels
@@ -32,6 +32,20 @@ from spikefed.data.shares import (
 )
 from spikefed.data.synthesis import SynthesisPlan, check_synthesis, normed_layers, synthesise
 from spikefed.data.synthetic import SyntheticSet, similarity, soft_targets
+from spikefed.data.tasks import (
+    TASK,
+    Heads,
+    TaskData,
+    brought_to,
+    by_class,
+    check_pictures,
+    class_groups,
+    joined,
+    orders,
+    permuted,
+    ranged,
+    rotated,
+)
 from spikefed.data.timeaxis import to_steps
 
 __all__ = [
@@ -45,6 +59,18 @@ __all__ = [
     "LazyImages",
     "Reading",
     "Sources",
+    "Heads",
+    "TASK",
+    "TaskData",
+    "brought_to",
+    "by_class",
+    "check_pictures",
+    "class_groups",
+    "joined",
+    "orders",
+    "permuted",
+    "ranged",
+    "rotated",
     "converted",
     "limited",
     "load_sources",
@@ -74,6 +100,7 @@ __all__ = [
     "datasets",
     "dirichlet_partition",
     "fetch",
+    "generator_of",
     "iid_partition",
     "label_counts",
     "image_sets",

@@ -89,6 +89,11 @@ def stream_generator(seed: int, stream: Stream) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, int(stream)]))
 
 
+def generator_of(seed: int) -> np.random.Generator:
+    """A generator of nothing but the seed."""
+    return np.random.default_rng(seed)
+
+
 def split_federation(
     train: ImageSet,
     *,

@@ -8,6 +8,7 @@ file               arrays
                    ``standard``, ``raw``), and ``mean`` and ``std`` ``[C]`` for ``standard``
 ``private.npz``    a client's own ``images`` and ``labels``; optional ``validation_images`` and ``validation_labels``
 ``test.npz``       the server's ``images`` and ``labels``
+both of these      in a run of stages ``tasks`` (and ``validation_tasks``): the task of each row, from 0
 =================  ==================================================================================================
 
 Labels are numbers from 0, or texts out of ``class_names``. Public rows are put into an order that their content alone
@@ -29,6 +30,7 @@ from spikefed.data.images import ImageSet, by_content
 from spikefed.data.npz import arrays_of, items_of
 from spikefed.data.parts import Part, Reading, part_of
 from spikefed.data.publicset import PublicFacts, facts_of, scale_text
+from spikefed.data.tasks import TASK
 from spikefed.errors import DataError
 from spikefed.files import counted_from
 
@@ -141,14 +143,16 @@ def read_private(folder: Path, public: PublicShare, reading: Reading) -> tuple[I
     """
     path = folder / PRIVATE
     arrays = _archive(path)
-    own = _set(_part(arrays, path, reading), public, path, "train")
+    own = _tasked(_set(_part(arrays, path, reading), public, path, "train"), arrays, "tasks", path)
     if not len(own):
         raise DataError(f"{path} holds no items; give the client some of its own.")
     items, _, _ = items_of(arrays, "validation", reading)
     if not items:
         return own, own.subset([])
     held = _part(arrays, path, reading, split="validation") if len(arrays[items]) else None
-    return own, own.subset([]) if held is None else _set(held, public, path, "validation")
+    if held is None:
+        return own, own.subset([])
+    return own, _tasked(_set(held, public, path, "validation"), arrays, "validation_tasks", path)
 
 
 def read_test(folder: Path, public: PublicShare, reading: Reading) -> ImageSet:
@@ -160,10 +164,20 @@ def read_test(folder: Path, public: PublicShare, reading: Reading) -> ImageSet:
     path = folder / TEST
     if not path.exists() and (folder / PRIVATE).exists():
         raise DataError(f"{folder} is a client's share (it has {PRIVATE}); a server's has {PUBLIC} and {TEST}.")
-    found = _set(_part(_archive(path), path, reading), public, path, "test")
+    arrays = _archive(path)
+    found = _tasked(_set(_part(arrays, path, reading), public, path, "test"), arrays, "tasks", path)
     if not len(found):
         raise DataError(f"{path} holds no items; give the server some to measure the network on.")
     return found
+
+
+def _tasked(images: ImageSet, arrays: Mapping[str, np.ndarray], key: str, path: Path) -> ImageSet:
+    """The set with the task of each item, where the file says it."""
+    if key not in arrays:
+        return images
+    if len(arrays[key]) != len(images):
+        raise DataError(f"{path}: '{key}' has {len(arrays[key])} numbers for {len(images)} items; give one an item.")
+    return replace(images, columns={**images.columns, TASK: arrays[key].astype(np.int64)})
 
 
 def _archive(path: Path) -> dict[str, np.ndarray]:

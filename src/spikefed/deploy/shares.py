@@ -32,10 +32,13 @@ def write_shares(config: Experiment, folder: Path) -> list[Path]:
         private = _part(federation, federation.labelled(indices.train))
         held = _part(federation, federation.labelled(indices.validation))
         private |= {f"validation_{key}": held[key] for key in ("images", "labels")}
+        private |= _tasks(federation.train, indices.train, "tasks")
+        private |= _tasks(federation.train, indices.validation, "validation_tasks")
         path = folder / f"client-{client}"
         _write(path, {data.PRIVATE: private, data.PUBLIC: public})
         paths.append(path)
     test = _part(federation, Labelled(federation.test.images[:], federation.test.labels))
+    test |= _tasks(federation.test, torch.arange(len(federation.test)), "tasks")
     _write(folder / data.SERVER, {data.TEST: test, data.PUBLIC: public})
     return [*paths, folder / data.SERVER]
 
@@ -71,6 +74,11 @@ def _public(federation: Federation) -> dict[str, Any]:
 
 def _part(federation: Federation, held: Labelled) -> dict[str, Any]:
     return {"images": held.images.numpy(), "labels": held.labels.numpy(), "values": federation.train.values}
+
+
+def _tasks(images: data.ImageSet, rows: torch.Tensor, key: str) -> dict[str, Any]:
+    """The task of each of these rows; nothing without stages."""
+    return {key: images.columns[data.TASK][rows.numpy()]} if data.TASK in images.columns else {}
 
 
 def _write(path: Path, files: dict[str, dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from spikefed.experiment.checks import check
 from spikefed.experiment.config import DataConfig, Experiment, load
 from spikefed.experiment.shares import from_shares, read_shares
 from spikefed.experiment.singles import check_singles
+from spikefed.experiment.stages import Stages, evaluation, staged, stages_of
 from spikefed.experiment.start import Start, read_start
 from spikefed.federated import (
     ClientContext,
@@ -87,6 +88,17 @@ class Federation:
         config = config_of(self.config, client)
         return dataclasses.replace(self, config=config, networks=self.others.get(config.network.name, self.networks))
 
+    @cached_property
+    def stages(self) -> Stages | None:
+        """Who learns which task when; None without stages."""
+        return stages_of(self.config, self.train.classes)
+
+    def _of_task(self, index: torch.Tensor, task: int | None) -> Labelled:
+        """Those of a client's rows that are of a task; of None all."""
+        if task is None:
+            return self.labelled(index)
+        return self.labelled(index[torch.from_numpy(self.train.columns[data.TASK][index.numpy()] == task)])
+
     def labelled(self, index: torch.Tensor) -> Labelled:
         """Rows of the training set. ``index`` is int64 ``[n]``."""
         return Labelled(self.train.images[index], self.train.labels[index])
@@ -109,16 +121,27 @@ class Federation:
     def client_context(self, client: int, round: int) -> ClientContext:
         """A client's context of a round: the server's, with the client's own data and randomness."""
         indices = self.split.clients[client]
+        stages = self.stages
+        task = None if stages is None else stages.calendar.task(client, round)
+        own = None if stages is None or task is None else stages.own(task)
         return ClientContext(
-            **vars(self.of_client(client).context(round, CLIENT, client)),
+            **{**vars(self.of_client(client).context(round, CLIENT, client)), "task": task, "outputs": own},
             client=client,
-            train=self.labelled(indices.train),
-            validation=self.labelled(indices.validation),
+            train=self._of_task(indices.train, task),
+            validation=self._of_task(indices.validation, task),
         )
 
     def evaluate(self, net: nn.Module, round: int) -> Evaluation:
         """The network on the test set."""
         draws = generator(self.config.seed, EVALUATE, round)
+        train_bn = getattr(self.config.hyper(), "train_bn_at_eval", False)
+        if self.stages is not None:
+
+            def shown(net: nn.Module, images: torch.Tensor, task: int) -> torch.Tensor:
+                return outputs(net, images, preprocess=self.preprocess, generator=draws, train_bn=train_bn)
+
+            with shared(draws):
+                return evaluation(net, self.test, self.stages, shown)
         with shared(draws):
             return evaluate(
                 net,
@@ -126,7 +149,7 @@ class Federation:
                 self.test.labels,
                 preprocess=self.preprocess,
                 generator=draws,
-                train_bn=getattr(self.config.hyper(), "train_bn_at_eval", False),
+                train_bn=train_bn,
             )
 
     def take_home(self, net: nn.Module, round: int) -> TakeHome:
@@ -403,11 +426,15 @@ def deal(config: Experiment, dataset: Any = None) -> tuple[data.ImageSet, data.I
     if dataset is None and from_shares(config):
         shared = read_shares(config, reading_of(config))
         return _viewed(config, shared.train, shared.test, shared.split)
+    found = timed(config, sources(config, dataset))
+    return staged(config, found, partial(_dealt, config)) if config.stages.on else _dealt(config, found)
+
+
+def _dealt(config: Experiment, found: data.Sources) -> tuple[data.ImageSet, data.ImageSet, data.FederatedSplit]:
+    """One set dealt out: training set, test set, who holds what."""
     d = config.data
     seed = derive_seed(config.seed, SPLIT)
-    train, test, public_source = data.leave_out(
-        timed(config, sources(config, dataset)), d.by, test=d.test_groups, public=d.public_groups, seed=seed
-    )
+    train, test, public_source = data.leave_out(found, d.by, test=d.test_groups, public=d.public_groups, seed=seed)
     data.check_owners(train, d.partition)
     train = _unused(train, d)
     if d.public_order == "content" and public_source is not None:
@@ -458,7 +485,13 @@ def _viewed(
 
 def _unused(train: data.ImageSet, d: DataConfig) -> data.ImageSet:
     """The set with a word on columns that nothing uses."""
-    if not train.columns or d.partition == "column" or is_own(d.partition) or d.test_groups or d.public_groups:
+    if (
+        not train.columns.keys() - {data.TASK}
+        or d.partition == "column"
+        or is_own(d.partition)
+        or d.test_groups
+        or d.public_groups
+    ):
         return train
     columns = list(train.columns)
     told = (

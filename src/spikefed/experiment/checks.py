@@ -26,7 +26,20 @@ def check(config: Experiment) -> None:
         ConfigError: a codec of another kind, a quorum nobody can reach, a GPU that is not there, what the method itself
             refuses (`spikefed.federated.Method.check`).
     """
-    for rule in (_codecs, _losses, _chips, _device, _probes, _quorum, _liars, _method, _own_network, _mixed, _start):
+    for rule in (
+        _codecs,
+        _losses,
+        _chips,
+        _device,
+        _probes,
+        _quorum,
+        _liars,
+        _method,
+        _own_network,
+        _mixed,
+        _start,
+        _stages,
+    ):
         rule(config)
 
 
@@ -194,6 +207,49 @@ def _start(config: Experiment) -> None:
         check_roles([net.start_roles] if isinstance(net.start_roles, str) else net.start_roles)
     except ConfigError as error:
         raise ConfigError(f"'network.start_roles': {error}") from error
+
+
+KINDS = ("classes", "rotations", "permutations", "ranges", "datasets")
+"""Keys of ``[stages]`` of which one says what the tasks are."""
+
+
+def _stages(config: Experiment) -> None:
+    stages = config.stages
+    given = [key for key in KINDS if getattr(stages, key)]
+    if not given:
+        if stages != type(stages)():
+            raise ConfigError(f"[stages] names no tasks; set one of stages.{', stages.'.join(KINDS)}")
+        return
+    if len(given) > 1:
+        raise ConfigError(f"[stages] has both {given[0]} and {given[1]}, and tasks are of one kind; leave one out")
+    if stages.tasks < 2:
+        raise ConfigError(f"stages.{given[0]} gives one task, and stages need two; name another, or leave [stages] out")
+    whole = stages.tasks * stages.rounds
+    if config.rounds != whole:
+        raise ConfigError(
+            f"{stages.tasks} stages of {stages.rounds} rounds are {whole} rounds, but the run has {config.rounds}; set "
+            f"rounds = {whole}, or stages.rounds"
+        )
+    if isinstance(stages.classes, list):
+        _disjoint(stages.classes)
+    if stages.datasets and stages.datasets[0] != config.data.dataset:
+        raise ConfigError(
+            f"stages.datasets begins with '{stages.datasets[0]}', and data.dataset is '{config.data.dataset}'; begin "
+            "with that one, whose shape the others are brought to"
+        )
+    if config.data.partition == "column" or is_own(config.data.dataset) and stages.datasets:
+        raise ConfigError("stages need data that are dealt out by chance; set data.partition to 'iid' or 'dirichlet'")
+
+
+def _disjoint(groups: list[list[int]]) -> None:
+    seen: set[int] = set()
+    for group in groups:
+        for label in group:
+            if label < 0:
+                raise ConfigError(f"stages.classes names class {label}; classes count from 0")
+            if label in seen:
+                raise ConfigError(f"stages.classes names class {label} twice; every class belongs to one task")
+            seen.add(label)
 
 
 def check_idle(config: Experiment) -> None:

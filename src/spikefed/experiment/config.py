@@ -311,6 +311,44 @@ class ChipsConfig(Section):
         return [self.profile] if isinstance(self.profile, str) else self.profile
 
 
+class StagesConfig(Section):
+    """Tasks that are learned one after the other (docs/continual.md); one of the first five keys says which."""
+
+    classes: Annotated[int, Field(ge=2)] | list[Annotated[list[int], Field(min_length=1)]] | None = Field(
+        default=None, description="tasks by classes: a number of tasks, or the classes of each: [[0, 1], [2, 3]]"
+    )
+    rotations: list[float] = Field(default=[], description="tasks by degrees that images are turned: [0, 90, 180]")
+    permutations: int = Field(
+        default=0, ge=0, description="so many tasks: images as they are, then with pixels in orders that the seed draws"
+    )
+    ranges: list[tuple[Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]]] = Field(
+        default=[], description="tasks by pixel range that 0 and 255 are brought to; [255, 0] is the negative"
+    )
+    datasets: list[str] = Field(
+        default=[], description="tasks by data set, data.dataset first; the others are brought to its channels and size"
+    )
+    rounds: int = Field(default=10, ge=1, description="rounds of a stage")
+    order: Literal["same", "random", "latin"] | list[list[int]] = Field(
+        default="same",
+        description="order in which clients meet the tasks: the same, one drawn for each, a Latin square (all tasks in "
+        "every stage), or a list of tasks for each client",
+    )
+    heads: Literal["one", "task"] = Field(
+        default="one", description="'task': each task has outputs of its own, and is known when it is tested"
+    )
+
+    @property
+    def on(self) -> bool:
+        """Whether the run has stages."""
+        return self.tasks > 0
+
+    @property
+    def tasks(self) -> int:
+        """How many; 0 without stages."""
+        classes = self.classes if isinstance(self.classes, int) else len(self.classes or ())
+        return classes or len(self.rotations) or self.permutations or len(self.ranges) or len(self.datasets)
+
+
 class DeployConfig(Section):
     """What the server does about clients that fail; nothing here changes a run in which none does."""
 
@@ -376,6 +414,7 @@ class Experiment(Section):
     wire: WireConfig = WireConfig()
     attack: AttackConfig = AttackConfig()
     chips: ChipsConfig = Field(default=ChipsConfig(), json_schema_extra=SINCE_02)
+    stages: StagesConfig = Field(default=StagesConfig(), json_schema_extra=SINCE_02)
     deploy: DeployConfig = DeployConfig()
     run: RunConfig = RunConfig()
     probe: list[dict[str, Any]] = Field(
@@ -423,6 +462,7 @@ class Experiment(Section):
         tree["probe"] = [table.resolved() for table in self.probe_tables()]
         absent = {"probe"} if not tree["probe"] else set()
         absent |= set() if self.chips.profiles else {"chips"}
+        absent |= set() if self.stages.on else {"stages"}
         return {key: value for key, value in tree.items() if key not in absent}
 
     def hash(self) -> str:

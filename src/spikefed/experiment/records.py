@@ -9,6 +9,7 @@ from typing import Any
 
 from spikefed.experiment.build import Federation
 from spikefed.experiment.config import Experiment
+from spikefed.experiment.stages import line_of, told
 from spikefed.federated import RoundRecord, method
 from spikefed.federated.takehome import KEYS, together
 from spikefed.wire import Record
@@ -67,6 +68,7 @@ def metrics_line(
         "round": record.round,
         "server_accuracy": evaluation.accuracy,
         "server_loss": _number(evaluation.loss),
+        **line_of(federation.stages, record.round, evaluation),
         **_take_home(record, federation),
         "clients": clients,
         "participants": record.participants,
@@ -112,6 +114,8 @@ def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Fede
     """The run in one small record: what tables and sweeps are made from."""
     last = lines[-1]
     tree = config.resolved()
+    stages = federation.stages
+    begun = None if stages is None else federation.evaluate(federation.networks.load(), 0)
     partition = config.data.partition + (f"-{config.data.alpha:g}" if config.data.partition == "dirichlet" else "")
     return {
         "name": config.name,
@@ -131,6 +135,7 @@ def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Fede
         "downstream_bytes": last["downstream_bytes_total"],
         "public_set_bytes": federation.split.public_images.numel() * federation.split.public_images.element_size(),
         **({"class_names": federation.train.class_names} if federation.train.class_names else {}),
+        **told(stages, lines, begun),
         "targets": {f"{target:g}": bytes_to(lines, target) for target in config.run.targets},
         "curve": [
             {"round": line["round"], "accuracy": line["server_accuracy"]}

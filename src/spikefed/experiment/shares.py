@@ -112,7 +112,13 @@ def _dealt(
     clients = clients or [data.ClientIndices(empty, empty) for _ in range(config.data.clients)]
     rows = public.rows.images
     split = data.FederatedSplit(rows, torch.arange(len(rows)), clients)
-    return replace(reduce(data.together, sets), split="train"), split
+    train = replace(reduce(data.together, sets), split="train")
+    if config.stages.on and len(train) and data.TASK not in train.columns:
+        raise DataError(
+            f"{train.name} says of no item to which task it belongs; add 'tasks' (and 'validation_tasks') to "
+            f"{data.PRIVATE}, or make the share with 'spikefed data share'"
+        )
+    return train, split
 
 
 def _held_out(d: DataConfig, own: data.ImageSet) -> int:

@@ -138,6 +138,8 @@ class Context:
         generator: this step's randomness, derived from (seed, participant, round).
         seed: integer drawn for this participant (own initial weights).
         clients: how many the federation has, whether they take part in this round or not; 0: not known.
+        task: what the client learns in the round, from 0, in a run of stages; None without, and at the server.
+        outputs: the outputs that belong to the task, where tasks have heads of their own; None: all.
     """
 
     round: int
@@ -149,6 +151,8 @@ class Context:
     generator: torch.Generator
     seed: int
     clients: int = field(default=0, kw_only=True)
+    task: int | None = field(default=None, kw_only=True)
+    outputs: tuple[int, ...] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

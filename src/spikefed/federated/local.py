@@ -308,6 +308,9 @@ def train_locally(
 
         def loss(outputs: Tensor, labels: Tensor) -> Tensor:
             offset = offset_of(outputs.shape[-1])
+            if ctx.outputs is not None:
+                offset = None if offset is None else offset[list(ctx.outputs)]
+                outputs, labels = own_outputs(outputs, labels, ctx.outputs)
             shifted = outputs if offset is None else outputs + offset.to(outputs.device)
             value = label_loss(shifted, labels)
             return value if extra is None else value + extra(outputs, labels)
@@ -330,6 +333,13 @@ def train_locally(
         )
 
 
+def own_outputs(outputs: Tensor, labels: Tensor, own: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The outputs ``[T, B, c]`` of one task's head, and its labels ``[B]`` counted among them."""
+    places = torch.full((outputs.shape[-1],), -1, dtype=torch.int64, device=labels.device)
+    places[list(own)] = torch.arange(len(own), device=labels.device)
+    return outputs[..., list(own)], places[labels]
+
+
 def label_gradient(net: nn.Module, ctx: ClientContext) -> tuple[dict[str, Tensor], float]:
     """Gradient of the mean loss on all private training data, by parameter name, and that loss; weights stay.
 
@@ -344,7 +354,10 @@ def label_gradient(net: nn.Module, ctx: ClientContext) -> tuple[dict[str, Tensor
         for index in batches(len(ctx.train), hyper.local_batch, shuffle=False, generator=ctx.generator):
             x = ctx.preprocess(ctx.train.images[index].to(device))
             outputs = net(x, generator=ctx.generator)
-            value = len(index) / len(ctx.train) * loss(outputs, ctx.train.labels[index].to(device))
+            labels = ctx.train.labels[index].to(device)
+            if ctx.outputs is not None:
+                outputs, labels = own_outputs(outputs, labels, ctx.outputs)
+            value = len(index) / len(ctx.train) * loss(outputs, labels)
             value.backward()
             total += float(value.detach())
     found = {n: p.grad.detach().cpu().clone() for n, p in net.named_parameters() if p.grad is not None}
@@ -361,5 +374,6 @@ def validate(net: nn.Module, ctx: ClientContext) -> float:
         ctx.validation.labels,
         preprocess=ctx.preprocess,
         generator=ctx.generator,
+        own=ctx.outputs,
         train_bn=ctx.hyper.train_bn_at_eval,
     ).accuracy

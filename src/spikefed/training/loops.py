@@ -188,25 +188,40 @@ class Evaluation:
         loss: cross-entropy of the mean outputs as logits, nats.
         confusion: counts, rows true class, columns predicted.
         class_activity: mean output by class unit and time step, ``[C][T]``.
+        tasks: in a run of stages, for each task the accuracy where the task is known and where it is not (one of them
+            is None where it has no meaning).
     """
 
     accuracy: float
     loss: float
     confusion: list[list[int]]
     class_activity: list[list[float]]
+    tasks: tuple[tuple[float | None, float | None], ...] = ()
 
 
-def evaluate(net: Network, images: Tensor, labels: Tensor, **kwargs: Any) -> Evaluation:
+def evaluate(
+    net: Network, images: Tensor, labels: Tensor, *, own: Sequence[int] | None = None, **kwargs: Any
+) -> Evaluation:
     """Evaluate on uint8 images and int64 labels (further arguments of `outputs`).
 
     Args:
         net: in any mode; it comes back as it was.
         images: uint8 ``[N, C, H, W]``.
         labels: int64 ``[N]``.
+        own: choose among these outputs alone, where the task is known; None: among all.
         **kwargs: batch size, generator and the rest of `outputs`.
     """
     values = outputs(net, images, **kwargs)
+    return judged(values, labels, own)
+
+
+def judged(values: Tensor, labels: Tensor, own: Sequence[int] | None = None) -> Evaluation:
+    """What outputs ``[N, C, T]`` say of labels ``[N]``; with ``own`` chosen among these outputs alone."""
     scores = values.mean(dim=2)
+    if own is not None:
+        others = torch.ones(scores.shape[1], dtype=torch.bool)
+        others[list(own)] = False
+        scores = scores.masked_fill(others, -1e9)
     classes = scores.shape[1]
     predicted = scores.argmax(dim=1)
     confusion = torch.bincount(labels * classes + predicted, minlength=classes * classes).view(classes, classes)
@@ -230,4 +245,10 @@ def mean_evaluation(parts: Sequence[Evaluation]) -> Evaluation:
         loss=sum(part.loss for part in parts) / count,
         confusion=np.sum([part.confusion for part in parts], axis=0).tolist(),
         class_activity=np.round(np.mean([part.class_activity for part in parts], axis=0), 5).tolist(),
+        tasks=tuple(_mean_pair(pairs) for pairs in zip(*(part.tasks for part in parts), strict=True)),
     )
+
+
+def _mean_pair(pairs: Sequence[tuple[float | None, float | None]]) -> tuple[float | None, float | None]:
+    known, unknown = ([p for p in side if p is not None] for side in zip(*pairs, strict=True))
+    return sum(known) / len(known) if known else None, sum(unknown) / len(unknown) if unknown else None

@@ -111,7 +111,7 @@ def test_a_share_on_a_device_gives_the_same_tasks(tmp_path: Path) -> None:
 
     config = configs.from_tree(RUNS["fsd+"])
     federation = build(config)
-    for client, path in enumerate(write_shares(config, tmp_path)):
+    for client, path in enumerate(write_shares(config, tmp_path)[:2]):
         share = read_share(config, client, path)
         for round in (1, 4):
             here, there = (f.client_context(client, round) for f in (federation, share))

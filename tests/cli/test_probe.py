@@ -44,6 +44,8 @@ def test_it_prints_tables_or_json_and_keeps_the_file(run: Path) -> None:
         (["{run}", "latency", "--set", "images"], "has no '='"),
         (["{run}", "latency", "--label", "a/b"], "label 'a/b' of a probe"),
         (["{run}/nowhere", "latency"], "is no run folder"),
+        (["{run}@1", "latency"], "names a round, and a probe looks at the network that a run ended with"),
+        (["{run}/config.toml", "latency", "--set", "data.dataset=digits"], "cannot be read as a model file"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(run: Path, arguments: list[str], said: str) -> None:

@@ -108,6 +108,12 @@ def folder_of(path: Path) -> RunFolder:
         CheckpointError: no run is there, or one that has not ended.
     """
     folder = RunFolder(path.parent if path.is_file() else path)
+    name, at, _ = str(path).rpartition("@")
+    if at and not path.exists() and RunFolder(Path(name)).exists():
+        raise CheckpointError(
+            f"{path} names a round, and a probe looks at the network that a run ended with; give {name}, or measure "
+            "rounds while they are there with every = 1 in a table [[probe]]"
+        )
     if not folder.exists():
         raise CheckpointError(
             f"{path} is no run folder (it has no config.toml); give the folder that 'spikefed run' made"

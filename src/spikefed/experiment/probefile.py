@@ -12,6 +12,7 @@ from spikefed import data
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import sources, timed
+from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.models import load_model
 from spikefed.experiment.probetables import ProbeTable
 from spikefed.experiment.progress import Progress
@@ -45,8 +46,9 @@ class TrainingPart(Sequence[Subject]):
 
 
 def stands_alone(path: Path) -> bool:
-    """Whether a path is a model file outside of a run folder."""
-    return path.is_file() and not (path.parent / "config.toml").is_file()
+    """Whether a path is a file, and not the model that a run folder around it ended with."""
+    folder = RunFolder(path.parent)
+    return path.is_file() and not (path.name == folder.model.name and folder.exists())
 
 
 def folder_beside(path: Path) -> Path:

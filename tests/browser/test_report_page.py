@@ -15,6 +15,7 @@ from PIL import Image
 from browser.conftest import Watched, serious_faults, until
 from report.synthetic import make_comparison, make_run
 from spikefed.report import write_report
+from spikefed.report.latex import latex, tables_of
 
 FIGURES = ["acc-rounds", "acc-bytes", "bytes-target", "bytes-round", "pareto"]
 FIGURES += ["client-acc", "client-weight", "firing", "class-spikes", "raster", "confusion", "energy-layers", "seconds"]
@@ -201,24 +202,66 @@ def test_neighbouring_figures_and_cards_stand_at_one_height(watched: Watched, re
     assert len(numbers) == 6 and len(set(numbers)) == 1
 
 
-def test_bars_without_a_length_keep_their_labels_whatever_the_numbers(watched: Watched, tmp_path: Path) -> None:
+def test_targets_are_points_and_who_has_none_is_there_in_words(watched: Watched, tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "low", top=0.5), make_run(tmp_path / "local", method="local", top=0.97)]
     runs += [make_run(tmp_path / f"cfd-{s}", method="cfd", seed=s, upload=2_600 + s) for s in range(2)]
     page = watched.open(write_report(runs, tmp_path / "r.html", targets=[0.7]).as_uri())
     figure = page.locator('figure[data-figure="bytes-target"]')
     figure.scroll_into_view_if_needed()
-    figure.locator(".bars text").first.wait_for()
-    # The script's own axis and floor: whatever they round to, the bar's end is inside the axis.
-    ends = page.evaluate(
-        "(() => { const p = document.querySelector('figure[data-figure=bytes-target] .plot');"
-        " return [p.layout.xaxis.range[0], p.data.map((t) => Math.log10(t.x[0]))]; })()"
-    )
-    assert min(ends[1]) - ends[0] > 1e-3
-    labels = [text.strip() for text in figure.locator(".bars text").all_text_contents()]
-    assert "FSD: not reached" in labels and "Local only: 0 B" in labels
+    figure.locator(".textpoint text").first.wait_for()
+    assert figure.locator(".bars path").count() == 0, "no bar without a zero"
+    labels = [text.strip() for text in figure.locator(".textpoint text").all_text_contents()]
+    assert "not reached" in labels and "0 B" in labels
     rows = page.locator('[data-table="targets-1"] tbody tr', has_text="CFD")
-    size = rows.locator("td").nth(2).inner_text().split(" ±")[0]
-    assert f"CFD: {size}" in labels
+    assert rows.locator("td").nth(2).inner_text().split(" ±")[0] in labels
+    assert figure.locator(".xtitle").text_content() == "Upstream, encoded: bytes of all clients, from round 1 on"
+    assert figure.locator(".xerror").count() >= 1, "the seeds' range"
+
+
+def test_axes_say_what_is_summed_and_over_how_many_seeds(watched: Watched, report: Path) -> None:
+    page = watched.open(report.as_uri())
+    draw_all(page)
+    title = "document.querySelector('figure[data-figure=%s] .%stitle').textContent"
+    assert page.evaluate(title % ("acc-rounds", "y")) == "Server accuracy, mean over seeds"
+    assert page.evaluate(title % ("acc-bytes", "x")).endswith("bytes of all clients, from round 1 on")
+    assert page.evaluate(title % ("bytes-round", "y")).endswith("bytes of all clients, each round")
+
+
+def test_a_readers_own_points_stand_in_the_figures(watched: Watched, tmp_path: Path) -> None:
+    runs = make_comparison(tmp_path / "runs")
+    (tmp_path / "mine.csv").write_text("label,accuracy,round,upstream_bytes\nmine <b>,0.9,5,100000\nlate,0.5,7,\n")
+    page = watched.open(write_report(runs, tmp_path / "r.html", points=tmp_path / "mine.csv").as_uri())
+    draw_all(page)
+    for name, found in (("acc-rounds", ["mine <b>", "late"]), ("acc-bytes", ["mine <b>"]), ("pareto", ["mine <b>"])):
+        assert page.locator(f'figure[data-figure="{name}"] .textpoint text').all_text_contents() == found, name
+    assert watched.errors == []
+
+
+@pytest.mark.parametrize("name", ["acc-bytes", "bytes-target", "confusion"])
+def test_a_figure_prints_alone_as_a_pdf_of_its_size(watched: Watched, report: Path, name: str) -> None:
+    pypdf = pytest.importorskip("pypdf")
+    page = watched.open(report.as_uri())
+    page.evaluate("window.print = () => { window.printed = true; }")
+    figure = page.locator(f'figure[data-figure="{name}"]')
+    title = figure.locator("h3").inner_text()
+    figure.get_by_role("button", name=f"Print {title} alone").click()
+    until(page, "window.printed === true")
+    reader = pypdf.PdfReader(io.BytesIO(page.pdf(prefer_css_page_size=True, print_background=True)))
+    assert len(reader.pages) == 1 and reader.pages[0].mediabox.width == pytest.approx(675, abs=2)  # 900 px at 96 dpi
+    text = " ".join(reader.pages[0].extract_text().split())
+    assert title in text and "Runs" not in text
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#sheet").count() == 0 and page.locator("#main").is_visible()
+
+
+def test_the_latex_of_a_table_is_that_of_the_package(watched: Watched, report: Path) -> None:
+    page = watched.open(report.as_uri())
+    wanted = {table.name: latex(table) for table in tables_of(report.read_text(encoding="utf-8"))}
+    for name in ("targets-1", "runs-1"):
+        with page.expect_download() as download:
+            page.locator(f'[data-table="{name}"]').get_by_role("button", name="Download as LaTeX").click()
+        assert Path(download.value.path()).read_text(encoding="utf-8") == wanted[name]
+    assert watched.errors == []
 
 
 def test_captions_say_who_is_left_out_and_how_far_a_scale_goes(watched: Watched, tmp_path: Path) -> None:

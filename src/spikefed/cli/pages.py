@@ -20,11 +20,22 @@ def report(
         list[float] | None, typer.Option("--target", help="Accuracy of the bytes-to-target table.")
     ] = None,
     title: Annotated[str | None, typer.Option("--title", help="Title of the report.")] = None,
+    points: Annotated[
+        Path | None, typer.Option("--points", metavar="FILE.csv", help="Your own numbers, laid into the figures.")
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", metavar="FOLDER", help="Figures (PDF, SVG, CSV) and tables (LaTeX), too."),
+    ] = None,
 ) -> None:
-    """Make one offline HTML report of one or more runs."""
-    from spikefed.report import write_report
+    """Make one offline HTML report of one or more runs; with --figures the files for a paper, too."""
+    from spikefed.report import read_points, write_figures, write_report
 
-    print(write_report(runs, out, targets=target or None, title=title, warn=warn).resolve())
+    own = [] if points is None else read_points(points)
+    print(write_report(runs, out, targets=target or None, title=title, warn=warn, points=own).resolve())
+    if figures is not None:
+        written = write_figures(runs, figures, target or None, own)
+        print(f"{figures.resolve()}: {len(written)} files")
 
 
 @app.command()

@@ -18,6 +18,11 @@ MEASURES = {
 }
 
 
+def axis_title(measure: str, each_round: bool = False) -> str:
+    """What an axis of bytes says: what is summed, over whom, from when on."""
+    return f"{MEASURES[measure][1]}: bytes of all clients, {'each round' if each_round else 'from round 1 on'}"
+
+
 @dataclass(frozen=True)
 class Curve:
     """One run round by round. All lists have one entry a round.

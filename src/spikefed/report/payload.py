@@ -14,9 +14,10 @@ from spikefed.report import palette
 from spikefed.report.curves import MEASURES, Curve
 from spikefed.report.energy import energy_layers
 from spikefed.report.groups import Group, networks_of
+from spikefed.report.points import ReaderPoint
 from spikefed.report.runs import Run, number
 from spikefed.report.settings import titles
-from spikefed.report.targets import TargetRow
+from spikefed.report.targets import TargetRow, seeds_of
 from spikefed.report.text import bytes_text
 
 CLIENT_CELLS = 40_000  # at most so many (client, round) cells a report; beyond, rounds are thinned
@@ -24,8 +25,8 @@ CONFUSION_CELLS = 120_000  # at most so many confusion cells a report; beyond, o
 RASTER_ROWS = 24  # samples of a recorded spike stream that are shown
 
 
-def payload(groups: Sequence[Group], rows: Sequence[TargetRow]) -> dict[str, Any]:
-    """Everything the script draws: settings, groups with bands, runs with details, target rows."""
+def payload(groups: Sequence[Group], rows: Sequence[TargetRow], points: Sequence[ReaderPoint] = ()) -> dict[str, Any]:
+    """Everything the script draws: settings, groups with bands, runs with details, target rows, the reader's points."""
     named = titles(networks_of(groups))
     settings = list(named)
     runs = [(g, run, curve) for g in groups for run, curve in zip(g.runs, g.curves, strict=True)]
@@ -51,10 +52,18 @@ def payload(groups: Sequence[Group], rows: Sequence[TargetRow]) -> dict[str, Any
                 "bytes": r.bytes,
                 "text": {measure: bytes_text(size) for measure, size in r.bytes.items()},  # as the table has them
                 "rounds": r.rounds,
+                "ends": {measure: ends(r, measure) for measure in MEASURES},
             }
             for r in rows
         ],
+        "points": [{"label": p.label, "accuracy": p.accuracy, "places": dict(p.places)} for p in points],
     }
+
+
+def ends(row: TargetRow, measure: str) -> list[float] | None:
+    """Least and most bytes of the seeds that reached a target and sent any; None without one."""
+    sizes = seeds_of(row, measure)
+    return [min(sizes), max(sizes)] if sizes else None
 
 
 def to_json(value: Any) -> str:
@@ -71,6 +80,7 @@ def _group(group: Group, settings: list[Any]) -> dict[str, Any]:
         "colour": list(group.colour),
         "dash": palette.dash_of(group.method, group.variant),
         "symbol": group.symbol,
+        "seeds": sum(bool(curve.rounds) for curve in group.curves),
         "rounds": band.rounds,
         "mean": band.mean,
         "low": band.low,

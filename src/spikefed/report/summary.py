@@ -20,7 +20,7 @@ MOST_FINDINGS = 8
 
 def headline(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:
     """The finding in two or three plain sentences, with what clients take home where it was measured."""
-    told = " ".join([_finding(groups, rows), _taken_home(groups)]).strip()
+    told = " ".join(filter(None, [_finding(groups, rows), _taken_home(groups), _one_seed(groups)]))
     return re.sub(r"(?<=\d) (?=[kMGT]?B\b)", "\u00a0", told)
 
 
@@ -32,6 +32,17 @@ def _taken_home(groups: Sequence[Group]) -> str:
         return " ".join(found[:MOST_NAMES])
     homes = [f"{row.group.label} {percent(mean(row.values[MEAN]))}" for row in rows[:MOST_NAMES]]
     return f"Clients take home, each its own network: {', '.join(homes)}." if homes else ""
+
+
+def _one_seed(groups: Sequence[Group]) -> str:
+    """Whose numbers are of one seed alone; nothing where there are several."""
+    run = [g for g in groups if any(c.rounds for c in g.curves)]
+    alone = [g for g in run if sum(bool(c.rounds) for c in g.curves) == 1]
+    if not alone:
+        return ""
+    if len(alone) == len(run):
+        return "All of it is one seed: another may say otherwise."
+    return f"Of one seed alone, so another may say otherwise: {_names(alone)}."
 
 
 def _finding(groups: Sequence[Group], rows: Sequence[TargetRow]) -> str:

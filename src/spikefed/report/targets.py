@@ -57,6 +57,12 @@ def target_rows(groups: Sequence[Group], targets: Sequence[float]) -> list[Targe
     return rows
 
 
+def seeds_of(row: TargetRow, measure: str) -> list[float]:
+    """Bytes of every seed that reached the target and sent any."""
+    places = [(curve.totals[measure], curve.first_at(row.target)) for curve in row.group.curves if curve.rounds]
+    return [totals[at] for totals, at in places if totals is not None and at is not None and totals[at] > 0]
+
+
 def baseline_of(groups: Sequence[Group], group: Group | None = None) -> Group | None:
     """The FedAvg that the others are measured against: of several the one that sends most, which is the plain one.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from html import escape
@@ -18,11 +18,13 @@ from spikefed.report.byclient import clients_table
 from spikefed.report.energy import energy_table
 from spikefed.report.groups import Group, group_runs, method_name, networks_of
 from spikefed.report.packed import plotly_packed
+from spikefed.report.paired import paired_table
 from spikefed.report.payload import payload, to_json
 from spikefed.report.pictures import sheets
+from spikefed.report.points import ReaderPoint, read_points
 from spikefed.report.probesection import probe_section
 from spikefed.report.runs import Run, load_runs
-from spikefed.report.settings import titles
+from spikefed.report.settings import Setting, titles
 from spikefed.report.takehome import home_table
 from spikefed.report.targets import TargetRow, default_targets, target_rows
 from spikefed.report.text import plural
@@ -49,6 +51,7 @@ def write_report(
     targets: Sequence[float] | None = None,
     title: str | None = None,
     warn: Callable[[str], None] | None = None,
+    points: Path | str | Sequence[ReaderPoint] = (),
 ) -> Path:
     """Write one offline HTML report over run folders, grouped by config, with bands over seeds.
 
@@ -60,22 +63,24 @@ def write_report(
         title: the page's heading.
         warn: called with a sentence for each thing in the folders that could not be read or contradicts another; the
             page says it too.
+        points: numbers of your own for the figures, or the CSV file that holds them (`spikefed.report.points`).
 
     Returns:
         ``out`` as a path.
 
     Raises:
-        ReportError: no runs are given, a folder is no run, or a target is no accuracy.
+        ReportError: no runs are given, a folder is no run, a target is no accuracy, or points cannot be read.
     """
     if not runs:
         raise ReportError("a report needs at least one run folder; give the folders that 'spikefed run' printed")
     check_targets(targets or ())
+    own = read_points(points) if isinstance(points, Path | str) else points
     read = load_runs(runs)
     if warn is not None:
         for run in read:
             for problem in run.troubles:
                 warn(f"{run.folder}: {problem}")
-    page = render(read, targets, title)
+    page = render(read, targets, title, own)
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -85,43 +90,30 @@ def write_report(
     return out
 
 
-def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: str | None = None) -> str:
-    """The report as one HTML text."""
+def render(
+    runs: Sequence[Run],
+    targets: Sequence[float] | None = None,
+    title: str | None = None,
+    points: Sequence[ReaderPoint] = (),
+) -> str:
+    """The report as one HTML text.
+
+    Args:
+        runs: what was read.
+        targets: as for `write_report`.
+        title: as for `write_report`.
+        points: the reader's own numbers.
+    """
     groups = group_runs(runs)
-    rows: list[TargetRow] = []
-    parts: dict[str, list[str]] = {
-        "SUMMARY": [],
-        "HOME": [],
-        "TARGETS": [],
-        "EQUAL": [],
-        "RUNS": [],
-        "CODECS": [],
-        "ENERGY": [],
-        "PROBES": [],
-        "CONFIGS": [],
-    }
     named = titles(networks_of(groups))
+    rows: list[TargetRow] = []
+    parts: dict[str, list[str]] = {}
     for place, setting in enumerate(named):
         mine = [g for g in groups if g.setting == setting]
         found = target_rows(mine, sorted(targets) if targets else default_targets(mine))
         rows += found
-        top = (
-            f'<p class="lede">{escape(summary.headline(mine, found))}</p><dl class="cards">'
-            f"{summary.cards(mine, found)}</dl>{summary.caveats(mine)}{summary.health(mine)}{summary.unread(mine)}"
-        )
-        for name, html in (
-            ("SUMMARY", top),
-            ("HOME", home_table(place, mine, sections.css_of) + clients_table(place, mine, sections.css_of)),
-            ("TARGETS", sections.targets_table(place, found) + sections.printed_table(setting)),
-            ("EQUAL", sections.equal_table(place, mine)),
-            ("RUNS", sections.runs_table(place, mine)),
-            ("CODECS", sections.codec_table(place, mine)),
-            ("ENERGY", energy_table(place, mine, sections.css_of)),
-            ("PROBES", probe_section(place, mine, sections.css_of) + sheets(mine)),
-            ("CONFIGS", sections.configs(mine)),
-        ):
-            parts[name].append(_for_setting(place, html))
-
+        for name, html in _sections(place, setting, mine, found):
+            parts.setdefault(name, []).append(_for_setting(place, html))
     now = datetime.now().astimezone()
     fields = {
         "TITLE": escape(title or default_title(groups)),
@@ -131,12 +123,40 @@ def render(runs: Sequence[Run], targets: Sequence[float] | None = None, title: s
         "MOTIF": motif(),
         "MADE": f'<time datetime="{now:%Y-%m-%dT%H:%M%z}">{now:%d %B %Y, %H:%M}</time>',
         "VERSION": escape(__version__),
-        "DATA": to_json(payload(groups, rows)),
+        "DATA": to_json(payload(groups, rows, points)),
         "PLOTLY": plotly_packed(),
         "SCRIPT": "\n".join(asset(name) for name in SCRIPTS),
         **{name: "\n".join(html) for name, html in parts.items()},
     }
     return fill(asset("report.html"), fields)
+
+
+def _sections(
+    place: int, setting: Setting, groups: Sequence[Group], rows: Sequence[TargetRow]
+) -> Iterator[tuple[str, str]]:
+    """The parts of one setting, by their place in the page.
+
+    Args:
+        place: the setting's number.
+        setting: what it is.
+        groups: its groups.
+        rows: their targets.
+    """
+    css = sections.css_of
+    yield (
+        "SUMMARY",
+        f'<p class="lede">{escape(summary.headline(groups, rows))}</p><dl class="cards">{summary.cards(groups, rows)}'
+        f"</dl>{summary.caveats(groups)}{summary.health(groups)}{summary.unread(groups)}",
+    )
+    yield "PAIRED", paired_table(place, groups, css)
+    yield "HOME", home_table(place, groups, css) + clients_table(place, groups, css)
+    yield "TARGETS", sections.targets_table(place, rows) + sections.printed_table(setting)
+    yield "EQUAL", sections.equal_table(place, groups)
+    yield "RUNS", sections.runs_table(place, groups)
+    yield "CODECS", sections.codec_table(place, groups)
+    yield "ENERGY", energy_table(place, groups, css)
+    yield "PROBES", probe_section(place, groups, css) + sheets(groups)
+    yield "CONFIGS", sections.configs(groups)
 
 
 def default_title(groups: Sequence[Group]) -> str:

@@ -49,6 +49,23 @@ function percentAxis(title, values) {
   const span = Math.max(...known) - Math.min(...known);
   return { tickformat: span > 0.05 ? ".0%" : span > 0.005 ? ".1%" : ".2%", title: { text: title } };
 }
+// What an axis says: what is summed, over whom, from when on; and how many seeds stand behind a line.
+const bytesTitle = (each = "from round 1 on") => `${DATA.measures[state.measure]}: bytes of all clients, ${each}`;
+const accuracyTitle = (groups) => `Server accuracy, ${groups.some((g) => g.seeds > 1) ? "mean over seeds" : "one seed"}`;
+
+// The reader's own numbers, where they stand in a figure over rounds or bytes.
+const pointsOver = (against) => (DATA.points ?? []).filter((p) => p.places[against] > 0);
+function pointTraces(against) {
+  const mine = pointsOver(against);
+  return mine.length ? [{
+    x: mine.map((p) => p.places[against]), y: mine.map((p) => p.accuracy), mode: "markers+text", name: "Your own numbers",
+    text: mine.map((p) => p.label.replaceAll("&", "&amp;").replaceAll("<", "&lt;")), textposition: "top center", textfont: { color: css("--ink") }, cliponaxis: false,
+    marker: { symbol: "star", size: 12, color: css("--ink") }, hovertemplate: "<b>%{text}</b><br>%{y:.1%}<extra></extra>",
+  }] : [];
+}
+const pointRows = (against) => pointsOver(against).map((p) => [p.label, p.places.rounds ?? null, { text: percentText(p.accuracy), value: p.accuracy }, null, null,
+  against === "rounds" ? null : { text: bytesText(p.places[against]), value: p.places[against] }]);
+
 const accuracies = (groups) => groups.flatMap((g) => [...g.low, ...g.high]);
 const roundAxis = (rounds) => {
   const low = Math.min(...rounds);
@@ -96,6 +113,8 @@ function accuracyTable(groups, measure) {
   return { columns: ["Method", "Round", "Mean accuracy", "Lowest seed", "Highest seed", DATA.measures[measure]], rows };
 }
 
+const withRows = (table, rows) => ({ ...table, rows: [...table.rows, ...rows] });
+
 // A logarithmic axis has no place for zero, and a figure none for a method without the measure: named, not passed over.
 function leftOut() {
   const groups = shownGroups().filter((g) => g.rounds.length);
@@ -115,8 +134,12 @@ const compareFigures = [
       const groups = shownGroups().filter((g) => g.mean.some((v) => v !== null));
       if (!groups.length) return null;
       return {
-        data: groups.flatMap((g) => bandTraces(g, g.rounds, hoverOf(g, state.measure))),
-        layout: { xaxis: roundAxis(groups.flatMap((g) => g.rounds)), yaxis: percentAxis("Server accuracy", accuracies(groups)) }, table: accuracyTable(groups, state.measure),
+        data: [...groups.flatMap((g) => bandTraces(g, g.rounds, hoverOf(g, state.measure))), ...pointTraces("rounds")],
+        layout: {
+          xaxis: roundAxis([...groups.flatMap((g) => g.rounds), ...pointsOver("rounds").map((p) => p.places.rounds)]),
+          yaxis: percentAxis(accuracyTitle(groups), [...accuracies(groups), ...pointsOver("rounds").map((p) => p.accuracy)]),
+        },
+        table: withRows(accuracyTable(groups, state.measure), pointRows("rounds")),
       };
     },
   },
@@ -128,12 +151,12 @@ const compareFigures = [
       if (!groups.length) return null;
       return {
         note: leftOut(),
-        data: groups.flatMap((g) => bandTraces(g, g.totals[state.measure], hoverOf(g, state.measure))),
+        data: [...groups.flatMap((g) => bandTraces(g, g.totals[state.measure], hoverOf(g, state.measure))), ...pointTraces(state.measure)],
         layout: {
-          xaxis: bytesAxis(groups.flatMap((g) => g.totals[state.measure]), DATA.measures[state.measure]),
-          yaxis: percentAxis("Server accuracy", accuracies(groups)),
+          xaxis: bytesAxis([...groups.flatMap((g) => g.totals[state.measure]), ...pointsOver(state.measure).map((p) => p.places[state.measure])], bytesTitle()),
+          yaxis: percentAxis(accuracyTitle(groups), [...accuracies(groups), ...pointsOver(state.measure).map((p) => p.accuracy)]),
         },
-        table: accuracyTable(groups, state.measure),
+        table: withRows(accuracyTable(groups, state.measure), pointRows(state.measure)),
       };
     },
   },
@@ -171,36 +194,35 @@ const compareFigures = [
   },
   {
     id: "bytes-target", title: "Bytes to reach each target", measures: true, tall: true,
-    caption: "Cumulative bytes until the target is first reached, mean over seeds; logarithmic axis.",
+    caption: "Bytes until the target is first reached: the point is the mean over the seeds that reach it, the line from the least to the most of them; logarithmic axis.",
     draw() {
       const groups = shownGroups();
       const rows = DATA.targets.filter((r) => groups.includes(DATA.groups[r.group]));
       const values = rows.map((r) => r.bytes[state.measure]).filter((v) => v > 0);
       if (!values.length) return null;
-      const axis = bytesAxis(values, DATA.measures[state.measure]);
-      // Bars without a length end just inside the axis: the library hides the label of one that ends outside by a rounding.
-      const edge = axis.range[0] - 0.25;
-      const floor = 10 ** edge;
-      axis.range = [edge - 0.01 * (axis.range[1] - edge), axis.range[1]];
+      const found = rows.flatMap((r) => r.ends?.[state.measure] ?? []);
+      const axis = bytesAxis([...values, ...found], bytesTitle());
+      // Who has no point on a logarithmic axis stands at its left end, in words.
+      const edge = axis.range[0] - 0.05;
+      axis.range = [edge - 0.01, axis.range[1] + 0.35 * (axis.range[1] - edge)];
       const name = (r) => percentText(r.target, Number.isInteger(Math.round(1e4 * r.target) / 100) ? 0 : 1);
+      const line = (r) => `${DATA.groups[r.group].label}, ${name(r)}`;
       const data = groups.map((g) => {
         const mine = rows.filter((r) => DATA.groups[r.group] === g);
         const sizes = mine.map((r) => (r.reached ? r.bytes[state.measure] : null));
+        const ends = mine.map((r, i) => r.ends?.[state.measure] ?? [sizes[i], sizes[i]]);
+        const several = (i) => sizes[i] && ends[i][1] > ends[i][0];
         return {
-          type: "bar", orientation: "h", name: g.label, y: mine.map(name), x: sizes.map((v) => (v ? v : floor)),
-          marker: { color: colourOf(g), line: { color: colourOf(g), width: 2 }, opacity: g.dash === "solid" ? 1 : 0.78 },
-          text: mine.map((r, i) => ` ${g.label}: ${r.reached ? r.text[state.measure] + (r.reached < r.seeds ? ` (${r.reached} of ${r.seeds} seeds)` : "") : "not reached"}`),
-          textposition: "auto", constraintext: "none", cliponaxis: false, outsidetextfont: { color: css("--ink"), size: 12 }, insidetextfont: { color: css("--card"), size: 12 },
-          hovertemplate: "%{text}<extra></extra>",
+          mode: "markers+text", name: g.label, y: mine.map(line), x: sizes.map((v) => (v ? v : 10 ** edge)),
+          error_x: { type: "data", symmetric: false, array: sizes.map((v, i) => (several(i) ? ends[i][1] - v : null)), arrayminus: sizes.map((v, i) => (several(i) ? v - ends[i][0] : null)), color: colourOf(g), thickness: 1.5, width: 4 },
+          marker: { color: colourOf(g), symbol: g.symbol, size: 10, opacity: sizes.map((v) => (v ? 1 : 0)) },
+          text: mine.map((r) => `   ${r.reached ? r.text[state.measure] + (r.reached < r.seeds ? ` (${r.reached} of ${r.seeds} seeds)` : "") : "not reached"}`),
+          textposition: "middle right", cliponaxis: false, textfont: { color: css("--ink"), size: 12 }, hovertemplate: "%{y}: %{text}<extra></extra>",
         };
       });
-      const targets = [...new Set(rows.map((r) => r.target))];
       return {
-        data, height: Math.max(260, 70 + targets.length * (22 + 24 * groups.length)),
-        layout: {
-          barmode: "group", bargap: 0.25, xaxis: { ...axis, range: [axis.range[0], axis.range[1] + 0.3 * (axis.range[1] - axis.range[0])] },
-          yaxis: { type: "category", autorange: "reversed", title: { text: "Target" }, ticks: "" },
-        },
+        data, height: Math.max(260, 90 + 26 * rows.length),
+        layout: { xaxis: axis, yaxis: { type: "category", categoryorder: "array", categoryarray: rows.map(line).reverse(), title: { text: "Method and target" }, ticks: "" } },
         table: {
           columns: ["Method", "Target", "Seeds that reached it", DATA.measures[state.measure]],
           rows: rows.map((r) => [DATA.groups[r.group].label, { text: name(r), value: r.target }, `${r.reached} of ${r.seeds}`,
@@ -223,7 +245,7 @@ const compareFigures = [
           marker: { color: colourOf(g), symbol: g.symbol, size: 6 }, text: steps[k].map(bytesText),
           hovertemplate: `<b>${g.label}</b><br>round %{x}: %{text}<extra></extra>`,
         })),
-        layout: { xaxis: roundAxis(groups.flatMap((g) => g.rounds)), yaxis: bytesAxis(steps.flat(), DATA.measures[state.measure]) },
+        layout: { xaxis: roundAxis(groups.flatMap((g) => g.rounds)), yaxis: bytesAxis(steps.flat(), bytesTitle("each round")) },
         table: { columns: ["Method", "Round", DATA.measures[state.measure]], rows: groups.flatMap((g, k) => g.rounds.map((r, i) => [g.label, r, { text: bytesText(steps[k][i]), value: steps[k][i] }])) },
       };
     },
@@ -252,8 +274,9 @@ const compareFigures = [
           text: mine.map((p) => `round ${p.round}: ${percentText(p.y)} at ${bytesText(p.x)}`), hovertemplate: `<b>${g.label}</b><br>%{text}<extra></extra>`,
         });
       }
+      data.push(...pointTraces(state.measure));
       return {
-        note: leftOut(), data, layout: { xaxis: bytesAxis(points.map((p) => p.x), DATA.measures[state.measure]), yaxis: percentAxis("Server accuracy", points.map((p) => p.y)) },
+        note: leftOut(), data, layout: { xaxis: bytesAxis([...points.map((p) => p.x), ...pointsOver(state.measure).map((p) => p.places[state.measure])], bytesTitle()), yaxis: percentAxis(accuracyTitle(groups), [...points.map((p) => p.y), ...pointsOver(state.measure).map((p) => p.accuracy)]) },
         table: {
           columns: ["Method", "Round", DATA.measures[state.measure], "Mean accuracy"],
           rows: front.map((p) => [p.g.label, p.round, { text: bytesText(p.x), value: p.x }, { text: percentText(p.y), value: p.y }]),
@@ -275,6 +298,7 @@ function mountFigure(spec) {
   for (const format of ["SVG", "PNG"]) {
     tools.append(el("button", { type: "button", class: "quiet", "aria-label": `Save ${spec.title} as ${format}`, onclick: () => exportFigure(figure, format.toLowerCase()) }, format));
   }
+  tools.append(el("button", { type: "button", class: "quiet", "aria-label": `Print ${spec.title} alone, to save it as PDF`, onclick: () => printFigure(figure) }, "PDF"));
   tools.append(el("button", {
     type: "button", class: "quiet", "aria-label": `Download the numbers of ${spec.title} as CSV`,
     onclick: () => { const { table } = spec.draw(); save(`${fileName(spec)}.csv`, "text/csv;charset=utf-8", csvText([table.columns, ...table.rows.map((row) => row.map((c) => (c !== null && typeof c === "object" ? c.value : c)))])); },
@@ -332,16 +356,37 @@ function fileName(spec) {
 }
 
 // Exports carry their own title and legend, as they leave the page that gives them.
-async function exportFigure(figure, format) {
+async function imageOf(figure, format) {
   const made = figure.spec.draw();
   const layout = layoutOf({ ...made.layout, showlegend: made.data.filter((t) => t.name).length > 1, title: { text: figure.spec.title, font: { size: 16, color: css("--ink") }, x: 0.02 } });
   layout.margin = { l: 20, r: 24, t: 48, b: 20 };
   layout.legend = { orientation: "h", y: -0.25 };
-  const url = await Plotly.toImage({ data: made.data, layout }, { format, width: 900, height: Math.max(560, made.height ?? 0), scale: format === "png" ? 2 : 1 });
+  const height = Math.max(560, made.height ?? 0);
+  return { height, url: await Plotly.toImage({ data: made.data, layout }, { format, width: 900, height, scale: format === "png" ? 2 : 1 }) };
+}
+
+async function exportFigure(figure, format) {
+  const { url } = await imageOf(figure, format);
   const comma = url.indexOf(",");
   const body = url.slice(0, comma).includes("base64") ? Uint8Array.from(atob(url.slice(comma + 1)), (c) => c.charCodeAt(0)) : decodeURIComponent(url.slice(comma + 1));
   const type = format === "svg" ? "image/svg+xml" : "image/png";
   save(`${fileName(figure.spec)}.${format}`, type, new Blob([body], { type }));
+}
+
+// A figure alone on a sheet of its size: the browser's "save as PDF" keeps its lines and letters.
+async function printFigure(figure) {
+  const { url, height } = await imageOf(figure, "svg");
+  const sheet = el("div", { id: "sheet", "aria-hidden": "true" });
+  sheet.innerHTML = decodeURIComponent(url.slice(url.indexOf(",") + 1));
+  const size = el("style", {}, `@page { size: 900px ${height}px; margin: 0; }`);
+  document.body.append(sheet, size);
+  document.documentElement.dataset.sheet = "yes";
+  addEventListener("afterprint", () => {
+    delete document.documentElement.dataset.sheet;
+    sheet.remove();
+    size.remove();
+  }, { once: true });
+  print();
 }
 
 function measurePicker(spec) {

@@ -37,6 +37,21 @@ function tableCsv(table) {
   return csvText(rows);
 }
 
+// As `report/latex.py` writes it: a table environment that plain pdflatex takes.
+const TEX = { "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$",
+  "\u00a0": "~", "±": "$\\pm$", "×": "$\\times$", "−": "$-$", "–": "--", "—": "---", "µ": "$\\mu$", "·": "$\\cdot$", "…": "\\dots{}", "“": "``", "”": "''", "’": "'", "‘": "`", "\"": "''",
+  "ε": "$\\varepsilon$", "δ": "$\\delta$", "α": "$\\alpha$", "≥": "$\\ge$", "≤": "$\\le$", "→": "$\\to$" };
+const texText = (text) => [...text].map((c) => TEX[c] ?? (c < "\u0080" || (c >= "\u00c0" && c <= "\u00ff") ? c : "?")).join("");
+
+function tableTex(name, table) {
+  const line = (row) => `${[...row.cells].map((cell) => texText(cell.textContent.split(/[ \n]+/).join(" ").trim())).join(" & ")} \\\\`;
+  const head = $("thead tr", table);
+  const columns = [...head.cells].map((cell) => (cell.classList.contains("num") ? "r" : "l")).join("");
+  const rows = $$("tbody tr:not([hidden])", table).map(line).join("\n");
+  const size = columns.length > 5 ? "\\footnotesize\n" : "";
+  return `% ${name}, made by spikefed report\n\\begin{table}\n\\centering\n${size}\\caption{${texText(table.caption.textContent)}}\n\\label{tab:${name}}\n\\begin{tabular}{${columns}}\n\\hline\n${line(head)}\n\\hline\n${rows}\n\\hline\n\\end{tabular}\n\\end{table}\n`;
+}
+
 function startTable(block) {
   const table = $("table", block);
   if (!table || block.dataset.ready) return;
@@ -70,6 +85,10 @@ function startTable(block) {
     type: "button", class: "quiet", "aria-label": `Download as CSV: ${table.caption.textContent}`,
     onclick: () => save(`${name}.csv`, "text/csv;charset=utf-8", tableCsv(table)),
   }, "CSV"));
+  tools.append(el("button", {
+    type: "button", class: "quiet", "aria-label": `Download as LaTeX: ${table.caption.textContent}`,
+    onclick: () => save(`${name}.tex`, "application/x-tex;charset=utf-8", tableTex(name, table)),
+  }, "LaTeX"));
   block.prepend(tools);
 }
 

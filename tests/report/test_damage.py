@@ -78,7 +78,8 @@ def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
     changed = result | {"name": evil, "dataset": evil, "method": evil, "label": evil}
     (folder / "result.json").write_text(json.dumps(changed))
     page = assert_readable(folder)
-    assert "<img src" not in page.replace(page[page.index('<script type="text/plain" id="plotly"') : page.rindex("<script>")], "")
+    library = page[page.index('<script type="text/plain" id="plotly"') : page.rindex("<script>")]
+    assert "<img src" not in page.replace(library, "")
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "ledger.jsonl", "provenance.json", "result.json", "config.toml"])

@@ -51,3 +51,16 @@ def test_a_source_shows_its_columns_and_what_was_done_to_it(tmp_path: Path) -> N
 
 def test_bars_have_a_character_a_class() -> None:
     assert bars([0, 8, 4, 1]) == "·█▄▁" and bars([0, 0]) == "··" and len(bars([1] * 100)) == 41
+
+
+def test_settings_and_share_folders_are_shown_as_a_run_would_have_them(tmp_path: Path) -> None:
+    from experiment.shares import write_elsewhere, write_file
+
+    file, shares = write_file(tmp_path), write_elsewhere(tmp_path / "shares")
+    told = json.loads(RUN.invoke(app, ["data", "show", str(file), "--data", str(shares), "--json"]).stdout)
+    assert [row["name"] for row in told["holders"]] == ["public", "client 0", "client 1", "client 2", "test"]
+    assert [row["train"] + row["validation"] for row in told["holders"]] == [24, 30, 26, 22, 18]
+    assert told["classes"] == ["row", "column"]
+    fewer = RUN.invoke(app, ["data", "show", str(file), "--set", "data.public=7", "--json"])
+    assert json.loads(fewer.stdout)["holders"][0]["train"] == 7
+    assert "'digits' is none" in str(RUN.invoke(app, ["data", "show", "digits", "--data", str(shares)]).exception)

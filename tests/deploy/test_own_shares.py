@@ -79,4 +79,12 @@ def test_a_server_needs_nothing_private_and_a_clients_share_is_no_servers(tmp_pa
         (tmp_path / "nowhere", "is no folder"),
     ):
         assert said in str(CliRunner().invoke(app, [*command, "--data", str(folder)]).exception)
+    command = ["client", str(file), "--server", "s:1", "--cert", "ca.crt", "--key", "key", "--client", "1"]
+    for folder, said in (
+        (shares, "ca.crt is not there"),  # the data were read
+        (shares / "client-1", "ca.crt is not there"),
+        (shares / "server", "private.npz is not there"),
+        (tmp_path / "nowhere", "public.npz is not there"),
+    ):
+        assert said in str(CliRunner().invoke(app, [*command, "--data", str(folder)]).exception)
     assert not (tmp_path / "run").exists()

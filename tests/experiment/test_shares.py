@@ -14,7 +14,7 @@ import spikefed
 from experiment.shares import CLIENTS, write_elsewhere, write_file
 from spikefed.cli import app
 from spikefed.data import Reading, public_set_id, read_public
-from spikefed.deploy.shares import read_share, server_folder, write_shares
+from spikefed.deploy.shares import own_folder, read_share, write_shares
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment import load
 from spikefed.experiment.build import build, deal
@@ -47,7 +47,8 @@ def test_each_machine_computes_what_the_simulation_computes_for_it(shares: Path,
     server = build(load(file, [f'data.dataset="shares:{shares / "server"}"']))
     assert server.public_facts() == whole.public_facts() and not len(server.train)
     assert torch.equal(server.test.images, whole.test.images) and torch.equal(server.test.labels, whole.test.labels)
-    assert server_folder(shares) == shares / "server" and server_folder(shares / "server") == shares / "server"
+    for name in ("server", "client-1"):
+        assert own_folder(shares, name) == own_folder(shares / name, name) == shares / name
 
 
 def test_local_and_pool_give_the_same_run_and_a_resumed_one_goes_on(shares: Path, file: Path, tmp_path: Path) -> None:
@@ -59,6 +60,19 @@ def test_local_and_pool_give_the_same_run_and_a_resumed_one_goes_on(shares: Path
     again = spikefed.run(file, overrides=given, out=first, resume=True)
     assert same(tmp_path / "local", pool) and same(tmp_path / "local", again)
     assert spikefed.load_model(pool).class_names == ("row", "column")
+
+
+def test_folders_that_have_moved_are_named_again(shares: Path, file: Path, tmp_path: Path) -> None:
+    invoke = CliRunner().invoke
+    command = ["run", str(file), "--out", str(tmp_path / "run"), "-q", "--data"]
+    assert invoke(app, [*command, str(shares), "--set", "rounds=1"]).exit_code == 0
+    moved = shares.rename(tmp_path / "moved")
+    assert "is no folder" in str(invoke(app, [*command, str(shares), "--resume"]).exception)
+    assert invoke(app, [*command, str(moved), "--resume"]).exit_code == 0
+    found = invoke(app, ["probe", str(tmp_path / "run"), "accuracy", "--data-dir", str(moved)])
+    assert found.exit_code == 0, found.output
+    both = invoke(app, [*command, str(moved), "--data-dir", str(moved)])
+    assert "both name the folder of the data" in str(both.exception)
 
 
 def test_another_order_of_the_files_is_the_same_run_and_other_rows_are_refused(

@@ -63,10 +63,10 @@ def server(
     """Run one experiment over a fleet: start a SuperLink, wait for clients, run every round."""
     _need_flower()
     from spikefed.deploy.server import ServerOptions, serve
-    from spikefed.deploy.shares import server_folder
+    from spikefed.deploy.shares import own_folder
 
     options = ServerOptions(listen, certs.absolute(), database and database.absolute(), note=_note(quiet))
-    given = overrides(set_, data_dir, server_folder(data))
+    given = overrides(set_, data_dir, own_folder(data, "server"))
     path = serve(file, options, overrides=given, out=out, resume=resume, progress=progress(quiet))
     if not quiet:
         summary(path)
@@ -104,6 +104,7 @@ def client(
     _need_flower()
     from spikefed import native
     from spikefed.deploy.client import ClientOptions, run_client
+    from spikefed.deploy.shares import own_folder
 
     native.keep_memory()
     folder = (state or Path(f"client-{number}.state")).absolute()
@@ -111,7 +112,8 @@ def client(
         server, cert.absolute(), key.absolute(), folder, poll, patience, stay,
         model=model and model.absolute(), every_round=keep, note=_note(quiet),
     )  # fmt: skip
-    run_client(file, number, options, overrides=overrides(set_, data_dir), share=data)
+    own = own_folder(data, f"client-{number}")
+    run_client(file, number, options, overrides=overrides(set_, data_dir), share=own)
 
 
 @app.command()

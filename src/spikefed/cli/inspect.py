@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spikefed.cli.app import app, codec_app, data_app
-from spikefed.cli.options import DataDir, Json
+from spikefed.cli.options import DataDir, Json, Overrides, Shares, overrides
 from spikefed.errors import ConfigError
 from spikefed.objects import is_own, nearest
 
@@ -188,15 +188,18 @@ def check(data_dir: DataDir = None, json_: Json = False) -> None:
 @data_app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Data set name or source of your own; or an experiment file.")],
+    set_: Overrides = None,
+    shares: Shares = None,
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
     """Read a data set and say what is in it; of an experiment file, picture who holds what before a run."""
     from spikefed import data, experiment
 
+    if not name.endswith(".toml") and (set_ or shares):
+        raise ConfigError(f"--set and --data change an experiment, and '{name}' is none; give its file (TOML)")
     if name.endswith(".toml"):
-        overrides = [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"]
-        held = experiment.holdings(experiment.load(Path(name), overrides))
+        held = experiment.holdings(experiment.load(Path(name), overrides(set_, data_dir, shares)))
         print(json.dumps(held.rows(), indent=1)) if json_ else Console(emoji=False).print(held.table())
         for note in held.notes if not json_ else ():
             print(note)

@@ -27,11 +27,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def overrides(set_: list[str] | None, data_dir: Path | None, shares: Path | None = None) -> list[str]:
-    """The texts of ``--set``, with ``--data-dir`` and ``--data`` as two more."""
-    folder = [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"]  # a JSON string is a TOML string
-    if shares is not None:
-        folder.append(f"data.dataset={json.dumps(f'shares:{shares.absolute()}')}")
-    return [*(set_ or []), *folder]
+    """The texts of ``--set``, with ``--data-dir`` and ``--data`` as more of them.
+
+    Raises:
+        ConfigError: two folders for one thing.
+    """
+    if shares is not None and data_dir is not None:
+        raise ConfigError("--data and --data-dir both name the folder of the data; give one of them")
+    folder = data_dir if shares is None else shares.absolute()
+    told = [] if shares is None else ['data.dataset="shares:."']  # the folder may be another on another machine
+    # A JSON string is a TOML string.
+    return [*(set_ or []), *told, *([] if folder is None else [f"data.dir={json.dumps(str(folder))}"])]
 
 
 def progress(quiet: bool) -> Progress:

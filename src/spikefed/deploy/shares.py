@@ -55,9 +55,14 @@ def read_share(config: Experiment, client: int, folder: Path) -> Federation:
     return assemble(config, found.train, found.test, found.split, shared_preprocess(config, found.public))
 
 
-def server_folder(folder: Path | None) -> Path | None:
-    """The server's own folder, where one with everybody's is given: what is private is not its to read."""
-    inner = None if folder is None else folder / data.SERVER
+def own_folder(folder: Path | None, name: str) -> Path | None:
+    """A machine's own folder, where one with everybody's is given: what is another's is not its to read.
+
+    Args:
+        folder: as given; None stays None.
+        name: ``server``, or ``client-N``.
+    """
+    inner = None if folder is None else folder / name
     return inner if inner is not None and inner.is_dir() else folder
 
 

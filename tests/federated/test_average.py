@@ -1,4 +1,4 @@
-"""`average`: methods that distil, whose networks answer with a running mean of their weights."""
+"""`average`: methods that distil, of whose networks a running mean of the weights is measured and taken home."""
 
 from __future__ import annotations
 
@@ -51,28 +51,25 @@ def test_the_mean_is_what_is_measured_and_taken_home(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_client_answers_with_its_mean(name: str) -> None:
-    """In round 1 nothing has come back yet, so a mean changes nothing of the training, only of the answers."""
-    made = method(name)
-    plain, _, _ = made.client_round({}, None, world(name).client(0))
-    where = world(name, average=0.9)
-    state, said, _ = made.client_round({}, None, where.client(0))
-    assert all(torch.equal(t, plain["weights"][n]) for n, t in state["weights"].items())
-    where.networks.load(state["average"]["tensors"])
-    _, again, _ = made.client_round(
-        {"weights": state["average"]["tensors"]}, None, world(name, local_epochs=0).client(0)
-    )
-    content = next(k for k in ("spikes", "labels", "probabilities", "counts", "levels") if hasattr(said, k))
-    assert (getattr(said, content) == getattr(again, content)).all()
+def test_nothing_that_travels_knows_of_the_mean(name: str) -> None:
+    """Training and answers are those of a run without it, to the bit."""
+    plain = play(name, world(name))
+    server, states = play(name, world(name, average=0.9))
+    for with_mean, without in ((server, plain[0]), *((states[c], plain[1][c]) for c in states)):
+        assert with_mean.keys() - without.keys() == {"average"}
+        assert all(torch.equal(t, without["weights"][n]) for n, t in with_mean["weights"].items())
 
 
-def test_a_reset_client_averages_over_its_round_alone() -> None:
+def test_a_client_that_begins_anew_takes_home_the_mean_of_its_round() -> None:
     where = world("fsd", average=0.9, client_reset="common")
     made = method("fsd")
-    one, first, _ = made.client_round({}, None, where.client(0))
-    assert "average" not in one and "weights" not in one
-    _, second, _ = made.client_round(one, None, where.client(0))
+    state, first, _ = made.client_round({}, None, where.client(0))
+    again, second, _ = made.client_round(state, None, where.client(0))
     assert (first.spikes == second.spikes).all()
+    assert all(torch.equal(t, again["average"]["tensors"][n]) for n, t in state["average"]["tensors"].items())
+    net = made.taken_home(state, where.client(0))
+    assert all(torch.equal(t, state["average"]["tensors"][n]) for n, t in net.state_dict().items())
+    assert state["average"]["steps"] == 2 * 5
 
 
 def test_a_step_does_not_change_the_state_it_was_given() -> None:

@@ -70,7 +70,6 @@ def test_outside_nothing_counts() -> None:
     net, optim = made()
     mean = WeightAverage(0.9)
     steps(net, optim, 2, seed=1)
-    assert all(torch.equal(mean.weights_of(net)[n], t) for n, t in net.state_dict().items())
     with mean.follows(net, optim):
         pass
     steps(net, optim, 2, seed=1)

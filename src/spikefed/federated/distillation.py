@@ -63,8 +63,8 @@ class DistillationHyperparameters(LocalTraining):
         default=0.0,
         ge=0,
         lt=1,
-        description="decay a step of a running mean of each network's weights over its training: the mean answers, is "
-        "measured and taken home, the network itself trains on; 0: off [FSD]",
+        description="decay a step of a running mean of each network's weights over its training: the mean is measured "
+        "and taken home, the network itself trains on and answers; 0: off [FSD]",
         json_schema_extra={"since": "0.2"},
     )
     vote: Vote = Field(
@@ -268,14 +268,12 @@ class Distillation(Method):
         with scope, following(mean, net, optim):
             values["train_loss"] = train_locally(net, ctx, optim, again)
         kept |= {"local_moments": moments(optim)} if keep else {}
-        trained = ctx.networks.weights(net) if mean is not None else {}
-        if mean is not None:
-            net = ctx.networks.load(mean.weights_of(net))
         # 5-7: predict the public set, measure on D_iV, upload
         uplink, own, own_values = self.uplink(net, validate(net, ctx), state, ctx)
         if hyper.client_reset == "never":
-            kept["weights"] = trained or ctx.networks.weights(net)
-            kept |= {"average": mean.state} if mean is not None else {}
+            kept["weights"] = ctx.networks.weights(net)
+        if mean is not None:
+            kept["average"] = mean.state
         return kept | own, uplink, ClientReport(values | own_values)
 
     def server_round(
@@ -293,9 +291,7 @@ class Distillation(Method):
         with following(mean, net, optim):
             loss = fit(net, merged.goal, hyper.server_epochs, ctx, optim)
         new_state: State = {"weights": ctx.networks.weights(net)} | own | ({"moments": moments(optim)} if keep else {})
-        if mean is not None:
-            net = ctx.networks.load(mean.weights_of(net))
-            new_state["average"] = mean.state
+        new_state |= {"average": mean.state} if mean is not None else {}
         # 11-12: answer
         downlink = self.downlink(merged, net, ctx)
         return new_state, downlink, Diagnostics({"server_distil_loss": loss} | merged.values, merged.weights)
@@ -307,7 +303,12 @@ class Distillation(Method):
         """The network that a client goes on with; none where it begins anew each round."""
         return ctx.networks.load(_measured(state)) if "weights" in state else None
 
+    def taken_home(self, state: State, ctx: Context) -> nn.Module:
+        """The client's own network after its step; of a client that begins anew each round the mean too."""
+        mean = state.get("average", {}).get("tensors")
+        return ctx.networks.load(mean) if mean else super().taken_home(state, ctx)
+
 
 def _measured(state: State) -> dict[str, Tensor]:
-    """Weights of the network that answers: the mean where there is one. Shapes are the network's."""
+    """Weights of the network that is measured: the mean where there is one. Shapes are the network's."""
     return state.get("average", {}).get("tensors") or state["weights"]

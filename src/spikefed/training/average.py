@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikefed.networks import copy_tensors, state_tensors
+from spikefed.networks import state_tensors
 
 
 class WeightAverage:
@@ -77,9 +77,3 @@ class WeightAverage:
             yield
         finally:
             hook.remove()
-
-    def weights_of(self, net: nn.Module) -> dict[str, Tensor]:
-        """The mean on the host, or the network's own weights where it has seen no step. Shapes are the network's."""
-        if not self.tensors:
-            return copy_tensors(net)
-        return {name: tensor.to("cpu", copy=True) for name, tensor in self.tensors.items()}

@@ -391,7 +391,7 @@ def build_network(
         **{key: value for key, value in given.items() if value is not None},
     )
     net.precision = settle_precision(config.network.precision, config.run.device)
-    return net
+    return net if config.network.thresholds is None else networks.learn_thresholds(net, config.network.thresholds)
 
 
 def build(

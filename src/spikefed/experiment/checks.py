@@ -12,6 +12,7 @@ from spikefed.federated.attackers import Attacker
 from spikefed.federated.local import TEMPORAL_KEYS, LocalTraining, Temporal
 from spikefed.federated.selection import check_roles
 from spikefed.federated.setup import Setup
+from spikefed.interop import PREFIX
 from spikefed.networks import network_info
 from spikefed.objects import is_own
 from spikefed.training.accountant import check_installed
@@ -35,6 +36,7 @@ def check(config: Experiment) -> None:
         _quorum,
         _liars,
         _method,
+        _thresholds,
         _own_network,
         _mixed,
         _start,
@@ -160,11 +162,26 @@ def _own_network(config: Experiment) -> None:
             )
         return
     defaults = type(net)()
-    for key in ("twin", "norm", "neuron", "precision", "pooling"):
+    for key in ("twin", "norm", "neuron", "precision", "pooling", "thresholds"):
         if getattr(net, key) != getattr(defaults, key):
             raise ConfigError(
                 f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"
             )
+
+
+def _thresholds(config: Experiment) -> None:
+    """Refuse learnt thresholds where no spiking layer of this package would have them."""
+    net = config.network
+    if net.thresholds is None:
+        return
+    if net.twin == "ann":
+        raise ConfigError(
+            "network.thresholds are those of spiking neurons, and network.twin = 'ann' has none; leave one of them out"
+        )
+    if net.name.startswith(PREFIX):
+        raise ConfigError(
+            f"network.thresholds does not go with '{net.name}', whose thresholds stand in its file; leave it out"
+        )
 
 
 def _mixed(config: Experiment) -> None:

@@ -200,6 +200,12 @@ class NetworkConfig(Section):
         default="spike", description="output spikes, or the last layer's currents"
     )
     neuron: NeuronConfig | None = Field(default=None, description="neuron of every layer; default: the network's")
+    thresholds: Literal["layer", "channel"] | None = Field(
+        default=None,
+        json_schema_extra=SINCE_02,
+        description="thresholds that training learns, of role neuron: one for each 'layer' or 'channel'; default: "
+        "fixed ones",
+    )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32",
         description="type of products and activations; 'auto': the faster one on this machine, which the run records",

@@ -109,6 +109,8 @@ def model_facts(federation: Federation, round: int) -> ModelFacts:
 def resolved_network(config: Experiment) -> dict[str, Any]:
     """The table ``[network]`` with what the network's own defaults put into it: a later zoo builds the same."""
     table = config.network.model_dump(exclude={"start", "start_roles", "clients"})  # which do not build it
+    if table["thresholds"] is None:
+        del table["thresholds"]  # a key that older readers do not know
     if config.network.name.startswith(PREFIX):
         table["name"] = f"{PREFIX}{Path(config.network.name.removeprefix(PREFIX)).resolve()}"
     if is_own(config.network.name):

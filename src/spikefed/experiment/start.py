@@ -22,6 +22,7 @@ from spikefed.federated.selection import by_role
 from spikefed.files import counted_from
 from spikefed.models import ModelFacts, read_model
 from spikefed.networks import roles, state_tensors
+from spikefed.networks.roles import NEURON
 from spikefed.objects import is_own
 
 Make = Callable[[int], nn.Module]
@@ -188,6 +189,8 @@ def _fitted(
 ) -> dict[str, Tensor]:
     """Their tensors in the order of ours, without the head."""
     ours = state_tensors(own)
+    # Thresholds that the trained network did not learn begin as its fixed ones, which are this network's own.
+    theirs = {n: t for n, t in ours.items() if roles(own)[n] == NEURON} | dict(theirs)
     name = config.network.name
     for problem, names in (("lacks", ours.keys() - theirs.keys()), ("has", theirs.keys() - ours.keys())):
         if names:

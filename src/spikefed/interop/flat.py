@@ -196,12 +196,16 @@ def _folded(
                 "another round of the run"
             )
     norm = layer.norm
-    if norm is None:
+    learnt = _gain(layer)
+    if norm is None and learnt is None:
         return _single(weight), None, _single(bias)
-    factor, offset = _affine(norm, steps, neuron)
+    factor, offset = (np.ones(layer.plan.map_shape[0]), np.zeros(())) if norm is None else _affine(norm, steps, neuron)
+    if learnt is not None:
+        factor = factor * learnt
+        offset = offset * learnt
     if bias is not None:
         offset = offset + factor * bias
-    if norm.steps is None and weight is not None:
+    if (norm is None or norm.steps is None) and weight is not None:
         scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
         return _single(scaled), None, _single(offset)
     return _single(weight), _single(np.atleast_2d(factor)), _single(np.atleast_2d(offset))
@@ -223,6 +227,12 @@ def _charged(
     added = np.array(np.broadcast_to(0.0 if shift is None else shift, (steps, channels)), np.float64)
     added[0] += neuron.decay * neuron.start * neuron.v_threshold / neuron.gain if neuron.gain else 0.0
     return np.ascontiguousarray(whole, np.float32), added.astype(np.float32)
+
+
+def _gain(layer: PlannedLayer) -> np.ndarray | None:
+    """What learnt thresholds multiply currents by, float64 ``[C]`` or ``[1]``; None where none are learnt."""
+    thresholds = getattr(layer, "thresholds", None)
+    return None if thresholds is None else _numbers(thresholds.gain())
 
 
 def _affine(norm: Norm, steps: int, neuron: LIFParameters | None) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from spikefed.networks.roles import Role, is_role, roles, state_bytes
 from spikefed.networks.subnets import Choice, Space, empty_blocks, put_back, slimmed, subnet
 from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tensors
 from spikefed.networks.tensors import copy_tensors, load_tensors, norm, retie, state_tensors, ties
+from spikefed.networks.thresholds import Thresholds, learn_thresholds, learns_thresholds
 from spikefed.networks.twins import relu_view
 from spikefed.networks.zoo import NetworkInfo, ann_twin, build, initialise_by_place, network_info, networks
 
@@ -43,6 +44,7 @@ __all__ = [
     "Space",
     "SpikingLayer",
     "SpikingNetwork",
+    "Thresholds",
     "WrappedNetwork",
     "ann_twin",
     "build",
@@ -56,6 +58,8 @@ __all__ = [
     "firing_rates",
     "initialise_by_place",
     "is_role",
+    "learn_thresholds",
+    "learns_thresholds",
     "load_tensors",
     "network_info",
     "networks",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.norms import Norm
 from spikefed.networks.pools import TWO_BY_TWO
+from spikefed.networks.thresholds import Thresholds
 from spikefed.neurons import (
     ChainLayer,
     Firing,
@@ -149,6 +150,8 @@ class _Spiking(PlannedLayer):
     """What happens to the currents of a spiking layer, over all time steps or in one."""
 
     neuron: LIFParameters | None
+    thresholds: Thresholds | None
+    """Learnt in place of the neuron's own (`spikefed.networks.learn_thresholds`)."""
     tap: Callable[..., Tensor | tuple[Tensor, Tensor | None]] | None = None
     """Called in the place of `forward` while the layer's gradients are followed (`spikefed.networks.per_sample`)."""
 
@@ -217,13 +220,18 @@ class _Spiking(PlannedLayer):
             steps = 1 if still else steps
             return self.pooled(normalise(currents, steps=steps, scale=norm.scale(), **norm.options(steps)))
         options = {} if norm is None else {**norm.options(steps), "alpha": norm.alpha}
+        if self.thresholds is not None:
+            currents, options = self.thresholds.applied(currents, options)
         fused = plan.pool and plan.window == TWO_BY_TWO
         spikes = norm_lif(currents, self.neuron, steps=steps, **options, pool=fused, repeat=repeat)
         return spikes if fused else self.pooled(spikes)
 
     def _step(self, currents: Tensor, moment: Moment) -> tuple[Tensor, Tensor | None]:
+        options = {} if self.norm is None else self.norm.options_at(moment.step)
+        if self.thresholds is not None:
+            currents, options = self.thresholds.applied(currents, options)
         if self.norm is not None:
-            currents = normalise(currents, steps=1, scale=self.norm.scale(), **self.norm.options_at(moment.step))
+            currents = normalise(currents, steps=1, scale=self.norm.scale(), **options)
         if self.neuron is None:
             return self.pooled(currents), None
         spikes, potential = lif_step(currents, moment.potential, self.neuron)
@@ -246,6 +254,7 @@ class SpikingLayer(_Spiking, WeightedLayer):
     ) -> None:
         super().__init__(plan, bias=bias, norm=norm, dropout=dropout)
         self.neuron = neuron
+        self.thresholds = None
 
     def link(self, steps: int, repeat: bool = False) -> ChainLayer | None:
         """See `_Spiking.link`."""
@@ -263,11 +272,16 @@ class SpikingLayer(_Spiking, WeightedLayer):
         if neuron is None:
             return None if plan.pool or norm is not None else ChainLayer(weight, self.bias, kind, None)
         if norm is None:
+            if self.thresholds is not None:
+                return None
             firing = Firing(neuron, steps, pool=plan.pool, repeat=repeat)
             return ChainLayer(weight, self.bias, kind, firing)
         norm.check_steps(steps)
         firing = Firing(neuron, steps, norm.mode, norm.training, norm.eps, norm.alpha, plan.pool, repeat)
-        state = NormState(norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        affine: dict[str, Tensor | None] = {"weight": norm.weight, "bias": norm.bias}
+        if self.thresholds is not None:
+            affine = self.thresholds.affine(norm.weight, norm.bias)
+        state = NormState(**affine, running_mean=norm.running_mean, running_var=norm.running_var)
         return ChainLayer(weight, self.bias, kind, firing, state, norm.next_momentum)
 
     def extra_repr(self) -> str:
@@ -290,6 +304,7 @@ class PassLayer(_Spiking):
     ) -> None:
         super().__init__(plan, norm=norm, dropout=dropout)
         self.neuron = neuron
+        self.thresholds = None
 
     def extra_repr(self) -> str:
         """Sizes and neuron, for ``print(net)``."""

@@ -26,6 +26,7 @@ from spikefed.networks.layers import PassLayer, SpikingLayer, WeightedLayer
 from spikefed.networks.monitor import device_of, in_eval_mode
 from spikefed.networks.network import SpikingNetwork
 from spikefed.networks.taps import Call, Prefix, Tap
+from spikefed.networks.thresholds import learns_thresholds
 
 KEPT = 2**26
 """Numbers of unfolded images (256 MB) up to which they are kept from one backward pass to the next."""
@@ -56,7 +57,7 @@ class PerSample(Protocol):
 
 def unknown_parameters(net: nn.Module) -> list[str]:
     """Trainable parameters for which there is no closed form here."""
-    if not isinstance(net, SpikingNetwork):
+    if not isinstance(net, SpikingNetwork) or learns_thresholds(net):
         return [name for name, p in net.named_parameters() if p.requires_grad]
     known = [p for _, layer in _layers(net) for key in OWN if (p := _parameter(layer, key)) is not None]
     times = [id(p) for p in known]

@@ -146,6 +146,7 @@ def _alone(net: SpikingNetwork) -> bool:
     return isinstance(net, GraphNetwork) or any(
         (layer.plan.pool and layer.plan.window != TWO_BY_TWO)
         or (layer.norm is not None and layer.norm.mode == "bn-step")
+        or getattr(layer, "thresholds", None) is not None
         for layer in net.layers
     )
 

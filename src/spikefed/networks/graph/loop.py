@@ -79,6 +79,7 @@ def _known(layer: SpikingLayer | PassLayer) -> bool:
         or plan.kind == "linear"
         or watched(layer)
         or getattr(layer, "product", None)
+        or layer.thresholds is not None
     ):
         return False
     if plan.kind == "pass" and plan.map_shape != plan.in_shape:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from spikefed.errors import SpikefedError
+from spikefed.errors import ConfigError, SpikefedError
 
 _SPELT = re.compile(r"(cell|supernet):(\d|[^:]*-)")
 _HERE = str(Path(__file__).parent)
@@ -26,6 +26,29 @@ def nearest(key: str, known: Iterable[str]) -> str:
     """The known word that looks most like this one."""
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
     return close[0] if close else "nothing"
+
+
+def check_keys(given: Iterable[str], known: Iterable[str], table: str = "", where: str = "") -> None:
+    """Refuse keys that nobody knows.
+
+    >>> check_keys(["lr", "epoch"], ["lr", "epochs"], "training.", " in a.toml")
+    Traceback (most recent call last):
+    spikefed.errors.ConfigError: unknown key 'training.epoch' in a.toml; the nearest known key is 'training.epochs'
+
+    Args:
+        given: keys of a table.
+        known: those that it may have.
+        table: what stands before each of them, with its dot.
+        where: whose table it is, or in which file.
+
+    Raises:
+        ConfigError: the first of them, with the nearest known one.
+    """
+    known = list(known)
+    for key in given:
+        if key not in known:
+            near = nearest(key, known)
+            raise ConfigError(f"unknown key '{table}{key}'{where}; the nearest known key is '{table}{near}'")
 
 
 def is_own(name: str) -> bool:

@@ -20,7 +20,7 @@ from spikefed.federated import METHODS, Hyperparameters, method
 from spikefed.federated.attackers import Attack
 from spikefed.federated.local import LocalTraining
 from spikefed.hardware.crossbar import Changes
-from spikefed.objects import nearest
+from spikefed.objects import check_keys, nearest
 
 
 class Section(BaseModel):
@@ -511,10 +511,7 @@ def _plain_default(field: FieldInfo) -> Any:
 
 
 def _refuse_unknown(tree: Mapping[str, Any], model: type[BaseModel], where: str, extra: Iterable[str] = ()) -> None:
-    known = [*(f.alias or name for name, f in model.model_fields.items()), *extra]
-    for key in tree:
-        if key not in known:
-            raise ConfigError(f"unknown key '{where}{key}'; the nearest known key is '{where}{nearest(key, known)}'")
+    check_keys(tree, [*(f.alias or name for name, f in model.model_fields.items()), *extra], where)
 
 
 def validate(tree: Mapping[str, Any], source: str, overrides: Iterable[str] = ()) -> Experiment:
@@ -584,15 +581,11 @@ def _check_method_keys(tree: Mapping[str, Any], name: Any) -> None:
         raise ConfigError(f"{error}; the nearest is '{nearest(str(name).lower(), METHODS)}'") from error
     _check_training(tree.get("training", {}))
     own = {f.alias or k for k, f in hyper.model_fields.items()} - set(LocalTraining.model_fields)
-    for key in tree.get("method", {}):
-        if key == "name" or key in own:
-            continue
-        if key in LocalTraining.model_fields:
+    given = tree.get("method", {})
+    for key in given:
+        if key in LocalTraining.model_fields and key not in own:
             raise ConfigError(f"unknown key 'method.{key}'; it belongs to table [training], as 'training.{key}'")
-        raise ConfigError(
-            f"unknown key 'method.{key}' for method {name}; the nearest known key is "
-            f"'method.{nearest(key, {*own, 'name'})}'"
-        )
+    check_keys(given, sorted({*own, "name"}), "method.", f" for method {name}")
 
 
 def _check_training(table: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ from spikefed.experiment.tables import read_tree
 from spikefed.files import write_atomic
 from spikefed.models import Model, model_file
 from spikefed.networks import relu_view
-from spikefed.objects import nearest
+from spikefed.objects import check_keys
 
 
 class PrivateTable(Section):
@@ -114,12 +114,7 @@ def read_private(path: Path, overrides: Iterable[str] = ()) -> PrivateFile:
     table = tree.pop("privatesnn")
     if not isinstance(table, dict):
         raise ConfigError(f"'privatesnn' in {path} must be a table ([privatesnn]), not {table!r}")
-    for key in table:
-        if key not in PrivateTable.model_fields:
-            known = nearest(key, PrivateTable.model_fields)
-            raise ConfigError(
-                f"unknown key 'privatesnn.{key}' in {path}; the nearest known key is 'privatesnn.{known}'"
-            )
+    check_keys(table, PrivateTable.model_fields, "privatesnn.", f" in {path}")
     try:
         found = PrivateTable.model_validate(table)
     except ValidationError as error:

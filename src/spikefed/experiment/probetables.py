@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spikefed.errors import ConfigError
-from spikefed.objects import nearest
+from spikefed.objects import check_keys, nearest
 from spikefed.probes import Probe, ProbeHyperparameters, probe
 from spikefed.probes.run import settings_of
 
@@ -80,10 +80,7 @@ def _table(table: Mapping[str, Any], where: str) -> ProbeTable:
     try:
         made = probe(name)
         own = {field.alias or key for key, field in made.hyperparameters.model_fields.items()}
-        for key in table:
-            if key not in own | OWN.keys():
-                close = nearest(key, own | OWN.keys())
-                raise ConfigError(f"unknown key '{key}' of probe '{name}'; the nearest known key is '{close}'")
+        check_keys(table, own | OWN.keys(), where=f" of probe '{name}'")
         hyper = settings_of(made, {key: value for key, value in table.items() if key not in OWN})
     except ConfigError as error:
         raise ConfigError(f"[[probe]] in {where}: {error}") from error

@@ -21,7 +21,7 @@ from spikefed.experiment.folder import RunFolder, json_lines, records
 from spikefed.experiment.tables import read_tree
 from spikefed.files import append_lines, write_atomic
 from spikefed.networks.cells import CIFAR10
-from spikefed.objects import nearest
+from spikefed.objects import check_keys
 from spikefed.search import Limits, Macro, Objective, Plan, Record, Space, Task, front, mean_ranks, search
 
 
@@ -146,10 +146,7 @@ def _check_keys(table: Any, path: Path) -> None:
     if not isinstance(limits, dict):
         raise ConfigError(f"'search.limits' in {path} must be a table ([search.limits]), not {limits!r}")
     for where, given, model in (("search", table, SearchTable), ("search.limits", limits, LimitsTable)):
-        for key in given:
-            if key not in model.model_fields:
-                known = nearest(key, model.model_fields)
-                raise ConfigError(f"unknown key '{where}.{key}' in {path}; the nearest known key is '{where}.{known}'")
+        check_keys(given, model.model_fields, f"{where}.", f" in {path}")
 
 
 def task_of(file: SearchFile, dataset: Any = None) -> Task:

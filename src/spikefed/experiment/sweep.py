@@ -22,7 +22,7 @@ from spikefed.experiment.checks import check, check_idle
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.tables import merge, override_key, read_tree
-from spikefed.objects import nearest
+from spikefed.objects import check_keys, nearest
 
 Axis = Literal["seeds", "partitions", "methods"]
 LABEL = r"^[\w.+-]+$"
@@ -103,10 +103,7 @@ def read_sweep(path: Path) -> tuple[Sweep, dict[str, Any]]:
     table = tree.pop("sweep")
     if not isinstance(table, dict):
         raise ConfigError(f"'sweep' in {path} must be a table ([sweep]), not {table!r}")
-    for key in table:
-        if key not in Sweep.model_fields:
-            known = nearest(key, Sweep.model_fields)
-            raise ConfigError(f"unknown key 'sweep.{key}' in {path}; the nearest known key is 'sweep.{known}'")
+    check_keys(table, Sweep.model_fields, "sweep.", f" in {path}")
     try:
         sweep = Sweep.model_validate(table)
     except ValidationError as error:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from spikefed.errors import ConfigError
 from spikefed.networks import copy_tensors, load_tensors
 from spikefed.networks.monitor import in_eval_mode
-from spikefed.objects import nearest
+from spikefed.objects import check_keys
 from spikefed.probes.contract import (
     Curve,
     Probe,
@@ -170,11 +170,7 @@ def settings_of(probe: Probe, given: Mapping[str, Any]) -> ProbeHyperparameters:
     """
     model = probe.hyperparameters
     known = [field.alias or key for key, field in model.model_fields.items()]
-    for key in given:
-        if key not in known:
-            raise ConfigError(
-                f"unknown key '{key}' of probe '{probe.name}'; the nearest known key is '{nearest(key, known)}'"
-            )
+    check_keys(given, known, where=f" of probe '{probe.name}'")
     try:
         return model.model_validate(dict(given))
     except ValidationError as error:

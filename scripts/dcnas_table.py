@@ -106,7 +106,7 @@ def table(groups: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     """Read the runs, print the tables, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--out", type=Path)
     told = parser.parse_args()

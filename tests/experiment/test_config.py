@@ -30,7 +30,8 @@ def test_every_shipped_experiment_is_valid_and_named_after_its_file(path: Path) 
     assert config.name == path.stem
     pooled = path.stem.startswith("temporal")
     assert config.data.pooled == pooled
-    assert config.method["name"] == ("fedavg" if "fedavg" in path.stem or pooled else "fsd")
+    averaged = "fedavg" if "fedavg" in path.stem or pooled else "fsd"
+    assert config.method["name"] == ("dc-nas" if "dcnas" in path.stem else averaged)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)

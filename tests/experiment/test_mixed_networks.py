@@ -50,7 +50,7 @@ def test_their_vote_is_worth_at_least_their_mean_and_no_weights_travel(tmp_path:
     assert lines[-1]["upstream_bytes"] < 4 * spikes
 
 
-@pytest.mark.parametrize("method", ["fsd", "fsd+", "ds-fl"])
+@pytest.mark.parametrize("method", ["fsd", "fsd+"])
 def test_stopped_resumed_and_over_processes_it_ends_where_it_would_have(method: str, tmp_path: Path) -> None:
     small = {"training": {"local_epochs": 1, "local_batch": 25}, "run": {"threads": 1, "keep_clients": True}}
     whole = spikefed.run(config(method, **small), out=tmp_path / "whole")

@@ -51,8 +51,7 @@ class Fleet:
         return said
 
 
-@pytest.mark.parametrize("twin", ["none", "ann"])
-@pytest.mark.parametrize("payload", ["weights", "change"])
+@pytest.mark.parametrize(("twin", "payload"), [("none", "weights"), ("ann", "change")])
 def test_the_full_sampler_is_fedavg_on_the_supernet_to_the_bit(twin: str, payload: str) -> None:
     network = {**config()["network"], **({"twin": "ann", "steps": 1} if twin == "ann" else {})}
     full = Fleet(config({"sampler": "full", "search_rounds": 4, "payload": payload}, network=network), DcNas())

@@ -126,16 +126,19 @@ def rows_on_disk(images: np.memmap, rows: Sequence[int] | np.ndarray) -> np.ndar
     Raises:
         DataError: the file ends before them.
     """
+    path: Any = images.filename
     if not images.flags.c_contiguous:
-        fresh = np.memmap(images.filename, images.dtype, "r", images.offset, images.shape, order="F")
+        fresh = np.memmap(path, images.dtype, "r", images.offset, images.shape, order="F")
         return fresh[np.asarray(rows)]  # its pages go when it goes
     found = np.empty((len(rows), *images.shape[1:]), images.dtype)
     size = images.dtype.itemsize * prod(images.shape[1:])
-    with open(images.filename, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file:
         for place, row in enumerate(rows):
             file.seek(images.offset + int(row) * size)
-            if file.readinto(memoryview(found[place : place + 1]).cast("B")) != size:
-                raise DataError(f"{images.filename} ends inside item {row}; copy it again.")
+            content = file.read(size)
+            if len(content) != size:
+                raise DataError(f"{path} ends inside item {row}; copy it again.")
+            found[place] = np.frombuffer(content, images.dtype).reshape(images.shape[1:])
     return found
 
 

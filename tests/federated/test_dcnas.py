@@ -179,6 +179,10 @@ def test_what_a_newcomer_would_type_wrong() -> None:
     for network, why in (
         ({"name": "small", "steps": 2}, "network 'small' has no branches to choose from"),
         ({"name": "supernet:12-12", "steps": 2, "norm": "none"}, "set network.norm = 'bn'"),
+        ({**config()["network"], "thresholds": "layer"}, "is no tensor of a subnet; leave out .* network.thresholds"),
     ):
         with pytest.raises(ConfigError, match=why):
             build(configs.from_tree(config(network=network)))
+    with pytest.raises(ConfigError, match="set chips.train = 'off-chip'"):
+        build(configs.from_tree(config(chips={"profile": "rram"})))
+    assert build(configs.from_tree(config(chips={"profile": "rram", "train": "off-chip"})))

@@ -148,6 +148,7 @@ def _method(config: Experiment) -> None:
         everybody=part.schedule == "all" and not part.straggle,
         silent="network.twin = 'ann'" if net.twin == "ann" else silent,
         codecs=config.wire.model_dump(),
+        on_chip=bool(config.chips.profiles) and config.chips.train == "on-chip",
     )
     method(config.method["name"]).check(config.hyper(), setup)
 

@@ -22,6 +22,7 @@ class Setup:
         silent: the setting that leaves the network without output spikes, such as ``network.twin = 'ann'``; empty
             where it has some.
         codecs: codec by key of the table ``[wire]``.
+        on_chip: clients train on simulated chips.
     """
 
     clients: int = 1
@@ -29,6 +30,7 @@ class Setup:
     everybody: bool = True
     silent: str = ""
     codecs: Mapping[str, str] = field(default_factory=dict)
+    on_chip: bool = False
 
     def need_spikes(self, name: str) -> None:
         """Refuse a network without output spikes for method ``name``."""

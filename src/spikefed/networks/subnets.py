@@ -153,6 +153,12 @@ def subnet(net: nn.Module, choice: Choice) -> GraphNetwork | ANNGraphNetwork:
     tensors = state_tensors(net)
     kept = space.kept(tensors, choice)
     small = _built(net, space, choice)
+    strangers = {name for name, mask in kept.items() if mask.any()} - state_tensors(small).keys()
+    if strangers:
+        raise ConfigError(
+            f"'{min(strangers)}' is no tensor of a subnet; leave out what '{net.name}' has beside weights and norms, "
+            "such as network.thresholds"
+        )
     cut = {n: tensors[n][kept[n].to(t.device)].reshape(t.shape) for n, t in state_tensors(small).items()}
     load_tensors(small, cut)
     return small.train(net.training)
@@ -191,7 +197,8 @@ def slimmed(net: nn.Module) -> GraphNetwork | ANNGraphNetwork:
 
 def _narrow(mask: Tensor, name: str, channels: Tensor) -> None:
     """False, in place, where an entry belongs to a channel that goes: ``mask`` of the tensor's shape, channels [C]."""
-    if name.endswith("num_batches_tracked") or (name.startswith("fc.") and name != "fc.weight"):
+    everybody = (".num_batches_tracked", ".log_threshold")  # the latter is refused by `subnet`
+    if name.endswith(everybody) or (name.startswith("fc.") and name != "fc.weight"):
         return
     if name == "fc.weight":
         mask[:, ~channels.repeat_interleave(mask.shape[1] // len(channels))] = False

@@ -99,6 +99,11 @@ class DcNas(FedAvg):
                 f"this search takes {hyper.search_rounds} rounds but the run has {setup.rounds}; set rounds = "
                 f"{hyper.search_rounds} or more, or lower method.search_rounds"
             )
+        if setup.on_chip:
+            raise ConfigError(
+                "clients of dc-nas train another small network in every round, and their chips hold one; set "
+                "chips.train = 'off-chip'"
+            )
         if hyper.send != "all":
             raise ConfigError("clients send their branches whole; leave out method.send")
         if hyper.payload_down != "weights":
@@ -292,4 +297,5 @@ def _check_budgets(hyper: Any, net: nn.Module) -> None:
             f"method.distance = {ask.farthest:g} is farther than samples of {ask.most} of {ask.size} branches can be "
             f"from each other on average; set it to {reach:.1f} or less"
         )
-    supersearch.best_gates(ask.preference, ask.blocks, costs, hyper.budget)
+    gates = supersearch.best_gates(ask.preference, ask.blocks, costs, hyper.budget)
+    subnet(net, Choice(gates, Space.of(net).everything.channels))  # refuses what subnets cannot have

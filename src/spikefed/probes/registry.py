@@ -14,6 +14,7 @@ from spikefed.probes.contract import Probe
 from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
 from spikefed.probes.latency import Latency
+from spikefed.probes.manytasks import ManyTasks
 from spikefed.probes.membership import Membership
 from spikefed.probes.mixture import Mixture
 from spikefed.probes.ownchips import OwnChips
@@ -31,6 +32,7 @@ PROBES: dict[str, type[Probe]] = {
         Corruption,
         Energy,
         Latency,
+        ManyTasks,
         Membership,
         Mixture,
         OwnChips,

@@ -64,8 +64,8 @@ def test_a_share_made_elsewhere_is_read_with_names_and_without_its_order(tmp_pat
     other = data.read_public(write(tmp_path / "other", public_images=mixed), READING)
     assert torch.equal(one.rows.images, other.rows.images) and one.facts() == other.facts()
     assert one.rows.class_names == NAMES and one.pixels is None
-    own, held = data.read_private(tmp_path / "one", one, READING)
-    assert own.labels.tolist() == [number % 3 for number in range(20)] and len(held) == 0
+    own, held, test = data.read_private(tmp_path / "one", one, READING)
+    assert own.labels.tolist() == [number % 3 for number in range(20)] and len(held) == len(test) == 0
     assert len(data.read_test(tmp_path / "one", one, READING)) == 9
 
 
@@ -93,7 +93,7 @@ def test_shares_may_hold_series_frames_and_rows_of_numbers(tmp_path: Path, word:
     }
     folder = write(tmp_path, **told, labels=np.arange(8) % 3, test_labels=np.arange(4) % 3)
     public = data.read_public(folder, READING)
-    own, _ = data.read_private(folder, public, READING)
+    own, _, _ = data.read_private(folder, public, READING)
     assert own.values == public.rows.values == "reals"
     assert own.images.shape[1:] == public.rows.images.shape[1:] and (own.steps or 5) == 5
 

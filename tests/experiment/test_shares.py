@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def test_another_order_of_the_files_is_the_same_run_and_other_rows_are_refused(
 
 @pytest.mark.parametrize("dataset", ["digits", "watch"])
 def test_shares_dealt_from_a_data_set_give_the_run_on_the_data_set(file: Path, tmp_path: Path, dataset: str) -> None:
-    given = ["rounds=1", "data.public=30", "data.private_per_client=20", "data.test_limit=40"]
+    given = ["rounds=1", "data.public=30", "data.private_per_client=20", "data.test_limit=40", "data.own_test=0.2"]
     if dataset == "watch":
         pytest.importorskip("seglearn")
         given += ['data.dataset="watch"', 'network.name="small-1d"', 'data.evaluate_on="test"']
@@ -111,6 +112,8 @@ def test_shares_dealt_from_a_data_set_give_the_run_on_the_data_set(file: Path, t
     one = spikefed.run(file, overrides=given, out=tmp_path / "one")
     other = spikefed.run(file, overrides=[*given, f'data.dataset="shares:{tmp_path / "shares"}"'], out=tmp_path / "two")
     assert same(one, other)
+    people = [json.loads((path / "result.json").read_text())["people"] for path in (one, other)]
+    assert people[0] == people[1] and all(row["test_items"] for row in people[0])
     assert build(config).train.class_names == read_share(config, 0, folders[0]).train.class_names
 
 

@@ -6,7 +6,8 @@ file               arrays
 ``public.npz``     ``images`` (or ``series``, ``frames``, ``rows``), the same rows everywhere; ``class_names`` (texts,
                    in the order of the outputs) or ``classes`` (how many); optional ``pixels`` (``unit``, ``signed``,
                    ``standard``, ``raw``), and ``mean`` and ``std`` ``[C]`` for ``standard``
-``private.npz``    a client's own ``images`` and ``labels``; optional ``validation_images`` and ``validation_labels``
+``private.npz``    a client's own ``images`` and ``labels``; optional ``validation_images`` and ``validation_labels``,
+                   ``test_images`` and ``test_labels``
 ``test.npz``       the server's ``images`` and ``labels``
 both of these      in a run of stages ``tasks`` (and ``validation_tasks``): the task of each row, from 0
 =================  ==================================================================================================
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -135,24 +136,39 @@ def read_public(folder: Path, reading: Reading, *, content: bool = False) -> Pub
     return PublicShare(rows, mode, mean, std)
 
 
-def read_private(folder: Path, public: PublicShare, reading: Reading) -> tuple[ImageSet, ImageSet]:
-    """A client's own items, and those held out to measure it; none of the latter where the file has none.
+class Private(NamedTuple):
+    """A client's own items.
+
+    Attributes:
+        train: trained on, and with no validation part in the file also those that are held out of them.
+        validation: measure the client while it trains; may be empty.
+        test: never used in training; measure what the client gains; may be empty.
+    """
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+
+
+def read_private(folder: Path, public: PublicShare, reading: Reading) -> Private:
+    """A client's own items.
 
     Raises:
         DataError: missing, damaged, empty, or not of the public set's shape and classes.
     """
     path = folder / PRIVATE
     arrays = _archive(path)
-    own = _tasked(_set(_part(arrays, path, reading), public, path, "train"), arrays, "tasks", path)
+    own = _set(_part(arrays, path, reading), public, path, "train")
     if not len(own):
         raise DataError(f"{path} holds no items; give the client some of its own.")
-    items, _, _ = items_of(arrays, "validation", reading)
-    if not items:
-        return own, own.subset([])
-    held = _part(arrays, path, reading, split="validation") if len(arrays[items]) else None
-    if held is None:
-        return own, own.subset([])
-    return own, _tasked(_set(held, public, path, "validation"), arrays, "validation_tasks", path)
+
+    def other(split: str) -> ImageSet:
+        items, _, _ = items_of(arrays, split, reading)
+        if not items or not len(arrays[items]):
+            return own.subset([])
+        return _set(_part(arrays, path, reading, split=split), public, path, split)
+
+    return Private(own, other("validation"), other("test"))
 
 
 def read_test(folder: Path, public: PublicShare, reading: Reading) -> ImageSet:

@@ -33,6 +33,9 @@ def write_shares(config: Experiment, folder: Path) -> list[Path]:
         private = _part(federation, federation.labelled(indices.train))
         held = _part(federation, federation.labelled(indices.validation))
         private |= {f"validation_{key}": held[key] for key in ("images", "labels")}
+        if len(indices.test):
+            own = _part(federation, federation.labelled(indices.test))
+            private |= {f"test_{key}": own[key] for key in ("images", "labels")}
         private |= _tasks(federation.train, indices.train, "tasks")
         private |= _tasks(federation.train, indices.validation, "validation_tasks")
         path = folder / f"client-{client}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -46,8 +47,8 @@ def read_shares(config: Experiment, reading: data.Reading) -> Shared:
     server = folder / data.SERVER if clients else folder
     public = _public(config, server, reading)
     test = _stepped(config, data.read_test(server, public, reading))
-    both = [data.read_private(path, _agreed(config, path, public, reading), reading) for path in clients]
-    train, split = _dealt(config, [[_stepped(config, part) for part in parts] for parts in both], public)
+    parts = [data.read_private(path, _agreed(config, path, public, reading), reading) for path in clients]
+    train, split = _dealt(config, parts, public)
     return Shared(train, test, split, public)
 
 
@@ -64,9 +65,9 @@ def read_client(config: Experiment, client: int, folder: Path, reading: data.Rea
         DataError: a file is missing, damaged, or holds something else.
     """
     public = _public(config, folder, reading)
-    parts = [_stepped(config, part) for part in data.read_private(folder, public, reading)]
-    nothing = [part.subset([]) for part in parts]
-    everybody = [parts if number == client else nothing for number in range(config.data.clients)]
+    own = data.read_private(folder, public, reading)
+    nothing = data.Private(*(part.subset([]) for part in own))
+    everybody = [own if number == client else nothing for number in range(config.data.clients)]
     train, split = _dealt(config, everybody, public)
     return Shared(train, train, split, public)
 
@@ -97,28 +98,25 @@ def _stepped(config: Experiment, images: data.ImageSet) -> data.ImageSet:
 
 
 def _dealt(
-    config: Experiment, parts: list[list[data.ImageSet]], public: data.PublicShare
+    config: Experiment, parts: Sequence[data.Private], public: data.PublicShare
 ) -> tuple[data.ImageSet, data.FederatedSplit]:
-    """All items one after the other, each client's held-out ones first, and who holds which."""
+    """All items one after the other, of each client those held out, trained on and tested on, and who holds which."""
     clients = []
+    sets = []
     begin = 0
-    for own, held in parts:
-        validation = len(held) or _held_out(config.data, own)
-        rows = torch.arange(begin, begin + len(own) + len(held))
-        clients.append(data.ClientIndices(train=rows[validation:], validation=rows[:validation]))
-        begin += len(rows)
-    sets = [part for own, held in parts for part in (held, own) if len(part)] or [public.rows.subset([])]
+    for given in parts:
+        own, held, test = (_stepped(config, part) for part in given)
+        validation = begin + (len(held) or _held_out(config.data, own))
+        last = begin + len(held) + len(own)
+        rows = torch.arange(last + len(test))
+        clients.append(data.ClientIndices(rows[validation:last], rows[begin:validation], rows[last:]))
+        sets += [part for part in (held, own, test) if len(part)]
+        begin = last + len(test)
     empty = torch.zeros(0, dtype=torch.int64)
     clients = clients or [data.ClientIndices(empty, empty) for _ in range(config.data.clients)]
-    rows = public.rows.images
-    split = data.FederatedSplit(rows, torch.arange(len(rows)), clients)
-    train = replace(reduce(data.together, sets), split="train")
-    if config.stages.on and len(train) and data.TASK not in train.columns:
-        raise DataError(
-            f"{train.name} says of no item to which task it belongs; add 'tasks' (and 'validation_tasks') to "
-            f"{data.PRIVATE}, or make the share with 'spikefed data share'"
-        )
-    return train, split
+    images = public.rows.images
+    split = data.FederatedSplit(images, torch.arange(len(images)), clients)
+    return replace(reduce(data.together, sets or [public.rows.subset([])]), split="train"), split
 
 
 def _held_out(d: DataConfig, own: data.ImageSet) -> int:

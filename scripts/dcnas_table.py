@@ -49,14 +49,17 @@ def summary(path: Path) -> dict[str, Any]:
     }
 
 
-def interval(differences: list[float]) -> dict[str, float]:
+def interval(differences: list[float]) -> dict[str, float | None]:
     """Mean difference in points, and its 95 % t interval (none of a single pair)."""
     points = [100 * d for d in differences]
-    half = student.ppf(0.975, len(points) - 1) * stdev(points) / len(points) ** 0.5 if len(points) > 1 else float("nan")
-    return {"pairs": len(points), "mean": mean(points), "low": mean(points) - half, "high": mean(points) + half}
+    found: dict[str, float | None] = {"pairs": len(points), "mean": mean(points), "low": None, "high": None}
+    if len(points) > 1:
+        half = float(student.ppf(0.975, len(points) - 1)) * stdev(points) / len(points) ** 0.5
+        found |= {"low": mean(points) - half, "high": mean(points) + half}
+    return found
 
 
-def compared(runs: dict[tuple[str, str, str, int], dict[str, Any]]) -> dict[str, dict[str, float]]:
+def compared(runs: dict[tuple[str, str, str, int], dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Differences of accuracy, by kind and pair: of each partition, and of both together."""
     found: dict[str, list[float]] = defaultdict(list)
     for kind, sampler, partition, seed in sorted(runs):
@@ -118,11 +121,17 @@ def main() -> None:
     differences = compared(runs)
     print(table(groups))
     for name, it in differences.items():
-        print(f"{name}: {it['mean']:+.2f} points [{it['low']:+.2f}, {it['high']:+.2f}], {it['pairs']} pairs")
+        within = f" [{it['low']:+.2f}, {it['high']:+.2f}]" if it["low"] is not None else ""
+        print(f"{name}: {it['mean']:+.2f} points{within}, {it['pairs']} pairs")
     if told.out is not None:
         each = {"-".join(map(str, key)): run for key, run in sorted(runs.items())}
         told.out.parent.mkdir(parents=True, exist_ok=True)
-        told.out.write_text(json.dumps({"groups": groups, "differences": differences, "runs": each}, indent=1) + "\n")
+        first = next(path for path in sorted(told.runs.iterdir()) if RunFolder(path).finished())
+        made = json.loads((first / "provenance.json").read_text())
+        known = {key: made[key] for key in ("spikefed", "python", "torch", "cpu", "threads")}
+        told.out.write_text(
+            json.dumps({"machine": known, "groups": groups, "differences": differences, "runs": each}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Spiking neurons: equations, surrogate gradients, input coding, and the fused operations networks are built from."""
 
-from spikefed.neurons.chain import ChainLayer, Firing, NormState, run_chain
+from spikefed.neurons.chain import ChainLayer, run_chain
 from spikefed.neurons.dense import Products
 from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, Latency, SendOnDelta, SignedPoisson, encoder
+from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, lif_step, spike
 from spikefed.neurons.gradients import conv2d_gradient, linear_gradient, norm_lif_gradient
 from spikefed.neurons.joined import Branch, join_lif, joins

@@ -20,37 +20,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spikefed.neurons import fused, gpu, paths, processor, products, winograd
+from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.kernels import kernels
 from spikefed.neurons.norm_lif import check_norm_lif
-from spikefed.neurons.parameters import LIFParameters
 
 MOST_WORK = 64 * 1024 * 1024
 """Multiply-adds of a layer's dense product up to which it is small: about a third of a millisecond."""
 
 Kind = Literal["conv", "linear"]
 _ALIGN = 64
-
-
-class NormState(NamedTuple):
-    """What a normalisation learns and remembers; tensors as in `norm_lif`, None where it has none."""
-
-    weight: Tensor | None = None
-    bias: Tensor | None = None
-    running_mean: Tensor | None = None
-    running_var: Tensor | None = None
-
-
-class Firing(NamedTuple):
-    """How a layer normalises and fires; numbers as in `norm_lif`."""
-
-    p: LIFParameters
-    steps: int
-    norm: str = "none"
-    training: bool = True
-    eps: float = 1e-5
-    alpha: float = 1.0
-    pool: bool = False
-    repeat: bool = False
 
 
 class ChainLayer(NamedTuple):
@@ -241,15 +219,7 @@ def _currents(shape: torch.Size, weight: torch.Size, kind: Kind) -> torch.Size |
 
 def _check(currents: torch.Size, firing: Firing, state: tuple[torch.Size | None, ...]) -> None:
     meta = [None if size is None else torch.empty(size, device="meta") for size in state]
-    check_norm_lif(
-        torch.empty(currents, device="meta"),
-        steps=firing.steps,
-        norm=firing.norm,
-        training=firing.training,
-        pool=firing.pool,
-        repeat=firing.repeat,
-        **dict(zip(NormState._fields, meta, strict=True)),
-    )
+    check_norm_lif(torch.empty(currents, device="meta"), firing, NormState(*meta))
 
 
 def _neuron(
@@ -260,7 +230,7 @@ def _neuron(
         "pool": firing.pool,
         "repeat": firing.repeat,
         "batch_statistics": firing.norm != "none" and (firing.training or state[2] is None),
-        "scale": firing.alpha * firing.p.v_threshold if firing.norm == "tdbn" else 1.0,
+        "scale": firing.scale,
         "eps": firing.eps,
         "momentum": 0.0,
     }

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from spikefed import native
 from spikefed.neurons import processor
+from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.parameters import LIFParameters
 
 _POINTERS = (
@@ -117,54 +118,30 @@ def suits(x: Tensor, *state: Tensor | None) -> bool:
     return all(s is None or (s.dtype == torch.float32 and s.is_contiguous() and s.device.type == "cpu") for s in state)
 
 
-def norm_lif_native(
-    x: Tensor,
-    p: LIFParameters,
-    *,
-    steps: int,
-    norm: str,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    alpha: float,
-    pool: bool,
-    repeat: bool,
-) -> Tensor:
-    """``norm_lif`` on the native kernel; same arguments, see there. Call only if `suits`.
+def norm_lif_native(x: Tensor, firing: Firing, state: NormState, momentum: float) -> Tensor:
+    """``norm_lif`` on the native kernel. Call only if `suits`.
 
     Args:
-        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``repeat``.
-        p: dynamics of the neuron.
-        steps: T.
-        norm: ``none``, ``bn``, ``tdbn`` or ``bntt``.
-        weight: scale ``[C]`` (``[T, C]`` for ``bntt``), or None.
-        bias: shift of the same shape, or None.
-        running_mean: tracked mean of the same shape, changed when training, or None.
-        running_var: tracked variance, likewise.
-        training: use the batch's statistics and track them.
-        momentum: of the tracked statistics.
-        eps: added to the variance.
-        alpha: tdBN's scale.
-        pool: average spikes over 2x2 windows.
-        repeat: show the same currents at every step.
+        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``firing.repeat``.
+        firing: how to normalise, fire and pool.
+        state: tensors of the normalisation; running statistics move when training.
+        momentum: of the running statistics.
     """
-    x = _prepared_input(x, norm, pool)
+    p = firing.p
+    x = _prepared_input(x, firing.norm, firing.pool)
+    running = (state.running_mean, state.running_var)
     options = {
-        "norm": norm,
-        "scale": alpha * p.v_threshold if norm == "tdbn" else 1.0,
-        "batch_statistics": norm != "none" and (training or running_mean is None),
-        "running": (running_mean, running_var) if training or running_mean is not None else (None, None),
+        "norm": firing.norm,
+        "scale": firing.scale,
+        "batch_statistics": firing.by_batch(state),
+        "running": running if firing.training or state.running_mean is not None else (None, None),
         "momentum": momentum,
-        "eps": eps,
-        "pool": pool,
-        "repeat": repeat,
+        "eps": firing.eps,
+        "pool": firing.pool,
+        "repeat": firing.repeat,
         "window": x.dim() == 4 and x.requires_grad and torch.is_grad_enabled() and narrow(x.dtype, p),
     }
-    out: Any = _NormLIF.apply(x, weight, bias, p, steps, options)
+    out: Any = _NormLIF.apply(x, state.weight, state.bias, p, firing.steps, options)
     out._spikefed_nonzero = options["nonzero"]  # read by paths.density_of
     if options["window"] is not None:  # read by paths.window_of; worthless once the tensor was written to
         out._spikefed_window = (options["window"], out._version)
@@ -367,54 +344,29 @@ def _gradients(
     return grad_x, grad_weight, grad_bias
 
 
-def input_gradient(
-    x: Tensor,
-    upstream: Tensor,
-    p: LIFParameters,
-    *,
-    steps: int,
-    norm: str = "none",
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    eps: float = 1e-5,
-    alpha: float = 1.0,
-    pool: bool = False,
-    repeat: bool = False,
-) -> Tensor:
+def input_gradient(x: Tensor, upstream: Tensor, firing: Firing, state: NormState) -> Tensor:
     """Gradient of ``x`` with running statistics, without a forward pass or a graph. Call only if `suits`.
 
-    Args as of ``norm_lif``; ``upstream`` is the gradient of its result.
-
     Args:
-        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``repeat``.
+        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``firing.repeat``.
         upstream: gradient of the spikes.
-        p: dynamics of the neuron.
-        steps: T.
-        norm: ``none``, ``bn``, ``tdbn`` or ``bntt``.
-        weight: scale ``[C]`` (``[T, C]`` for ``bntt``), or None.
-        bias: shift of the same shape, or None.
-        running_mean: tracked mean of the same shape, or None.
-        running_var: tracked variance, likewise.
-        eps: added to the variance.
-        alpha: tdBN's scale.
-        pool: whether spikes are averaged over 2x2 windows.
-        repeat: whether every step sees the same currents.
+        firing: how to normalise, fire and pool.
+        state: tensors of the normalisation.
     """
-    x = _prepared_input(x, norm, pool)
+    x = _prepared_input(x, firing.norm, firing.pool)
     options = {
-        "norm": norm,
-        "scale": alpha * p.v_threshold if norm == "tdbn" else 1.0,
+        "norm": firing.norm,
+        "scale": firing.scale,
         "batch_statistics": False,
         "momentum": 0.0,
-        "eps": eps,
-        "pool": pool,
-        "repeat": repeat,
+        "eps": firing.eps,
+        "pool": firing.pool,
+        "repeat": firing.repeat,
     }
     statistics = torch.empty(2, 0, x.shape[1])
-    if norm != "none":
-        assert running_mean is not None and running_var is not None
-        statistics = torch.stack([running_mean, 1 / (running_var + eps).sqrt()])
+    if firing.norm != "none":
+        assert state.running_mean is not None and state.running_var is not None
+        statistics = torch.stack([state.running_mean, 1 / (state.running_var + firing.eps).sqrt()])
     form = _out_form(x, options)
-    return _gradients(x, weight, bias, statistics, upstream, p, steps, options, form, (False, False))[0]
+    both = (state.weight, state.bias)
+    return _gradients(x, *both, statistics, upstream, firing.p, firing.steps, options, form, (False, False))[0]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.fused import smallest_that_fires
 from spikefed.neurons.parameters import LIFParameters
 
@@ -50,53 +51,27 @@ def suits(x: Tensor, steps: int, *state: Tensor | None) -> bool:
     return _module() is not None and all(t is None or t.dtype == torch.float32 for t in state)
 
 
-def norm_lif_gpu(
-    x: Tensor,
-    p: LIFParameters,
-    *,
-    steps: int,
-    norm: str,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    alpha: float,
-    pool: bool,
-    repeat: bool,
-) -> Tensor:
+def norm_lif_gpu(x: Tensor, firing: Firing, state: NormState, momentum: float) -> Tensor:
     """``norm_lif`` by Triton; call only if `suits`.
 
     Args:
-        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``repeat``.
-        p: dynamics of the neuron.
-        steps: T.
-        norm: ``none``, ``bn``, ``tdbn`` or ``bntt``.
-        weight: scale ``[C]`` (``[T, C]`` for ``bntt``), or None.
-        bias: shift of the same shape, or None.
-        running_mean: tracked mean of the same shape, changed when training, or None.
-        running_var: tracked variance, likewise.
-        training: use the batch's statistics and track them.
-        momentum: of the tracked statistics.
-        eps: added to the variance.
-        alpha: tdBN's scale.
-        pool: average spikes over 2x2 windows.
-        repeat: show the same currents at every step.
+        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``firing.repeat``.
+        firing: how to normalise, fire and pool.
+        state: tensors of the normalisation; running statistics move when training.
+        momentum: of the running statistics.
     """
     options = {
-        "norm": norm,
-        "scale": alpha * p.v_threshold if norm == "tdbn" else 1.0,
-        "batch_statistics": norm != "none" and (training or running_mean is None),
-        "running": (running_mean, running_var),
+        "norm": firing.norm,
+        "scale": firing.scale,
+        "batch_statistics": firing.by_batch(state),
+        "running": (state.running_mean, state.running_var),
         "momentum": momentum,
-        "eps": eps,
-        "pool": pool,
-        "repeat": repeat,
+        "eps": firing.eps,
+        "pool": firing.pool,
+        "repeat": firing.repeat,
     }
-    out: Any = _NormLIF.apply(x, weight, bias, p, steps, options)
-    out._spikefed_levels = 4 if pool else 1  # read by `packed`
+    out: Any = _NormLIF.apply(x, state.weight, state.bias, firing.p, firing.steps, options)
+    out._spikefed_levels = 4 if firing.pool else 1  # read by `packed`
     return out
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_input
 
 from spikefed.neurons import fused, paths, products, winograd
+from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.kernels import kernels
 from spikefed.neurons.norm_lif import norm_lif
 from spikefed.neurons.parameters import LIFParameters
@@ -30,9 +31,10 @@ def norm_lif_gradient(
         p: the neuron.
         options: further arguments of `norm_lif`, ``steps`` among them; ``training`` is False.
     """
-    state = [options.get(key) for key in ("weight", "bias", "running_mean", "running_var")]
-    if kernels() == "auto" and not p.start and options.get("norm") != "bn-step" and fused.suits(x, *state):
-        return fused.input_gradient(x, upstream, p, **options)
+    state = NormState(**{key: options.get(key) for key in NormState._fields})
+    firing = Firing(p, training=False, **{key: value for key, value in options.items() if key not in state._fields})
+    if kernels() == "auto" and not p.start and firing.norm != "bn-step" and fused.suits(x, *state):
+        return fused.input_gradient(x, upstream, firing, state)
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         spikes = norm_lif(leaf, p, training=False, **options)

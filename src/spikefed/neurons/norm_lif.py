@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor
 from spikefed import native
 from spikefed.errors import ConfigError
 from spikefed.neurons import fused, gpu, paths
+from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.functional import lif
 from spikefed.neurons.kernels import kernels
 from spikefed.neurons.normalise import NORMS, Norm, normalise
@@ -82,89 +83,85 @@ def norm_lif(
     Raises:
         ConfigError: shapes that do not fit.
     """
-    options = {
-        "steps": steps,
-        "norm": norm,
-        "weight": weight,
-        "bias": bias,
-        "running_mean": running_mean,
-        "running_var": running_var,
-        "training": training,
-        "pool": pool,
-        "repeat": repeat,
-    }
-    check_norm_lif(x, **options)
+    firing = Firing(p, steps, norm, training, eps, alpha, pool, repeat)
+    state = NormState(weight, bias, running_mean, running_var)
+    check_norm_lif(x, firing, state)
     if p.start:
-        return _norm_lif_charged(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
+        return _norm_lif_charged(x, firing, state, momentum)
     if norm == "bn-step":
-        return _norm_lif_by_step(x, p, **options, momentum=momentum, eps=eps)
+        return _norm_lif_by_step(x, firing, state, momentum)
     assert isinstance(momentum, float)
+    return _norm_lif(x, firing, state, momentum)
+
+
+def _norm_lif(x: Tensor, firing: Firing, state: NormState, momentum: float) -> Tensor:
+    """On the fastest path that takes these tensors.
+
+    Args:
+        x: as in `norm_lif`.
+        firing: how to normalise and fire.
+        state: tensors of the normalisation.
+        momentum: of its running statistics.
+    """
     run = norm_lif_reference
     path = "reference"
     reason = ""
-    known = p.surrogate.code >= 0  # a surrogate of one's own has no kernel
-    if known and kernels() == "auto" and gpu.suits(x, steps, weight, bias, running_mean, running_var):
+    known = firing.p.surrogate.code >= 0  # a surrogate of one's own has no kernel
+    if known and kernels() == "auto" and gpu.suits(x, firing.steps, *state):
         run = gpu.norm_lif_gpu
         path = "fused"
         reason = "Triton kernel"
-    elif known and kernels() == "auto" and fused.suits(x, weight, bias, running_mean, running_var):
+    elif known and kernels() == "auto" and fused.suits(x, *state):
         run = fused.norm_lif_native
         path = "fused"
         reason = "native kernel"
     paths.note("norm_lif", path, reason or why_reference(x), x)
-    return run(x, p, **options, momentum=momentum, eps=eps, alpha=alpha)
+    return run(x, firing, state, momentum)
 
 
-def _norm_lif_charged(
-    x: Tensor, p: LIFParameters, *, steps: int, norm: Norm, alpha: float, pool: bool, repeat: bool, **options: Any
-) -> Tensor:
+def _norm_lif_charged(x: Tensor, firing: Firing, state: NormState, momentum: float | Sequence[float]) -> Tensor:
     """Neurons that begin charged: with what is left of the charge at the first step as current of that step.
 
     Args:
-        x: as in `norm_lif`, like the rest.
-        p: the neuron.
-        steps: T.
-        norm: which normalisation.
-        alpha: of tdBN.
-        pool: 2x2 average pool.
-        repeat: the same current at every step.
-        options: of the normalisation.
+        x: as in `norm_lif`.
+        firing: how to normalise and fire.
+        state: tensors of the normalisation.
+        momentum: of its running statistics.
     """
-    if repeat:
+    p = firing.p
+    steps = firing.steps
+    if firing.repeat:
         x = x.repeat(steps, *[1] * (x.dim() - 1))
-    scale = alpha * p.v_threshold if norm == "tdbn" else 1.0
-    y = normalise(x, steps=steps, norm=norm, scale=scale, **options)
+    y = normalise(
+        x,
+        steps=steps,
+        norm=cast(Norm, firing.norm),
+        training=firing.training,
+        momentum=momentum,
+        eps=firing.eps,
+        scale=firing.scale,
+        **state._asdict(),
+    )
     charge = p.decay * p.start * p.v_threshold / p.gain if p.gain else 0.0
     first, rest = y.split([len(y) // steps, len(y) - len(y) // steps])
-    return norm_lif(torch.cat([first + charge, rest]), replace(p, start=0.0), steps=steps, pool=pool)
+    return norm_lif(torch.cat([first + charge, rest]), replace(p, start=0.0), steps=steps, pool=firing.pool)
 
 
-def _norm_lif_by_step(
-    x: Tensor,
-    p: LIFParameters,
-    *,
-    steps: int,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float | Sequence[float],
-    **options: Any,
-) -> Tensor:
-    """``bn-step`` as ``bntt`` whose steps share their tensors."""
+def _norm_lif_by_step(x: Tensor, firing: Firing, state: NormState, momentum: float | Sequence[float]) -> Tensor:
+    """``bn-step`` as ``bntt`` whose steps share their tensors.
 
-    def spread(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.repeat(steps, 1)
-
-    means = spread(running_mean)
-    variances = spread(running_var)
-    options |= {"weight": spread(weight), "bias": spread(bias), "norm": "bntt", "training": training}
+    Args:
+        x: as in `norm_lif`.
+        firing: how to normalise and fire.
+        state: tensors of the normalisation, of one step.
+        momentum: of its running statistics, for all steps or each.
+    """
+    each = NormState(*(None if tensor is None else tensor.repeat(firing.steps, 1) for tensor in state))
     # With momentum 1 the running statistics of each step become those of its batch.
-    out = norm_lif(x, p, steps=steps, running_mean=means, running_var=variances, momentum=1.0, **options)
-    if training:
-        _move(running_mean, means, momentum)
-        _move(running_var, variances, momentum)
+    out = _norm_lif(x, firing._replace(norm="bntt"), each, 1.0)
+    if firing.training:
+        _move(state.running_mean, each.running_mean, momentum)
+        _move(state.running_var, each.running_var, momentum)
     return out
 
 
@@ -188,72 +185,42 @@ def why_reference(x: Tensor) -> str:
     )
 
 
-def norm_lif_reference(
-    x: Tensor,
-    p: LIFParameters,
-    *,
-    steps: int,
-    norm: Norm = "none",
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    training: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    alpha: float = 1.0,
-    pool: bool = False,
-    repeat: bool = False,
-) -> Tensor:
+def norm_lif_reference(x: Tensor, firing: Firing, state: NormState, momentum: float = 0.1) -> Tensor:
     """`norm_lif` in plain torch operations and autograd: the definition that fast kernels are held against.
 
     Args:
-        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``repeat``.
-        p: dynamics of the neuron.
-        steps: T.
-        norm: ``none``, ``bn``, ``tdbn`` or ``bntt``.
-        weight: scale ``[C]`` (``[T, C]`` for ``bntt``), or None.
-        bias: shift of the same shape, or None.
-        running_mean: tracked mean of the same shape, changed when training, or None.
-        running_var: tracked variance, likewise.
-        training: use the batch's statistics and track them.
-        momentum: of the tracked statistics.
-        eps: added to the variance.
-        alpha: tdBN's scale.
-        pool: average spikes over 2x2 windows.
-        repeat: show the same currents at every step.
+        x: currents ``[T * B, C, ...]``, or ``[B, C, ...]`` with ``firing.repeat``.
+        firing: how to normalise, fire and pool; any norm but ``bn-step``.
+        state: tensors of the normalisation; running statistics move when training.
+        momentum: of the running statistics.
     """
+    steps = firing.steps
+    repeat = firing.repeat
     current = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics and membranes never below float32
     folded = current.reshape(1 if repeat else steps, -1, *x.shape[1:])
-    if norm != "none":
-        per_step = norm == "bntt"
-        scale = alpha * p.v_threshold if norm == "tdbn" else 1.0
+    if firing.norm != "none":
+        per_step = firing.norm == "bntt"
         outer = steps if per_step else 1
         groups = folded.expand(steps, *folded.shape[1:]) if per_step and repeat else folded
         repeats = steps if repeat and not per_step else 1  # how often each value counts in the unbiased variance
-        mean, var = _statistics(groups, per_step, running_mean, running_var, training, momentum, repeats)
-        gain = scale * torch.rsqrt(var + eps)
-        if weight is not None:
-            gain = gain * weight.reshape(outer, -1)
+        mean, var = _statistics(groups, per_step, state, firing.training, momentum, repeats)
+        gain = firing.scale * torch.rsqrt(var + firing.eps)
+        if state.weight is not None:
+            gain = gain * state.weight.reshape(outer, -1)
         shape = (outer, 1, x.shape[1], *[1] * (x.dim() - 2))
         folded = (groups - mean.reshape(shape)) * gain.reshape(shape)
-        if bias is not None:
-            folded = folded + bias.reshape(shape)
-    spikes, _ = lif(folded, None, p, steps=steps)
+        if state.bias is not None:
+            folded = folded + state.bias.reshape(shape)
+    spikes, _ = lif(folded, None, firing.p, steps=steps)
     spikes = spikes.to(x.dtype).flatten(0, 1)
-    return F.avg_pool2d(spikes, 2) if pool else spikes
+    return F.avg_pool2d(spikes, 2) if firing.pool else spikes
 
 
 def _statistics(
-    groups: Tensor,
-    per_step: bool,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float,
-    repeats: int,
+    groups: Tensor, per_step: bool, state: NormState, training: bool, momentum: float, repeats: int
 ) -> tuple[Tensor, Tensor]:
     """Mean and biased variance, ``[T or 1, C]``; moves the running statistics when training."""
+    _, _, running_mean, running_var = state
     if not training and running_mean is not None and running_var is not None:
         return running_mean.reshape(-1, groups.shape[2]), running_var.reshape(-1, groups.shape[2])
     over = tuple(d for d in range(groups.dim()) if d != 2 and not (per_step and d == 0))
@@ -268,51 +235,31 @@ def _statistics(
     return mean.reshape(-1, width), var.reshape(-1, width)
 
 
-def check_norm_lif(
-    x: Tensor,
-    *,
-    steps: int,
-    norm: str,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    pool: bool,
-    repeat: bool,
-) -> None:
-    """Refuse what `norm_lif` cannot mean.
+def check_norm_lif(x: Tensor, firing: Firing, state: NormState) -> None:
+    """Refuse what `norm_lif` cannot mean, of currents ``x [T*B, C, ...]``.
 
-    Args:
-        x: currents, as `norm_lif` takes them.
-        steps: T.
-        norm: kind of normalisation.
-        weight: scale, or None.
-        bias: shift, or None.
-        running_mean: tracked mean, or None.
-        running_var: tracked variance, or None.
-        training: whether batch statistics are used.
-        pool: whether spikes are pooled 2x2.
-        repeat: whether every step sees the same currents.
+    Raises:
+        ConfigError: the first of it.
     """
+    steps = firing.steps
+    norm = firing.norm
     if x.dim() not in (2, 4):
         raise ConfigError(f"norm_lif input has shape {tuple(x.shape)}; give [T*B, C, H, W] or [T*B, F]")
-    if steps < 1 or (not repeat and x.shape[0] % steps):
+    if steps < 1 or (not firing.repeat and x.shape[0] % steps):
         raise ConfigError(
             f"norm_lif input has {x.shape[0]} rows, no multiple of steps={steps}; fold [T, B, ...] into [T*B, ...]"
         )
     if norm not in NORMS:
         raise ConfigError(f"unknown norm '{norm}'; use one of {', '.join(NORMS)}")
-    if pool and x.dim() != 4:
+    if firing.pool and x.dim() != 4:
         raise ConfigError(f"norm_lif cannot pool an input of shape {tuple(x.shape)}; pooling needs [T*B, C, H, W]")
-    if pool and min(x.shape[2:]) < 2:
+    if firing.pool and min(x.shape[2:]) < 2:
         raise ConfigError(f"norm_lif cannot pool maps of {x.shape[2]}x{x.shape[3]}; 2x2 pooling needs at least 2x2")
     wanted = (steps, x.shape[1]) if norm == "bntt" else (x.shape[1],)
-    tensors = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
-    for name, tensor in tensors.items():
+    for name, tensor in state._asdict().items():
         if tensor is not None and norm != "none" and tuple(tensor.shape) != wanted:
             raise ConfigError(
                 f"norm_lif {name} has shape {tuple(tensor.shape)}; norm '{norm}' with {steps} steps needs {wanted}"
             )
-    if norm != "none" and (running_mean is None) != (running_var is None):
+    if norm != "none" and (state.running_mean is None) != (state.running_var is None):
         raise ConfigError("norm_lif got only one of running_mean and running_var; give both or neither")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,20 @@ def test_sanitizers_find_nothing(name: str, weights: str, compiler: str, tmp_pat
     clean = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     labels, _ = told(compiled(c_file(flat(built(name)), ABOUT, weights), tmp_path, compiler, *clean), IMAGES)
     assert len(labels) == len(IMAGES)
+
+
+@pytest.mark.slow
+def test_the_clang_of_the_zig_package_gives_the_same_scores_and_its_sanitizer_finds_nothing(tmp_path: Path) -> None:
+    """Where there is no clang, ``pip install ziglang`` brings one; it has no address sanitizer (gcc's runs above)."""
+    pytest.importorskip("ziglang", reason="no clang from a package (pip install ziglang)")
+    made = c_file(flat(built("small")), ABOUT)
+    labels, scores = told(compiled(made, tmp_path), IMAGES)
+    for options in (["-O2"], ["-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all"]):
+        words = [sys.executable, "-m", "ziglang", "cc", *options, *STRICT, "net.c", "-o", "other"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[:2000]
+        found, theirs = told(tmp_path / "other", IMAGES)
+        assert found.tolist() == labels.tolist() and np.abs(theirs - scores).max() < 1e-6
 
 
 def test_int8_takes_a_quarter_of_the_flash_and_stays_near(tmp_path: Path) -> None:

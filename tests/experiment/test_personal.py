@@ -98,6 +98,8 @@ def test_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     run = spikefed.run(config("weights", run=KEPT), out=tmp_path / "kept")
     with pytest.raises(CheckpointError, match="has nothing of client 7; it has clients 0, 1, 2"):
         spikefed.load_model(run, client=7)
+    with pytest.raises(CheckpointError, match="leave @2 out to load the one after its last step"):
+        spikefed.load_model(f"{run}@2", client=1)
     RunFolder(run).personal(1).write_bytes(RunFolder(run).personal(1).read_bytes()[:-9])
     with pytest.raises(CheckpointError, match="cannot be read as a model file"):
         spikefed.load_model(run, client=1)
@@ -134,4 +136,5 @@ def test_status_lists_them(tmp_path: Path) -> None:
     assert {c["client"]: c["test_accuracy"] for c in found["clients"]} == told
     assert [c["model"] for c in found["clients"]] == [str(RunFolder(run).personal(c)) for c in range(3)]
     text = status_text(found)
+    assert found["run"] == str(run) and text.startswith(f"{run}: finished")
     assert f"its own network {told[2]:.4f}; kept in {RunFolder(run).personal(2)}" in text

@@ -25,8 +25,8 @@ def status_of(path: Path) -> dict[str, Any]:
     clients: dict[int, dict[str, Any]] = {
         c: {"client": c, "last_round": 0, "dropped": Counter()} for c in range(config.data.clients)
     }
-    for client, path in folder.personal_models().items():
-        clients.setdefault(client, {"client": client, "last_round": 0, "dropped": Counter()})["model"] = str(path)
+    for client, kept in folder.personal_models().items():
+        clients.setdefault(client, {"client": client, "last_round": 0, "dropped": Counter()})["model"] = str(kept)
     for line in lines:
         refused = {drop["client"] for drop in line["dropped"] if drop["kind"] != "late"}
         for drop in line["dropped"]:

@@ -233,6 +233,11 @@ def _from_checkpoint(
         if net is not None:
             return Model(net, facts, f"{source} (client {number})")
     who = "its clients" if client is None else f"client {client}"
+    if client is not None and folder.personal(client).is_file():
+        raise CheckpointError(
+            f"method {steps.name} keeps no network of {who} between rounds, so there is none of round {round}; leave "
+            f"@{round} out to load the one after its last step, {folder.personal(client)}"
+        )
     raise CheckpointError(
         f"method {steps.name} keeps no network of {who} between rounds, so none can be loaded from {folder.path}; "
         "load the server's instead, or run it again with run.keep_clients = true"

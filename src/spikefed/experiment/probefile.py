@@ -89,7 +89,7 @@ def probe_file(path: Path, table: ProbeTable, chosen: Mapping[str, Any], progres
             round=facts.round,
             seed=facts.seed,
             generator=draws,
-            whose="server",
+            whose="server" if facts.client is None else f"client {facts.client}",
             train_bn=facts.batch_statistics,
             progress=lambda done, total, what: tell and tell(table.label, done, total, what),
             partial=files.partial_path(folder, table.label),

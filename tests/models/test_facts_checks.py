@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,11 @@ def test_tensors_that_are_no_numbers(tmp_path: Path) -> None:
     path.write_bytes(model_file(net, ModelFacts.from_dict(FACTS, "x")))
     with pytest.raises(CheckpointError, match="holds values that are no numbers"):
         read_model(path)
+
+
+def test_whose_own_network_it_is_comes_back_and_has_to_be_a_number() -> None:
+    facts = ModelFacts({"name": "small"}, (1, 8, 8), 10, client=3)
+    assert ModelFacts.from_dict(facts.to_dict(), "file") == facts
+    assert "client" not in replace(facts, client=None).to_dict()
+    with pytest.raises(CheckpointError, match="says client = 'me'"):
+        ModelFacts.from_dict({**facts.to_dict(), "client": "me"}, "file")

@@ -183,5 +183,6 @@ _PLAIN: dict[str, Callable[[Any], bool]] = {
     "round": _is_count,
     "logit_scale": _is_scale,
     "batch_statistics": _is_flag,
+    "client": _is_count,
 }
 """Facts that stand as they are, and what each has to be."""

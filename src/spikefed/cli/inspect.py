@@ -229,6 +229,8 @@ def show(
         span = "{:.4g} to {:.4g}".format(*row["pixels"])
         table.add_row(row["split"], f"{row['images']:,}", row["image"], str(row["classes"]), of_class, span)
     Console(emoji=False).print(table)
+    if names:
+        print(f"classes: {', '.join(names[:12])}" + (f" and {len(names) - 12} more" if len(names) > 12 else ""))
     for key, count in columns.items():
         print(f"column '{key}' has {count:,} values: data.partition = 'column' and data.by = '{key}' make them clients")
     for note in parts[0].notes:

@@ -61,7 +61,7 @@ class Start:
         if self.new:
             said.append(f"network.start: the head ({', '.join(self.new)}) begins anew, as the classes differ")
         if self.pruned:
-            many = f"{len(self.pruned)} tensors" if len(self.pruned) > 1 else f"'{self.pruned[0]}'"
+            many = f"{len(self.pruned)} tensors" if len(self.pruned) > 1 else f"'{min(self.pruned)}'"
             said.append(
                 f"network.start: {self.source} is pruned; its weights come along, the masks of {many} do not, so that "
                 "weights which are 0 now may grow again"

@@ -50,6 +50,12 @@ def test_converted_twice_is_converted_once(run: Path) -> None:
     assert Path(convert_run(run, plan)["path"]).read_bytes() == first
 
 
+def test_another_round_has_a_file_of_its_own(run: Path) -> None:
+    last = Path(convert_run(run, ConversionPlan(steps=4, images=30))["path"])
+    first = Path(convert_run(f"{run}@1", ConversionPlan(steps=4, images=30))["path"])
+    assert first.name == "local-train-T4-round1.safetensors" and first.read_bytes() != last.read_bytes()
+
+
 def test_probes_and_exports_take_it(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "converted.safetensors"
     plan = ConversionPlan(steps=4, images=30)

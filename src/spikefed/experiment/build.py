@@ -554,6 +554,8 @@ def public_set(config: Experiment, found: data.Sources) -> data.ImageSet | None:
     d = config.data
     if d.public_dataset is None:
         return found.public
+    if data.is_made(d.public_dataset):
+        return data.made_public(d.public_dataset, found.train, d.public, derive_seed(config.seed, SPLIT))
     return data.load_sources(d.public_dataset, Path(d.dir) if d.dir else None, reading_of(config)).train
 
 

@@ -47,7 +47,11 @@ class DataConfig(Section):
         default=None, ge=1, description="private samples per client; default: an equal share"
     )
     public: int = Field(default=400, ge=1, description="rows of the public set X_p")
-    public_dataset: str | None = Field(default=None, description="data set of the public rows; default: the same")
+    public_dataset: str | None = Field(
+        default=None,
+        description="data set of the public rows; or nobody's: noise, crops:PICTURE, synthetic:FILE (of 'spikefed "
+        "synthesise'); default: the same",
+    )
     public_order: Literal["content"] | None = Field(
         default=None,
         json_schema_extra=SINCE_02,

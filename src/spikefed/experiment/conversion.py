@@ -98,7 +98,7 @@ def convert_run(
         compensate=plan.compensate,
     )
     facts = converted_facts(model.facts, done, plan, len(pixels))
-    path = out or folder.path / "converted" / f"{plan.recipe}-{plan.calibrate}-T{plan.steps}.safetensors"
+    path = out or folder.path / "converted" / f"{_stem(run, plan)}.safetensors"
     write_model(path, done, facts)
     accuracy = {"ann": accuracy_of(model, federation), "snn": accuracy_of(load_model(path), federation)}
     return {
@@ -109,6 +109,13 @@ def convert_run(
         "snn_accuracy": accuracy["snn"],
         "layers": layer_rows(done),
     }
+
+
+def _stem(run: Path | str, plan: ConversionPlan) -> str:
+    """Name of the file: how it was converted, and from which round where that is not the run's last word."""
+    _, at, round = str(run).rpartition("@")
+    of_round = f"-round{round}" if at and not Path(run).exists() else ""
+    return f"{plan.recipe}-{plan.calibrate}-T{plan.steps}{of_round}"
 
 
 def folder_of(run: Path | str) -> RunFolder:

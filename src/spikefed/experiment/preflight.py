@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from spikefed.data import EVENT_SETS
+from spikefed.data import EVENT_SETS, is_made
 from spikefed.data.catalogue import dataset_info
 from spikefed.data.locate import locate
 from spikefed.errors import ConfigError
@@ -29,7 +29,7 @@ def check_data(jobs: Sequence[Job]) -> None:
     for table in {job.config.data.model_dump_json(): job.config.data for job in jobs}.values():
         wanted = [(table.dataset, "train"), (table.dataset, "test"), (table.public_dataset or table.dataset, "train")]
         for name, split in wanted:
-            info = None if is_own(name) or name in EVENT_SETS else dataset_info(name)
+            info = None if is_own(name) or is_made(name) or name in EVENT_SETS else dataset_info(name)
             if info is not None and info.forms:  # the embedded set has no files
                 locate(info, split, table.dir)
 

@@ -1,6 +1,6 @@
 """Conversion, synthesis and PrivateSNN on Fashion-MNIST: one seed a call, results/data-free/fashion-seedS.json.
 
-    python benchmarks/data_free.py SEED [--work FOLDER] [--small]
+    python benchmarks/data_free.py SEED [--work FOLDER] [--digits]
 
 An ANN twin of ``small`` learns from 10,000 images; it and the ANN of the next seed (the judge of the audit) stay in the
 work folder. Measured on 1,000 test images: every recipe and calibration at every T, SpikingJelly's converter on the
@@ -49,17 +49,17 @@ TREE: dict[str, Any] = {
 }
 
 
-def small(tree: dict[str, Any]) -> dict[str, Any]:
-    """The same in seconds, on digits."""
-    data = {"dataset": "digits", "pooled": True, "public": 100, "test_limit": 100}
-    return {**tree, "rounds": 2, "data": data}
+def on_digits(tree: dict[str, Any], toy: bool) -> dict[str, Any]:
+    """The same on 8x8 digits; as a toy in seconds."""
+    data = {"dataset": "digits", "pooled": True, "public": 100, **({"test_limit": 100} if toy else {})}
+    return {**tree, "name": "ann-digits", "rounds": 2 if toy else 8, "data": data}
 
 
 class Study:
     """One seed."""
 
-    def __init__(self, seed: int, work: Path, toy: bool) -> None:
-        tree = small(TREE) if toy else TREE
+    def __init__(self, seed: int, work: Path, toy: bool, digits: bool) -> None:
+        tree = on_digits(TREE, toy) if toy or digits else TREE
         self.seed = seed
         self.count = 40 if toy else 512
         self.steps = (2, 8) if toy else STEPS
@@ -170,11 +170,12 @@ def main() -> None:
     parser.add_argument("seed", type=int)
     parser.add_argument("--work", type=Path, default=Path("runs/data-free"))
     parser.add_argument("--out", type=Path, default=Path("results/data-free"))
-    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--small", action="store_true", help="a toy, for tests")
+    parser.add_argument("--digits", action="store_true", help="8x8 digits in place of Fashion-MNIST")
     args = parser.parse_args()
     torch.set_num_threads(1)
     start = time.process_time()
-    study = Study(args.seed, args.work, args.small)
+    study = Study(args.seed, args.work, args.small, args.digits)
     made = study.made("statistics", 80 if args.small else 1000)
     sets = {
         "train": study.real,
@@ -191,7 +192,7 @@ def main() -> None:
         "not_compensated": study.plain_conversions,
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    name = "digits" if args.small else "fashion"
+    name = "toy" if args.small else "digits" if args.digits else "fashion"
     for part, measure in parts.items():
         found |= {part: measure(), "processor_s": round(time.process_time() - start, 1)}
         (args.out / f"{name}-seed{args.seed}.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -84,6 +84,12 @@ def noise(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
 def crops(path: Path, count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
     """uint8 ``[count, C, H, W]``: windows of one picture, an eighth of its shorter side to all of it.
 
+    Args:
+        path: of the picture.
+        count: windows.
+        shape: ``(C, H, W)`` that each is brought to.
+        seed: of places, sizes and mirrors.
+
     Raises:
         DataError: no such picture, or channels that a picture does not have.
     """

@@ -21,7 +21,7 @@ from spikefed.experiment.checks import check
 from spikefed.experiment.config import DataConfig, Experiment, load
 from spikefed.experiment.shares import from_shares, read_shares
 from spikefed.experiment.singles import check_singles
-from spikefed.experiment.stages import Stages, evaluation, staged, stages_of
+from spikefed.experiment.stages import Stages, adapters_of, calendar_of, evaluation, staged, stages_of
 from spikefed.experiment.start import Start, read_start
 from spikefed.federated import (
     ClientContext,
@@ -341,6 +341,40 @@ def build_network(
     timed: bool,
     seed: int,
 ) -> nn.Module:
+    """`plain_network` with the parts of every task, where ``network.adapters`` names some.
+
+    Args:
+        config: the experiment.
+        shape: ``(C, H, W)`` of an image or of one time step.
+        classes: width of the output.
+        live: a network or a function given by code instead of by name.
+        timed: whether the data have a time axis.
+        seed: of the initial weights.
+
+    Raises:
+        ConfigError: a network that cannot be adapted so.
+    """
+    net = plain_network(config, shape, classes, live, timed, seed)
+    own = adapters_of(config, classes)
+    if not own.kinds:
+        return net
+    for task, chosen in enumerate(own.outputs or ()):
+        if strangers := [output for output in chosen if not 0 <= output < classes]:
+            raise ConfigError(
+                f"network.adapters.outputs of task {task} names output {strangers[0]}, and there are 0 to {classes - 1}"
+            )
+    kinds = list(dict.fromkeys(own.kinds))
+    return networks.adapt(net, kinds, tasks=own.tasks or 1, per=own.per, rank=own.rank, outputs=own.outputs)
+
+
+def plain_network(
+    config: Experiment,
+    shape: tuple[int, int, int],
+    classes: int,
+    live: networks.Own | None,
+    timed: bool,
+    seed: int,
+) -> nn.Module:
     """The config's network for one input shape and class count, with seeded weights.
 
     Args:
@@ -594,7 +628,8 @@ def assemble(
     begin = read_start(
         config, train, lambda classes: build_network(config, shape, classes, network, timed, seed), start
     )
-    factory = NetworkFactory(make, seed, config.run.device, begin.tensors if begin else None)
+    tensors = begin.tensors if begin else None
+    factory = NetworkFactory(make, seed, config.run.device, tensors, calendar_of(config))
     if config.chips.profiles:
         check_treatments(factory.network, config.chips.repairs)
     expectations = Expectations.of(

@@ -259,6 +259,40 @@ def _stages(config: Experiment) -> None:
         raise ConfigError("stages need data that are dealt out by chance; set data.partition to 'iid' or 'dirichlet'")
 
 
+def _adapters(config: Experiment) -> None:
+    own = config.network.adapters
+    name = config.method["name"]
+    if not own.kinds:
+        if own != type(own)():
+            raise ConfigError("[network.adapters] names no kind; set network.adapters.kinds = ['thresholds', 'head']")
+        if name == "adapters":
+            raise ConfigError(
+                "method 'adapters' trains the parts of tasks, and the network has none; set network.adapters.kinds = "
+                "['thresholds', 'head'], say"
+            )
+        return
+    if name != "adapters" and not is_own(name):
+        raise ConfigError(
+            f"network.adapters freezes the network, and method '{name}' would train it; set method.name = 'adapters'"
+        )
+    if config.network.start is None:
+        raise ConfigError(
+            "network.adapters freezes the network, which would stay as it was drawn; set network.start to a trained run"
+        )
+    if config.stages.on and own.tasks not in (None, config.stages.tasks):
+        raise ConfigError(
+            f"network.adapters.tasks is {own.tasks}, and [stages] has {config.stages.tasks} tasks; leave it out"
+        )
+    if own.outputs is not None and len(own.outputs) != (own.tasks or config.stages.tasks or 1):
+        raise ConfigError(
+            f"network.adapters.outputs has {len(own.outputs)} lists for {own.tasks or config.stages.tasks or 1} tasks; "
+            "give one a task, or leave it out"
+        )
+    privacy = getattr(config.hyper(), "privacy", None)
+    if privacy is not None and privacy.clip:
+        raise ConfigError("training.privacy follows gradients of whole layers, not of adapters; leave one of them out")
+
+
 def _disjoint(groups: list[list[int]]) -> None:
     seen: set[int] = set()
     for group in groups:

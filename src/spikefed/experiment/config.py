@@ -20,6 +20,7 @@ from spikefed.federated import METHODS, Hyperparameters, method
 from spikefed.federated.attackers import Attack
 from spikefed.federated.local import LocalTraining
 from spikefed.hardware.crossbar import Changes
+from spikefed.networks import Adapter
 from spikefed.objects import check_keys, nearest
 
 
@@ -176,6 +177,20 @@ class NeuronConfig(Section):
     )
 
 
+class AdapterConfig(Section):
+    """Parts of each task in a frozen network (docs/continual.md), for method ``adapters``."""
+
+    kinds: list[Adapter] = Field(
+        default=[], description="thresholds, bn, head, low-rank: what a task has of its own; all else is frozen"
+    )
+    per: Literal["layer", "channel", "neuron"] = Field(default="channel", description="what has a threshold of its own")
+    rank: int = Field(default=2, ge=1, le=1024, description="of 'low-rank'")
+    tasks: int | None = Field(default=None, ge=1, description="how many; default: those of [stages], else 1")
+    outputs: list[list[int]] | None = Field(
+        default=None, description="outputs of each task's head; default: those of [stages], else all"
+    )
+
+
 class NetworkConfig(Section):
     """The network and how images enter it."""
 
@@ -230,6 +245,11 @@ class NetworkConfig(Section):
         json_schema_extra=SINCE_02,
         description="names of the clients' own networks, dealt out in turn, for methods that exchange no weights; "
         "'name' is then the server's; default: all have that",
+    )
+    adapters: AdapterConfig = Field(
+        default=AdapterConfig(),
+        json_schema_extra=SINCE_02,
+        description="parts of each task in a network that is frozen but for them",
     )
     start: str | None = Field(
         default=None,
@@ -473,6 +493,8 @@ class Experiment(Section):
         absent = {"probe"} if not tree["probe"] else set()
         absent |= set() if self.chips.profiles else {"chips"}
         absent |= set() if self.stages.on else {"stages"}
+        if not self.network.adapters.kinds:
+            tree["network"].pop("adapters")
         return {key: value for key, value in tree.items() if key not in absent}
 
     def hash(self) -> str:

@@ -18,6 +18,7 @@ from spikefed.experiment.build import Federation, build, build_network, config_o
 from spikefed.experiment.checks import check_device
 from spikefed.experiment.config import Experiment, NetworkConfig
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.stages import adapters_of
 from spikefed.federated import Context, NetworkFactory, State, method
 from spikefed.federated.history import History
 from spikefed.federated.randomness import NETWORK, SERVER, derive_seed, generator
@@ -88,8 +89,9 @@ def model_facts(federation: Federation, round: int) -> ModelFacts:
     config = federation.config
     train = federation.train
     hyper = config.hyper()
+    adapters = adapters_of(config, train.classes)
     return ModelFacts(
-        network=resolved_network(config),
+        network=resolved_network(config) | ({"adapters": adapters.model_dump()} if adapters.kinds else {}),
         input_shape=tuple(train.shape),
         classes=train.classes,
         preprocess=federation.preprocess,
@@ -111,6 +113,8 @@ def resolved_network(config: Experiment) -> dict[str, Any]:
     table = config.network.model_dump(exclude={"start", "start_roles", "clients"})  # which do not build it
     if table["thresholds"] is None:
         del table["thresholds"]  # a key that older readers do not know
+    if not config.network.adapters.kinds:
+        del table["adapters"]
     if config.network.name.startswith(PREFIX):
         table["name"] = f"{PREFIX}{Path(config.network.name.removeprefix(PREFIX)).resolve()}"
     if is_own(config.network.name):

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikefed import data
+from spikefed import data, networks
 from spikefed.errors import ConfigError, DataError
-from spikefed.experiment.config import Experiment, StagesConfig
+from spikefed.experiment.config import AdapterConfig, Experiment, StagesConfig
 from spikefed.federated import continual
 from spikefed.federated.calendar import Calendar
 from spikefed.federated.randomness import STAGES, derive_seed
@@ -179,6 +179,17 @@ def outputs_of_tasks(stages: StagesConfig, classes: int) -> tuple[tuple[int, ...
     return tuple(tuple(range(a, b)) for a, b in zip(ends, ends[1:], strict=False))
 
 
+def adapters_of(config: Experiment, classes: int) -> AdapterConfig:
+    """The adapters of a network of so many outputs, with the tasks of ``[stages]`` and the outputs of their heads."""
+    given = config.network.adapters
+    stages = config.stages
+    tasks = given.tasks or (stages.tasks if stages.on else 1)
+    outputs = given.outputs
+    if outputs is None and stages.on and stages.heads == "task":
+        outputs = [list(own) for own in outputs_of_tasks(stages, classes)]
+    return given.model_copy(update={"tasks": tasks, "outputs": outputs})
+
+
 def evaluation(
     net: nn.Module,
     test: data.ImageSet,
@@ -199,13 +210,15 @@ def evaluation(
     counts: list[int] = []
     for task in range(stages.calendar.tasks):
         rows = torch.nonzero(tasks == task).flatten()
+        networks.select_task(net, task)
         values = outputs(net, test.images[rows], task)
         labels = test.labels[rows]
         own = stages.own(task)
         open_ = judged(values, labels)
         known = open_ if own is None else judged(values, labels, own)
         parts.append(known)
-        pairs.append((None if own is None else known.accuracy, open_.accuracy))
+        parted = networks.tasks_of(net) > 1  # whose parts the task chooses: it has to be known
+        pairs.append((None if own is None and not parted else known.accuracy, None if parted else open_.accuracy))
         counts.append(len(rows))
     shares = [count / sum(counts) for count in counts]
     mean = mean_evaluation(parts)

@@ -94,12 +94,28 @@ def read_start(config: Experiment, train: data.ImageSet, make: Make, copy: Path 
     renamed = facts.names != train.names  # a class without a name is called by its number
     _check_alike(facts, config, where)
     own = make(train.classes)
+    parts = networks.kinds_of(own).keys() - found.tensors.keys()  # of a network that had none
     head = _head(own, make, train.classes) if renamed else set()
+    if head and parts and "head" not in config.network.adapters.kinds:
+        raise ConfigError(
+            f"{where} has other classes, so its head begins anew and network.adapters would freeze it as it is drawn; "
+            "add 'head' to network.adapters.kinds"
+        )
     wanted = _wanted(own, config.network.start_roles)
-    tensors = _fitted(own, found.tensors, head, f"{where} ({facts.network.get('name')})", config)
+    theirs = f"{where} ({facts.network.get('name')})"
+    tensors = _fitted(own, {**found.tensors, **_parts(own, parts)}, {*head, *parts}, theirs, config)
     kept = {name: tensor for name, tensor in tensors.items() if name in wanted}
+    if parts:
+        networks.load_tensors(own, {**state_tensors(own), **kept})
+        networks.renew_parts(own)
+        kept |= _parts(own, parts)
     pruned = tuple(name for name in found.kept if name in kept)
-    return Start(kept, tuple(sorted(head)), pruned, facts, path, path.read_bytes())
+    return Start(kept, tuple(sorted(head - parts)), pruned, facts, path, path.read_bytes())
+
+
+def _parts(own: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
+    """Copies of the parts of tasks, which begin as they change nothing. Shapes are the network's."""
+    return {name: tensor.clone() for name, tensor in state_tensors(own).items() if name in names}
 
 
 def _check_alike(facts: ModelFacts, config: Experiment, where: str) -> None:

@@ -16,10 +16,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from spikefed.federated.calendar import Calendar
 from spikefed.federated.setup import Setup
 from spikefed.federated.traffic import Exchange, MessageKind, standard
 from spikefed.hyper import Hyperparameters
-from spikefed.networks import Role, WrappedNetwork, copy_tensors, load_tensors, norm, retie, roles, ties
+from spikefed.networks import Role, WrappedNetwork, copy_tensors, load_tensors, norm, retie, roles, select_task, ties
 from spikefed.networks.roles import WEIGHT
 from spikefed.training import Mask, Preprocess
 
@@ -40,8 +41,10 @@ class NetworkFactory:
         seed: the seed whose weights every participant starts from (the common initial weights).
         device: where the network computes; weights given and taken are on the host.
         begin: tensors by name that every participant starts from, whatever the seed.
+        calendar: who learns which task when, in a run of stages.
 
     Attributes:
+        buffers: names of the tensors that no optimiser steps on.
         roles: role of every state tensor by name (`spikefed.networks.roles`); a tied one has its first name only.
         finite: names of the tensors whose initial values are all finite numbers (a mask of -inf is not one of them).
     """
@@ -52,8 +55,10 @@ class NetworkFactory:
         seed: int,
         device: str = "cpu",
         begin: Mapping[str, Tensor] | None = None,
+        calendar: Calendar | None = None,
     ) -> None:
         self._build = build
+        self.calendar = calendar
         self._begin = dict(begin or {})
         self._seed = seed
         net = build(seed)
@@ -62,6 +67,7 @@ class NetworkFactory:
         retie(self._net, tied)
         self._initial = copy_tensors(self._net) | self._begin
         self.roles: dict[str, Role] = {n: role for n, role in roles(self._net).items() if n in self._initial}
+        self.buffers: frozenset[str] = frozenset(name for name, _ in self._net.named_buffers())
         self.finite: frozenset[str] = frozenset(
             n for n, t in self._initial.items() if t.is_floating_point() and bool(torch.isfinite(t).all())
         )
@@ -102,6 +108,7 @@ class NetworkFactory:
             self._net.fresh()  # whose state is kept between batches, a participant's step begins without any
         for parameter in self._net.parameters():
             parameter.grad = None
+        select_task(self._net, 0)
         return self._net
 
     @staticmethod

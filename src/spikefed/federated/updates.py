@@ -69,6 +69,32 @@ def model_deviation(
     }
     for client, own in tensors.items():
         found[client] = sum(
-            float((own[name].double() - average[name].double()).norm()) / norm for name, norm in norms.items() if norm
+            float((own[name].double() - average[name].double()).norm()) / norm
+            for name, norm in norms.items()
+            if norm and name in own
         )
     return found
+
+
+def drift_ratio(changes: Mapping[int, Mapping[str, Tensor]], weights: Mapping[int, float]) -> float:
+    """Mean over clients of ||Delta_c - mean Delta|| / ||mean Delta||: how far apart clients pull; 0 where none moved.
+
+    A tensor that a client did not send has not moved there. Shapes are any, the same for a name.
+
+    Args:
+        changes: of each client by tensor name.
+        weights: of each client in the mean, summing to 1.
+    """
+    names = sorted({name for own in changes.values() for name in own})
+    apart = dict.fromkeys(changes, 0.0)
+    square = 0.0
+    for name in names:
+        sent = {c: own[name].double() for c, own in changes.items() if name in own}
+        zero = torch.zeros_like(next(iter(sent.values())))
+        mean = torch.stack([weights[c] * sent.get(c, zero) for c in changes]).sum(dim=0)
+        square += float(mean.square().sum())
+        for client in changes:
+            apart[client] += float((sent.get(client, zero) - mean).square().sum())
+    if square == 0.0:
+        return 0.0
+    return sum(value**0.5 for value in apart.values()) / len(apart) / square**0.5

@@ -2,6 +2,16 @@
 
 from spikefed.networks import cells
 from spikefed.networks.adapter import WrappedNetwork, wrap
+from spikefed.networks.adapters import (
+    AdapterRow,
+    adapt,
+    adapter_rows,
+    check_frozen,
+    kinds_of,
+    renew_parts,
+    select_task,
+    tasks_of,
+)
 from spikefed.networks.describe import Description, LayerRow, describe
 from spikefed.networks.explain import LayerPath, explain
 from spikefed.networks.graph import Edge, Graph, GraphNetwork, Node
@@ -10,6 +20,7 @@ from spikefed.networks.monitor import FiringRateMonitor, firing_rates
 from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm
 from spikefed.networks.own import Own, build_own
+from spikefed.networks.parts import Adapter, Per
 from spikefed.networks.persample import PerSample, per_sample, unknown_parameters
 from spikefed.networks.pools import Pool
 from spikefed.networks.promises import check_promises
@@ -23,6 +34,16 @@ from spikefed.networks.zoo import NetworkInfo, ann_twin, build, initialise_by_pl
 
 __all__ = [
     "ANNNetwork",
+    "Adapter",
+    "AdapterRow",
+    "Per",
+    "adapt",
+    "adapter_rows",
+    "check_frozen",
+    "kinds_of",
+    "renew_parts",
+    "select_task",
+    "tasks_of",
     "Choice",
     "Description",
     "Edge",

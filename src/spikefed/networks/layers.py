@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.norms import Norm
+from spikefed.networks.parts import Part
 from spikefed.networks.pools import TWO_BY_TWO
 from spikefed.networks.thresholds import Thresholds
 from spikefed.neurons import (
@@ -30,6 +31,9 @@ from spikefed.neurons import (
     spike_linear,
 )
 from spikefed.neurons.encoding import generator_at
+
+PER_STEP = ("bntt", "bn-step")
+"""Norms whose statistics are those of each time step."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class PlannedLayer(nn.Module):
         self.plan = plan
         self.norm = norm
         self.dropout = dropout
+        self.parts: nn.ModuleList | None = None  # a `Part` for each task (`spikefed.networks.adapters`)
+        self.task = 0
         # A mean of spikes tells how many there were, their largest does not: rates are counted before such a pool.
         if plan.pool and plan.window.kind == "max":
             self.fired = nn.Identity()
@@ -83,6 +89,10 @@ class PlannedLayer(nn.Module):
         if self.plan.map_shape == self.plan.in_shape:
             return x
         return x.unflatten(1, (self.plan.map_shape[0], -1)).mean(2)
+
+    def part(self) -> Part | None:
+        """What the task that is on has of its own here."""
+        return None if self.parts is None else cast(Part, self.parts[self.task])
 
     def pooled(self, y: Tensor) -> Tensor:
         """``y`` behind the layer's pool, if it has one."""
@@ -133,6 +143,10 @@ class WeightedLayer(PlannedLayer):
 
     def currents(self, x: Float[Tensor, "N ..."]) -> Float[Tensor, "N ..."]:
         """The weighted sums, before normalisation."""
+        part = self.part()
+        return self._sums(x) if part is None else part.currents(x, self._sums)
+
+    def _sums(self, x: Tensor) -> Tensor:
         if self.product is not None:
             return self.product(x)
         if self.plan.kind == "conv":
@@ -184,7 +198,7 @@ class _Spiking(PlannedLayer):
             return self.tap(x, steps, repeat, generator, moment)
         if moment is not None:
             return self._step(self.currents(x), moment)
-        link = None if self.pruned() else self.link(steps, repeat)
+        link = None if self.pruned() or self.parts is not None else self.link(steps, repeat)
         out = None if link is None else run_chain(x, [link])
         if out is not None:
             return out
@@ -209,7 +223,10 @@ class _Spiking(PlannedLayer):
         return repeat and self.neuron is None and (self.norm is None or self.norm.steps is None)
 
     def _all_steps(self, currents: Tensor, steps: int, repeat: bool) -> Tensor:
-        norm = self.norm
+        part = self.part()
+        if part is not None and self.neuron is not None:
+            return self._adapted(currents, steps, repeat, part)
+        norm = self.norm if part is None or part.norm is None else part.norm
         plan = self.plan
         if self.neuron is None:
             if norm is None:
@@ -224,6 +241,22 @@ class _Spiking(PlannedLayer):
             currents, options = self.thresholds.applied(currents, options)
         fused = plan.pool and plan.window == TWO_BY_TWO
         spikes = norm_lif(currents, self.neuron, steps=steps, **options, pool=fused, repeat=repeat)
+        return spikes if fused else self.pooled(spikes)
+
+    def _adapted(self, currents: Tensor, steps: int, repeat: bool, part: Part) -> Tensor:
+        """All steps with a task's thresholds, which scale what the norm gives and so stand between it and the LIF."""
+        neuron = self.neuron
+        norm = self.norm if part.norm is None else part.norm
+        assert neuron is not None
+        if norm is not None:
+            if repeat and norm.mode in PER_STEP:
+                currents = currents.repeat(steps, *[1] * (currents.dim() - 1))
+                repeat = False
+            scale = norm.alpha * neuron.v_threshold if norm.mode == "tdbn" else 1.0
+            options = norm.options(steps)
+            currents = normalise(currents, steps=1 if repeat else steps, scale=scale, **options)
+        fused = self.plan.pool and self.plan.window == TWO_BY_TWO
+        spikes = norm_lif(part.gained(currents), neuron, steps=steps, pool=fused, repeat=repeat)
         return spikes if fused else self.pooled(spikes)
 
     def _step(self, currents: Tensor, moment: Moment) -> tuple[Tensor, Tensor | None]:
@@ -381,5 +414,5 @@ def watched(module: nn.Module) -> bool:
     """Whether somebody asked to be told of this module's calls, so that it must be called as a module."""
     everywhere = torch.nn.modules.module
     own = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    own = own or getattr(module, "tap", None)
+    own = own or getattr(module, "tap", None) or getattr(module, "parts", None)
     return bool(own or everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
+from spikefed.networks.roles import FROZEN, Role
 
 Mode = Literal["bn", "tdbn", "bntt", "bn-step"]
 NORMS = ("none", "bn", "tdbn", "bntt", "bn-step")
@@ -40,6 +41,9 @@ class Norm(nn.Module):
             spiking layer whose statistics are half way from their initial values is silent.
         alpha: factor of tdBN (1; ``1 / sqrt(2)`` in a residual branch); unused by the others.
         theta: threshold that tdBN scales to where its neurons stand elsewhere, behind a sum.
+
+    Attributes:
+        role: of all its tensors, where they are frozen or of one task; None: those of a normalisation.
     """
 
     weight: Tensor
@@ -70,12 +74,21 @@ class Norm(nn.Module):
         self.alpha = alpha
         self.warm_up = warm_up
         self.theta = theta
+        self.role: Role | None = None
         shape = (channels,) if steps is None else (steps, channels)
         self.weight = nn.Parameter(torch.ones(shape))
         self.register_parameter("bias", nn.Parameter(torch.zeros(shape)) if shift else None)
         self.register_buffer("running_mean", torch.zeros(shape))
         self.register_buffer("running_var", torch.ones(shape))
         self.register_buffer("num_batches_tracked", torch.zeros(shape[:-1], dtype=torch.int64))
+
+    def tensor_roles(self) -> dict[str, Role]:
+        """`role` of all tensors, where it is set: frozen, or of one task."""
+        return {} if self.role is None else dict.fromkeys(self.state_dict(), self.role)
+
+    def train(self, mode: bool = True) -> Norm:
+        """As any module, but for frozen statistics, which no training moves."""
+        return super().train(mode and self.role != FROZEN)
 
     def next_momentum(self, step: int | None = None) -> float:
         """Count a training batch and return its weight in the running statistics.

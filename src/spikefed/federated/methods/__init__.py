@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spikefed.errors import ConfigError
 from spikefed.federated.contract import Method
+from spikefed.federated.methods.adapters import Adapters
 from spikefed.federated.methods.alone import Central, Local
 from spikefed.federated.methods.cfd import Cfd
 from spikefed.federated.methods.dcnas import DcNas
@@ -26,7 +27,7 @@ METHODS: dict[str, type[Method]] = {
     made.name: made
     for made in (
         Fsd, FsdPlus, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, FedNova, FedDyn,
-        FedDf, Scaffold, Tickets, DcNas, Local, Central,
+        FedDf, Scaffold, Tickets, Adapters, DcNas, Local, Central,
     )
 }  # fmt: skip
 

@@ -6,16 +6,15 @@ statistics and counters are averaged, as an Adam step on a variance could make i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from spikefed.federated.contract import Context, Hyperparameters, State
+from spikefed.federated.contract import Context, Hyperparameters, NetworkFactory, State
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
-from spikefed.networks.roles import BN_STATS, FROZEN, Role
+from spikefed.networks.roles import BN_STATS, FROZEN
 
 
 class FedAvgMHyperparameters(FedAvgHyperparameters):
@@ -46,9 +45,10 @@ class FedAdagradHyperparameters(AdaptiveHyperparameters):
     beta1: float = Field(default=0.0, ge=0, lt=1, description="decay of the first moment [FedAdagrad: 0]")
 
 
-def trained(name: str, tensor: Tensor, roles: Mapping[str, Role]) -> bool:
+def trained(name: str, tensor: Tensor, networks: NetworkFactory) -> bool:
     """Whether the server's optimiser may step on a tensor. Tensors of any shape."""
-    return tensor.is_floating_point() and roles[name] not in (BN_STATS, FROZEN)
+    kept = name in networks.buffers or networks.roles[name] in (BN_STATS, FROZEN)
+    return tensor.is_floating_point() and not kept
 
 
 class FedAvgM(FedAvg):
@@ -65,7 +65,7 @@ class FedAvgM(FedAvg):
         new = dict(merged)
         m = {}
         for name, tensor in merged.items():
-            if trained(name, tensor, ctx.networks.roles):
+            if trained(name, tensor, ctx.networks):
                 delta = tensor.double() - before[name].double()
                 m[name] = ctx.hyper.server_momentum * old[name] + delta if name in old else delta
                 new[name] = (before[name].double() + ctx.hyper.server_lr * m[name]).to(tensor.dtype)
@@ -91,7 +91,7 @@ class _Adaptive(FedAvg):
         m = {}
         v = {}
         for name, tensor in merged.items():
-            if trained(name, tensor, ctx.networks.roles):
+            if trained(name, tensor, ctx.networks):
                 delta = tensor.double() - before[name].double()
                 zero = torch.zeros_like(delta)
                 m[name] = hyper.beta1 * old_m.get(name, zero) + (1 - hyper.beta1) * delta

@@ -1,0 +1,220 @@
+"""Federated adapters: one frozen network, and for each task a few numbers that clients learn together.
+
+What a client sends in a round are the parts of the task that it learned, and those alone; the server merges them over
+the clients that sent them and leaves the parts of absent tasks, and its optimiser's moments of them, as they are.
+Setting and server optimisers: Venkatesha et al., "Federated continual learning with adaptive optimisation", 2022.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from spikefed.errors import ConfigError
+from spikefed.federated import averaging
+from spikefed.federated.averaging import Downlink, Uplink, change
+from spikefed.federated.contract import (
+    ClientContext,
+    ClientReport,
+    Context,
+    Diagnostics,
+    Hyperparameters,
+    NetworkFactory,
+    State,
+)
+from spikefed.federated.local import train_locally, validate
+from spikefed.federated.messages import from_wire
+from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
+from spikefed.federated.methods.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
+from spikefed.federated.selection import Selection, everything
+from spikefed.federated.setup import Setup
+from spikefed.federated.traffic import Exchange
+from spikefed.federated.updates import drift_ratio
+from spikefed.networks import Adapter, check_frozen, kinds_of, select_task
+from spikefed.networks.roles import task
+from spikefed.training import Mask
+
+SERVERS: dict[str, type[FedAvg]] = {
+    "mean": FedAvg, "momentum": FedAvgM, "adagrad": FedAdagrad, "adam": FedAdam, "yogi": FedYogi,
+}  # fmt: skip
+
+
+class AdapterHyperparameters(FedAvgHyperparameters):
+    """Hyperparameters of the server's optimiser and of what stays with a client, beside those of FedAvg."""
+
+    server: Literal["mean", "momentum", "adagrad", "adam", "yogi"] = Field(
+        default="mean", description="the server's step towards the clients' mean: FedAvg, FedAvgM, FedAdagrad, ..."
+    )
+    server_lr: float | None = Field(
+        default=None, gt=0, description="server step size eta; default: 1 for momentum, 0.01 for the adaptive ones"
+    )
+    server_momentum: float = Field(default=0.9, ge=0, lt=1, description="of server 'momentum' [Hsu et al.: 0.9]")
+    beta1: float | None = Field(
+        default=None, ge=0, lt=1, description="decay of the first moment; default: 0 for adagrad, 0.9 for the others"
+    )
+    beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the second moment [Reddi et al.: 0.99]")
+    tau: float = Field(default=1e-3, gt=0, description="degree of adaptivity, added to sqrt(v) [Reddi et al.: 1e-3]")
+    mu: float = Field(default=0.0, ge=0, description="pull of every client towards the global parts [FedProx]")
+    personal: list[Adapter] = Field(
+        default=[], description="kinds of adapters that stay with each client, such as ['bn']"
+    )
+
+    @field_validator("send")
+    @classmethod
+    def _all(cls, value: Any) -> Any:
+        if value != "all":
+            raise ValueError("what travels are the adapters; keep some with the clients by 'personal'")
+        return value
+
+
+class Adapters(FedAvg):
+    """Clients train the parts of their task in a frozen network; the server merges what they send."""
+
+    name: ClassVar[str] = "adapters"
+    title: ClassVar[str] = "Adapters"
+    summary: ClassVar[str] = "one frozen network; clients train and send small parts for each task"
+    hyperparameters: ClassVar[type[Hyperparameters]] = AdapterHyperparameters
+
+    # What travels.
+
+    def shared(self, hyper: AdapterHyperparameters, networks: NetworkFactory, number: int | None = None) -> Selection:
+        """The parts of one task that clients share; of None those of all tasks."""
+        kinds = kinds_of(networks.network)
+        chosen = [name for name, kind in kinds.items() if kind not in hyper.personal]
+        return everything(name for name in chosen if number is None or networks.roles[name] == task(number))
+
+    def selection(self, hyper: Any, networks: NetworkFactory) -> Selection:
+        return self.shared(hyper, networks)
+
+    def exchanges(self, hyper: Any, shape: tuple[int, int, int], networks: NetworkFactory) -> tuple[Exchange, Exchange]:
+        self._check_kinds(hyper, networks)
+        calendar = networks.calendar
+        by_task: dict[int, Selection] = {}
+
+        def select(round: int, client: int) -> Selection:
+            number = 0 if calendar is None else calendar.task(client, round)
+            if number not in by_task:
+                by_task[number] = self.shared(hyper, networks, number)
+            return by_task[number]
+
+        up = Exchange(self.uplink_kind, exact=self._exact(hyper, networks), select=select)
+        return up, Exchange(self.downlink_kind, select=select)
+
+    def addressed(self, state: State, downlink: Downlink, client: int, ctx: Context) -> Downlink:
+        """The parts of the task that the client learns in the round."""
+        calendar = ctx.networks.calendar
+        if calendar is None:
+            return downlink
+        own = self.shared(ctx.hyper, ctx.networks, calendar.task(client, ctx.round))
+        return dataclasses.replace(downlink, tensors={n: a for n, a in downlink.tensors.items() if n in own})
+
+    # Checks.
+
+    def check(self, hyper: Any, setup: Setup) -> None:
+        super().check(hyper, setup)
+        if hyper.payload_down != "weights":
+            raise ConfigError(
+                "clients get the parts of another task at every stage; set method.payload_down = 'weights'"
+            )
+        if hyper.merge != "mean":
+            raise ConfigError(
+                f"method.merge = '{hyper.merge}' compares uploads of one form, and clients of two tasks send other "
+                "parts; set method.merge = 'mean'"
+            )
+        if hyper.update_noise:
+            raise ConfigError("method.update_noise is for whole networks; leave it out with adapters")
+
+    @staticmethod
+    def _exact(hyper: AdapterHyperparameters, networks: NetworkFactory) -> frozenset[str]:
+        """Running statistics of a task's norms, which lossy codecs must leave alone."""
+        return networks.buffers & kinds_of(networks.network).keys() if hyper.payload == "change" else frozenset()
+
+    @staticmethod
+    def _check_kinds(hyper: AdapterHyperparameters, networks: NetworkFactory) -> None:
+        there = set(kinds_of(networks.network).values())
+        if strangers := [kind for kind in hyper.personal if kind not in there]:
+            raise ConfigError(
+                f"method.personal names {strangers[0]}, and network.adapters.kinds are {', '.join(sorted(there))}; "
+                "leave it out, or add it there"
+            )
+        if there and there <= set(hyper.personal):
+            raise ConfigError(
+                "method.personal keeps all adapters with the clients, so nothing is shared; leave one out"
+            )
+
+    def has_server_model(self, hyper: Any, networks: NetworkFactory) -> bool:
+        return not hyper.personal
+
+    # The client's side.
+
+    def train(self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None) -> float:
+        """Local training of the task's parts; with ``mu`` pulled towards where they began."""
+        if not ctx.hyper.mu:
+            return train_locally(net, ctx)
+        named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        own = [p for name, p in named.items() if ctx.networks.roles[name] == task(ctx.task or 0)]
+        begin = [p.detach().clone() for p in own]
+
+        def proximal(outputs: Tensor, labels: Tensor) -> Tensor:
+            distances = [(p - w).square().sum() for p, w in zip(own, begin, strict=True)]
+            return 0.5 * ctx.hyper.mu * torch.stack(distances).sum()
+
+        return train_locally(net, ctx, extra=proximal)
+
+    def client_round(
+        self, state: State, downlink: Downlink | None, ctx: ClientContext
+    ) -> tuple[State, Uplink, ClientReport]:
+        hyper: AdapterHyperparameters = ctx.hyper
+        number = ctx.task or 0
+        received = {} if downlink is None else from_wire(downlink.tensors)
+        held = state.get("parts", {}) | received
+        begin = ctx.networks.initial()
+        start = begin | held
+        net = ctx.networks.load(start)
+        select_task(net, number)
+        train_loss = self.train(net, ctx)
+        accuracy = validate(net, ctx)
+        weights = ctx.networks.weights(net)
+        check_frozen(net, weights, begin)
+        sent = self.shared(hyper, ctx.networks, number).of(weights)
+        uplink = averaging.uplink(
+            change(sent, start) if hyper.payload == "change" else sent,
+            None,
+            round=ctx.round,
+            client=ctx.client,
+            samples=len(ctx.train),
+            accuracy=accuracy,
+            exact=self._exact(hyper, ctx.networks),
+        )
+        kept = {name: weights[name] for name in kinds_of(net)} if hyper.personal else {}
+        return {"parts": kept} if kept else {}, uplink, ClientReport({"train_loss": train_loss})
+
+    def client_network(self, state: State, ctx: Context) -> nn.Module | None:
+        """Where some adapters stay with the clients: the client's own network after its last training."""
+        return ctx.networks.load(ctx.networks.initial() | state["parts"]) if "parts" in state else None
+
+    # The server's side.
+
+    def step(self, state: State, merged: dict[str, Tensor], ctx: Context) -> tuple[dict[str, Tensor], State]:
+        hyper: AdapterHyperparameters = ctx.hyper
+        chosen = SERVERS[hyper.server]()
+        rate = hyper.server_lr or (1.0 if hyper.server == "momentum" else 0.01)
+        beta1 = hyper.beta1 if hyper.beta1 is not None else 0.0 if hyper.server == "adagrad" else 0.9
+        settled = hyper.model_copy(update={"server_lr": rate, "beta1": beta1})
+        return chosen.step(state, merged, dataclasses.replace(ctx, hyper=settled))
+
+    def server_round(
+        self, state: State, uplinks: Mapping[int, Uplink], ctx: Context
+    ) -> tuple[State, Downlink, Diagnostics]:
+        after, downlink, diagnostics = super().server_round(state, uplinks, ctx)
+        sent = {client: from_wire(uplink.tensors) for client, uplink in uplinks.items()}
+        before = state["weights"]
+        moves = sent if ctx.hyper.payload == "change" else {c: change(own, before) for c, own in sent.items()}
+        learned = {c: {n: t for n, t in own.items() if n not in ctx.networks.buffers} for c, own in moves.items()}
+        values = {**diagnostics.values, "drift_ratio": drift_ratio(learned, diagnostics.weights)}
+        return after, downlink, Diagnostics(values, diagnostics.weights)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import spikefed
 from deploy.fleets import everybody_ends, same_as_one_process
 from spikefed.deploy.loopback import Loopback, miscounted
 
@@ -36,6 +37,25 @@ def test_weights_in_part_over_a_fleet(
         head = head.replace('name = "small"', 'name = "supernet:123-134-133:width=6"')
     table = "".join(f"{key} = {json.dumps(value)}\n" for key, value in SETTINGS[what].items())
     file.write_text(f"{head}[method]\n{table}[participation]{rest}")
+    f = fleet(file)
+    f.start()
+    everybody_ends(f, "client-0", "client-1")
+    same_as_one_process(f)
+    assert miscounted(f) == []
+
+
+def test_adapters_in_stages_over_a_fleet(tiny: Callable[..., Path], fleet: Callable[..., Loopback]) -> None:
+    """Clients learn other tasks in a round, so every message has a selection of its own."""
+    file = tiny(rounds=4)
+    text = file.read_text()
+    parent = file.with_name("parent.toml")
+    parent.write_text(text.replace('name = "fsd"', 'name = "fedavg"').partition("distil_epochs")[0])
+    start = spikefed.run(parent, overrides=["rounds=1", "run.threads=1"], out=file.with_name("parent"))
+    head, _, _ = text.partition("[method]")
+    network = f'steps = 4\nstart = {json.dumps(str(start))}\n[network.adapters]\nkinds = ["thresholds", "head"]\n'
+    stages = '[stages]\nrotations = [0, 90]\nrounds = 2\norder = "latin"\n[run]\nthreads = 1\n'
+    method = '[method]\nname = "adapters"\nserver = "yogi"\npersonal = ["thresholds"]\n'
+    file.write_text(f"{head.replace('steps = 4', network)}{method}{stages}")
     f = fleet(file)
     f.start()
     everybody_ends(f, "client-0", "client-1")

@@ -41,6 +41,7 @@ def check(config: Experiment) -> None:
         _mixed,
         _start,
         _stages,
+        _adapters,
     ):
         rule(config)
 

@@ -118,9 +118,7 @@ class Adapters(FedAvg):
     def check(self, hyper: Any, setup: Setup) -> None:
         super().check(hyper, setup)
         if hyper.payload_down != "weights":
-            raise ConfigError(
-                "clients get the parts of another task at every stage; set method.payload_down = 'weights'"
-            )
+            raise ConfigError("clients get other parts at every stage; leave method.payload_down at 'weights'")
         if hyper.merge != "mean":
             raise ConfigError(
                 f"method.merge = '{hyper.merge}' compares uploads of one form, and clients of two tasks send other "
@@ -143,9 +141,7 @@ class Adapters(FedAvg):
                 "leave it out, or add it there"
             )
         if there and there <= set(hyper.personal):
-            raise ConfigError(
-                "method.personal keeps all adapters with the clients, so nothing is shared; leave one out"
-            )
+            raise ConfigError("method.personal keeps all adapters with the clients and shares none; leave one out")
 
     def has_server_model(self, hyper: Any, networks: NetworkFactory) -> bool:
         return not hyper.personal

@@ -54,7 +54,7 @@ def test_adapters_in_stages_over_a_fleet(tiny: Callable[..., Path], fleet: Calla
     head, _, _ = text.partition("[method]")
     network = f'steps = 4\nstart = {json.dumps(str(start))}\n[network.adapters]\nkinds = ["thresholds", "head"]\n'
     stages = '[stages]\nrotations = [0, 90]\nrounds = 2\norder = "latin"\n[run]\nthreads = 1\n'
-    method = '[method]\nname = "adapters"\nserver = "yogi"\npersonal = ["thresholds"]\n'
+    method = '[method]\nname = "adapters"\nserver = "yogi"\n'
     file.write_text(f"{head.replace('steps = 4', network)}{method}{stages}")
     f = fleet(file)
     f.start()

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import spikefed
+from experiment.parents import adapted
 from experiment.runs import fingerprint
 from experiment.test_every_method import IN_A_SUPERNET
 from spikefed.deploy.status import status_of, status_text
@@ -55,6 +56,7 @@ def test_clients_that_all_diverge_are_named_and_the_run_is_no_success(method: st
         UnmergedError, match="nothing was merged in the run's 2 rounds.*client 0: its training diverged"
     ):
         tables = config(table if method == "tickets" else method, RUINOUS)
+        tables |= {"network": adapted("4C3-AP2-12FC")} if method == "adapters" else {}
         spikefed.run(tables | (IN_A_SUPERNET if method == "dc-nas" else {}), out=out)
     for line in lines_of(out):
         kinds = {drop["client"]: drop["kind"] for drop in line["dropped"]}

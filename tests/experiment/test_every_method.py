@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import spikefed
+from experiment.parents import adapted
 from experiment.runs import fingerprint
 from spikefed.errors import ConfigError
 from spikefed.experiment import RunFolder, build
@@ -19,6 +20,7 @@ from spikefed.federated.exchange import Reply, Request
 from spikefed.federated.methods import METHODS
 from spikefed.wire import Ledger
 
+NETWORK = {"name": "4C3-AP2-12FC", "steps": 4}
 CHANGE = {"payload": "change"}
 WHOLE_SEARCH = {"name": "tickets", "search": "random", "sparsities": [0.5], "level_rounds": 1, "restart": "keep"}
 """A search for tickets that one round holds."""
@@ -58,7 +60,7 @@ def config(variant: str, **changes: Any) -> dict[str, Any]:
         "name": "tiny",
         "rounds": 3,
         "data": {"clients": 3, "private_per_client": 32, "public": 20, "test_limit": 30},
-        "network": chosen.get("network", {"name": "4C3-AP2-12FC", "steps": 4}),
+        "network": adapted("4C3-AP2-12FC") if variant == "adapters" else chosen.get("network", NETWORK),
         "training": {"local_epochs": 1, "local_batch": 16},
         "method": {"name": variant, **chosen.get("method", {})},
         "wire": chosen.get("wire", {}),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import spikefed
+from experiment.parents import adapted
 from experiment.runs import fingerprint
 from experiment.test_every_method import IN_A_SUPERNET, WHOLE_SEARCH
 from spikefed.errors import ConfigError
@@ -24,6 +25,7 @@ def test_every_method_runs_pooled(tiny: dict[str, Any], tmp_path: Path, name: st
     tiny |= {"method": WHOLE_SEARCH if name == "tickets" else {"name": name}, "rounds": 2}
     tiny["network"]["name"] = "4C3-AP2-8FC"  # hdsfl takes its hint from a hidden layer without a pool
     tiny |= IN_A_SUPERNET if name == "dc-nas" else {}
+    tiny |= {"network": adapted("4C3-AP2-8FC")} if name == "adapters" else {}
     run = spikefed.run(tiny, out=tmp_path / "run")
     lines, _, _ = fingerprint(run)
     assert [line["participants"] for line in lines] == [[0], [0]] and all(line["merged"] for line in lines)

@@ -21,7 +21,7 @@ from spikefed.federated.methods import METHODS
 from spikefed.networks import build_own, load_tensors, read_tensors
 
 NETWORK = "experiment.ownnets:Restless"
-METHODS_OF_OWN = sorted(set(METHODS) - {"hdsfl", "dc-nas"})  # which need a hint layer, or branches
+METHODS_OF_OWN = sorted(set(METHODS) - {"hdsfl", "dc-nas", "adapters"})  # which need a hint layer, branches, parts
 
 
 def config(method: str = "fsd", workers: int = 0, **changes: Any) -> dict[str, Any]:

@@ -59,10 +59,11 @@ METHODS = {
     "scaffold": STEEL,
     "tickets": TEAL,
     "dc-nas": UMBER,
+    "adapters": LIME,
     "local": STONE,
     "central": NAVY,
 }
-OTHERS = [SKY, FOREST, ROSE, PLUM, PINE, LIME]
+OTHERS = [SKY, FOREST, ROSE, PLUM, PINE]
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]
 SYMBOLS = {
     "fsd": "circle",
@@ -84,6 +85,7 @@ SYMBOLS = {
     "scaffold": "square",
     "tickets": "star",
     "dc-nas": "hexagon",
+    "adapters": "diamond",
     "local": "square",
     "central": "diamond",
 }

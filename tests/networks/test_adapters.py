@@ -50,6 +50,18 @@ def test_parts_begin_as_they_change_nothing_to_the_bit(norm: str, kinds: str) ->
         assert torch.equal(twin(images()), before)
 
 
+@pytest.mark.parametrize("norm", ["none", "bn"])
+def test_a_parent_that_learnt_its_own_thresholds_keeps_them(norm: str) -> None:
+    net = networks.learn_thresholds(net_of(norm=norm), "channel")
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "log_threshold" in name:
+                parameter.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(len(name)))
+    before = net(images())
+    assert torch.equal(networks.adapt(net, ["thresholds", "head"])(images()), before)
+    assert set(networks.roles(net).values()) == {FROZEN, task(0)}
+
+
 def eager(x: Tensor, theta: Tensor, p: LIFParameters) -> Tensor:
     """LIF over ``[T, B, C]`` with a threshold a channel, step by step, thresholds where the equations have them."""
     v = torch.zeros_like(x[0])

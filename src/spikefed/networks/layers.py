@@ -248,12 +248,14 @@ class _Spiking(PlannedLayer):
         neuron = self.neuron
         norm = self.norm if part.norm is None else part.norm
         assert neuron is not None
+        if norm is not None and repeat and norm.mode in PER_STEP:
+            currents = currents.repeat(steps, *[1] * (currents.dim() - 1))
+            repeat = False
+        options = {} if norm is None else norm.options(steps)
+        if self.thresholds is not None:
+            currents, options = self.thresholds.applied(currents, options)
         if norm is not None:
-            if repeat and norm.mode in PER_STEP:
-                currents = currents.repeat(steps, *[1] * (currents.dim() - 1))
-                repeat = False
             scale = norm.alpha * neuron.v_threshold if norm.mode == "tdbn" else 1.0
-            options = norm.options(steps)
             currents = normalise(currents, steps=1 if repeat else steps, scale=scale, **options)
         fused = self.plan.pool and self.plan.window == TWO_BY_TWO
         spikes = norm_lif(part.gained(currents), neuron, steps=steps, pool=fused, repeat=repeat)

@@ -106,7 +106,14 @@ class Adapters(FedAvg):
         return up, Exchange(self.downlink_kind, select=select)
 
     def addressed(self, state: State, downlink: Downlink, client: int, ctx: Context) -> Downlink:
-        """The parts of the task that the client learns in the round."""
+        """The parts of the task that the client learns in the round.
+
+        Args:
+            state: the server's.
+            downlink: the parts of all tasks.
+            client: who gets it.
+            ctx: the server's context of the round.
+        """
         calendar = ctx.networks.calendar
         if calendar is None:
             return downlink

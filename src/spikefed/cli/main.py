@@ -62,8 +62,8 @@ def quiet_libraries() -> None:
 def memory_wanted(failed: MemoryError | RuntimeError) -> str:
     """What to say of an allocation that the system refused; empty for any other failure."""
     text = str(failed)
-    found = re.search(r"tried to allocate (\S+) (bytes|[KMGT]iB)", text)
-    if not isinstance(failed, MemoryError) and not (found and "alloc" in text):
+    found = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMGT]iB)", text)
+    if not isinstance(failed, MemoryError) and not found:
         return ""
     return "there is not enough memory" + (f" for {found[1]} {found[2]}" if found else "")
 

@@ -38,15 +38,15 @@ CHANGES = (
 )
 TICKETS = (
     "method.name=tickets", "method.search=one-shot", "method.restart=keep", "method.search_rounds=4",
-    "method.level_rounds=8", "method.sparsities=[0.9]", "wire.weights_up=fp16", "wire.weights_down=fp16",
+    "method.level_rounds=4", "method.sparsities=[0.9]", "wire.weights_up=fp16", "wire.weights_down=fp16",
 )  # fmt: skip
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "fsd, digits": ("fsd-digits.toml", ("rounds=12",)),
-    "fedavg with stc, digits": ("fedavg-digits.toml", ("rounds=12", *CHANGES)),
+    "fsd, digits": ("fsd-digits.toml", ("rounds=8",)),
+    "fedavg with stc, digits": ("fedavg-digits.toml", ("rounds=8", *CHANGES)),
     "fsd+, digits, Dirichlet": (
-        "fsd-digits.toml", ("rounds=12", "method.name=fsd+", "data.partition=dirichlet", "data.alpha=0.3"),
+        "fsd-digits.toml", ("rounds=8", "method.name=fsd+", "data.partition=dirichlet", "data.alpha=0.3"),
     ),
-    "tickets, digits": ("fedavg-digits.toml", ("rounds=12", *TICKETS)),
+    "tickets, digits": ("fedavg-digits.toml", ("rounds=8", *TICKETS)),
     "fsd, watch, people": ("fsd-watch.toml", ("rounds=6",)),
     "fedavg, Fashion-MNIST, two workers, some clients": (
         "fedavg-fashion-mnist-mini.toml",

@@ -83,3 +83,18 @@ def test_cpu_scripts_run_at_small_size(tmp_path: Path) -> None:
     rows = json.loads(next(tmp_path.glob("steps-*.json")).read_text())["results"][0]["rows"]
     assert [row["variant"] for row in rows] == few.split(",") and rows[0]["ratio"] == 1.0
     assert script("tables.py", "--folder", str(tmp_path)).stdout.count("| spikefed |") == 2
+
+
+def test_the_plan_benchmark_names_experiments_that_exist_and_what_a_plan_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import plan
+
+    from spikefed.experiment import load
+
+    assert len(plan.CASES) == 6
+    for file, settings in plan.CASES.values():
+        assert load(plan.EXPERIMENTS / file, settings).rounds <= 12
+    figures = {"time_s": {"ratio": 1.4}, "memory_bytes": {"ratio": 0.6}, "training_pj": {"ratio": None}}
+    assert plan.outside([{"name": "a", "figures": figures}]) == ["a: memory_bytes 0.6"]

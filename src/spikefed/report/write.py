@@ -27,6 +27,7 @@ from spikefed.report.runs import Run, load_runs
 from spikefed.report.settings import Setting, titles
 from spikefed.report.takehome import home_table
 from spikefed.report.targets import TargetRow, default_targets, target_rows
+from spikefed.report.taskmatrix import stages_table
 from spikefed.report.text import plural
 from spikefed.version import __version__
 
@@ -150,6 +151,7 @@ def _sections(
     )
     yield "PAIRED", paired_table(place, groups, css)
     yield "HOME", home_table(place, groups, css) + clients_table(place, groups, css)
+    yield "STAGES", stages_table(place, groups, css)
     yield "TARGETS", sections.targets_table(place, rows) + sections.printed_table(setting)
     yield "EQUAL", sections.equal_table(place, groups)
     yield "RUNS", sections.runs_table(place, groups)

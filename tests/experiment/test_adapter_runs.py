@@ -82,7 +82,9 @@ def test_absent_tasks_and_their_moments_stay_and_statistics_are_plain_means(pare
     steps = method("adapters")
     state, _ = steps.init_server(federation.context(0))
     for round, clients in ((1, [0, 1]), (2, [0])):
-        uplinks = {c: steps.client_round({}, None, federation.client_context(c, round))[1] for c in clients}
+        uplinks: dict[int, Any] = {
+            c: steps.client_round({}, None, federation.client_context(c, round))[1] for c in clients
+        }
         before = state
         state, _, _ = steps.server_round(state, uplinks, federation.context(round))
     roles = federation.networks.roles
@@ -118,6 +120,7 @@ def test_statistics_of_a_shared_task_are_the_weighted_mean_under_every_optimiser
 def test_personal_parts_never_leave_their_client(parent: str, tmp_path: Path) -> None:
     federation = build(configs.from_tree(tables(parent, ["thresholds", "bn", "head"], {"personal": ["bn"]})))
     state, uplink, _ = method("adapters").client_round({}, None, federation.client_context(0, 1))
+    assert uplink is not None
     kinds = networks.kinds_of(federation.networks.network)
     assert {kinds[name] for name in uplink.tensors} == {"thresholds", "head"}
     assert "bn" in {kinds[name] for name in state["parts"]}
@@ -131,7 +134,7 @@ def test_a_pull_towards_the_global_parts_keeps_clients_nearer(parent: str) -> No
     moved = []
     for mu in (0.0, 100.0):
         federation = build(configs.from_tree(tables(parent, ["thresholds"], {"mu": mu})))
-        _, uplink, _ = method("adapters").client_round({}, None, federation.client_context(0, 1))
+        uplink: Any = method("adapters").client_round({}, None, federation.client_context(0, 1))[1]
         moved.append(sum(float(torch.from_numpy(a.copy()).square().sum()) for a in uplink.tensors.values()))
     assert 0 < moved[1] < moved[0]
 

@@ -92,7 +92,7 @@ def test_a_head_of_its_own_learns_nothing_for_other_tasks() -> None:
     ctx = federation.client_context(0, 1)
     from spikefed.federated import method
 
-    _, uplink, _ = method("fedavg").client_round({}, None, ctx)
+    uplink: Any = method("fedavg").client_round({}, None, ctx)[1]
     last = [n for n in uplink.tensors if n.endswith("weight")][-1]
     before = federation.networks.initial()[last]
     assert torch.equal(torch.from_numpy(uplink.tensors[last].copy())[5:], before[5:])

@@ -9,7 +9,7 @@ file               arrays
 ``private.npz``    a client's own ``images`` and ``labels``; optional ``validation_images`` and ``validation_labels``,
                    ``test_images`` and ``test_labels``
 ``test.npz``       the server's ``images`` and ``labels``
-both of these      in a run of stages ``tasks`` (and ``validation_tasks``): the task of each row, from 0
+both of these      in a run of stages ``tasks`` (and ``validation_tasks``, ``test_tasks``): the task of each row, from 0
 =================  ==================================================================================================
 
 Labels are numbers from 0, or texts out of ``class_names``. Public rows are put into an order that their content alone
@@ -158,7 +158,7 @@ def read_private(folder: Path, public: PublicShare, reading: Reading) -> Private
     """
     path = folder / PRIVATE
     arrays = _archive(path)
-    own = _set(_part(arrays, path, reading), public, path, "train")
+    own = _tasked(_set(_part(arrays, path, reading), public, path, "train"), arrays, "tasks", path)
     if not len(own):
         raise DataError(f"{path} holds no items; give the client some of its own.")
 
@@ -166,7 +166,8 @@ def read_private(folder: Path, public: PublicShare, reading: Reading) -> Private
         items, _, _ = items_of(arrays, split, reading)
         if not items or not len(arrays[items]):
             return own.subset([])
-        return _set(_part(arrays, path, reading, split=split), public, path, split)
+        found = _set(_part(arrays, path, reading, split=split), public, path, split)
+        return _tasked(found, arrays, f"{split}_tasks", path)
 
     return Private(own, other("validation"), other("test"))
 

@@ -36,6 +36,7 @@ def write_shares(config: Experiment, folder: Path) -> list[Path]:
         if len(indices.test):
             own = _part(federation, federation.labelled(indices.test))
             private |= {f"test_{key}": own[key] for key in ("images", "labels")}
+            private |= _tasks(federation.train, indices.test, "test_tasks")
         private |= _tasks(federation.train, indices.train, "tasks")
         private |= _tasks(federation.train, indices.validation, "validation_tasks")
         path = folder / f"client-{client}"

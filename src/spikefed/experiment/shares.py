@@ -116,7 +116,13 @@ def _dealt(
     clients = clients or [data.ClientIndices(empty, empty) for _ in range(config.data.clients)]
     images = public.rows.images
     split = data.FederatedSplit(images, torch.arange(len(images)), clients)
-    return replace(reduce(data.together, sets or [public.rows.subset([])]), split="train"), split
+    train = replace(reduce(data.together, sets or [public.rows.subset([])]), split="train")
+    if config.stages.on and len(train) and data.TASK not in train.columns:
+        raise DataError(
+            f"{train.name} says of no item to which task it belongs; add 'tasks' (and 'validation_tasks') to "
+            f"{data.PRIVATE}, or make the share with 'spikefed data share'"
+        )
+    return train, split
 
 
 def _held_out(d: DataConfig, own: data.ImageSet) -> int:

@@ -115,7 +115,10 @@ def _looks(config: Experiment, found: data.Sources) -> list[data.Sources]:
         folder = Path(config.data.dir) if config.data.dir else None
         others = [data.load_sources(name, folder) for name in stages.datasets[1:]]
         sets = [(found.train, found.test), *((each.train, each.test) for each in others)]
-        return [data.Sources(*(data.brought_to(each, found.train) for each in pair), found.public) for pair in sets]
+        return [
+            data.Sources(data.brought_to(train, found.train), data.brought_to(test, found.train), found.public)
+            for train, test in sets
+        ]
     data.check_pictures(found.train)
     seed = derive_seed(config.seed, STAGES, 1)
     looks: list[Callable[[torch.Tensor], torch.Tensor]]
@@ -264,8 +267,8 @@ def told(stages: Stages | None, lines: Sequence[dict[str, Any]], start: Evaluati
         found[way] = [sum(x[way] for x in lines if x["stage"] == s) for s in range(len(ends))]
     for side, key in enumerate(("known", "unknown")):
         matrix = [line["task_accuracy"][key] for line in ends]
-        begin = [pair[side] for pair in start.tasks]
-        if matrix and all(value is not None for row in (*matrix, begin) for value in row):
+        begin: list[Any] = [pair[side] for pair in start.tasks]
+        if matrix and None not in begin and all(None not in row for row in matrix):
             found[key] = {
                 "matrix": matrix,
                 "start": begin,

@@ -21,8 +21,9 @@ Reuse of frozen weights by thresholds of each task: MIME (Bhattacharjee et al., 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +95,7 @@ def adapt(
         parts = []
         for task in range(tasks):
             own = None if outputs is None else list(outputs[task])
-            chosen = [kind for kind in kinds if _serves(layer, kind, last=layer is last)]
+            chosen: list[Adapter] = [kind for kind in kinds if _serves(layer, kind, last=layer is last)]
             if chosen:
                 parts.append(Part(layer, chosen, task, per=per, rank=rank, outputs=own))
         if parts:
@@ -158,7 +159,7 @@ def select_task(net: nn.Module, task: int) -> None:
 def renew_parts(net: nn.Module) -> None:
     """Let every part begin as it changes nothing, from the tensors that the network holds now."""
     for _, layer in adapted(net):
-        for part in layer.parts or ():
+        for part in cast(Iterable[Part], layer.parts or ()):
             part.renew(layer)
 
 
@@ -166,7 +167,7 @@ def kinds_of(net: nn.Module) -> dict[str, Adapter]:
     """Kind of adapter of every tensor of a part, by name."""
     found: dict[str, Adapter] = {}
     for name, layer in adapted(net):
-        for number, part in enumerate(layer.parts or ()):
+        for number, part in enumerate(cast(Iterable[Part], layer.parts or ())):
             found |= {f"{name}.parts.{number}.{local}": kind for local, kind in part.kinds().items()}
     return found
 

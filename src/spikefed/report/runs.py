@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikefed.errors import ReportError
 from spikefed.report.closing import curve_rounds, fill_rounds, ledger_faults
+from spikefed.report.matrices import stage_rows
 from spikefed.report.notebook import run_html
 from spikefed.report.probefiles import frame_rows, read_probes
 from spikefed.report.tidy import number, tidy
@@ -160,6 +161,10 @@ class Run:
     def clients_frame(self) -> pandas.DataFrame:
         """One row a client and round: accuracy, weight, losses, firing rate. Needs pandas."""
         return _frame([{"round": e.get("round"), **c} for e in self.rounds for c in e.get("clients") or []])
+
+    def stages_frame(self) -> pandas.DataFrame:
+        """One row a stage and task: accuracy with the task ``known`` and ``unknown``; empty without stages."""
+        return _frame(stage_rows(self.result))
 
     def ledger_frame(self) -> pandas.DataFrame:
         """One row a message. Needs pandas."""

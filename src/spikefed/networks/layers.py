@@ -244,10 +244,18 @@ class _Spiking(PlannedLayer):
         return spikes if fused else self.pooled(spikes)
 
     def _adapted(self, currents: Tensor, steps: int, repeat: bool, part: Part) -> Tensor:
-        """All steps with a task's thresholds, which scale what the norm gives and so stand between it and the LIF."""
+        """All steps with a task's thresholds: a gain of the norm, or of neurons that have one each, behind the norm."""
         neuron = self.neuron
         norm = self.norm if part.norm is None else part.norm
         assert neuron is not None
+        fused = self.plan.pool and self.plan.window == TWO_BY_TWO
+        if norm is not None and part.folds:
+            options = {**norm.options(steps), "alpha": norm.alpha}
+            if self.thresholds is not None:
+                currents, options = self.thresholds.applied(currents, options)
+            options = part.folded(options)
+            spikes = norm_lif(currents, neuron, steps=steps, **options, pool=fused, repeat=repeat)
+            return spikes if fused else self.pooled(spikes)
         if norm is not None and repeat and norm.mode in PER_STEP:
             currents = currents.repeat(steps, *[1] * (currents.dim() - 1))
             repeat = False
@@ -257,7 +265,6 @@ class _Spiking(PlannedLayer):
         if norm is not None:
             scale = norm.alpha * neuron.v_threshold if norm.mode == "tdbn" else 1.0
             currents = normalise(currents, steps=1 if repeat else steps, scale=scale, **options)
-        fused = self.plan.pool and self.plan.window == TWO_BY_TWO
         spikes = norm_lif(part.gained(currents), neuron, steps=steps, pool=fused, repeat=repeat)
         return spikes if fused else self.pooled(spikes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -113,6 +113,18 @@ class Part(nn.Module):
             low = spike_conv2d(x, self.down, None, padding=self.plan.kernel // 2, stride=self.plan.stride)
             return plain(x) + torch.einsum("nrhw,cr->nchw", low, self.up.to(low.dtype))
         return plain(x) + spike_linear(x, self.down, None) @ self.up.t()
+
+    @property
+    def folds(self) -> bool:
+        """Whether the gain fits into a norm's scale and shift: a neuron of a map has no threshold of its own."""
+        return self.log_threshold is None or self.log_threshold.numel() in (1, self.plan.map_shape[0])
+
+    def folded(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of a normalisation with theta_0 / theta in its scale and shift, ``[C]`` or ``[T, C]``."""
+        if self.log_threshold is None:
+            return dict(options)
+        gain = torch.exp(-self.log_threshold).flatten()
+        return {**options, **{key: t * gain for key in ("weight", "bias") if (t := options[key]) is not None}}
 
     def gained(self, currents: Tensor) -> Tensor:
         """Currents ``[N, C, ...]`` over the task's thresholds: times theta_0 / theta."""

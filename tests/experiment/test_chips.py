@@ -86,11 +86,21 @@ def test_processes_and_resuming_change_no_bit(tmp_path) -> None:
         ({"seed": 3}, r"\[chips\] names no profile, so nobody has a chip; set chips.profile = 'rram'"),
         ({"profile": "rram", "repairs": ["norm"]}, "'norm' is not known; use none, gain, adapt, labels, soft"),
         ({"profile": "rram", "changes": {"cell.on_off": 0.5}}, "'cell.on_off' = 0.5"),
+        ({"profile": ["rram", "pcm", "fefet"]}, "chips.profile names 3 kinds for 2 clients, so some would be nobody's"),
+        (
+            {"profile": ["rram", "pcm"], "changes": {"converters.adc_bits": 8}},
+            r"profile rram has converters \(converters.adc_bits = 8\), .*; set chips.train = 'off-chip'",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_a_run(chips, said) -> None:
     with pytest.raises(ConfigError, match=said):
         build(experiment(chips))
+
+
+def test_chips_with_converters_are_for_use_alone(tmp_path) -> None:
+    found = ran(experiment(CHIPS | {"train": "off-chip", "changes": {"converters.adc_bits": 8}}), tmp_path / "off")
+    assert (found / "probes" / "own-chips.json").exists()
 
 
 def test_settings_out_of_range() -> None:

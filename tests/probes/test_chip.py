@@ -69,6 +69,21 @@ def test_a_probe_that_was_cut_short_goes_on(tmp_path) -> None:
     assert run_probe(network(), subject(), Chip(), hyper=given, seed=1, partial=path).records == whole.records
 
 
+def test_a_profile_that_was_edited_between_begins_anew(tmp_path) -> None:
+    mine = tmp_path / "mine.toml"
+    given = {"profile": str(mine), "chips": 2, "repairs": ["none"]}
+    mine.write_text("[noise]\nread = 0.8\n")
+
+    def stop(done, total, what):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_probe(network(), subject(), Chip(), hyper=given, seed=1, partial=tmp_path / "partial", progress=stop)
+    mine.write_text("[noise]\nread = 0.0\n")
+    found = run_probe(network(), subject(), Chip(), hyper=given, seed=1, partial=tmp_path / "partial")
+    assert found.records == run_probe(network(), subject(), Chip(), hyper=given, seed=1).records
+
+
 @pytest.mark.parametrize(
     ("hyper", "said"),
     [

@@ -12,6 +12,7 @@ from spikefed.federated.attackers import Attacker
 from spikefed.federated.local import TEMPORAL_KEYS, LocalTraining, Temporal
 from spikefed.federated.selection import check_roles
 from spikefed.federated.setup import Setup
+from spikefed.hardware.crossbar import ChipProfile, load_profile
 from spikefed.interop import PREFIX
 from spikefed.networks import network_info
 from spikefed.objects import is_own
@@ -110,6 +111,26 @@ def _chips(config: Experiment) -> None:
             f"chips are simulated on the processor and run.device is '{config.run.device}'; set run.device = 'cpu', or "
             "leave [chips] out"
         )
+    if len(chips.profiles) > _clients(config):
+        raise ConfigError(
+            f"chips.profile names {len(chips.profiles)} kinds for {_clients(config)} clients, so some would be nobody's; "
+            "name as many as there are clients, or fewer, which are repeated in turn"
+        )
+    if chips.train == "on-chip":
+        for name in chips.profiles:
+            _learns(load_profile(name).changed(chips.changes))
+
+
+def _learns(profile: ChipProfile) -> None:
+    """Converters' ranges come from calibration, which weights that still move do not have."""
+    converters = profile.converters
+    for key, bits in (("dac_bits", converters.dac_bits), ("adc_bits", converters.adc_bits)):
+        if bits is not None:
+            raise ConfigError(
+                f"chip profile {profile.name} has converters (converters.{key} = {bits}), whose ranges are calibrated on "
+                "trained weights, so clients cannot train on it; set chips.train = 'off-chip', which measures and "
+                "repairs on the chip, or leave its converters out"
+            )
 
 
 def _probes(config: Experiment) -> None:

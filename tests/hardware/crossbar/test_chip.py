@@ -129,6 +129,15 @@ def test_converters_ask_for_calibration() -> None:
         chip.net(images())
 
 
+@pytest.mark.parametrize("key", ["dac_bits", "adc_bits"])
+def test_a_layer_that_is_silent_in_calibration_stays_silent(key) -> None:
+    layer = nn.Linear(8, 6, bias=False)
+    chip = OnChip(layer, IDEAL.changed({f"converters.{key}": 6}))
+    chip.calibrate([torch.zeros(4, 8)], run=layer)
+    with torch.no_grad():
+        assert chip.products[""](torch.rand(4, 8)).abs().max() < 1e-20
+
+
 def test_fresh_noise_differs_from_read_to_read_and_repeats_with_its_generator() -> None:
     made = net(readout="current")
     chip = OnChip(made, IDEAL.changed({"noise.read": 0.2, "noise.read_when": "each"}))

@@ -52,6 +52,12 @@ def test_an_own_file(tmp_path) -> None:
         ("[faults]\nstuck_low = 0.7\nstuck_high = 0.7", "stuck_low \\+ stuck_high = 1.4 are more than all cells"),
         ("[drift]\nnu = [0.1, 0.2]", "give one number, or four"),
         ("[noise]\nflicker = [0.1]", "give four numbers"),
+        ("[drift]\nnu = [-0.1]", "'drift.nu' = .-0.1.: an exponent of drift and its deviation are 0 or more"),
+        ("[drift]\nnu = [0.1]\nnu_deviation = [-0.1]", "'drift.nu_deviation' = .* are 0 or more"),
+        ("[drift]\nnu = [0.0, 0.1, 0.5, 0.1]", "least = 0.5 lies above most = 0.1"),
+        ("[noise]\nprogramming = [0.1, -0.4]", "at x = 1 it is -0.3; keep it at 0 or more"),
+        ("[noise]\nread = nan", "'noise.read' = nan: Input should be a finite number"),
+        ("[wires]\nrow_ohm = inf", "'wires.row_ohm' = inf: Input should be a finite number"),
         ("[noise]\nreed = 0.1", "unknown key 'noise.reed'; the nearest known key is 'noise.read'"),
         ("tiles = 64", "unknown key 'tiles'; the nearest known key is 'tile'"),
         ("tile = ", "is no TOML"),
@@ -63,6 +69,15 @@ def test_what_cannot_be_is_said(tmp_path, text, said) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         load_profile(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text(tmp_path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xff\x00tile")
+    with pytest.raises(ConfigError, match="is no TOML: 'utf-8' codec can't decode"):
+        load_profile(str(path))
+    path.write_bytes(b"\xef\xbb\xbftile = 32\n")  # as some editors begin a file
+    assert load_profile(str(path)).tile == 32
 
 
 def test_names_that_are_none(tmp_path) -> None:

@@ -19,6 +19,9 @@ from spikefed.hardware.crossbar.ports import Port
 from spikefed.hardware.crossbar.profile import ChipProfile
 from spikefed.hardware.crossbar.programming import Programmed, Reading
 
+SILENT = 1e-30
+"""Range of a converter that saw nothing but zeros while it was calibrated: what is silent stays so."""
+
 
 class Tile(NamedTuple):
     """Crossbar tiles that share their rows, slices side by side, in steps of the ADC.
@@ -55,7 +58,7 @@ class AnalogProduct:
         self.generator: torch.Generator | None = None
         self.age_s = 0.0
         self.recording = False
-        self._largest_in = 0.0
+        self._largest_in: float | None = None
         self._signed = False
         self._largest_out: Tensor | None = None
         self._gains: Tensor | None = None
@@ -161,12 +164,13 @@ class AnalogProduct:
         bits = self.profile.converters.dac_bits
         if self.recording and x.numel():
             self._tiles.clear()
-            self._largest_in = max(self._largest_in, float(x.detach().abs().max()))
+            self._largest_in = max(self._largest_in or SILENT, float(x.detach().abs().max()))
             self._signed = self._signed or bool((x.detach() < 0).any())
         if bits is None or self.recording:
             return x
-        if not self._largest_in:
+        if self._largest_in is None:
             self._refuse()
+        assert self._largest_in is not None
         most = max(2 ** (bits - self._signed) - 1, 1)
         step = self._largest_in / most
         return _rounded(x / step, -most - 1 if self._signed else 0, most) * step
@@ -231,7 +235,7 @@ class AnalogProduct:
             self._refuse()
         bits = self.profile.converters.adc_bits
         assert bits is not None and self._largest_out is not None
-        return (self._largest_out / max(2 ** (bits - 1) - 1, 0.5)).clamp_min(1e-30)
+        return (self._largest_out / max(2 ** (bits - 1) - 1, 0.5)).clamp_min(SILENT)
 
     def _digital(self, y: Tensor, slices: int) -> Tensor:
         """Sums in steps of the ADC, rounded slice by slice, and added; while ranges are measured, sums as they are."""

@@ -81,6 +81,17 @@ class Noise(Hyperparameters):
         "sqrt(ln((t + t_read) / (2 t_read))) at age t, x = g / g_max",
     )
 
+    @field_validator("programming")
+    @classmethod
+    def _deviation(cls, value: list[float]) -> list[float]:
+        at = [sum(c * (x / 64) ** power for power, c in enumerate(value)) for x in range(65)]
+        if min(at) < 0:
+            raise ValueError(
+                f"c0 + c1 x + c2 x^2 ... is a deviation, and at x = {at.index(min(at)) / 64:g} it is {min(at):g}; keep "
+                "it at 0 or more from x = 0 to 1"
+            )
+        return value
+
     @field_validator("flicker")
     @classmethod
     def _four(cls, value: list[float]) -> list[float]:
@@ -103,6 +114,11 @@ class Drift(Hyperparameters):
     def _form(cls, value: list[float]) -> list[float]:
         if value and len(value) not in (1, 4):
             raise ValueError("give one number, or four: [slope, offset, least, most]")
+        bounds = value[-2:]
+        if value and min(bounds) < 0:
+            raise ValueError("an exponent of drift and its deviation are 0 or more")
+        if value and bounds[0] > bounds[-1]:
+            raise ValueError(f"of [slope, offset, least, most] least = {bounds[0]:g} lies above most = {bounds[-1]:g}")
         return value
 
 
@@ -239,14 +255,14 @@ def load_profile(name: str) -> ChipProfile:
             "own is a file that ends in .toml"
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        held = path.read_bytes()
     except OSError as error:
         raise ConfigError(
             f"chip profile {name} cannot be read ({error.strerror}){counted_from(path)}; check the path"
         ) from error
     try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        tree = tomllib.loads(held.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"chip profile {name} is no TOML: {error}") from error
     return _made({"name": path.stem, **tree}, f"chip profile {name}")
 

@@ -113,8 +113,8 @@ def _chips(config: Experiment) -> None:
         )
     if len(chips.profiles) > _clients(config):
         raise ConfigError(
-            f"chips.profile names {len(chips.profiles)} kinds for {_clients(config)} clients, so some would be nobody's; "
-            "name as many as there are clients, or fewer, which are repeated in turn"
+            f"chips.profile names {len(chips.profiles)} kinds for {_clients(config)} clients, so some would be "
+            "nobody's; name as many as there are clients, or fewer, which are repeated in turn"
         )
     if chips.train == "on-chip":
         for name in chips.profiles:
@@ -127,8 +127,8 @@ def _learns(profile: ChipProfile) -> None:
     for key, bits in (("dac_bits", converters.dac_bits), ("adc_bits", converters.adc_bits)):
         if bits is not None:
             raise ConfigError(
-                f"chip profile {profile.name} has converters (converters.{key} = {bits}), whose ranges are calibrated on "
-                "trained weights, so clients cannot train on it; set chips.train = 'off-chip', which measures and "
+                f"chip profile {profile.name} has converters (converters.{key} = {bits}), whose ranges are calibrated "
+                "on trained weights, so clients cannot train on it; set chips.train = 'off-chip', which measures and "
                 "repairs on the chip, or leave its converters out"
             )
 

@@ -76,6 +76,9 @@ def effective(cells: Float[Tensor, "*n R C"], wires: Wires) -> Float[Tensor, "*n
 
     Returns:
         siemens, in float64.
+
+    Raises:
+        ConfigError: resistances so far beyond the cells' own that numbers of 64 bits cannot tell what passes.
     """
     found = cells.double()
     if wires.ideal or not found.numel():
@@ -84,7 +87,14 @@ def effective(cells: Float[Tensor, "*n R C"], wires: Wires) -> Float[Tensor, "*n
     if rows < columns:  # the sweep runs along the longer side; drivers and sensing change places, and both ends
         return effective(found.mT.flip(-1, -2), wires.turned).flip(-1, -2).mT
     tiles = found.reshape(-1, rows, columns)
-    return torch.stack([_swept(tile, wires) for tile in tiles]).reshape(found.shape)
+    try:
+        return torch.stack([_swept(tile, wires) for tile in tiles]).reshape(found.shape)
+    except torch.linalg.LinAlgError as error:
+        ohm = max(vars(wires).values())
+        raise ConfigError(
+            f"wires of {ohm:g} ohm pass nothing that can be told beside cells of {float(found.max()):g} siemens; give "
+            "smaller resistances or conductances"
+        ) from error
 
 
 def word_lines(cells: Float[Tensor, "n C"], wires: Wires) -> tuple[Float[Tensor, "n C"], Float[Tensor, "n C"]]:

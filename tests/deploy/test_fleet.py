@@ -32,6 +32,17 @@ def test_a_fleet_gives_what_one_process_gives_and_leaves_nothing_running(
         assert torch.equal(spikefed.load_model(own).outputs(images), spikefed.load_model(kept).outputs(images))
 
 
+def test_clients_on_chips_of_their_own_give_what_one_process_gives(
+    tiny: Callable[..., Path], fleet: Callable[..., Loopback]
+) -> None:
+    on_chips = ["chips.profile=['pcm','rram']", "chips.repairs=['none','adapt']", "network.norm=bn"]
+    f = fleet(tiny(rounds=1), overrides=on_chips)
+    f.start()
+    everybody_ends(f, "client-0", "client-1")
+    same_as_one_process(f)
+    assert (f.run / "probes" / "own-chips.json").exists()
+
+
 def test_secure_aggregation_over_a_fleet_gives_the_model_of_one_process(
     tiny: Callable[..., Path], fleet: Callable[..., Loopback]
 ) -> None:

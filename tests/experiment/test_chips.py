@@ -9,7 +9,7 @@ import pytest
 
 import spikefed
 from experiment.runs import fingerprint
-from spikefed.errors import ConfigError
+from spikefed.errors import CheckpointError, ConfigError
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import build
 
@@ -77,6 +77,18 @@ def test_processes_and_resuming_change_no_bit(tmp_path) -> None:
     short = ran(config.model_copy(update={"rounds": 1}), tmp_path / "short")
     spikefed.run(config, out=short, resume=True)
     assert fingerprint(whole) == fingerprint(short)
+
+
+def test_a_run_does_not_go_on_with_a_profile_that_was_edited(tmp_path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[noise]\nread = 0.1\n")
+    config = experiment({"profile": str(mine), "train": "off-chip", "repairs": ["none"]})
+    short = ran(config.model_copy(update={"rounds": 1}), tmp_path / "short")
+    mine.write_text("[noise]\nread = 0.4\n")
+    with pytest.raises(CheckpointError, match="the numbers of chip profiles .*mine.toml are not those that the run in"):
+        spikefed.run(config, out=short, resume=True)
+    mine.write_text("# the same numbers\n[noise]\nread = 0.1\n")
+    spikefed.run(config, out=short, resume=True)
 
 
 @pytest.mark.parametrize(

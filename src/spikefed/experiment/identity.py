@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ NETWORK = "network_outputs"
 
 
 def identity(federation: Federation) -> dict[str, Any]:
-    """What provenance keeps: SHA-256 of own training, test and public data; outputs of an own network at the start.
+    """What provenance keeps: SHA-256 of own data and of chips' profiles; outputs of an own network at the start.
 
     Official data sets are known by the checksums of their files.
     """
@@ -37,6 +38,9 @@ def identity(federation: Federation) -> dict[str, Any]:
         told["public_sha256"] = federation.expectations.public_set_id.hex()
     if is_own(federation.config.network.name) and (outputs := _outputs(federation)) is not None:
         told[NETWORK] = outputs
+    if (fleet := federation.fleet) is not None:
+        profiles = "\n".join(profile.model_dump_json() for profile in fleet.profiles)
+        told["chips_sha256"] = sha256(profiles.encode()).hexdigest()
     return told
 
 
@@ -59,6 +63,7 @@ def check_identity(
         "data_sha256": f"the images or labels of '{data.dataset}'",
         "test_sha256": f"the test images or labels of '{data.dataset}'",
         "public_sha256": f"the public images of '{data.public_dataset or data.dataset}'",
+        "chips_sha256": f"the numbers of chip profiles {', '.join(federation.config.chips.profiles)}",
     }
     for key, what in parts.items():
         if key in before and key in now and before[key] != now[key]:

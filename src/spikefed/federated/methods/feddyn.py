@@ -64,7 +64,7 @@ class FedDyn(FedAvg):
     ) -> tuple[State, Uplink, ClientReport]:
         start = ctx.networks.initial() if downlink is None else from_wire(downlink.tensors)
         gradient = state.get("gradient") or {
-            n: torch.zeros_like(t) for n, t in start.items() if trained(n, t, ctx.networks.roles)
+            n: torch.zeros_like(t) for n, t in start.items() if trained(n, t, ctx.networks)
         }
         fields = {f.name: getattr(ctx, f.name) for f in dataclasses.fields(ClientContext)}
         _, uplink, report = super().client_round({}, downlink, FedDynContext(**fields, gradient=gradient))
@@ -97,7 +97,7 @@ class FedDyn(FedAvg):
         new = dict(merged)
         h = {}
         for name, tensor in merged.items():
-            if trained(name, tensor, ctx.networks.roles):
+            if trained(name, tensor, ctx.networks):
                 moved = tensor.double() - before[name].double()
                 h[name] = old.get(name, torch.zeros_like(moved)) - ctx.hyper.alpha * share * moved
                 new[name] = (tensor.double() - h[name] / ctx.hyper.alpha).to(tensor.dtype)

@@ -58,7 +58,7 @@ class FedNova(FedAvg):
         normalised = merge_selected(sent.tensors, shares, before, sent.selections)
         new = dict(plain)
         for name, tensor in normalised.items():
-            if trained(name, tensor, ctx.networks.roles):
+            if trained(name, tensor, ctx.networks):
                 old = before[name].double()
                 new[name] = (old + scale * (tensor.double() - old)).to(tensor.dtype)
         return new

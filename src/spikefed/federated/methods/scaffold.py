@@ -141,7 +141,7 @@ class Scaffold(FedAvg):
 
 def _zeros(networks: NetworkFactory) -> dict[str, Tensor]:
     """A zero for every entry of the trained parameters."""
-    return {n: torch.zeros_like(t) for n, t in networks.initial().items() if trained(n, t, networks.roles)}
+    return {n: torch.zeros_like(t) for n, t in networks.initial().items() if trained(n, t, networks)}
 
 
 def _notes(control: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,19 @@ def test_an_own_file(tmp_path) -> None:
     assert (profile.name, profile.tile, profile.g_min) == ("mine", 32, 0.1)
     assert profile.wires.wires.row_ohm == 2.5
     assert profile.changed({"tile": 64, "cell.g_min_us": 6.0}).g_min == 0.2
+
+
+def test_the_one_in_the_docs_is_whole_and_loads(tmp_path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "chips.md").read_text(encoding="utf-8")
+    (text,) = [part.split("```")[0] for part in page.split("```toml\n") if part.startswith("tile = 64 ")]
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    given = load_profile(str(path)).model_dump(exclude_unset=True)
+    tables = {key: value for key, value in given.items() if isinstance(value, dict) and key != "sources"}
+    told = {f"{table}.{key}" for table, values in tables.items() for key in values}
+    every = load_profile("ideal").model_dump()
+    keys = {f"{table}.{key}" for table, values in every.items() if isinstance(values, dict) for key in values}
+    assert keys - told == {"cell.on_off"} | {key for key in keys if key.startswith("sources")}
 
 
 @pytest.mark.parametrize(

@@ -87,14 +87,7 @@ def effective(cells: Float[Tensor, "*n R C"], wires: Wires) -> Float[Tensor, "*n
     if rows < columns:  # the sweep runs along the longer side; drivers and sensing change places, and both ends
         return effective(found.mT.flip(-1, -2), wires.turned).flip(-1, -2).mT
     tiles = found.reshape(-1, rows, columns)
-    try:
-        return torch.stack([_swept(tile, wires) for tile in tiles]).reshape(found.shape)
-    except torch.linalg.LinAlgError as error:
-        ohm = max(vars(wires).values())
-        raise ConfigError(
-            f"wires of {ohm:g} ohm pass nothing that can be told beside cells of {float(found.max()):g} siemens; give "
-            "smaller resistances or conductances"
-        ) from error
+    return torch.stack([_swept(tile, wires) for tile in tiles]).reshape(found.shape)
 
 
 def word_lines(cells: Float[Tensor, "n C"], wires: Wires) -> tuple[Float[Tensor, "n C"], Float[Tensor, "n C"]]:
@@ -140,7 +133,13 @@ def _swept(cells: Float[Tensor, "R C"], wires: Wires) -> Float[Tensor, "R C"]:
         currents[row] = own.sum(dim=1)
         ohm = wires.column_ohm + (wires.sense_ohm if row == rows - 1 else 0.0)
         if ohm:
-            passed = torch.cholesky_inverse(torch.linalg.cholesky(one + ohm * seen))
+            factor, failed = torch.linalg.cholesky_ex(one + ohm * seen)
+            if failed:
+                raise ConfigError(
+                    f"wires of {max(vars(wires).values()):g} ohm pass nothing that can be told beside cells of "
+                    f"{float(cells.max()):g} siemens; give smaller resistances or conductances"
+                )
+            passed = torch.cholesky_inverse(factor)
             seen = passed @ seen
             currents[: row + 1] = currents[: row + 1] @ passed
     return currents

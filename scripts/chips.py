@@ -1,6 +1,7 @@
 """What studies of imperfect chips found, out of their run folders into small files and tables.
 
     python scripts/chips.py repair runs/chips-repair results/chips/repair.json
+    python scripts/chips.py repair runs/chips-training results/chips/training.json
     python scripts/chips.py federated runs/chips-federated results/chips/federated-4.json
 
 Each prints the tables of docs/chips.md as Markdown: means over the seeds in percent, their deviation in brackets.
@@ -66,23 +67,25 @@ def cell(values: list[float]) -> str:
 
 
 def repair_table(rows: list[dict[str, Any]]) -> str:
-    """Networks x settings x repairs."""
+    """Networks x settings x repairs that somebody measured."""
+    names = [name for name in REPAIRS if any(row["repair"] == name for row in rows)]
     digital = {r["network"]: [] for r in rows}
     for row in rows:
         if row["repair"] == "digital" and row["study"] == "drift":
             digital[row["network"]].append(row["accuracy"])
-    lines = ["| network (ideal) | setting | PC2 | none | gain | adapt | soft | labels |", "|" + " --- |" * 8]
+    head = " | ".join(["network (ideal)", "setting", "PC2", *names])
+    lines = [f"| {head} |", "|" + " --- |" * (3 + len(names))]
     kinds = [(r["network"], r["study"], r.get("setting"), r.get("value")) for r in rows if r["repair"] == "none"]
     for network, study, setting, value in dict.fromkeys(kinds):
         if value is None and study == "frozen-noise":
             continue
         mine = [r for r in rows if (r["network"], r["study"], r.get("value")) == (network, study, value)]
         mine = [r for r in mine if r["repair"] != "digital"]
-        by = {name: [r["accuracy"] for r in mine if r["repair"] == name] for name in REPAIRS}
+        by = {name: [r["accuracy"] for r in mine if r["repair"] == name] for name in names}
         pc2 = fmean(r["pc2"] for r in mine if r["repair"] == "none")
         told = f"{network} ({cell(digital[network])})"
         text = UNCHANGED.get(study, study) if value is None else f"{setting} {value:g}"
-        lines.append(f"| {told} | {text} | {pc2:.1e} | " + " | ".join(cell(by[name]) for name in REPAIRS) + " |")
+        lines.append(f"| {told} | {text} | {pc2:.1e} | " + " | ".join(cell(by[name]) for name in names) + " |")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from spikefed.networks import (
     SpikingNetwork,
     ann_twin,
     build,
+    describe,
     learn_thresholds,
     load_tensors,
     per_sample,
@@ -199,6 +200,12 @@ def test_gradients_of_single_samples_know_frozen_thresholds() -> None:
     with per_sample(net) as ways:
         out = ways.outputs(x)
     assert torch.equal(out, net.eval()(x).detach())
+
+
+def test_a_description_says_how_many_a_layer_learns() -> None:
+    plain, net = (describe(made("small", sharing)) for sharing in (None, "channel"))
+    assert "LIF hard, thresholds: 16" in net.rows[0].kind and "thresholds" not in str(plain)
+    assert net.state_bytes - plain.state_bytes == 4 * (16 + 32 + 64 + 10)
 
 
 def test_frozen_thresholds_have_the_role_frozen() -> None:

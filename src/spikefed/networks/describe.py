@@ -211,7 +211,9 @@ def _parts(net: LayeredNetwork, layer: PlannedLayer) -> list[str]:
     parts = [weights[plan.kind]] if plan.kind in weights else []
     parts += ["vote"] if plan.kind == "pass" and plan.map_shape != plan.in_shape else []
     parts += [] if layer.norm is None else [layer.norm.mode]
-    parts += [f"LIF {neuron.kind}"] if neuron is not None else ["ReLU"] if getattr(layer, "rectify", False) else []
+    learnt = getattr(layer, "thresholds", None)
+    own = "" if learnt is None else f", thresholds: {learnt.extra_repr()}"
+    parts += [f"LIF {neuron.kind}{own}"] if neuron is not None else ["ReLU"] if getattr(layer, "rectify", False) else []
     parts += [str(plan.window)] if plan.pool else []
     graph = net.graph if isinstance(net, GraphNetwork | ANNGraphNetwork) else None
     entering = 0 if graph is None else len(graph.into(plan.name))

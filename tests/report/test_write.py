@@ -12,7 +12,7 @@ import pytest
 from report.synthetic import make_comparison, make_run
 from spikefed.errors import ReportError
 from spikefed.report import write_report
-from spikefed.report.text import bytes_text, duration, percent, times
+from spikefed.report.text import bytes_text, duration, percent, short_duration, times
 from spikefed.report.write import fill
 
 
@@ -171,6 +171,8 @@ def test_number_formats() -> None:
     assert bytes_text(999_600) == "1.00 MB" and bytes_text(None) == "–"
     assert [times(t) for t in (1.794, 31.0, 170.2)] == ["1.79\u00a0×", "31.0\u00a0×", "170\u00a0×"]
     assert [duration(s) for s in (3.14, 48, 200, 7500)] == ["3.1 s", "48 s", "3 min 20 s", "2 h 05 min"]
+    measured = [short_duration(s) for s in (1.33e-5, 0.0123, 0.0, 3.14, None)]
+    assert measured == ["13.3 µs", "12.3 ms", "0.0 s", "3.1 s", duration(None)]
 
 
 def test_fill_does_not_read_values_again() -> None:

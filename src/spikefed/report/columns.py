@@ -18,7 +18,7 @@ WRITTEN: Mapping[str, Callable[[float], str]] = {
     "pj": text.energy_text,
     "bytes": text.bytes_text,
     "bits": lambda bits: f"{bits:,.0f}\u00a0bit",
-    "seconds": text.duration,
+    "seconds": text.short_duration,
     "number": text.number_text,
 }
 """How a number of a unit is written."""

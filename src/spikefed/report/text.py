@@ -80,6 +80,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def short_duration(seconds: float | None) -> str:
+    """As `duration`, and ``"12.3 ms"``, ``"4.56 µs"`` of what is below 0.05 s: a measured time, not one that is left."""
+    if seconds is None or not 0 < seconds < 0.05:
+        return duration(seconds)
+    return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} µs"
+
+
 def plural(count: int, word: str) -> str:
     """Count and word: ``1 round``, ``2 rounds``."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -81,7 +81,7 @@ def duration(seconds: float | None) -> str:
 
 
 def short_duration(seconds: float | None) -> str:
-    """As `duration`, and ``"12.3 ms"``, ``"4.56 µs"`` of what is below 0.05 s: a measured time, not one that is left."""
+    """As `duration`, and ``"12.3 ms"``, ``"4.56 µs"`` of what is below 0.05 s: for what was measured."""
     if seconds is None or not 0 < seconds < 0.05:
         return duration(seconds)
     return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} µs"

@@ -59,16 +59,17 @@ class WeightAverage:
             optim: any of torch's kind.
         """
         live = state_tensors(net)
-        whole = [name for name, tensor in live.items() if tensor.is_floating_point()]
 
         def after(*_: Any) -> None:
             if not self.tensors:
                 self.tensors = {name: tensor.clone() for name, tensor in live.items()}
             else:
                 decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-                torch._foreach_lerp_([self.tensors[n] for n in whole], [live[n] for n in whole], 1.0 - decay)
-                for name in live.keys() - set(whole):
-                    self.tensors[name].copy_(live[name])
+                for name, tensor in live.items():
+                    if tensor.is_floating_point():
+                        self.tensors[name].lerp_(tensor, 1.0 - decay)
+                    else:
+                        self.tensors[name].copy_(tensor)
             self.steps += 1
 
         self.tensors = {name: tensor.to(live[name].device) for name, tensor in self.tensors.items()}

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import spikefed
-from experiment.runs import fingerprint
+from experiment.killing import check_killed_is_whole
 from federated.supers import config
 from spikefed.errors import ConfigError
-from spikefed.experiment import RunFolder, toml
+from spikefed.experiment import RunFolder
 from spikefed.networks import build, describe, load_tensors, slimmed, state_tensors
 
 
@@ -52,34 +48,6 @@ def test_an_experiment_begins_from_the_small_network(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
-KILLED = """
-import os, pathlib, signal
-from spikefed.federated.methods.dcnas import DcNas
-
-class Killed(DcNas):
-    name = "killed"
-
-    def client_round(self, state, downlink, ctx):
-        first = pathlib.Path("killed-once")
-        if ctx.round == 3 and ctx.client == 1 and not first.exists():
-            first.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().client_round(state, downlink, ctx)
-"""
-
-
 @pytest.mark.slow
 def test_killed_in_the_middle_of_a_search_and_resumed_it_is_identical(tmp_path: Path) -> None:
-    (tmp_path / "killeddcnas.py").write_text(KILLED)
-    tables = config({"name": "killeddcnas:Killed", "search_rounds": 3})
-    (tmp_path / "killed.toml").write_text(toml.dump(tables))
-    command = [sys.executable, "-m", "spikefed", "run", "killed.toml", "--quiet", "--out"]
-    paths = [str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-    def run(folder: str, *more: str) -> int:
-        return subprocess.run([*command, folder, *more], cwd=tmp_path, env=environment, check=False).returncode
-
-    assert run("parts") == -signal.SIGKILL
-    assert run("parts", "--resume") == 0 and run("whole") == 0
-    assert fingerprint(tmp_path / "parts") == fingerprint(tmp_path / "whole")
+    check_killed_is_whole(tmp_path, config({"search_rounds": 3}), "spikefed.federated.methods.dcnas:DcNas", round=3)

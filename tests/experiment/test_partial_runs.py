@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +9,11 @@ import pytest
 from safetensors.torch import load_file
 
 import spikefed
+from experiment.killing import check_killed_is_whole
 from experiment.runs import fingerprint
 from federated.pruned import EVERY, kept_after
 from spikefed.errors import ConfigError
-from spikefed.experiment import RunFolder, build, toml
+from spikefed.experiment import RunFolder, build
 from spikefed.experiment import config as configs
 from spikefed.experiment.probe import probe_run
 from spikefed.networks import read_tensors
@@ -105,37 +102,11 @@ def test_it_runs_with_clients_missing_and_without_quorum(variant: str, tmp_path:
     assert fingerprint(tmp_path / "parts") == fingerprint(whole)
 
 
-KILLED = """
-import os, pathlib, signal
-from federated.pruned import PrunedFedAdam
-
-class Killed(PrunedFedAdam):
-    name = "killed"
-
-    def client_round(self, state, downlink, ctx):
-        first = pathlib.Path("killed-once")
-        if ctx.round == 4 and ctx.client == 1 and not first.exists():
-            first.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().client_round(state, downlink, ctx)
-"""
-
-
 @pytest.mark.slow
 def test_killed_in_the_middle_of_a_round_and_resumed_it_is_identical(tmp_path: Path) -> None:
-    (tmp_path / "killedmethod.py").write_text(KILLED)
-    tables = config("float32", method={"name": "killedmethod:Killed", **CHANGE})
-    (tmp_path / "killed.toml").write_text(toml.dump(tables))
-    command = [sys.executable, "-m", "spikefed", "run", "killed.toml", "--quiet", "--out"]
-    paths = [str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-    def run(folder: str, *more: str) -> int:
-        return subprocess.run([*command, folder, *more], cwd=tmp_path, env=environment, check=False).returncode
-
-    assert run("parts") == -signal.SIGKILL
-    assert run("parts", "--resume") == 0 and run("whole") == 0
-    assert fingerprint(tmp_path / "parts") == fingerprint(tmp_path / "whole")
+    check_killed_is_whole(
+        tmp_path, config("float32", method={"name": "fedadam", **CHANGE}), "federated.pruned:PrunedFedAdam", round=4
+    )
 
 
 def bitmap_bytes(folder: RunFolder) -> dict[tuple[int, int, str], int]:

@@ -21,8 +21,8 @@ def network(seed: int = 0, **changes) -> SpikingNetwork:
     return net.eval()
 
 
-def subject(images: int = 24, shape: tuple[int, ...] = (1, 8, 8)) -> Subject:
-    draws = torch.Generator().manual_seed(7)
+def subject(images: int = 24, shape: tuple[int, ...] = (1, 8, 8), draw: int = 7) -> Subject:
+    draws = torch.Generator().manual_seed(draw)
     pixels = torch.randint(0, 256, (images, *shape), generator=draws, dtype=torch.uint8)
     labels = torch.randint(0, CLASSES, (images,), generator=draws)
     return Subject(pixels, labels, Preprocess(), ("ant", "bee", "cat", "dog"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 from dataclasses import asdict
 from typing import Any
@@ -22,7 +24,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def measured(name: str, net: Any = None, images: int = 24, **given: Any) -> Measurement:
-    return run_probe(net or network(), subject(images), name, hyper=SETTINGS.get(name, {}), seed=3, round=2, **given)
+    """Of a network that two clients trained, one of whom has it still; its clients' data are other images."""
+    net = net or network()
+    own = {0: copy.deepcopy(net), 1: network(seed=9)}
+    held = tuple(subject(12 + 4 * client, draw=20 + client) for client in own)
+    shown = dataclasses.replace(subject(images), trained=held)
+    given = {"clients": lambda: iter(own.items()), **given}
+    return run_probe(net, shown, name, hyper=SETTINGS.get(name, {}), seed=3, round=2, **given)
 
 
 @pytest.fixture(scope="module", params=sorted(PROBES))

@@ -32,7 +32,8 @@ def norm_lif_gradient(
         options: further arguments of `norm_lif`, ``steps`` among them; ``training`` is False.
     """
     state = NormState(**{key: options.get(key) for key in NormState._fields})
-    firing = Firing(p, training=False, **{key: value for key, value in options.items() if key not in state._fields})
+    beside = {*state._fields, "momentum"}  # which moves statistics, in training alone
+    firing = Firing(p, training=False, **{key: value for key, value in options.items() if key not in beside})
     if kernels() == "auto" and not p.start and firing.norm != "bn-step" and fused.suits(x, *state):
         return fused.input_gradient(x, upstream, firing, state)
     with torch.enable_grad():

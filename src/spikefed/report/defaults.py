@@ -9,7 +9,7 @@ from typing import Any
 def complete(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The configs with every key of this version; as they are where all have the same keys.
 
-    A table that this version refuses (a key is gone, a method is unknown) stays as it was recorded, and so do the
+    A table that this version refuses (a key is gone, a method is unknown) keeps what was recorded, and so do the
     hyperparameters of a user's own method, whose class is not imported just to read a report. An empty config stays
     empty: nothing is known of it.
     """
@@ -49,7 +49,8 @@ def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
             try:
                 out[name] = table.model_validate(out.get(name, {})).model_dump()
             except ValidationError:
-                continue
+                if isinstance(out[name], Mapping):
+                    out[name] = {**table().model_dump(), **out[name]}
     method = out.get("method")
     if isinstance(method, Mapping) and str(method.get("name")) in METHODS:
         try:

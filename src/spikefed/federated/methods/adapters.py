@@ -2,7 +2,8 @@
 
 What a client sends in a round are the parts of the task that it learned, and those alone; the server merges them over
 the clients that sent them and leaves the parts of absent tasks, and its optimiser's moments of them, as they are.
-Setting and server optimisers: Venkatesha et al., "Federated continual learning with adaptive optimisation", 2022.
+Setting and server optimisers: Venkatesha et al., "Addressing Client Drift in Federated Continual Learning with
+Adaptive Optimization", 2022 (arXiv 2203.13321).
 """
 
 from __future__ import annotations

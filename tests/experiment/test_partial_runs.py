@@ -218,7 +218,7 @@ def test_fedbn_sends_its_roles_only_and_is_measured_on_its_clients(tmp_path: Pat
 def test_what_a_newcomer_would_type_wrong(tmp_path: Path) -> None:
     cases = {
         "'method.send' = \\['weights'\\] in the config: 'weights' is no role": ["weights"],
-        "no tensor of this network has the role 'neuron'; the roles of its tensors are weight, bn_affine, bn_stats": ["neuron"],
+        "no tensor of this network has the role 'neuron'; the roles of its tensors are weight, bn": ["neuron"],
         "a list of roles such as": [],
     }
     for why, send in cases.items():

@@ -160,7 +160,7 @@ def test_by_role_mask_and_branch() -> None:
     ("make", "why"),
     [
         (lambda r: by_role(r, ["weights"]), "'weights' is no role of a tensor; use weight, bn_affine"),
-        (lambda r: by_role(r, ["neuron"]), "no tensor of this network has the role 'neuron'; the roles of its tensors are weight"),
+        (lambda r: by_role(r, ["neuron"]), "has the role 'neuron'; the roles of its tensors are weight"),
         (lambda r: by_branch(r, "blocks.7"), "branch 'blocks.7' has no tensors"),
     ],
 )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -162,6 +162,9 @@ class Context:
     outputs: tuple[int, ...] | None = field(default=None, kw_only=True)
 
 
+Wider = TypeVar("Wider", bound="ClientContext")
+
+
 @dataclass(frozen=True)
 class ClientContext(Context):
     """A context with one client's private data."""
@@ -169,6 +172,10 @@ class ClientContext(Context):
     client: int
     train: Labelled
     validation: Labelled
+
+    def widened(self, kind: type[Wider], **more: Any) -> Wider:
+        """This context as a method's own ``kind`` of it, with the fields that the kind adds."""
+        return kind(**{f.name: getattr(self, f.name) for f in fields(ClientContext)}, **more)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ agree where the sum of their losses has its minimum. What travels is what FedAvg
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -66,8 +65,7 @@ class FedDyn(FedAvg):
         gradient = state.get("gradient") or {
             n: torch.zeros_like(t) for n, t in start.items() if trained(n, t, ctx.networks)
         }
-        fields = {f.name: getattr(ctx, f.name) for f in dataclasses.fields(ClientContext)}
-        _, uplink, report = super().client_round({}, downlink, FedDynContext(**fields, gradient=gradient))
+        _, uplink, report = super().client_round({}, downlink, ctx.widened(FedDynContext, gradient=gradient))
         sent = from_wire(uplink.tensors)
         moved = sent if ctx.hyper.payload == "change" else {n: sent[n] - start[n] for n in gradient}
         kept = {name: old - ctx.hyper.alpha * moved[name] for name, old in gradient.items()}

@@ -93,9 +93,8 @@ class Scaffold(FedAvg):
             start = {name: tensor for name, tensor in received.items() if not name.startswith(CONTROL)}
             downlink = dataclasses.replace(downlink, tensors=to_wire(start))
         own = state.get("control") or _zeros(ctx.networks)
-        fields = {f.name: getattr(ctx, f.name) for f in dataclasses.fields(ClientContext)}
         correction = {name: control[name] - own[name] for name in control}
-        _, uplink, report = super().client_round({}, downlink, ScaffoldContext(**fields, correction=correction))
+        _, uplink, report = super().client_round({}, downlink, ctx.widened(ScaffoldContext, correction=correction))
         moved = _movement(from_wire(uplink.tensors), start, ctx.hyper.payload)
         steps = _step_sum(ctx, len(ctx.train))
         own = {name: own[name] + _change(control[name], moved[name], steps) for name in control}

@@ -170,10 +170,9 @@ class Tickets(FedAvg):
             note = Note.read(downlink.tensors)
             own = {name: array for name, array in downlink.tensors.items() if name != NOTE}
             downlink = dataclasses.replace(downlink, tensors=own)
-        fields = {f.name: getattr(ctx, f.name) for f in dataclasses.fields(ClientContext)}
         if note.kind == "saliency":
             return self._gradient_round(state, downlink, ctx)
-        return super().client_round(state, downlink, TicketContext(**fields, note=note))
+        return super().client_round(state, downlink, ctx.widened(TicketContext, note=note))
 
     def train(self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None) -> float:
         """Local training in the stage that the server named."""

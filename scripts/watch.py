@@ -21,7 +21,7 @@ from records import record_of
 
 from spikefed import data
 from spikefed.experiment import jobs_of
-from spikefed.experiment.build import deal
+from spikefed.experiment.dealing import deal
 from spikefed.experiment.progress import size
 from spikefed.files import write_atomic
 

@@ -27,7 +27,8 @@ from spikefed.deploy.memory import Memory  # noqa: E402
 from spikefed.deploy.shares import read_share, write_shares  # noqa: E402
 from spikefed.errors import DataError, DeployError, PacketError  # noqa: E402
 from spikefed.experiment import load  # noqa: E402
-from spikefed.experiment.build import Federation, build  # noqa: E402
+from spikefed.experiment.build import build  # noqa: E402
+from spikefed.experiment.federation import Federation  # noqa: E402
 from spikefed.federated import Reply, Request, checkpoint  # noqa: E402
 from spikefed.federated.trust import Trust  # noqa: E402
 from spikefed.transports.flower import executor, guard, keys, schema  # noqa: E402

@@ -16,7 +16,7 @@ from experiment.runs import fingerprint
 from spikefed.deploy.status import status_of, status_text
 from spikefed.experiment import RunFolder, build
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import Federation
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.health import health, shown_by
 from spikefed.experiment.progress import Quiet
 from spikefed.federated import RoundRecord

@@ -21,7 +21,7 @@ import spikefed
 from spikefed import data, networks
 from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment import RunFolder
-from spikefed.experiment.build import Federation
+from spikefed.experiment.federation import Federation
 from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.models import read_model
 from spikefed.training import outputs

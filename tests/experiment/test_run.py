@@ -24,7 +24,9 @@ from spikefed import data
 from spikefed.errors import CheckpointError, ConfigError, DataError, SpikefedError
 from spikefed.experiment import RunFolder, run_missing, toml
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import build, neuron_for, preprocess_for
+from spikefed.experiment.build import build
+from spikefed.experiment.networks import neuron_for
+from spikefed.experiment.pixels import preprocess_for
 from spikefed.federated import checkpoint
 from spikefed.wire import Ledger, ServerLink
 

@@ -18,7 +18,8 @@ from spikefed.data import Reading, public_set_id, read_public
 from spikefed.deploy.shares import own_folder, read_share, write_shares
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment import load
-from spikefed.experiment.build import build, deal
+from spikefed.experiment.build import build
+from spikefed.experiment.dealing import deal
 from spikefed.federated import Request
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from spikefed.errors import CheckpointError, DeployError
-from spikefed.experiment.build import Federation
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.personal import keep_into
 from spikefed.files import write_atomic
 

@@ -15,7 +15,7 @@ from spikefed.files import write_atomic
 
 if TYPE_CHECKING:
     from spikefed.experiment import RunFolder
-    from spikefed.experiment.build import Federation
+    from spikefed.experiment.federation import Federation
     from spikefed.experiment.progress import Progress
     from spikefed.transports.flower.processes import Child
     from spikefed.transports.flower.session import Session

@@ -13,9 +13,12 @@ import torch
 
 from spikefed import data
 from spikefed.errors import DataError
-from spikefed.experiment.build import Federation, assemble, build, reading_of, shared_preprocess
+from spikefed.experiment.build import assemble, build
 from spikefed.experiment.checks import check
 from spikefed.experiment.config import Experiment
+from spikefed.experiment.dealing import reading_of
+from spikefed.experiment.federation import Federation
+from spikefed.experiment.pixels import shared_preprocess
 from spikefed.experiment.shares import read_client
 from spikefed.federated import Labelled
 

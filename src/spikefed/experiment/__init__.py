@@ -1,8 +1,9 @@
 """From a TOML file to a run folder."""
 
-from spikefed.experiment.build import Federation, alike_rows, build
+from spikefed.experiment.build import alike_rows, build
 from spikefed.experiment.compare import check_finished, compare, run_missing
 from spikefed.experiment.config import Experiment, from_tree, load, presets
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.holdings import Holdings, holdings
 from spikefed.experiment.jobs import Outcome, run_jobs

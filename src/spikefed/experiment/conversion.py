@@ -16,7 +16,8 @@ from spikefed.conversion import Conversion, Recipe, check_wanted, convert
 from spikefed.data import SynthesisPlan, SyntheticSet, normed_layers
 from spikefed.errors import CheckpointError, ConfigError, DataError
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import Federation, build
+from spikefed.experiment.build import build
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.models import load_model
 from spikefed.experiment.synthesis import NAME, synthesised

@@ -13,7 +13,8 @@ from torch import nn
 
 from spikefed import networks
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import Federation, build
+from spikefed.experiment.build import build
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.probing import subject_of
 from spikefed.federated.randomness import EVALUATE, generator, shared

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spikefed.experiment.build import Federation
+from spikefed.experiment.federation import Federation
 from spikefed.federated import RoundRecord
 from spikefed.federated.divergence import GROWN
 from spikefed.federated.findings import Finding

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from spikefed.experiment.build import deal
 from spikefed.experiment.config import Experiment
+from spikefed.experiment.dealing import deal
 
 BARS = " ▁▂▃▄▅▆▇█"
 SHOWN = 40

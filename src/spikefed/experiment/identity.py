@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from spikefed.errors import CheckpointError
-from spikefed.experiment.build import Federation
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
 from spikefed.networks.monitor import in_eval_mode
 from spikefed.objects import is_own

@@ -14,10 +14,12 @@ from torch import nn
 from spikefed import networks
 from spikefed.errors import CheckpointError, ConfigError, DataError
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import Federation, build, build_network, config_of, network_info, neuron_for
+from spikefed.experiment.build import build
 from spikefed.experiment.checks import check_device
 from spikefed.experiment.config import Experiment, NetworkConfig
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.networks import build_network, config_of, network_info, neuron_for
 from spikefed.experiment.stages import adapters_of
 from spikefed.federated import Context, NetworkFactory, State, method
 from spikefed.federated.history import History

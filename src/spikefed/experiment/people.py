@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from spikefed.experiment.build import Federation
+from spikefed.experiment.federation import Federation
 from spikefed.federated import Labelled, Server
 from spikefed.federated.randomness import EVALUATE, generator
 from spikefed.training import evaluate

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from spikefed.errors import CheckpointError
-from spikefed.experiment.build import Federation
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.models import model_facts
 from spikefed.files import write_atomic
 from spikefed.models import model_file

@@ -19,9 +19,10 @@ from statistics import mean
 from typing import Any
 
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import build, participation_for
+from spikefed.experiment.build import build
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import RoundEnergy, experiment_energy
+from spikefed.experiment.federation import participation_for
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.progress import Progress
 from spikefed.experiment.run import run

@@ -30,9 +30,10 @@ from spikefed.data import SynthesisPlan, SyntheticSet, check_synthesis, synthesi
 from spikefed.data.sheet import sheet
 from spikefed.errors import ConfigError
 from spikefed.experiment import toml
-from spikefed.experiment.build import Federation, build
+from spikefed.experiment.build import build
 from spikefed.experiment.config import Experiment, Section, from_tree, overridden
 from spikefed.experiment.conversion import ConversionPlan, accuracy_of, converted_facts, write_model
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.models import load_model
 from spikefed.experiment.progress import Progress

@@ -9,7 +9,8 @@ from typing import Any
 
 from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import Federation, build
+from spikefed.experiment.build import build
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.probefile import probe_file, stands_alone
 from spikefed.experiment.probetables import ProbeTable, checked_label, probe_tables

@@ -11,7 +11,7 @@ import torch
 from spikefed import data
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import sources, timed
+from spikefed.experiment.dealing import sources, timed
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.models import load_model
 from spikefed.experiment.probetables import ProbeTable

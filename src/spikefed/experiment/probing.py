@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from spikefed.errors import SpikefedError
-from spikefed.experiment.build import Federation
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.probetables import ProbeTable
 from spikefed.experiment.progress import Progress

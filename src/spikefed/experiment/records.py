@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from spikefed.experiment.build import Federation
 from spikefed.experiment.config import Experiment
+from spikefed.experiment.federation import Federation
 from spikefed.experiment.stages import line_of, told
 from spikefed.federated import RoundRecord, method
 from spikefed.federated.takehome import KEYS, together

@@ -15,10 +15,11 @@ import torch
 from spikefed import native, networks
 from spikefed.errors import CheckpointError, ConfigError, DamagedCheckpointError, SpikefedError, UnmergedError
 from spikefed.experiment import config as configs
-from spikefed.experiment.build import Federation, Keeper, build
+from spikefed.experiment.build import build
 from spikefed.experiment.checks import check_idle
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import run_energy
+from spikefed.experiment.federation import Federation, Keeper
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.health import health
 from spikefed.experiment.identity import check_identity, identity

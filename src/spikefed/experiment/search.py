@@ -15,9 +15,11 @@ from torch import Tensor
 
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment import toml
-from spikefed.experiment.build import deal, neuron_for, preprocess_for
 from spikefed.experiment.config import Experiment, Section, from_tree, overridden
+from spikefed.experiment.dealing import deal
 from spikefed.experiment.folder import RunFolder, json_lines, records
+from spikefed.experiment.networks import neuron_for
+from spikefed.experiment.pixels import preprocess_for
 from spikefed.experiment.tables import read_tree
 from spikefed.files import append_lines, write_atomic
 from spikefed.networks.cells import CIFAR10

@@ -1,0 +1,19 @@
+"""The one block that all networks are made of: weights, normalisation, neurons (or ReLU), pool; each may be absent."""
+
+from spikefed.networks.layers.chained import chained, watched
+from spikefed.networks.layers.planned import Moment, PlannedLayer, Product, WeightedLayer
+from spikefed.networks.layers.relu import ReLULayer, ReLUPass
+from spikefed.networks.layers.spiking import PassLayer, SpikingLayer
+
+__all__ = [
+    "Moment",
+    "PassLayer",
+    "PlannedLayer",
+    "Product",
+    "ReLULayer",
+    "ReLUPass",
+    "SpikingLayer",
+    "WeightedLayer",
+    "chained",
+    "watched",
+]

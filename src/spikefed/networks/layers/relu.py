@@ -1,0 +1,56 @@
+"""The same layers in the ANN twin: ReLU in the place of neurons."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from spikefed.networks.layers.planned import PlannedLayer, WeightedLayer
+from spikefed.networks.layout import LayerPlan
+from spikefed.networks.norms import Norm
+
+
+class _Rectified(PlannedLayer):
+    """What happens to the currents in the ANN twin."""
+
+    rectify: bool
+
+    def forward(self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None) -> Float[Tensor, "B ..."]:
+        """Activations after pooling, or logits; ``generator`` draws what dropout drops (torch's global one if None)."""
+        y = self.currents(x)
+        norm = self.norm
+        if norm is not None:
+            momentum = norm.next_momentum()
+            y = F.batch_norm(
+                y, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, momentum, norm.eps
+            )
+        y = F.relu(y) if self.rectify else y
+        return self._dropped(self.pooled(y), generator)
+
+
+class ReLULayer(_Rectified, WeightedLayer):
+    """The ANN twin of `SpikingLayer`: the same weights, ordinary batch normalisation, ReLU, pool.
+
+    Args:
+        plan: sizes of the layer.
+        bias: learn a bias per output channel.
+        norm: statistics and affine map of the normalisation, or None.
+        rectify: False for the readout (logits), and for a branch before its sum.
+        dropout: as in `PlannedLayer`.
+    """
+
+    def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None, rectify: bool, dropout: float = 0.0) -> None:
+        super().__init__(plan, bias=bias, norm=norm, dropout=dropout)
+        self.rectify = rectify
+
+
+class ReLUPass(_Rectified):
+    """The ANN twin of `PassLayer`."""
+
+    def __init__(
+        self, plan: LayerPlan, *, norm: Norm | None = None, rectify: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__(plan, norm=norm, dropout=dropout)
+        self.rectify = rectify

@@ -16,7 +16,8 @@ from spikefed.federated.exchange import Reply, Request, Transport
 from spikefed.federated.methods import METHODS, method
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
-from spikefed.federated.rounds import RoundRecord, Server
+from spikefed.federated.record import RoundRecord
+from spikefed.federated.rounds import Server
 from spikefed.federated.samplers import Ask, repaired
 from spikefed.federated.selection import Selection, by_branch, by_mask, by_role, everything, merge_selected, untouched
 from spikefed.federated.traffic import Exchange, MessageKind

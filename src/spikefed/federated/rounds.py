@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from spikefed.errors import ConfigError, PacketError
-from spikefed.federated.contract import Context, Diagnostics, Message, Method, State
-from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, ruin
-from spikefed.federated.exchange import Reply, Request, Transport
+from spikefed.errors import ConfigError
+from spikefed.federated.collecting import Collector
+from spikefed.federated.contract import Context, Message, Method, State
+from spikefed.federated.divergence import GROWN, GROWTH, advice, growth, ruin
+from spikefed.federated.exchange import Request, Transport
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
 from spikefed.federated.randomness import shared
+from spikefed.federated.record import RoundRecord, seconds_by_place
 from spikefed.federated.secure import SecureServer
 from spikefed.federated.trust import Trust
 from spikefed.federated.watch import Watch
@@ -43,44 +45,6 @@ DOWNLINKS: dict[str, type] = {
         SelectedWeightsDownlink,
     )
 }  # fmt: skip
-
-
-@dataclass
-class RoundRecord:
-    """What happened in one round.
-
-    Attributes:
-        round: 1-based number.
-        participants: clients of the schedule; those set aside are among the dropped.
-        stragglers: clients that the schedule chose and did not contact (``participation.straggle``).
-        uplinks: accepted messages by client.
-        replies: all replies by client.
-        dropped: ``{"client", "kind", "reason"}`` of everything that was not accepted; ``kind`` is the field that was
-            refused, or missing, late, repeated, stranger, error, diverged, set-aside.
-        attempts: how often the round was tried before it had its quorum, or was given up.
-        diagnostics: what the server step reported; None when nothing was accepted, or the server diverged.
-        diverged: in one sentence, that the server step gave a network of NaN and was taken back; None when it did not.
-        downlink: the message that the next round sends.
-        evaluation: the server's network on the test set.
-        seconds: wall time by phase.
-    """
-
-    round: int
-    participants: list[int]
-    stragglers: list[int] = field(default_factory=list)
-    uplinks: dict[int, Message] = field(default_factory=dict)
-    replies: dict[int, Reply] = field(default_factory=dict)
-    dropped: list[dict[str, Any]] = field(default_factory=list)
-    attempts: int = 1
-    diagnostics: Diagnostics | None = None
-    diverged: str | None = None
-    downlink: Message | None = None
-    evaluation: Evaluation | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def drop(self, client: int, kind: str, reason: str) -> None:
-        """Note what was not accepted, and why."""
-        self.dropped.append({"client": client, "kind": kind, "reason": reason})
 
 
 class Server:
@@ -128,12 +92,13 @@ class Server:
         self._transport = transport
         self._participation = participation
         self._evaluate = evaluate
-        self._deadline_s = deadline_s
         self._quorum = quorum
-        self._repeats = repeats
         self._trust = trust or Trust(strikes=0)
         self._secure = secure
         self._own_context = own_context
+        self._collector = Collector(
+            self._request, link, expectations, transport, self._trust, deadline_s, quorum, repeats
+        )
         self.round = 0
         first = context(0)
         self.has_model = method.has_server_model(first.hyper, first.networks)
@@ -149,7 +114,7 @@ class Server:
             requests = self._open(record)
         # 2. Ask, and ask those missing again while the quorum is; what comes is decoded and checked at once.
         with watch("collect"):
-            self._collect(requests, record, watch)
+            self._collector(requests, record, watch)
         # 3. The method's server step, on what was accepted.
         with watch("merge"):
             self._close(record)
@@ -158,7 +123,7 @@ class Server:
             self._enter_secure_traffic()
             record.evaluation = self._measure(record)
         record.downlink = self._downlink
-        record.seconds = _by_place(watch, record.replies.values())
+        record.seconds = seconds_by_place(watch, record.replies.values())
         self.round = record.round
         return record
 
@@ -172,25 +137,7 @@ class Server:
         asked = self._trusted(record)
         if self._secure is not None:
             asked = self._prepared(self._secure, asked, record)
-        return [self._request(client, round) for client in asked]
-
-    def _collect(self, requests: list[Request], record: RoundRecord, watch: Watch) -> None:
-        """Replies and accepted uploads into the record; those who never answered are dropped as missing."""
-        while True:
-            came = self._deliver(requests, record)
-            record.replies |= came
-            with watch("accept"):
-                for request in requests:
-                    if request.client in came:
-                        self._accept(request.client, came[request.client], record)
-            # Nobody is asked twice for what was accepted; whoever was refused has had the chance.
-            silent = [request.client for request in requests if request.client not in came]
-            if not silent or len(record.uplinks) >= self._quorum or record.attempts > self._repeats:
-                break
-            record.attempts += 1
-            requests = [self._request(client, record.round) for client in silent]  # the same bytes, counted again
-        for client in silent:
-            record.drop(client, "missing", "no reply came before the deadline")
+        return [self._request(client, round, False) for client in asked]
 
     def _close(self, record: RoundRecord) -> None:
         """Merge what was accepted, if it is enough."""
@@ -286,7 +233,7 @@ class Server:
         parts = [self._evaluate(net, record.round) for net in networks]
         return mean_evaluation(parts or [self._evaluate(self.network(), record.round)])
 
-    def _request(self, client: int, round: int, *, intra: bool = False) -> Request:
+    def _request(self, client: int, round: int, intra: bool) -> Request:
         data = None
         if self._downlink is not None:
             data = self._link.encode(self._addressed(self._downlink, client, round), client=client, intra=intra)
@@ -333,68 +280,6 @@ class Server:
                 asked.append(client)
         return asked
 
-    def _deliver(self, requests: list[Request], record: RoundRecord) -> dict[int, Reply]:
-        replies = self._ask(requests, record)
-        again = [self._request(c, record.round, intra=True) for c, reply in replies.items() if reply.needs_intra]
-        return replies | self._ask(again, record) if again else replies
-
-    def _ask(self, requests: list[Request], record: RoundRecord) -> dict[int, Reply]:
-        """One call of the transport: the first reply of every client that was asked, to this round."""
-        asked = {request.client for request in requests}
-        replies: dict[int, Reply] = {}
-        for reply in self._transport.round(requests, self._deadline_s, self._quorum):
-            if reply.client not in asked:
-                record.drop(reply.client, "stranger", "it was not asked")
-            elif reply.round < record.round:
-                record.drop(
-                    reply.client, "late", f"a reply to round {reply.round} came in round {record.round}; ignored"
-                )
-            elif reply.round > record.round:
-                record.drop(
-                    reply.client, "round", f"a reply to round {reply.round} in round {record.round} was refused"
-                )
-                self._trust.refused(reply.client, record.round)
-            elif reply.client in replies:
-                record.drop(reply.client, "repeated", "a second reply to one request was refused")
-                self._trust.refused(reply.client, record.round)
-            else:
-                replies[reply.client] = reply
-        return replies
-
-    def _accept(self, client: int, reply: Reply, record: RoundRecord) -> None:
-        """Put a reply's upload into the record, or its fault among what was dropped."""
-        if reply.error and not reply.refused:
-            record.drop(client, "diverged" if reply.report.get(DIVERGED) else "error", reply.error)
-            return
-        try:
-            record.uplinks[client] = self._uplink(client, reply, record.round)
-        except PacketError as error:
-            record.drop(client, error.field, str(error))
-            if error.field != "reference":
-                self._trust.refused(client, record.round)
-            return
-        if self._expectations.up.kind is not None:
-            self._trust.accepted(client)
-
-    def _uplink(self, client: int, reply: Reply, round: int) -> Message:
-        """The upload that a reply carries. Raises PacketError."""
-        if reply.refused:
-            raise PacketError(reply.refused, reply.error or "it cannot be read")
-        if self._expectations.up.kind is None:
-            return None
-        if not reply.uplink:
-            raise PacketError("reply", "it carries no upload")
-        plan = self._expectations.plan("up", round, client)
-        try:
-            return self._link.decode(reply.uplink, plan)
-        except PacketError as error:
-            if error.field != "reference":
-                raise
-            resend = self._transport.round([Request(client, round, None, "resend")], self._deadline_s, 1)
-            if not resend or not resend[0].uplink:
-                raise
-            return self._link.decode(resend[0].uplink, plan)
-
     def state_dict(self, clients: Collection[int] | None = None) -> dict[str, Any]:
         """What a checkpoint needs of the server; what a local transport knows of its clients comes beside it.
 
@@ -418,19 +303,6 @@ class Server:
         self._link.load_state_dict(saved["link"])
         if "trust" in saved:  # absent in checkpoints of 0.1
             self._trust.load_state_dict(saved["trust"])
-
-
-def _by_place(watch: Watch, replies: Iterable[Reply]) -> dict[str, float]:
-    """Seconds of a round by place; what clients say of their own is taken out of the time that they were waited for."""
-    replies = list(replies)
-    client_wire = sum(reply.report.get("wire_seconds", 0.0) for reply in replies)
-    take_home = sum(reply.report.get("take_home_seconds", 0.0) for reply in replies)
-    return {
-        "clients": watch["collect"] - watch["accept"] - client_wire - take_home,
-        "wire": watch["open"] + watch["accept"] + client_wire,
-        "server": watch["merge"],
-        "evaluate": watch["measure"] + take_home,
-    }
 
 
 def _plain(message: Message) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from typing import Any
 from continual import RESULTS, over, result, shown
 
 import spikefed
-from spikefed.experiment.build import build
 from spikefed.experiment import config as configs
+from spikefed.experiment.build import build
 
 NETWORK = {"name": "16C3-AP2-32C3-AP2-64C3-AP2-128C3-AP2", "steps": 4, "norm": "bn", "readout": "current"}
 ROUNDS = 8
@@ -72,7 +72,11 @@ def tables(seed: int, case: str, partition: str, lr: float, parent: Path) -> dic
         "seed": seed,
         "rounds": rounds,
         "data": {
-            "clients": 5, "public": 20, "validation": 0.4, "evaluate_on": "validation", **PARTITIONS[partition],
+            "clients": 5,
+            "public": 20,
+            "validation": 0.4,
+            "evaluate_on": "validation",
+            **PARTITIONS[partition],
         },  # fmt: skip
         "network": network,
         "training": {"local_epochs": 2 * ROUNDS // rounds, "local_batch": 32, "lr": lr},

@@ -61,3 +61,17 @@ def test_adapters_in_stages_over_a_fleet(tiny: Callable[..., Path], fleet: Calla
     everybody_ends(f, "client-0", "client-1")
     same_as_one_process(f)
     assert miscounted(f) == []
+
+
+def test_clients_that_remember_tasks_over_a_fleet(tiny: Callable[..., Path], fleet: Callable[..., Loopback]) -> None:
+    file = tiny(rounds=4)
+    head, _, _ = file.read_text().partition("[method]")
+    memory = "[training.ewc]\nstrength = 10.0\nsamples = 4\n[training.lwf]\nstrength = 1.0\n"
+    memory += "[training.exemplars]\nper_class = 2\n"
+    stages = '[stages]\nclasses = 2\nrounds = 2\norder = "latin"\nheads = "task"\n[run]\nthreads = 1\n'
+    file.write_text(f'{head}{memory}[method]\nname = "fedavg"\n{stages}')
+    f = fleet(file)
+    f.start()
+    everybody_ends(f, "client-0", "client-1")
+    same_as_one_process(f)
+    assert miscounted(f) == []

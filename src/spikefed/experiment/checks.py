@@ -10,6 +10,7 @@ from spikefed.experiment.tables import BELONGS
 from spikefed.federated import method
 from spikefed.federated.attackers import Attacker
 from spikefed.federated.local import TEMPORAL_KEYS, LocalTraining, Temporal
+from spikefed.federated.memory import MemoryOption, memories
 from spikefed.federated.selection import check_roles
 from spikefed.federated.setup import Setup
 from spikefed.hardware.crossbar import ChipProfile, load_profile
@@ -43,6 +44,7 @@ def check(config: Experiment) -> None:
         _start,
         _stages,
         _adapters,
+        _memories,
     ):
         rule(config)
 
@@ -313,6 +315,40 @@ def _adapters(config: Experiment) -> None:
     privacy = getattr(config.hyper(), "privacy", None)
     if privacy is not None and privacy.clip:
         raise ConfigError("training.privacy follows gradients of whole layers, not of adapters; leave one of them out")
+
+
+FORGETFUL = {
+    "adapters": "freezes what tasks share, so nothing is forgotten",
+    "tickets": "trains networks whose weights come and go",
+    "dc-nas": "trains a part of the network at a time",
+}
+"""Methods whose clients cannot remember tasks by an option of local training, and why."""
+
+
+def _memories(config: Experiment) -> None:
+    """Refuse memories of tasks where there are none, or that the method cannot hold."""
+    hyper = config.hyper()
+    for key, value in hyper:
+        if isinstance(value, MemoryOption) and not value.on and value != type(value)():
+            raise ConfigError(f"training.{key} is off; set training.{key}.{_switch(value)}, or leave the table out")
+    asked = [f"training.{key}" for key in memories(hyper)]
+    if not asked:
+        return
+    name = config.method["name"]
+    if not config.stages.on:
+        raise ConfigError(f"{asked[0]} remembers tasks, and the run has none; add a table [stages], or leave it out")
+    if name in FORGETFUL:
+        raise ConfigError(f"{asked[0]} does not go with method '{name}', which {FORGETFUL[name]}; leave it out")
+    assert isinstance(hyper, LocalTraining)
+    if hyper.privacy.clip:
+        raise ConfigError(
+            f"{asked[0]} adds to losses of whole batches, and training.privacy clips those of single samples; leave "
+            "one of them out"
+        )
+
+
+def _switch(option: MemoryOption) -> str:
+    return "strength = 1.0" if option.strength == 0 else "per_class = 10"
 
 
 def _disjoint(groups: list[list[int]]) -> None:

@@ -32,6 +32,7 @@ from spikefed.federated import (
 )
 from spikefed.federated.attackers import Attacker
 from spikefed.federated.chips import Fleet, OnChips
+from spikefed.federated.memory import Remembering, memories
 from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, derive_seed, generator, shared
 from spikefed.federated.secure import SecureClient, SecureServer
 from spikefed.federated.takehome import TakeHome, measured
@@ -155,6 +156,8 @@ class Federation:
         """A client of this experiment; ``keep(client)`` says who is given its own network after every step."""
         up, down = self.codecs()
         steps: Any = method(self.config.method["name"])
+        if memories(self.config.hyper()):
+            steps = Remembering(steps)
         attack = self.config.attack
         fleet = self.fleet
         if fleet is not None and self.config.chips.train == "on-chip":

@@ -167,11 +167,18 @@ Wider = TypeVar("Wider", bound="ClientContext")
 
 @dataclass(frozen=True)
 class ClientContext(Context):
-    """A context with one client's private data."""
+    """A context with one client's private data.
+
+    Attributes:
+        client: its number.
+        train, validation: what it holds of the task in hand.
+        memory: what it remembers of tasks before, where it is asked to; local training writes into it.
+    """
 
     client: int
     train: Labelled
     validation: Labelled
+    memory: dict[str, Any] | None = field(default=None, kw_only=True)
 
     def widened(self, kind: type[Wider], **more: Any) -> Wider:
         """This context as a method's own ``kind`` of it, with the fields that the kind adds."""

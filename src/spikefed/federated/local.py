@@ -13,6 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from spikefed.federated.contract import ClientContext, Hyperparameters
+from spikefed.federated.memory import ElasticWeights, Exemplars, OldKnowledge
+from spikefed.federated.options import StepOption
 from spikefed.networks.monitor import device_of
 from spikefed.training import (
     AUGMENTATIONS,
@@ -28,6 +30,7 @@ from spikefed.training import (
     held,
     hidden_of,
     optimiser,
+    own_outputs,
     prefix_cross_entropy,
     subset_cross_entropy,
     train,
@@ -35,19 +38,6 @@ from spikefed.training import (
 from spikefed.training.accountant import spent
 
 LocalLoss = Literal["ce-rate", "mse-rate", "tet", "prefix", "skip", "centroid"]
-
-
-class StepOption(Hyperparameters):
-    """A table inside ``[training]`` that changes every step of local training, whatever the method.
-
-    A field of `LocalTraining` whose value is one is found by `step_hooks`; the key is the field's name, so
-    ``adversarial: Adversarial = Field(default=Adversarial(), json_schema_extra={"since": "0.2"})`` is
-    ``[training.adversarial]``. At its defaults an option changes nothing, not even what is drawn.
-    """
-
-    def hook(self, ctx: ClientContext) -> StepHook | None:
-        """What it does in a step on this client, or None where it is off."""
-        return None
 
 
 class Temporal(Hyperparameters):
@@ -221,6 +211,21 @@ class LocalTraining(Hyperparameters):
         json_schema_extra={"since": "0.2"},
         description="training on adversarial images",
     )
+    ewc: ElasticWeights = Field(
+        default=ElasticWeights(),
+        json_schema_extra={"since": "0.2"},
+        description="weights that tasks before need are held, in a run of stages",
+    )
+    lwf: OldKnowledge = Field(
+        default=OldKnowledge(),
+        json_schema_extra={"since": "0.2"},
+        description="outputs of tasks before are held, in a run of stages",
+    )
+    exemplars: Exemplars = Field(
+        default=Exemplars(),
+        json_schema_extra={"since": "0.2"},
+        description="images of tasks before are kept and rehearsed, in a run of stages",
+    )
 
 
 def learning_rate(hyper: LocalTraining, round: int) -> float:
@@ -331,13 +336,6 @@ def train_locally(
             hooks=step_hooks(ctx),
             poisson=hyper.privacy.clip > 0,
         )
-
-
-def own_outputs(outputs: Tensor, labels: Tensor, own: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The outputs ``[T, B, c]`` of one task's head, and its labels ``[B]`` counted among them."""
-    places = torch.full((outputs.shape[-1],), -1, dtype=torch.int64, device=labels.device)
-    places[list(own)] = torch.arange(len(own), device=labels.device)
-    return outputs[..., list(own)], places[labels]
 
 
 def label_gradient(net: nn.Module, ctx: ClientContext) -> tuple[dict[str, Tensor], float]:

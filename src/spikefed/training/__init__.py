@@ -4,6 +4,8 @@ from spikefed.training.adversarial import AdversarialInputs
 from spikefed.training.augment import AUGMENTATIONS
 from spikefed.training.average import WeightAverage
 from spikefed.training.earlytime import early_steps, kl_profile, prefix_divergences
+from spikefed.training.ewc import ElasticPull
+from spikefed.training.exemplars import Replay
 from spikefed.training.hooks import Loss, StepHook
 from spikefed.training.loops import (
     Evaluation,
@@ -21,11 +23,13 @@ from spikefed.training.losses import (
     CrossTerm,
     distillation_loss,
     firing_rate,
+    own_outputs,
     rate_cross_entropy,
     rate_mse,
     spike_mse,
     step_cross_entropy,
 )
+from spikefed.training.lwf import OldOutputs
 from spikefed.training.masks import Mask, density, held, released
 from spikefed.training.noise import NoisyWeights
 from spikefed.training.optimisers import optimiser
@@ -54,13 +58,16 @@ __all__ = [
     "AUGMENTATIONS",
     "AdversarialInputs",
     "CrossTerm",
+    "ElasticPull",
     "Evaluation",
     "LABEL_LOSSES",
     "Loss",
     "Mask",
     "NoisyWeights",
+    "OldOutputs",
     "Preprocess",
     "PrivateSteps",
+    "Replay",
     "StepHook",
     "TEMPORAL_LOSSES",
     "WeightAverage",
@@ -85,6 +92,7 @@ __all__ = [
     "optimiser",
     "output_spikes",
     "outputs",
+    "own_outputs",
     "prefix_cross_entropy",
     "prefix_divergences",
     "prefix_means",

@@ -113,6 +113,8 @@ def train(
     Returns:
         mean loss over the samples of the last epoch (nan when there is nothing to train on).
     """
+    for hook in hooks:
+        hook.begin(net, generator)
     net.train()
     device = device_of(net)
     total = torch.zeros((), dtype=torch.float64, device=device)
@@ -125,19 +127,44 @@ def train(
             x = preprocess(images[index].to(device))
             if augment is not None:
                 x = augment(x, generator)
-            wanted = targets[index].to(device)
-            for hook in hooks:
-                x = hook.inputs(net, x, wanted, loss, generator)
-            with ExitStack() as stack:
-                for hook in hooks:
-                    stack.enter_context(hook.around(net, generator))
-                value = loss(net(x, generator=generator), wanted)
-                optim.zero_grad(set_to_none=True)
-                value.backward()
-            optim.step()
-            total += value.detach().double() * len(index)
+            value = _step(net, x, targets[index].to(device), loss, optim, hooks, generator)
+            total += value.double() * len(index)
             seen += len(index)
+    for hook in hooks:
+        hook.end(net, generator)
     return float(total / seen) if seen else float("nan")
+
+
+def _step(
+    net: Network,
+    x: Tensor,
+    wanted: Tensor,
+    loss: Loss,
+    optim: torch.optim.Optimizer,
+    hooks: Sequence[StepHook],
+    generator: torch.Generator,
+) -> Tensor:
+    """One step of `train`; the loss, scalar, without a graph.
+
+    Args:
+        x: input of the network, ``[B, ...]``.
+        wanted: targets of the batch.
+        loss, optim, hooks, generator: of `train`.
+    """
+    for hook in hooks:
+        x = hook.inputs(net, x, wanted, loss, generator)
+    with ExitStack() as stack:
+        for hook in hooks:
+            stack.enter_context(hook.around(net, generator))
+        out = net(x, generator=generator)
+        value = loss(out, wanted)
+        for hook in hooks:
+            term = hook.term(net, x, out, generator)
+            value = value if term is None else value + term
+        optim.zero_grad(set_to_none=True)
+        value.backward()
+    optim.step()
+    return value.detach()
 
 
 @torch.no_grad()

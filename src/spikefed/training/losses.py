@@ -117,3 +117,12 @@ LABEL_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "tet": step_cross_entropy,
 }
 """Losses of labelled data by the name that a config uses."""
+
+
+def own_outputs(
+    outputs: Float[Tensor, "T B C"], labels: Integer[Tensor, " B"], own: tuple[int, ...]
+) -> tuple[Float[Tensor, "T B c"], Integer[Tensor, " B"]]:
+    """The outputs of one task's head, and the labels counted among them."""
+    places = torch.full((outputs.shape[-1],), -1, dtype=torch.int64, device=labels.device)
+    places[list(own)] = torch.arange(len(own), device=labels.device)
+    return outputs[..., list(own)], places[labels]

@@ -114,7 +114,7 @@ class ElasticPull(StepHook):
         del self._memory["latest"]
 
     def term(self, net: nn.Module, x: Tensor, outputs: Tensor, generator: torch.Generator) -> Tensor | None:
-        """The penalty, from the second task on."""
+        # The penalty, from the second task on.
         if "fisher" not in self._memory:
             return None
         named = {name: p for name, p in net.named_parameters() if p.requires_grad}

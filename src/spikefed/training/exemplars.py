@@ -66,7 +66,7 @@ class Replay(StepHook):
         self._heads = heads
 
     def term(self, net: nn.Module, x: Tensor, outputs: Tensor, generator: torch.Generator) -> Tensor | None:
-        """The loss on exemplars of tasks before, each task by its own outputs; nothing in the first task."""
+        # The loss on exemplars of tasks before, each task by its own outputs; nothing in the first task.
         if "tasks" not in self._memory:
             return None
         others = torch.nonzero(self._memory["tasks"] != self._task).flatten()

@@ -73,7 +73,7 @@ class OldOutputs(StepHook):
             load_tensors(self._teacher, self._memory["weights"])
 
     def term(self, net: nn.Module, x: Tensor, outputs: Tensor, generator: torch.Generator) -> Tensor | None:
-        """The divergence, summed over the heads of tasks before; nothing in the first task."""
+        # The divergence, summed over the heads of tasks before; nothing in the first task.
         if self._teacher is None:
             return None
         with torch.no_grad():

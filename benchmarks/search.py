@@ -1,11 +1,12 @@
 """Cells scored a second: ours against the released procedure on SpikingJelly's network, and the whole forward space.
 
-    python benchmarks/search.py [--cells 8] [--rounds 5] [--width 16] [--side 28] [--steps 5] [--batch 64]
+    python benchmarks/search.py [--cells 8] [--rounds 9] [--width 16] [--side 28] [--steps 5] [--batch 64]
     python benchmarks/search.py --space [--workers 2] [--width 8] [--steps 4] [--batch 32]
 
 The released procedure builds one network a cell, hooks its spiking layers, and adds a kernel at every call; both sides
-score the same random forward cells on the same images, in turns within one process and one thread. A figure is the
-median over rounds of (their processor time / ours), with its quartiles.
+score the same random forward cells on the same images, in turns within one process and one thread, and both keep freed
+memory as `spikefed search` does. Ours are cells in the middle of a search: ``--before`` others have been scored, whose
+beginnings are remembered. A figure is the median over rounds of (their processor time / ours), with its quartiles.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import provenance
 import torch
 from torch import Tensor, nn
 
+from spikefed import native
 from spikefed.networks.cells import Cell
 from spikefed.search import Limits, Macro, Memory, Objective, Plan, Space, Task, answers, search
 from spikefed.search.scores import SCORES
@@ -85,7 +87,8 @@ def paired(given: argparse.Namespace) -> dict[str, Any]:
             score(cell)
         return time.process_time() - before
 
-    timed(ours, [space.draw(draw)]), timed(lambda c: theirs(c, x, given), [space.draw(draw)])
+    timed(ours, [space.draw(draw).canonical for _ in range(given.before)])
+    timed(lambda cell: theirs(cell, x, given), [space.draw(draw)])
     ratios, rates = [], []
     for _ in range(given.rounds):
         cells = [space.draw(draw).canonical for _ in range(given.cells)]
@@ -129,7 +132,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", action="store_true")
     parser.add_argument("--cells", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--before", type=int, default=64)
     parser.add_argument("--width", type=int)
     parser.add_argument("--side", type=int, default=28)
     parser.add_argument("--steps", type=int)
@@ -143,6 +147,7 @@ def main() -> None:
     given.steps = given.steps or (4 if given.space else 5)
     given.batch = given.batch or (32 if given.space else 64)
     torch.set_num_threads(1)
+    native.keep_memory()
     found = whole_space(given) if given.space else paired(given)
     print(found)
     setting = {key: value for key, value in vars(given).items() if key != "out"}

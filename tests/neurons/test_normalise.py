@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikefed.neurons import Norm, normalise, steps, use_kernels
+from spikefed.neurons import Norm, normalise, normalise_pooled, steps, use_kernels
 
 pytestmark = pytest.mark.skipif(not steps.available(), reason="the native library was not built")
 STEPS = 3
@@ -52,3 +52,21 @@ def test_bfloat16_is_rounded_once():
     for ours, theirs in zip(found, wanted, strict=True):
         bound = 0.02 * max(1.0, float(theirs.float().abs().max()))
         torch.testing.assert_close(ours.float(), theirs.float(), rtol=0.02, atol=bound)
+
+
+@pytest.mark.parametrize("norm", ["none", "bn", "bn-step"])
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_mean_pool_goes_before_the_norm_or_behind_it(norm, grad):
+    x = draw(6, 5, 8, 6)
+    told = []
+    for way in (normalise_pooled, lambda x, pool, **options: pool(normalise(x, **options))):
+        running = [draw(5, seed=3), draw(5, seed=4).abs() + 0.5]
+        options = {"weight": draw(5, seed=1), "bias": draw(5, seed=2), "training": True, "momentum": 0.3}
+        with torch.set_grad_enabled(grad):
+            given = way(
+                x, lambda y: torch.nn.functional.avg_pool2d(y, 2), steps=STEPS, norm=norm, scale=0.7,
+                running_mean=running[0], running_var=running[1], **options,
+            )  # fmt: skip
+        told.append([given, *running])
+    for ours, theirs in zip(*told, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

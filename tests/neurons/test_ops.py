@@ -159,6 +159,20 @@ def test_the_input_of_an_event_convolution_is_not_saved(monkeypatch) -> None:
 
 
 @needs_native
+@pytest.mark.parametrize("rate", [0.05, 0.4])
+def test_nothing_is_made_for_a_backward_that_nobody_asked_for(monkeypatch, rate) -> None:
+    monkeypatch.setattr(paths, "LEAST_WORK", 0)
+    x = as_made_by_norm_lif(spikes(16, 32, 12, 12, rate=rate))
+    weight = torch.randn(32, 32, 3, 3, requires_grad=True)
+    made: list[int] = []
+    monkeypatch.setattr(events, "banded", lambda *_: made.append(1))
+    with torch.no_grad():
+        out = spike_conv2d(x, weight, padding=1)
+    assert not made
+    assert_close(out, F.conv2d(x, weight, padding=1))
+
+
+@needs_native
 def test_event_convolution_repeats_bit_for_bit_on_any_number_of_threads() -> None:
     torch.manual_seed(0)
     x = spikes(70, 33, 8, 8, rate=0.1).contiguous(memory_format=torch.channels_last)

@@ -10,11 +10,11 @@ from spikefed.neurons.joined import Branch, join_lif, joins
 from spikefed.neurons.kernels import kernels, use_kernels
 from spikefed.neurons.modules import IF, LIF
 from spikefed.neurons.norm_lif import norm_lif
-from spikefed.neurons.normalise import Norm, normalise
+from spikefed.neurons.normalise import Norm, normalise, normalise_pooled
 from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.paths import Choice, record_paths, recording
-from spikefed.neurons.processor import fastest_precision, settle_precision, why_slow
+from spikefed.neurons.processor import fastest_precision, has_vnni, settle_precision, why_slow
 from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
 from spikefed.neurons.synapses import dense_weights, few_weights
 from spikefed.neurons.winograd import library as dense_library
@@ -46,6 +46,7 @@ __all__ = [
     "encoder",
     "fastest_precision",
     "few_weights",
+    "has_vnni",
     "if_",
     "join_lif",
     "joins",
@@ -58,6 +59,7 @@ __all__ = [
     "norm_lif",
     "norm_lif_gradient",
     "normalise",
+    "normalise_pooled",
     "record_paths",
     "recording",
     "run_chain",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -76,6 +76,31 @@ def normalise(
         mean, var = own(running_mean, t), own(running_var, t)
         parts.append(_batch_norm(part, own(gain, t), own(bias, t), mean, var, training, each[t], eps))
     return torch.cat(parts)
+
+
+def normalise_pooled(x: Tensor, pool: Callable[[Tensor], Tensor], *, steps: int, **options: Any) -> Tensor:
+    """``pool(normalise(x))`` for a pool of means without padding, up to rounding: the norm comes behind the pool.
+
+    Statistics are those of the whole map, and a mean of normalised values is the normalised mean, so that the whole map
+    is never written again. Without a gradient; where a gradient is wanted, or no kernel takes ``x``, the plain way.
+
+    Args:
+        x: ``[T*B, C, H, W]``, time-major.
+        pool: means over windows, ``[N, C, H, W]`` to ``[N, C, H2, W2]``.
+        steps: as in `normalise`.
+        options: as in `normalise`.
+    """
+    state = {"weight": None, "bias": None, "running_mean": None, "running_var": None}
+    told = {**state, "training": True, "momentum": 0.1, "eps": 1e-5, "scale": 1.0, **options}
+    if torch.is_grad_enabled() or told["norm"] == "none" or not _native(x, *(told[key] for key in state)):
+        return pool(normalise(x, steps=steps, **told))
+    groups = Groups.of(told, steps)
+    x = stepwise.laid_out(x)
+    made = groups.statistics(x, told["weight"], told["bias"])
+    out = stepwise.laid_out(pool(x))
+    for part, of_part in zip(out.chunk(len(made)), made, strict=True):
+        stepwise.total([stepwise.Term(part, of_part)], part)
+    return out
 
 
 def _batch_norm(

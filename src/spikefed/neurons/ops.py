@@ -65,7 +65,8 @@ def spike_conv2d(
     plain = plan.forward == "dense" and not products.emulated(dtype)
     if plain and (not learning or (plan.weight == plan.gradient == "dense" and window is None)):
         return F.conv2d(x, weight, bias, stride=stride, padding=padding)
-    return cast(Tensor, Convolution.apply(x, weight, bias, dtype, plan, window, stride, padding))
+    taught = weight if learning else weight.detach()  # a parameter asks for a gradient under no_grad too
+    return cast(Tensor, Convolution.apply(x, taught, bias, dtype, plan, window, stride, padding))
 
 
 def _narrow(window: Tensor | None, limit: float) -> events.EventList | None:

@@ -98,6 +98,14 @@ def why_slow(precision: str, device: str = "cpu") -> str:
 
 
 @cache
+def has_vnni() -> bool:
+    """Whether torch multiplies matrices of bytes here on instructions for them, four products at a time."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch, "_int_mm") or _held_below_bf16():
+        return False
+    return _torch_says("_is_vnni_supported")
+
+
+@cache
 def has_amx() -> bool:
     """Whether the processor multiplies bf16 matrices in tiles (oneDNN then is several times faster in bf16)."""
     library = native.library()

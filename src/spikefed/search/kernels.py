@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from spikefed.neurons import has_vnni
+
 ALPHA = 0.5
 """Factor on the normalised distance in the public code; the paper's is not known."""
 SMALL = 1e-3
@@ -69,9 +71,8 @@ def evidence(fired: Bool[Tensor, "T B N"] | Float[Tensor, "T B N"], alpha: float
         fired: 0 and 1; below 2^24 neurons the counts are exact.
         alpha: of SAHD.
     """
-    codes = fired.to(torch.float32)
-    neurons = codes.shape[2]
-    both = torch.bmm(codes, codes.mT).double()
+    neurons = fired.shape[2]
+    both = _both(fired).double()
     ones = torch.diagonal(both, dim1=1, dim2=2)
     distance = ones[:, :, None] + ones[:, None, :] - 2 * both
     share = ones / neurons
@@ -81,9 +82,20 @@ def evidence(fired: Bool[Tensor, "T B N"] | Float[Tensor, "T B N"], alpha: float
     return Evidence(
         similar=(neurons - normalised).sum(0),
         agree=(neurons - distance).sum(0),
-        calls=len(codes),
+        calls=len(fired),
         spikes=float(ones.sum()),
     )
+
+
+def _both(fired: Bool[Tensor, "T B N"] | Float[Tensor, "T B N"]) -> Tensor:
+    """How many neurons fire for both of two images, ``[T, B, B]``; exact.
+
+    Where the processor multiplies bytes four at a time, counting in bytes is four times as fast as in float32.
+    """
+    if fired.device.type == "cpu" and has_vnni():
+        return torch.stack([torch._int_mm(codes, codes.t()) for codes in fired.to(torch.int8)])
+    codes = fired.to(torch.float32)
+    return torch.bmm(codes, codes.mT)
 
 
 def log_determinant(kernel: Float[Tensor, "B B"]) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikefed import native
 from spikefed.networks.cells import Cell
 from spikefed.search.candidate import Macro, answers, saliency, size_of
 from spikefed.search.scores import SCORES
@@ -119,6 +120,7 @@ _scorer: Scorer | None = None
 def _begin(task: Task) -> None:
     global _scorer  # noqa: PLW0603 - one for each process
     torch.set_num_threads(1)
+    native.keep_memory()  # a process of our own
     _scorer = Scorer(task)
 
 

@@ -19,6 +19,7 @@ from spikefed.networks import GraphNetwork, PassLayer, SpikingLayer
 from spikefed.networks.cells import Cell, cell_ops
 from spikefed.networks.graph import INPUT, in_order
 from spikefed.networks.layers import Moment
+from spikefed.neurons import normalise_pooled
 from spikefed.search.kernels import Evidence, evidence
 
 Result = tuple[Tensor, Evidence | None]
@@ -145,7 +146,7 @@ class Watched(nn.Module):
         key = (self._key, self._watching.batch)
         found = None if self._key is None else memory.get(key)
         if found is None:
-            given = self.layer(x, steps, repeat, generator)
+            given = self._given(x, steps, repeat, generator)
             seen = evidence(_codes(given, steps)) if self._fires else None
             found = (given if self._pool is None else self._pool(given), seen)
             if self._key is not None:
@@ -154,6 +155,17 @@ class Watched(nn.Module):
         if seen is not None:
             self._watching.told.append((self.plan.name, seen.times(self._times)))
         return given
+
+    def _given(self, x: Tensor, steps: int, repeat: bool, generator: torch.Generator | None) -> Tensor:
+        """The layer's result; of a norm with a mean pool behind it by way of the smaller map."""
+        layer = self.layer
+        norm = layer.norm
+        pool = layer.plan.window
+        means = layer.plan.pool and pool.kind == "average" and not pool.padding
+        if not means or norm is None or self._fires or layer.tap is not None or layer.part() is not None or repeat:
+            return layer(x, steps, repeat, generator).detach()  # event lists pay in training: they serve a gradient too
+        options = norm.options(steps)
+        return normalise_pooled(layer.currents(x), pool, steps=steps, scale=norm.scale(), **options)
 
     def _one_step(self, x: Tensor, steps: int, moment: Moment) -> tuple[Tensor, Tensor | None]:
         given, potential = self.layer(x, steps, moment=moment)

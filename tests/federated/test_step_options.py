@@ -42,7 +42,8 @@ def with_noise(monkeypatch: pytest.MonkeyPatch) -> type[LocalTraining]:
 
         noise: Noise = Field(default=Noise(), description="noise", json_schema_extra={"since": "0.2"})
 
-    monkeypatch.setattr(config, "LocalTraining", Training)
+    for part in ("experiment", "loading"):
+        monkeypatch.setattr(f"spikefed.experiment.config.{part}.LocalTraining", Training)
     monkeypatch.setattr(METHODS["local"], "hyperparameters", Training)
     return Training
 

@@ -10,7 +10,8 @@ reproduces none of them. What it assumes:
   networks are loaded at every change of task; a shared one once a cycle, a task's own numbers at every change;
 * a weight is read from SRAM once an image and layer, an input or output that is not 0 once each, and an operation is
   done for every weight that such an input meets;
-* both sides are equally active: nothing is gained by sparsity.
+* of a network without parts both sides are equally active, so that nothing is gained by sparsity; of one with parts
+  the whole networks are as active as the parent, and the shared one as the task's parts make it.
 
 Costs are counts of accesses to single numbers, in units of one multiply-accumulate.
 """
@@ -25,7 +26,7 @@ from torch import nn
 
 from spikefed.errors import ConfigError
 from spikefed.hardware.counts import LayerCounts
-from spikefed.networks import roles, state_tensors
+from spikefed.networks import adapter_rows, roles, state_tensors
 from spikefed.networks.roles import NEURON
 
 Own = Literal["thresholds-layer", "thresholds-channel", "thresholds-neuron", "bn", "head"]
@@ -123,6 +124,12 @@ def own_numbers(net: nn.Module, layers: Sequence[LayerCounts], kinds: Sequence[O
     return Numbers(network, sum(counts[kind] for kind in dict.fromkeys(kinds)))
 
 
+def held_numbers(net: nn.Module) -> Numbers:
+    """Numbers of a network that has parts for its tasks (`spikefed.networks.adapt`), and of one task's parts."""
+    rows = {row.kind: row.values for row in adapter_rows(net)}
+    return Numbers(rows.pop("frozen"), sum(rows.values()))
+
+
 def on_chip(layers: Sequence[LayerCounts], numbers: Numbers, costs: AccessCosts) -> Split:
     """What one image costs on the chip, whatever comes from outside: the same for whole and for shared networks."""
     operations = sum(layer.events * (costs.mac if layer.dense else costs.add) for layer in layers)
@@ -131,7 +138,14 @@ def on_chip(layers: Sequence[LayerCounts], numbers: Numbers, costs: AccessCosts)
 
 
 def image_energy(
-    layers: Sequence[LayerCounts], numbers: Numbers, *, tasks: int, images: int, mode: Mode, costs: AccessCosts
+    layers: Sequence[LayerCounts],
+    numbers: Numbers,
+    *,
+    tasks: int,
+    images: int,
+    mode: Mode,
+    costs: AccessCosts,
+    own_layers: Sequence[LayerCounts] | None = None,
 ) -> tuple[Split, Split]:
     """Mean energy of an image in a cycle over all tasks: with a network each, and with one for all.
 
@@ -142,13 +156,15 @@ def image_energy(
         images: n of each task in a cycle, at least 1.
         mode: task by task, or in turns.
         costs: of operations and accesses.
+        own_layers: counted with a task's parts on, for the shared network; None: it is as active as the whole ones.
     """
     inside = on_chip(layers, numbers, costs)
+    shared_inside = inside if own_layers is None else on_chip(own_layers, numbers, costs)
     changes = 1.0 if mode == "pipelined" else 1.0 / images  # of task, for each image
     whole = numbers.network * changes
     shared = numbers.network / (tasks * images) + numbers.own * changes
     read = numbers.own * costs.sram  # a shared network reads thresholds beside its weights
     return (
         Split(inside.operations, inside.sram, whole * costs.dram),
-        Split(inside.operations, inside.sram + read, shared * costs.dram),
+        Split(shared_inside.operations, shared_inside.sram + read, shared * costs.dram),
     )

@@ -8,9 +8,11 @@ from spikefed.networks.adapters import (
     adapter_rows,
     check_frozen,
     kinds_of,
+    low_thresholds,
     renew_parts,
     select_task,
     tasks_of,
+    without_parts,
 )
 from spikefed.networks.describe import Description, LayerRow, describe
 from spikefed.networks.explain import LayerPath, explain
@@ -30,6 +32,7 @@ from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tenso
 from spikefed.networks.tensors import copy_tensors, load_tensors, norm, retie, state_tensors, ties
 from spikefed.networks.thresholds import Thresholds, learn_thresholds, learns_thresholds
 from spikefed.networks.twins import relu_view
+from spikefed.networks.zeros import zero_shares
 from spikefed.networks.zoo import NetworkInfo, ann_twin, build, initialise_by_place, network_info, networks
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "adapter_rows",
     "check_frozen",
     "kinds_of",
+    "low_thresholds",
     "renew_parts",
     "select_task",
     "tasks_of",
@@ -97,6 +101,8 @@ __all__ = [
     "subnet",
     "ties",
     "unknown_parameters",
+    "without_parts",
     "wrap",
     "write_tensors",
+    "zero_shares",
 ]

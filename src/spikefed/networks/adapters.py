@@ -4,6 +4,7 @@
 kind           what a task has of its own
 =============  =====================================================================================================
 ``thresholds`` firing thresholds of every spiking layer, one a layer, channel or neuron
+``mime``       of an ANN twin: thresholds that its activations must reach, one a layer, channel or neuron
 ``bn``         the normalisations: scale, shift and running statistics
 ``head``       the last layer's weights and bias
 ``low-rank``   an addition of a low rank to the weights of every layer but the last (LoRA; Hu et al., ICLR 2022)
@@ -21,7 +22,8 @@ Reuse of frozen weights by thresholds of each task: MIME (Bhattacharjee et al., 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -31,7 +33,7 @@ from torch import Tensor, nn
 from spikefed.errors import ConfigError
 from spikefed.networks.graph import GraphNetwork
 from spikefed.networks.layers import PlannedLayer, WeightedLayer
-from spikefed.networks.network import SpikingNetwork
+from spikefed.networks.network import ANNNetwork, LayeredNetwork, SpikingNetwork
 from spikefed.networks.norms import Norm
 from spikefed.networks.parts import Adapter, Part, Per
 from spikefed.networks.roles import FROZEN, roles
@@ -70,7 +72,7 @@ def adapt(
     addition at 0.
 
     Args:
-        net: of the zoo or a layout, without loops in time.
+        net: of the zoo or a layout, without loops in time, or the ANN twin of one.
         kinds: of adapters, at least one.
         tasks: how many.
         per: one threshold a layer, channel or neuron.
@@ -84,7 +86,7 @@ def adapt(
         ConfigError: a network that cannot be adapted so; the text says why.
     """
     _check(net, kinds)
-    assert isinstance(net, SpikingNetwork)
+    assert isinstance(net, LayeredNetwork)
     for parameter in net.parameters():
         parameter.requires_grad_(False)
     for module in net.modules():
@@ -108,15 +110,20 @@ def adapt(
 
 
 def _check(net: nn.Module, kinds: Sequence[Adapter]) -> None:
-    if not isinstance(net, SpikingNetwork):
+    if not isinstance(net, SpikingNetwork | ANNNetwork):
         raise ConfigError(
-            f"adapters are made for spiking networks of the zoo and layouts, not for {type(net).__name__}; take one of "
-            "these"
+            f"adapters are made for networks of the zoo and layouts, not for {type(net).__name__}; take one of these"
+        )
+    if "thresholds" in kinds and isinstance(net, ANNNetwork):
+        raise ConfigError("'thresholds' are those of spiking neurons, and an ANN twin has none; its kind is 'mime'")
+    if "mime" in kinds and isinstance(net, SpikingNetwork):
+        raise ConfigError(
+            "'mime' masks the activations of an ANN twin (network.twin = 'ann'); a spiking network has 'thresholds'"
         )
     if isinstance(net, GraphNetwork) and any(net.stepwise(node.name) for node in net.graph.nodes):
         raise ConfigError(f"network {net.name} has loops in time, which adapters do not know; take one without")
     if not kinds:
-        raise ConfigError("no kind of adapter is named; give thresholds, bn, head or low-rank")
+        raise ConfigError("no kind of adapter is named; give thresholds, mime, bn, head or low-rank")
     last = net.layers[-1]
     if "head" in kinds and last.plan.map_shape[0] != net.classes:
         raise ConfigError(f"network {net.name} has no layer with an output a class, so no head; leave 'head' out")
@@ -127,6 +134,8 @@ def _serves(layer: PlannedLayer, kind: Adapter, *, last: bool) -> bool:
         return last
     if kind == "thresholds":
         return getattr(layer, "neuron", None) is not None
+    if kind == "mime":
+        return getattr(layer, "rectify", False)
     if kind == "bn":
         return layer.norm is not None
     return isinstance(layer, WeightedLayer) and not last
@@ -154,6 +163,19 @@ def select_task(net: nn.Module, task: int) -> None:
         raise ConfigError(f"this network has parts for tasks 0 to {count - 1}, not for task {task}")
     for _, layer in adapted(net):
         layer.task = task
+
+
+@contextmanager
+def without_parts(net: nn.Module) -> Iterator[None]:
+    """The network as the parent computes, while this is open; its state dict lacks the parts meanwhile."""
+    layers = [(layer, layer.parts) for _, layer in adapted(net)]
+    for layer, _ in layers:
+        layer.parts = None
+    try:
+        yield
+    finally:
+        for layer, parts in layers:
+            layer.parts = parts
 
 
 def renew_parts(net: nn.Module) -> None:
@@ -201,3 +223,10 @@ def check_frozen(net: nn.Module, tensors: Mapping[str, Tensor], begin: Mapping[s
                 f"frozen tensor '{name}' has changed in training; a step outside the adapters has touched it, so leave "
                 "out what was added to training"
             )
+
+
+def low_thresholds(net: nn.Module) -> Tensor | None:
+    """sum exp(-tau) over all thresholds of the task that is on, scalar (`Part.low_thresholds`); None without any."""
+    found = [layer.part() for _, layer in adapted(net)]
+    terms = [term for part in found if part is not None and (term := part.low_thresholds()) is not None]
+    return torch.stack(terms).sum() if terms else None

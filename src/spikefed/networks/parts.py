@@ -14,10 +14,11 @@ from spikefed.networks.norms import Norm
 from spikefed.networks.roles import Role, task
 from spikefed.neurons import spike_conv2d, spike_linear
 
-Adapter = Literal["thresholds", "bn", "head", "low-rank"]
+Adapter = Literal["thresholds", "bn", "head", "low-rank", "mime"]
 Per = Literal["layer", "channel", "neuron"]
 KINDS: dict[str, Adapter] = {
     "log_threshold": "thresholds",
+    "mask_threshold": "mime",
     "down": "low-rank",
     "up": "low-rank",
     "head_weight": "head",
@@ -38,6 +39,7 @@ class Part(nn.Module):
 
     Attributes:
         log_threshold: rho = log(theta / theta_0), ``[]``, ``[C, 1, 1]`` or ``[C, H, W]`` (``[C]`` without a map).
+        mask_threshold: tau of an ANN twin's masked activation, shaped like `log_threshold`.
         norm: in the place of the layer's.
         down, up: of the low-rank addition ``up @ down``, ``[r, Cin, K, K]`` and ``[C, r]``.
         head_weight, head_bias: in the place of the layer's, ``[len(outputs), F]``.
@@ -59,6 +61,7 @@ class Part(nn.Module):
         self.plan = plan
         self.outputs = list(range(plan.map_shape[0])) if outputs is None else list(outputs)
         self.log_threshold = _parameter("thresholds" in kinds, _threshold_shape(plan, per))
+        self.mask_threshold = _parameter("mime" in kinds, _threshold_shape(plan, per))
         self.norm: Norm | None = copy.deepcopy(layer.norm) if "bn" in kinds else None
         low = "low-rank" in kinds
         self.down = _parameter(low, (rank, *layer.weight.shape[1:]) if low else ())
@@ -78,6 +81,8 @@ class Part(nn.Module):
                 parameter.requires_grad_(True)
         if self.log_threshold is not None:
             self.log_threshold.zero_()
+        if self.mask_threshold is not None:
+            self.mask_threshold.zero_()
         if self.head_weight is not None:
             self.head_weight.copy_(layer.weight[self.outputs])
         if self.head_bias is not None:
@@ -113,6 +118,17 @@ class Part(nn.Module):
             low = spike_conv2d(x, self.down, None, padding=self.plan.kernel // 2, stride=self.plan.stride)
             return plain(x) + torch.einsum("nrhw,cr->nchw", low, self.up.to(low.dtype))
         return plain(x) + spike_linear(x, self.down, None) @ self.up.t()
+
+    def low_thresholds(self) -> Tensor | None:
+        """sum exp(-tau) over the task's thresholds here, scalar: the lower, the larger; None without any.
+
+        Thresholds of neurons count in units of the network's own. Source: Dynamic Sparse Training (Liu et al. 2020).
+        """
+        if self.mask_threshold is not None:
+            return torch.exp(-self.mask_threshold).sum()
+        if self.log_threshold is not None:
+            return torch.exp(-torch.exp(self.log_threshold)).sum()
+        return None
 
     @property
     def folds(self) -> bool:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from spikefed.hardware import LayerCounts, count_operations
-from spikefed.hardware.manytasks import AccessCosts, Mode, Numbers, Own, check_own, image_energy, own_numbers
+from spikefed.hardware.manytasks import (
+    AccessCosts,
+    Mode,
+    Numbers,
+    Own,
+    check_own,
+    held_numbers,
+    image_energy,
+    own_numbers,
+)
+from spikefed.networks import ANNNetwork, select_task, tasks_of, without_parts, zero_shares
 from spikefed.probes.contract import Curve, Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 
 KINDS: tuple[Own, ...] = ("thresholds-layer", "thresholds-channel", "thresholds-neuron", "bn", "head")
@@ -26,8 +37,11 @@ class ManyTasksHyperparameters(ProbeHyperparameters):
     images: int | None = Field(default=64, ge=1, description="use only the first so many test images")
     tasks: int = Field(default=3, ge=1, le=10_000, description="K, tasks beside the parent's own [MIME: 3]")
     own: list[Own] = Field(
-        default=["thresholds-channel", "head"], min_length=1, description="what each task has of its own"
+        default=["thresholds-channel", "head"],
+        min_length=1,
+        description="what each task would have of its own; a network that has parts for tasks is taken with these",
     )
+    task: int = Field(default=0, ge=0, description="whose parts are on, of a network that has parts for tasks")
     run_lengths: list[Annotated[int, Field(ge=1)]] = Field(
         default=[1, 2, 5, 10, 100, 1000], min_length=1, description="n, images of each task in a cycle"
     )
@@ -59,12 +73,16 @@ class ManyTasks(Probe):
         Quantity("mode", "Mode", "task by task (singular), or in turns (pipelined)", "text"),
         Quantity("run_length", "Run length", "images of each task in a cycle"),
         Quantity("dram_cost", "Cost of DRAM", "in multiply-accumulates"),
-        Quantity("operations", "Operations", "of an image, in multiply-accumulates; the same for both"),
+        Quantity("operations", "Operations", "of an image, in multiply-accumulates, a network each"),
+        Quantity("shared_operations", "Operations, one for all"),
         Quantity("whole_sram", "On chip, a network each"),
         Quantity("whole_dram", "DRAM, a network each"),
         Quantity("shared_sram", "On chip, one for all"),
         Quantity("shared_dram", "DRAM, one for all"),
         Quantity("energy_ratio", "Energy ratio", "above 1 one network for all needs less"),
+        Quantity("zero_share", "Zeros", "hidden activations that are 0, with the task's parts", "share"),
+        Quantity("zero_deviation", "Deviation", "of these between images", "share"),
+        Quantity("parent_zero_share", "Zeros of the parent", "with ReLU", "share"),
         Quantity("singular_ratio", "Singular", "energy ratio, task by task"),
         Quantity("pipelined_ratio", "Pipelined", "energy ratio, in turns"),
     )
@@ -78,28 +96,27 @@ class ManyTasks(Probe):
         check_own(hyper.own)
 
     def measure(self, net: nn.Module, subject: Subject, ctx: ProbeContext) -> list[Record]:
-        """Rows in four parts: storage, energy, ratios over the run length, and those at other costs of DRAM."""
+        """Rows in parts: storage, energy, ratios over the run length and at other costs of DRAM, activity of masks."""
         hyper: ManyTasksHyperparameters = ctx.hyper
-        layers = count_operations(net, subject.preprocess(subject.images), generator=ctx.generator)
-        numbers = own_numbers(net, layers, hyper.own)
+        images = subject.preprocess(subject.images)
+        adapted = tasks_of(net) > 0
+        with without_parts(net):
+            layers = count_operations(net, images, generator=ctx.generator)
+        own_layers = None
+        if adapted:
+            select_task(net, hyper.task)
+            own_layers = count_operations(net, images, generator=ctx.generator)
         choices: list[list[Own]] = [*([kind] for kind in KINDS if [kind] != hyper.own), hyper.own]
-        storage = [_stored(own_numbers(net, layers, own), own, hyper.tasks) for own in choices]
-        energy = [
-            _spent(layers, numbers, mode, length, hyper.tasks, hyper.costs)
-            for length in hyper.run_lengths
-            for mode in MODES
+        stored = {" + ".join(own): own_numbers(net, layers, own) for own in choices} if not adapted else {}
+        numbers = held_numbers(net) if adapted else list(stored.values())[-1]
+        stored = stored or {"its parts": numbers}
+        cycle = Cycle(layers, own_layers, numbers, hyper.tasks)
+        return [
+            *(_stored(each, own, hyper.tasks) for own, each in stored.items()),
+            *(_spent(cycle, mode, length, hyper.costs) for length in hyper.run_lengths for mode in MODES),
+            *_varied(cycle, hyper),
+            *(_activity(net, images, hyper.task) if adapted and isinstance(net, ANNNetwork) else []),
         ]
-        ratios = [
-            {"part": "ratios", "run_length": length} | _ratios(layers, numbers, length, hyper.tasks, hyper.costs)
-            for length in sorted(hyper.run_lengths)
-        ]
-        longest = max(hyper.run_lengths)
-        varied = [
-            {"part": "other costs", "dram_cost": dram, "run_length": longest}
-            | _ratios(layers, numbers, longest, hyper.tasks, AccessCosts(hyper.mac, hyper.add, hyper.sram, dram))
-            for dram in SWEPT
-        ]
-        return [*storage, *energy, *ratios, *varied]
 
     def headline(self, records: Sequence[Record]) -> Record:
         """Memory of what was asked for, and the ratios at the longest run."""
@@ -112,11 +129,28 @@ class ManyTasks(Probe):
         }
 
 
-def _stored(numbers: Numbers, own: Sequence[str], tasks: int) -> Record:
+@dataclass(frozen=True)
+class Cycle:
+    """What a cycle over tasks is made of.
+
+    Attributes:
+        layers: counted on the network without parts.
+        own_layers: counted with a task's parts on; None: it has none.
+        numbers: of the network and a task.
+        tasks: how many.
+    """
+
+    layers: Sequence[LayerCounts]
+    own_layers: Sequence[LayerCounts] | None
+    numbers: Numbers
+    tasks: int
+
+
+def _stored(numbers: Numbers, own: str, tasks: int) -> Record:
     whole, shared = numbers.stored(tasks)
     return {
         "part": "storage",
-        "own": " + ".join(own),
+        "own": own,
         "numbers": numbers.own,
         "of_network_share": numbers.own / numbers.network,
         "whole_bytes": whole * NUMBER_BYTES,
@@ -125,20 +159,24 @@ def _stored(numbers: Numbers, own: Sequence[str], tasks: int) -> Record:
     }
 
 
-def _spent(
-    layers: Sequence[LayerCounts], numbers: Numbers, mode: Mode, length: int, tasks: int, costs: AccessCosts
-) -> Record:
+def _spent(cycle: Cycle, mode: Mode, length: int, costs: AccessCosts) -> Record:
     """One row of energy.
 
     Args:
-        layers: counted.
-        numbers: of the network and a task.
-        mode: of the cycle.
+        cycle: networks and tasks.
+        mode: task by task, or in turns.
         length: images of each task in it.
-        tasks: how many.
         costs: of accesses.
     """
-    whole, shared = image_energy(layers, numbers, tasks=tasks, images=length, mode=mode, costs=costs)
+    whole, shared = image_energy(
+        cycle.layers,
+        cycle.numbers,
+        tasks=cycle.tasks,
+        images=length,
+        mode=mode,
+        costs=costs,
+        own_layers=cycle.own_layers,
+    )
     return {
         "part": "energy",
         "mode": mode,
@@ -146,22 +184,39 @@ def _spent(
         "operations": whole.operations,
         "whole_sram": whole.sram,
         "whole_dram": whole.dram,
+        "shared_operations": shared.operations,
         "shared_sram": shared.sram,
         "shared_dram": shared.dram,
         "energy_ratio": whole.total / shared.total,
     }
 
 
-def _ratios(
-    layers: Sequence[LayerCounts], numbers: Numbers, length: int, tasks: int, costs: AccessCosts
-) -> dict[str, Any]:
-    """Energy ratio of each mode (arguments as of `_spent`).
+def _varied(cycle: Cycle, hyper: ManyTasksHyperparameters) -> list[Record]:
+    """Ratios over the run length, and at other costs of DRAM."""
 
-    Args:
-        layers: counted.
-        numbers: of the network and a task.
-        length: images of each task in a cycle.
-        tasks: how many.
-        costs: of accesses.
-    """
-    return {f"{mode}_ratio": _spent(layers, numbers, mode, length, tasks, costs)["energy_ratio"] for mode in MODES}
+    def ratios(length: int, costs: AccessCosts) -> dict[str, Any]:
+        return {f"{mode}_ratio": _spent(cycle, mode, length, costs)["energy_ratio"] for mode in MODES}
+
+    longest = max(hyper.run_lengths)
+    over = [{"part": "ratios", "run_length": n} | ratios(n, hyper.costs) for n in sorted(hyper.run_lengths)]
+    costs = [AccessCosts(hyper.mac, hyper.add, hyper.sram, dram) for dram in SWEPT]
+    other = [
+        {"part": "other costs", "dram_cost": each.dram, "run_length": longest} | ratios(longest, each) for each in costs
+    ]
+    return [*over, *other]
+
+
+def _activity(net: nn.Module, images: Tensor, task: int) -> list[Record]:
+    """How sparse an ANN twin's activations are with a task's parts, and how much that differs between images."""
+    with without_parts(net):
+        before = zero_shares(net, images)
+    now = zero_shares(net, images)
+    return [
+        {
+            "part": "activity",
+            "task": task,
+            "zero_share": float(now.mean()),
+            "zero_deviation": float(now.std(correction=0)),
+            "parent_zero_share": float(before.mean()),
+        }
+    ]

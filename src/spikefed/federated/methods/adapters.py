@@ -36,7 +36,7 @@ from spikefed.federated.selection import Selection, everything
 from spikefed.federated.setup import Setup
 from spikefed.federated.traffic import Exchange
 from spikefed.federated.updates import drift_ratio
-from spikefed.networks import Adapter, check_frozen, kinds_of, select_task
+from spikefed.networks import Adapter, check_frozen, kinds_of, low_thresholds, select_task
 from spikefed.networks.roles import task
 from spikefed.training import Mask
 
@@ -61,6 +61,13 @@ class AdapterHyperparameters(FedAvgHyperparameters):
     beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the second moment [Reddi et al.: 0.99]")
     tau: float = Field(default=1e-3, gt=0, description="degree of adaptivity, added to sqrt(v) [Reddi et al.: 1e-3]")
     mu: float = Field(default=0.0, ge=0, description="pull of every client towards the global parts [FedProx]")
+    sparsity: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="beta of beta sum exp(-tau) over a task's thresholds, which raises them (kinds mime, thresholds)",
+        json_schema_extra={"since": "0.2"},
+    )
     personal: list[Adapter] = Field(
         default=[], description="kinds of adapters that stay with each client, such as ['bn']"
     )
@@ -148,6 +155,11 @@ class Adapters(FedAvg):
                 f"method.personal names {strangers[0]}, and network.adapters.kinds are {', '.join(sorted(there))}; "
                 "leave it out, or add it there"
             )
+        if hyper.sparsity and not there & {"mime", "thresholds"}:
+            raise ConfigError(
+                "method.sparsity raises thresholds, and the tasks have none; add 'mime' or 'thresholds' to "
+                "network.adapters.kinds, or leave it out"
+            )
         if there and there <= set(hyper.personal):
             raise ConfigError("method.personal keeps all adapters with the clients and shares none; leave one out")
 
@@ -157,18 +169,23 @@ class Adapters(FedAvg):
     # The client's side.
 
     def train(self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None) -> float:
-        """Local training of the task's parts; with ``mu`` pulled towards where they began."""
-        if not ctx.hyper.mu:
+        """Local training of the task's parts; with ``mu`` pulled towards where they began, with ``sparsity`` up."""
+        mu, beta = ctx.hyper.mu, ctx.hyper.sparsity
+        if not mu and not beta:
             return train_locally(net, ctx)
         named = {name: p for name, p in net.named_parameters() if p.requires_grad}
         own = [p for name, p in named.items() if ctx.networks.roles[name] == task(ctx.task or 0)]
         begin = [p.detach().clone() for p in own]
 
-        def proximal(outputs: Tensor, labels: Tensor) -> Tensor:
-            distances = [(p - w).square().sum() for p, w in zip(own, begin, strict=True)]
-            return 0.5 * ctx.hyper.mu * torch.stack(distances).sum()
+        def pulls(outputs: Tensor, labels: Tensor) -> Tensor:
+            low = low_thresholds(net) if beta else None
+            value = outputs.new_zeros(()) if low is None else beta * low
+            if mu:
+                distances = [(p - w).square().sum() for p, w in zip(own, begin, strict=True)]
+                value = value + 0.5 * mu * torch.stack(distances).sum()
+            return value
 
-        return train_locally(net, ctx, extra=proximal)
+        return train_locally(net, ctx, extra=pulls)
 
     def client_round(
         self, state: State, downlink: Downlink | None, ctx: ClientContext

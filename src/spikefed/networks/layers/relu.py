@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spikefed.networks.layers.planned import PlannedLayer, WeightedLayer
 from spikefed.networks.layout import LayerPlan
+from spikefed.networks.mime import masked
 from spikefed.networks.norms import Norm
 
 
@@ -20,14 +21,22 @@ class _Rectified(PlannedLayer):
     def forward(self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None) -> Float[Tensor, "B ..."]:
         """Activations after pooling, or logits; ``generator`` draws what dropout drops (torch's global one if None)."""
         y = self.currents(x)
-        norm = self.norm
+        part = self.part()
+        norm = self.norm if part is None or part.norm is None else part.norm
         if norm is not None:
             momentum = norm.next_momentum()
             y = F.batch_norm(
                 y, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, momentum, norm.eps
             )
-        y = F.relu(y) if self.rectify else y
+        y = self.rectified(y) if self.rectify else y
         return self._dropped(self.pooled(y), generator)
+
+    def rectified(self, y: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
+        """ReLU, or the mask of the task that is on."""
+        part = self.part()
+        if part is None or part.mask_threshold is None:
+            return F.relu(y)
+        return masked(y, part.mask_threshold)
 
 
 class ReLULayer(_Rectified, WeightedLayer):

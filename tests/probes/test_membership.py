@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from spikefed.data import load
 from spikefed.errors import ConfigError
 from spikefed.networks import ann_twin, build
 from spikefed.probes import Measurement, Subject, run_probe
+from spikefed.probes.imitation import UPLOADS, imitate
 from spikefed.probes.membership import auc, auc_interval, caught, class_weights
-from spikefed.training import Preprocess, rate_cross_entropy, train
+from spikefed.training import Preprocess, outputs, rate_cross_entropy, train
 
 MEMBERS = 60
 
@@ -146,6 +148,36 @@ def test_uploads_of_clients_and_the_networks_of_the_others_as_reference() -> Non
         assert mine["reference"]["auc"] > 0.7 and mine["reference"]["members"] == MEMBERS
     assert "reference" not in rows(found, "server")  # it holds what all clients hold: nobody is left to compare with
     assert float(found.headline["auc_largest"] or 0) > 0.7 > float(found.headline["auc"] or 0)
+
+
+def test_what_a_client_says_gives_less_away_than_its_weights() -> None:
+    subject = noisy(digits())
+    net = fitted(build("64FC", steps=4, input_shape=(1, 8, 8), classes=10, norm="none", seed=1), subject.trained[0], 60)
+    alone = replace(subject, trained=subject.trained[:1])
+    server = build("64FC", steps=4, input_shape=(1, 8, 8), classes=10, norm="none", seed=2)
+    options = {"clients": lambda: iter([(0, net)]), "hyper": {"imitate": 20}, "whose": "server"}
+    found = run_probe(server, alone, "membership", **options)
+    losses = {row["upload"]: float(row["auc"] or 0) for row in found.records if row["attacker"] == "loss"}
+    assert set(losses) == {"weights", "outputs", "labels"}
+    assert losses["weights"] > 0.8 > losses["outputs"] > losses["labels"] > 0.5
+    assert run_probe(server, alone, "membership", **options).records == found.records
+
+
+def test_an_imitator_learns_what_it_was_told_and_begins_anew() -> None:
+    subject = digits().first(200)
+    for spiking in (True, False):
+        options = {"input_shape": (1, 8, 8), "classes": 10}
+        teacher = build("64FC", steps=4, **options) if spiking else ann_twin("64FC", **options)
+        teacher = fitted(teacher, subject, 20)
+        said = outputs(teacher, subject.images, preprocess=Preprocess(), generator=torch.Generator())
+        for upload in UPLOADS:
+            drawn = torch.Generator().manual_seed(4)
+            pupil = imitate(teacher, subject, said, upload, 40, drawn)
+            told = outputs(pupil, subject.images, preprocess=Preprocess(), generator=torch.Generator())
+            agree = (told.mean(2).argmax(1) == said.mean(2).argmax(1)).double().mean()
+            assert agree > 0.8, (spiking, upload)
+            fresh = imitate(teacher, subject, said, upload, 0, drawn)
+            assert not torch.equal(next(fresh.parameters()), next(teacher.parameters()))
 
 
 def test_who_trained_on_what_has_to_be_known() -> None:

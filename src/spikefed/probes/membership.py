@@ -11,7 +11,9 @@ reference    log-odds, less their mean over the networks of the other clients, w
              networks that a federation gives away (Watson et al., ICLR 2022); where two of them at least are known
 ===========  ========================================================================================================
 
-The server's network is attacked, and every client's own where it is known: that is its upload of weights. Of the
+The server's network is attacked, and every client's own where it is known: that is its upload of weights. With
+``imitate`` so is what an upload without weights gives away: a network that the attacker teaches the client's answers,
+spikes or classes, on its own images. Of the
 images that nobody trained on, the attacker knows one half; on the other it is measured, weighted so that each class has
 the share that it has among the members: a network that knows its client's classes better than others does not tell its
 members by that. The area under the curve is 0.5 for whoever guesses; its interval is that of Hanley and McNeil,
@@ -33,6 +35,7 @@ from torch import Tensor, nn
 from spikefed.errors import ConfigError
 from spikefed.networks import copy_tensors, load_tensors
 from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
+from spikefed.probes.imitation import UPLOADS, Upload, imitate
 
 RARE = 0.01
 """Share of strangers that may be called members where a careful attacker is measured [Carlini et al. 2022: 0.001]."""
@@ -44,6 +47,13 @@ class MembershipHyperparameters(ProbeHyperparameters):
     members: int = Field(default=1000, ge=2, description="members at most, the first of each client in equal parts")
     level: float = Field(default=0.95, gt=0, lt=1, description="coverage of the interval")
     logit_scale: float = Field(default=1.0, gt=0, description="factor on mean currents; that of training.logit_scale")
+    imitate: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="epochs in which the attacker teaches a network what each client says of its half of the images, "
+        "for uploads of spikes and of classes; 0: uploads of weights only",
+    )
 
 
 class Membership(Probe):
@@ -52,9 +62,11 @@ class Membership(Probe):
     name: ClassVar[str] = "membership"
     title: ClassVar[str] = "Who was in the training set"
     summary: ClassVar[str] = "membership inference: loss, likelihood ratio, other clients as reference; AUC, interval"
+    version: ClassVar[int] = 2
     hyperparameters: ClassVar[type[ProbeHyperparameters]] = MembershipHyperparameters
     quantities: ClassVar[tuple[Quantity, ...]] = (
-        Quantity("network", "Network", "the server's, or what a client uploads", "text"),
+        Quantity("network", "Network", "the server's, or a client's", "text"),
+        Quantity("upload", "Upload", "what the attacker has of it: weights, outputs on its images, or classes", "text"),
         Quantity("attacker", "Attacker", unit="text"),
         Quantity("members", "Members"),
         Quantity("strangers", "Strangers", "images that nobody trained on, as many as their weights are worth"),
@@ -80,15 +92,26 @@ class Membership(Probe):
         seen = {ctx.whose: log_odds(net, asked, ctx)}
         before = copy_tensors(net)
         own: dict[int, Tensor] = {}
+        copied: dict[Upload, dict[int, Tensor]] = {upload: {} for upload in UPLOADS}
         for client, network in ctx.clients():
             own[client] = log_odds(network, asked, ctx)
+            for upload in UPLOADS if ctx.hyper.imitate else ():
+                copied[upload][client] = _imitated(network, upload, asked, sum(sizes), ctx)
         load_tensors(net, before)
         whose = {ctx.whose: [*range(len(sizes))]} | {f"client {client}": [client] for client in own}
         seen |= {f"client {client}": odds for client, odds in own.items()}
         rows: list[Record] = []
         for name, odds in seen.items():
             others = [theirs for client, theirs in own.items() if client not in whose[name]]
-            rows += _attacked(name, odds, others, _places(sizes, whose[name]), asked.labels, sum(sizes), ctx.hyper)
+            rows += _attacked(
+                name, "weights", odds, others, _places(sizes, whose[name]), asked.labels, sum(sizes), ctx.hyper
+            )
+        for upload, odds_of in copied.items():
+            for client, odds in odds_of.items():
+                others = [theirs for other, theirs in odds_of.items() if other != client]
+                place = _places(sizes, [client])
+                name = f"client {client}"
+                rows += _attacked(name, upload, odds, others, place, asked.labels, sum(sizes), ctx.hyper)
         return rows
 
     def headline(self, records: Sequence[Record]) -> Record:
@@ -174,8 +197,24 @@ def class_weights(members: Integer[Tensor, " M"], strangers: Integer[Tensor, " S
     return (wanted / there.clamp_min(1))[strangers]
 
 
+def _imitated(network: nn.Module, upload: Upload, asked: Subject, known: int, ctx: ProbeContext) -> Tensor:
+    """Odds ``[N]`` by a network that learned the client's answers on the attacker's half of the strangers.
+
+    Args:
+        network: the client's.
+        upload: what of its answers travels.
+        asked: all images, those that somebody trained on first.
+        known: how many these are.
+        ctx: epochs, randomness.
+    """
+    mine = replace(asked, images=asked.images[known::2], labels=asked.labels[known::2])
+    pupil = imitate(network, mine, ctx.outputs(network, mine), upload, ctx.hyper.imitate, ctx.generator)
+    return log_odds(pupil, asked, ctx)
+
+
 def _attacked(
     name: str,
+    upload: str,
     odds: Tensor,
     others: list[Tensor],
     members: Tensor,
@@ -187,6 +226,7 @@ def _attacked(
 
     Args:
         name: whose it is.
+        upload: what the attacker has of it.
         odds: of all images ``[N]``, those that somebody trained on first.
         others: odds by networks that trained on none of its members.
         members: places of these.
@@ -214,6 +254,7 @@ def _attacked(
         low, high = auc_interval(area, len(inside), worth, hyper.level)
         yield {
             "network": name,
+            "upload": upload,
             "attacker": attacker,
             "members": len(inside),
             "strangers": round(worth),

@@ -13,7 +13,7 @@ from spikefed.data.images import ImageSet, by_content, public_set_id, resize, to
 from spikefed.data.lazy import LazyImages
 from spikefed.data.limit import limited
 from spikefed.data.load import load, load_both, load_sources
-from spikefed.data.madepublic import is_made, made_public
+from spikefed.data.madepublic import NOISE, is_made, made_public
 from spikefed.data.own import image_sets, sources
 from spikefed.data.partition import dirichlet_partition, iid_partition, shard_partition
 from spikefed.data.parts import Reading, Sources
@@ -32,7 +32,7 @@ from spikefed.data.shares import (
     read_test,
     share_folder,
 )
-from spikefed.data.synthesis import SynthesisPlan, check_synthesis, normed_layers, synthesise
+from spikefed.data.synthesis import SynthesisPlan, check_synthesis, classifier, normed_layers, synthesise
 from spikefed.data.synthetic import SyntheticSet, similarity, soft_targets
 from spikefed.data.tasks import (
     TASK,
@@ -117,7 +117,9 @@ __all__ = [
     "to_channels",
     "to_steps",
     "SynthesisPlan",
+    "NOISE",
     "check_synthesis",
+    "classifier",
     "normed_layers",
     "is_made",
     "made_public",

@@ -186,6 +186,8 @@ class Client:
         what = reply.error or (
             "asks for an intra packet"
             if reply.needs_intra
+            else "asks for this round's public rows"
+            if reply.needs_rows
             else f"{len(request.downlink or b'')} bytes down, {len(reply.uplink)} bytes up"
         )
         self._options.note(f"client {self._client}: round {request.round}: {what} ({time.monotonic() - started:.1f} s)")

@@ -68,7 +68,7 @@ class Memory:
         reply = self._worker.handle(request)
         # A client that diverged has done its round too: asked again, it need not find that out again.
         done = not reply.error or DIVERGED in reply.report
-        if request.action == "round" and done and not reply.needs_intra:
+        if request.action == "round" and done and not (reply.needs_intra or reply.needs_rows):
             self._keep(request.round, {
                 "run": run, "asked": asked, "reply": reply.uplink, "report": dict(reply.report), "error": reply.error,
                 "worker": self._worker.state_dict(),

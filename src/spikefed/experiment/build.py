@@ -18,6 +18,7 @@ from spikefed.experiment.dealing import check_time, deal, reading_of, viewed
 from spikefed.experiment.federation import Federation, codec_of
 from spikefed.experiment.networks import build_network, named
 from spikefed.experiment.pixels import preprocess_for, shared_preprocess
+from spikefed.experiment.publicsource import check_source
 from spikefed.experiment.shares import from_shares, read_shares
 from spikefed.experiment.singles import check_singles
 from spikefed.experiment.stages import calendar_of
@@ -111,6 +112,7 @@ def assemble(
         )
         for name in sorted(set(config.network.clients) - {config.network.name})
     }
+    check_source(config, train, factory.network)
     return Federation(config, train, test, split, preprocess, factory, expectations, near, begin, others)
 
 

@@ -38,6 +38,7 @@ def check(config: Experiment) -> None:
         _quorum,
         _liars,
         _method,
+        _public_source,
         _thresholds,
         _own_network,
         _mixed,
@@ -175,6 +176,26 @@ def _method(config: Experiment) -> None:
         on_chip=bool(config.chips.profiles) and config.chips.train == "on-chip",
     )
     method(config.method["name"]).check(config.hyper(), setup)
+
+
+def _public_source(config: Experiment) -> None:
+    """Refuse rows that nobody would look at, and settings of rows that are not made."""
+    source = config.data.public_source
+    if source.kind == "set":
+        if source != type(source)():
+            raise ConfigError(
+                "data.public_source does nothing while its kind is 'set'; set data.public_source.kind = 'sent' or "
+                "'seeds'"
+            )
+        return
+    used = method(config.method["name"])
+    if used.public_rows == "nobody":
+        raise ConfigError(
+            f"method {used.name} has no public rows, so data.public_source makes none; leave it out, or take a method "
+            "that distils"
+        )
+    if config.stages.on:
+        raise ConfigError("data.public_source does not go with [stages], whose public rows are dealt out; drop one")
 
 
 def _own_network(config: Experiment) -> None:

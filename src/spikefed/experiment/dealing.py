@@ -166,8 +166,11 @@ def reading_of(config: Experiment) -> data.Reading:
 def public_set(config: Experiment, found: data.Sources) -> data.ImageSet | None:
     """Where the public rows come from, if not from the training set."""
     d = config.data
-    if d.public_dataset is None:
+    name = d.public_dataset
+    if name is None and d.public_source.kind != "set":
+        name = data.NOISE  # there is no network yet
+    if name is None:
         return found.public
-    if data.is_made(d.public_dataset):
-        return data.made_public(d.public_dataset, found.train, d.public, derive_seed(config.seed, SPLIT))
-    return data.load_sources(d.public_dataset, Path(d.dir) if d.dir else None, reading_of(config)).train
+    if data.is_made(name):
+        return data.made_public(name, found.train, d.public, derive_seed(config.seed, SPLIT))
+    return data.load_sources(name, Path(d.dir) if d.dir else None, reading_of(config)).train

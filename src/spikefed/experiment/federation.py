@@ -15,6 +15,7 @@ from torch import nn
 from spikefed import data
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.networks import config_of
+from spikefed.experiment.publicsource import maker_of
 from spikefed.experiment.stages import Stages, evaluation, stages_of
 from spikefed.experiment.start import Start
 from spikefed.federated import (
@@ -33,7 +34,8 @@ from spikefed.federated import (
 from spikefed.federated.attackers import Attacker
 from spikefed.federated.chips import Fleet, OnChips
 from spikefed.federated.memory import Remembering, memories
-from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, derive_seed, generator, shared
+from spikefed.federated.publicsource import ClientSource, Maker, ServerSource
+from spikefed.federated.randomness import CLIENT, EVALUATE, NETWORK, SERVER, SOURCE, derive_seed, generator, shared
 from spikefed.federated.secure import SecureClient, SecureServer
 from spikefed.federated.takehome import TakeHome, measured
 from spikefed.federated.trust import Trust
@@ -173,7 +175,25 @@ class Federation:
             self._secure_client(client) if self.secure else None,
             self.take_home if self.config.run.take_home else None,
             None if keep is None else keep(client),
+            ClientSource(self.maker) if self.maker is not None and steps.public_rows == "everyone" else None,
         )
+
+    @cached_property
+    def maker(self) -> Maker | None:
+        """Makes public rows anew during the run; None: they stay."""
+        context = partial(self.context, purpose=SOURCE)
+        return maker_of(self.config, context, self.train.classes, self.near is not None)
+
+    def _decoded(self, downlink: Any) -> Any:
+        """A downlink as clients decode it: lossy codecs round."""
+        up, down = self.codecs()
+        data = ServerLink(up, down, near=self.near).encode(downlink, client=0, intra=True)
+        expectations = self.expectations.about(downlink.public_set_id)
+        return ClientLink(0, up, down, self.near).decode(data, expectations.plan("down", downlink.round, 0))
+
+    def _server_source(self) -> ServerSource | None:
+        everyone = method(self.config.method["name"]).public_rows == "everyone"
+        return None if self.maker is None else ServerSource(self.maker, self._decoded, everyone)
 
     def public_facts(self) -> data.PublicFacts:
         """What two machines compare before they believe that row n means the same to both."""
@@ -225,6 +245,7 @@ class Federation:
             Trust(self.config.deploy.strikes, self.config.deploy.set_aside_rounds),
             self._secure_server() if self.secure else None,
             self.client_context if self.config.network.clients else None,
+            self._server_source(),
         )
 
     def local_transport(self, keep: Keeper | None = None) -> LocalTransport | PoolTransport:

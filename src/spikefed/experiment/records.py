@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from spikefed.data import NOISE
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.federation import Federation
 from spikefed.experiment.stages import line_of, told
@@ -133,7 +134,7 @@ def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Fede
         "best_accuracy": max(line["server_accuracy"] for line in lines),
         "upstream_bytes": last["upstream_bytes_total"],
         "downstream_bytes": last["downstream_bytes_total"],
-        "public_set_bytes": federation.split.public_images.numel() * federation.split.public_images.element_size(),
+        "public_set_bytes": _beforehand(config, federation),
         **({"class_names": federation.train.class_names} if federation.train.class_names else {}),
         **told(stages, lines, begun),
         "targets": {f"{target:g}": bytes_to(lines, target) for target in config.run.targets},
@@ -148,3 +149,10 @@ def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Fede
         },
         "config_hash": config.hash(),
     }
+
+
+def _beforehand(config: Experiment, federation: Federation) -> int:
+    """Bytes of public rows that every client is given before the first round; noise comes from the seed."""
+    made = config.data.public_dataset or (None if config.data.public_source.kind == "set" else NOISE)
+    images = federation.split.public_images
+    return 0 if made == NOISE else images.numel() * images.element_size()

@@ -12,11 +12,13 @@ from spikefed.federated.contract import ClientContext, ClientReport, Message, Me
 from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, is_finite, ruin
 from spikefed.federated.exchange import Reply, Request
 from spikefed.federated.plans import Expectations
+from spikefed.federated.publicsource import ClientSource, MissingRows, on_rows
 from spikefed.federated.randomness import shared
 from spikefed.federated.secure import SECURE_ACTIONS, SecureClient, Votes
 from spikefed.federated.takehome import TakeHome
 from spikefed.federated.watch import Watch
 from spikefed.wire import ClientLink
+from spikefed.wire.publicrows import RowsNote
 
 
 class _Refused(Exception):
@@ -39,6 +41,7 @@ class ClientWorker:
         secure: masks the votes of a method that has them summed; None for the others.
         take_home: ``(network, round) -> TakeHome`` measures the client's own network after every step; None: nothing.
         keep: ``(network, round)`` is given the same network before that; None: nobody asks for it.
+        source: knows the public rows of each round, where they change during a run; None: they do not.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class ClientWorker:
         secure: SecureClient | None = None,
         take_home: Callable[[nn.Module, int], TakeHome] | None = None,
         keep: Callable[[nn.Module, int], None] | None = None,
+        source: ClientSource | None = None,
     ) -> None:
         self.client = client
         self._method = method
@@ -60,6 +64,7 @@ class ClientWorker:
         self._secure = secure
         self._take_home = take_home
         self._keep = keep
+        self._source = source
         self._state: State | None = None
         self._last: Message | None = None
 
@@ -87,9 +92,9 @@ class ClientWorker:
         """Receive, train, send; then keep and measure the client's own network, where that is asked for."""
         watch = Watch()
         with watch("wire"):
-            downlink = self._received(request)
+            downlink, note = self._received(request)
         with watch("training"):
-            context = self._context(self.client, request.round)
+            context = self._on_public_rows(self._context(self.client, request.round), note, downlink)
             uplink, report = self._trained(downlink, context)
         with watch("wire"):
             data = self._sent(uplink, request.round)
@@ -107,18 +112,41 @@ class ClientWorker:
         assert self._state is not None
         return self._method.taken_home(self._state, context)
 
-    def _received(self, request: Request) -> Message | None:
-        """The downlink, decoded; None where the server says nothing."""
+    def _received(self, request: Request) -> tuple[Message | None, RowsNote | None]:
+        """The downlink, decoded, and what is said of public rows; None where the server says nothing."""
+        note = None
+        expectations = self._expectations
         try:
             if self._secure is not None:
                 request = self._secure.split(request)
+            if self._source is not None:
+                request, note = self._source.open(request)
             if request.downlink is None:
-                return None
-            return self._link.decode(request.downlink, self._expectations.plan("down", request.round, self.client))
+                return None, note
+            if self._source is not None and note is not None:
+                told = self._source.told(note)
+                expectations = expectations.about(told.id)
+                self._link.near = self._source.near(told)
+            plan = expectations.plan("down", request.round, self.client)
+            return self._link.decode(request.downlink, plan), note
+        except MissingRows as error:
+            raise _Refused(Reply(self.client, request.round, needs_rows=True)) from error
         except PacketError as error:
             if error.field == "reference":
                 raise _Refused(Reply(self.client, request.round, needs_intra=True)) from error
             raise _Refused(Reply(self.client, request.round, error=str(error))) from error
+
+    def _on_public_rows(self, context: ClientContext, note: RowsNote | None, downlink: Message | None) -> ClientContext:
+        """The context on this round's public rows, where they change."""
+        if self._source is None or note is None:
+            return context
+        try:
+            rows = self._source.renew(note, downlink)
+        except MissingRows as error:
+            raise _Refused(Reply(self.client, context.round, needs_rows=True)) from error
+        told = self._source.told(note) if downlink is not None else None
+        self._link.near = self._source.near(rows)
+        return on_rows(context, rows, told)
 
     def _trained(self, downlink: Message | None, context: ClientContext) -> tuple[Message | Votes | None, ClientReport]:
         """The method's step of this client; its state moves on unless the step ruined the network."""
@@ -180,12 +208,15 @@ class ClientWorker:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs of this client."""
-        return {"started": self._state is not None, "state": self._state or {}, "link": self._link.state_dict()}
+        kept = {"started": self._state is not None, "state": self._state or {}, "link": self._link.state_dict()}
+        return kept if self._source is None else {**kept, "source": self._source.state_dict()}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._state = saved["state"] if saved["started"] else None
         self._link.load_state_dict(saved["link"])
+        if self._source is not None:
+            self._source.load_state_dict(saved["source"])
         self._last = None
 
 

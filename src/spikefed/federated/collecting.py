@@ -9,6 +9,7 @@ from spikefed.federated.contract import Message
 from spikefed.federated.divergence import DIVERGED
 from spikefed.federated.exchange import Reply, Request, Transport
 from spikefed.federated.plans import Expectations
+from spikefed.federated.publicsource import ServerSource
 from spikefed.federated.record import RoundRecord
 from spikefed.federated.trust import Trust
 from spikefed.federated.watch import Watch
@@ -30,6 +31,7 @@ class Collector:
         deadline_s: seconds to wait for replies; None waits for all.
         quorum: accepted uploads that are enough.
         repeats: how often those missing are asked again while the quorum is.
+        source: knows the public rows of a round, where they change; None: they do not.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class Collector:
         deadline_s: float | None,
         quorum: int,
         repeats: int,
+        source: ServerSource | None = None,
     ) -> None:
+        self._source = source
         self._write = write
         self._link = link
         self._expectations = expectations
@@ -72,6 +76,11 @@ class Collector:
 
     def _deliver(self, requests: list[Request], record: RoundRecord) -> dict[int, Reply]:
         replies = self._ask(requests, record)
+        if self._source is not None:
+            self._source.heard(replies)
+            bare = [self._write(c, record.round, False) for c, reply in replies.items() if reply.needs_rows]
+            replies |= self._ask(bare, record) if bare else {}
+            self._source.heard(replies)
         again = [self._write(c, record.round, True) for c, reply in replies.items() if reply.needs_intra]
         return replies | self._ask(again, record) if again else replies
 
@@ -121,7 +130,11 @@ class Collector:
             return None
         if not reply.uplink:
             raise PacketError("reply", "it carries no upload")
-        plan = self._expectations.plan("up", round, client)
+        expectations = self._expectations
+        if self._source is not None:
+            expectations = expectations.about(self._source.rows.id)
+            self._link.near = self._source.near()
+        plan = expectations.plan("up", round, client)
         try:
             return self._link.decode(reply.uplink, plan)
         except PacketError as error:

@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from spikefed.errors import ConfigError
 from spikefed.federated.calendar import Calendar
 from spikefed.federated.setup import Setup
 from spikefed.federated.traffic import Exchange, MessageKind, standard
@@ -147,6 +148,8 @@ class Context:
         clients: how many the federation has, whether they take part in this round or not; 0: not known.
         task: what the client learns in the round, from 0, in a run of stages; None without, and at the server.
         outputs: the outputs that belong to the task, where tasks have heads of their own; None: all.
+        told: images and id of the public set that the round's downlink speaks of, where public rows change during a
+            run (`spikefed.federated.publicsource`); None: the same as ``public``.
     """
 
     round: int
@@ -160,6 +163,11 @@ class Context:
     clients: int = field(default=0, kw_only=True)
     task: int | None = field(default=None, kw_only=True)
     outputs: tuple[int, ...] | None = field(default=None, kw_only=True)
+    told: tuple[Tensor, bytes] | None = field(default=None, kw_only=True)
+
+    def about_told(self) -> Self:
+        """The same with the public set that the downlink speaks of; itself where that is the round's own."""
+        return self if self.told is None else replace(self, public=self.told[0], public_set_id=self.told[1])
 
 
 Wider = TypeVar("Wider", bound="ClientContext")
@@ -239,6 +247,7 @@ class Method(ABC):
         server_model: whether there is a network at the server; without one a run reports the mean over its clients' own
             (`client_network`), which only works where all of them are in one process; see `has_server_model`.
         pooled: one client holds everybody's private data.
+        public_rows: who looks at the public set.
     """
 
     name: ClassVar[str]
@@ -249,6 +258,7 @@ class Method(ABC):
     downlink_kind: ClassVar[MessageKind | None] = None
     server_model: ClassVar[bool] = True
     pooled: ClassVar[bool] = False
+    public_rows: ClassVar[Literal["nobody", "server", "everyone"]] = "nobody"
 
     @abstractmethod
     def init_client(self, ctx: ClientContext) -> State:
@@ -344,6 +354,26 @@ class Method(ABC):
     def repeated(self, downlink: Message, round: int, ctx: Context) -> Message | None:
         """Hook: the downlink of a round that follows one without quorum, made from the one that was sent before."""
         return replace(downlink, round=round)
+
+    def echo(self, weights: Mapping[str, Tensor], downlink: Message, ctx: Context) -> dict[str, Tensor]:
+        """Hook: what a network with these weights becomes that learns a downlink and nothing else.
+
+        Everybody who has the downlink computes the same: it draws from the context's generator alone. Shapes are the
+        network's.
+
+        Args:
+            weights: of the network before.
+            downlink: as clients decode it.
+            ctx: a context whose public set is the one that the downlink speaks of.
+
+        Raises:
+            ConfigError: downlinks of this method teach nothing.
+        """
+        raise ConfigError(f"downlinks of method {self.name} teach no network; set data.public_source.kind = 'sent'")
+
+    def renewed(self, state: State) -> State:
+        """Hook: the server's state without what it remembers of single public rows, which are others now."""
+        return state
 
     def forget(self, state: State, clients: Collection[int]) -> State:
         """Hook: the server's state without what it remembers of these clients, which were set aside as liars."""

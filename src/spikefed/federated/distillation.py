@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -199,6 +199,7 @@ class Distillation(Method):
     hyperparameters: ClassVar[type[Hyperparameters]] = DistillationHyperparameters
     uplink_kind: ClassVar[MessageKind | None]
     downlink_kind: ClassVar[MessageKind | None]
+    public_rows: ClassVar[Literal["nobody", "server", "everyone"]] = "everyone"
 
     # What a method says.
 
@@ -250,12 +251,13 @@ class Distillation(Method):
         kept: State = {}
         values = {}
         # 2-3: distil on what the server sent; in the first epoch it has sent nothing
-        goal = self.client_goal(downlink, ctx) if downlink is not None else None
+        about = ctx.about_told()
+        goal = self.client_goal(downlink, about) if downlink is not None else None
         if goal is not None:
             optim = distil_optimiser(net, hyper)
             optim = resumed(optim, state, "distil_moments") if keep else optim
             with following(mean, net, optim):
-                values["distil_loss"] = fit(net, goal, hyper.distil_epochs, ctx, optim)
+                values["distil_loss"] = fit(net, goal, hyper.distil_epochs, about, optim)
             kept |= {"distil_moments": moments(optim)} if keep else {}
         # 4: train on D_iT
         optim = local_optimiser(net, ctx)
@@ -263,7 +265,7 @@ class Distillation(Method):
         again = None
         scope = nullcontext()
         if goal is not None and len(goal.target) and hyper.rehearse:
-            again = rehearsal(net, goal, ctx)
+            again = rehearsal(net, goal, about)
             scope = goal.scope
         with scope, following(mean, net, optim):
             values["train_loss"] = train_locally(net, ctx, optim, again)
@@ -295,6 +297,15 @@ class Distillation(Method):
         # 11-12: answer
         downlink = self.downlink(merged, net, ctx)
         return new_state, downlink, Diagnostics({"server_distil_loss": loss} | merged.values, merged.weights)
+
+    def echo(self, weights: Mapping[str, Tensor], downlink: Message, ctx: Context) -> dict[str, Tensor]:
+        """See `Method.echo`: distilled as the server's own network is, on what the server sent. Shapes stay."""
+        hyper: DistillationHyperparameters = ctx.hyper
+        net = ctx.networks.load(weights)
+        # A goal is made from the message and what all participants share; there is no client here.
+        goal = self.client_goal(downlink, cast(ClientContext, ctx))
+        fit(net, goal, hyper.server_epochs, ctx, distil_optimiser(net, hyper))
+        return ctx.networks.weights(net)
 
     def server_network(self, state: State, ctx: Context) -> nn.Module:
         return ctx.networks.load(_measured(state))

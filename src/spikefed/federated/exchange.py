@@ -41,6 +41,7 @@ class Reply:
         error: why there is no upload, in one sentence.
         refused: the field at which the transport refused what the client sent; None when it could be read.
         taken: what the client's own network is worth after the round, where it is measured; it never travels.
+        needs_rows: the client lacks the public rows of the round and asks for them.
     """
 
     client: int
@@ -51,6 +52,7 @@ class Reply:
     error: str | None = None
     refused: str | None = None
     taken: TakeHome | None = None
+    needs_rows: bool = False
 
 
 OnReply = Callable[[int, int, int], None]

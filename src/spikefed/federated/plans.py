@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -53,6 +53,10 @@ class Expectations:
         """
         up, down = method.exchanges(hyper, shape, networks)
         return cls(up, down, networks.initial(), public_set_id)
+
+    def about(self, public_set_id: bytes) -> Expectations:
+        """The same for messages about another public set of as many rows."""
+        return self if public_set_id == self.public_set_id else replace(self, public_set_id=public_set_id)
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:

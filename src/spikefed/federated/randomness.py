@@ -13,7 +13,7 @@ import torch
 
 from spikefed.seeding import seeded
 
-NETWORK, SPLIT, CLIENT, SERVER, EVALUATE, PARTICIPATION, SHARED, STAGES = range(8)
+NETWORK, SPLIT, CLIENT, SERVER, EVALUATE, PARTICIPATION, SHARED, STAGES, SOURCE = range(9)
 """Purposes of streams; the numbers are part of what makes a run reproducible and never change."""
 
 

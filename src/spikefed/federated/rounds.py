@@ -6,11 +6,11 @@ It knows no files. `experiment` writes what `Server.run_round` returns and saves
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.federated.collecting import Collector
@@ -19,6 +19,7 @@ from spikefed.federated.divergence import GROWN, GROWTH, advice, growth, ruin
 from spikefed.federated.exchange import Request, Transport
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
+from spikefed.federated.publicsource import ServerSource, on_rows, weights_of
 from spikefed.federated.randomness import shared
 from spikefed.federated.record import RoundRecord, seconds_by_place
 from spikefed.federated.secure import SecureServer
@@ -64,6 +65,7 @@ class Server:
         trust: who is set aside.
         secure: lets the server see the sum of the votes only; None for methods without.
         own_context: makes a client's context of a round, where clients have other networks than the server; else None.
+        source: makes public rows anew during the run; None: they stay.
 
     Attributes:
         has_model: whether there is one network for all.
@@ -84,9 +86,11 @@ class Server:
         trust: Trust | None = None,
         secure: SecureServer | None = None,
         own_context: Callable[[int, int], Context] | None = None,
+        source: ServerSource | None = None,
     ) -> None:
         self._method = method
-        self._context = context
+        self._source = source
+        self._plain_context = context
         self._link = link
         self._expectations = expectations
         self._transport = transport
@@ -97,7 +101,7 @@ class Server:
         self._secure = secure
         self._own_context = own_context
         self._collector = Collector(
-            self._request, link, expectations, transport, self._trust, deadline_s, quorum, repeats
+            self._request, link, expectations, transport, self._trust, deadline_s, quorum, repeats, source
         )
         self.round = 0
         first = context(0)
@@ -134,6 +138,8 @@ class Server:
             # Older than this round when the rounds since had no quorum. One message object for all clients: the link
             # codes it once, so that everybody gets the same bytes. A method may have nothing to say again.
             self._downlink = self._method.repeated(self._downlink, round, self._context(round))
+        if self._source is not None and self._source.begin(round, self._downlink, self._own_weights):
+            self._state = self._method.renewed(self._state)
         asked = self._trusted(record)
         if self._secure is not None:
             asked = self._prepared(self._secure, asked, record)
@@ -176,6 +182,8 @@ class Server:
                 diagnostics = replace(diagnostics, values={**diagnostics.values, GROWN: grown})
         self._state = state
         self._downlink = downlink
+        if self._source is not None:
+            self._source.merged()
         record.diagnostics = diagnostics
 
     @staticmethod
@@ -187,6 +195,14 @@ class Server:
                 f"{advice(ctx.hyper, 'lr', 'distil_lr', 'server_lr')}"
             )
         return found is not None
+
+    def _context(self, round: int) -> Context:
+        """The server's context of a round, on the public rows of now."""
+        ctx = self._plain_context(round)
+        return ctx if self._source is None else on_rows(ctx, self._source.rows)
+
+    def _own_weights(self) -> Mapping[str, Tensor]:
+        return weights_of(self.network())
 
     def network(self) -> nn.Module:
         """The network that the run reports; shared memory, valid until the next step.
@@ -236,7 +252,11 @@ class Server:
     def _request(self, client: int, round: int, intra: bool) -> Request:
         data = None
         if self._downlink is not None:
+            if self._source is not None:
+                self._link.near = self._source.near(told=True)
             data = self._link.encode(self._addressed(self._downlink, client, round), client=client, intra=intra)
+        if self._source is not None:
+            data = self._source.attach(client, round, data, self._link.ledger)
         return Request(client, round, data if self._secure is None else self._secure.attach(client, data))
 
     def _addressed(self, downlink: Message, client: int, round: int) -> Message:
@@ -286,13 +306,14 @@ class Server:
         Args:
             clients: keep only these clients' links; default all.
         """
-        return {
+        kept = {
             "round": self.round,
             "state": self._state,
             "downlink": None if self._downlink is None else _plain(self._downlink),
             "link": self._link.state_dict(clients),
             "trust": self._trust.state_dict(),
         }
+        return kept if self._source is None else {**kept, "source": self._source.state_dict()}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
@@ -301,6 +322,8 @@ class Server:
         downlink = saved["downlink"]
         self._downlink = None if downlink is None else DOWNLINKS[str(self._expectations.down.kind)](**downlink)
         self._link.load_state_dict(saved["link"])
+        if self._source is not None:
+            self._source.load_state_dict(saved["source"])
         if "trust" in saved:  # absent in checkpoints of 0.1
             self._trust.load_state_dict(saved["trust"])
 

@@ -9,6 +9,28 @@ from pydantic import Field
 from spikefed.experiment.config.section import SINCE_02, Section
 
 
+class PublicSourceConfig(Section):
+    """Public rows that are made from a network of the run itself, anew every few rounds (docs/data-free.md)."""
+
+    kind: Literal["set", "sent", "seeds"] = Field(
+        default="set",
+        description="'set': the public set, for the whole run; 'sent': the server makes rows from its network and "
+        "sends them; 'seeds': every participant makes the same rows, and no image travels",
+    )
+    every: int = Field(default=1, ge=1, description="rounds after which rows are made anew")
+    recipe: Literal["impressions", "statistics"] | None = Field(
+        default=None,
+        description="as in 'spikefed synthesise'; default: statistics where the network has batch norm, else "
+        "impressions",
+    )
+    steps: int = Field(default=100, ge=1, le=10_000, description="gradient steps of an image")
+    lr: float = Field(default=0.05, gt=0, le=1, description="of pixels in [0, 1]")
+    temperature: float | None = Field(
+        default=None, gt=0, description="of the softmax; default: 0.25 for firing rates, 20 for currents [PrivateSNN]"
+    )
+    batch: int = Field(default=250, ge=1, description="images made together")
+
+
 class DataConfig(Section):
     """Which images, and who holds what."""
 
@@ -27,6 +49,11 @@ class DataConfig(Section):
         default=None,
         description="data set of the public rows; or nobody's: noise, crops:PICTURE, synthetic:FILE (of 'spikefed "
         "synthesise'); default: the same",
+    )
+    public_source: PublicSourceConfig = Field(
+        default=PublicSourceConfig(),
+        json_schema_extra=SINCE_02,
+        description="rows that are made anew during the run; it then begins with 'public_dataset', by default noise",
     )
     public_order: Literal["content"] | None = Field(
         default=None,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from spikefed.errors import ConfigError
 from spikefed.experiment import wording
+from spikefed.experiment.config.data import PublicSourceConfig
 from spikefed.experiment.config.experiment import Experiment
 from spikefed.experiment.config.network import NeuronConfig
 from spikefed.experiment.config.section import Section
@@ -67,6 +68,8 @@ def _check_tables(tree: Mapping[str, Any], place: Place) -> None:
             raise ConfigError(f"'{key}' in {place(key)} must be a table ([{key}]), not {tree[key]!r}")
         if key in sections:
             _refuse_unknown(tree[key], sections[key], f"{key}.")
+    if isinstance(source := tree.get("data", {}).get("public_source"), Mapping):
+        _refuse_unknown(source, PublicSourceConfig, "data.public_source.")
     if isinstance(neuron := tree.get("network", {}).get("neuron"), Mapping):
         _refuse_unknown(neuron, NeuronConfig, "network.neuron.")
 

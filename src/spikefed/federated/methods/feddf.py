@@ -7,7 +7,7 @@ the public set stays at the server.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,7 @@ class FedDf(FedAvg):
     title: ClassVar[str] = "FedDF"
     summary: ClassVar[str] = "FedAvg, then the server's network is taught by all clients' on the public set"
     hyperparameters: ClassVar[type[Hyperparameters]] = FedDfHyperparameters
+    public_rows: ClassVar[Literal["nobody", "server", "everyone"]] = "server"
 
     def check(self, hyper: FedDfHyperparameters, setup: Setup) -> None:
         if hyper.merge != "mean":

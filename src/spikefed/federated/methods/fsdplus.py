@@ -348,6 +348,10 @@ class FsdPlus(Fsd):
             accuracies[client] = uplink.accuracy
         return answers, known, accuracies
 
+    def renewed(self, state: State) -> State:
+        """The server's state without what clients said of the rows before."""
+        return {name: value for name, value in state.items() if name not in MEMORY}
+
     @staticmethod
     def forget(state: State, clients: Collection[int]) -> State:
         """The server's state without the answers of these clients."""

@@ -78,6 +78,7 @@ def pack_reply(reply: Reply, run: str) -> RecordDict:
         "packet": reply.uplink,
         "needs_intra": reply.needs_intra,
         "error": reply.error or "",
+        **({"needs_rows": True} if reply.needs_rows else {}),
         "report_names": list(report),
         "report_values": list(report.values()),
     }
@@ -109,6 +110,7 @@ def unpack_reply(content: RecordDict, run: str, client: int) -> Reply:
         {str(name): float(value) for name, value in zip(names, values, strict=True)},
         _typed(fields, "needs_intra", bool),
         _typed(fields, "error", str)[:400] or None,
+        needs_rows=_typed(fields, "needs_rows", bool) if "needs_rows" in fields else False,
     )
 
 

@@ -13,11 +13,12 @@ reference    log-odds, less their mean over the networks of the other clients, w
 
 The server's network is attacked, and every client's own where it is known: that is its upload of weights. With
 ``imitate`` so is what an upload without weights gives away: a network that the attacker teaches the client's answers,
-spikes or classes, on its own images. Of the
-images that nobody trained on, the attacker knows one half; on the other it is measured, weighted so that each class has
-the share that it has among the members: a network that knows its client's classes better than others does not tell its
-members by that. The area under the curve is 0.5 for whoever guesses; its interval is that of Hanley and McNeil,
-Radiology 143 (1982), with as many strangers as the weights are worth, (sum w)^2 / sum w^2.
+spikes or classes, on its own images.
+
+Of the images that nobody trained on, the attacker knows one half; on the other it is measured, weighted so that each
+class has the share that it has among the members: a network that knows its client's classes better than others does not
+tell its members by that. The area under the curve is 0.5 for whoever guesses; its interval is that of Hanley and
+McNeil, Radiology 143 (1982), with as many strangers as the weights are worth, (sum w)^2 / sum w^2.
 """
 
 from __future__ import annotations

@@ -103,6 +103,55 @@ def test_classes_called_by_their_numbers_are_the_same_with_and_without_names(tra
     assert same(tensors_of(path), tensors_of(trained))
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "fedavg"},
+        {"name": "local"},
+        {"name": "tickets", "search": "random", "sparsities": [0.5], "level_rounds": 2},
+    ],
+    ids=lambda method: method["name"],
+)
+def test_a_round_of_a_run_is_what_a_run_of_so_many_rounds_ends_with(method: dict[str, Any], tmp_path: Path) -> None:
+    longer = spikefed.run(tables(method=method, rounds=2, name="one"), out=tmp_path / "longer")
+    shorter = tmp_path / "shorter"
+    shutil.copytree(longer, shorter)
+    begins = build(configs.from_tree(tables(network=begun(Path(f"{longer}@1"))))).start
+    ends = build(configs.from_tree(tables(network=begun(Path(f"{longer}@2"))))).start
+    assert begins is not None and ends is not None and begins.facts.round == 1
+    assert ends.content == (longer / "model.safetensors").read_bytes()
+    assert begins.content != ends.content and bool(begins.pruned) == bool(ends.pruned) == (method["name"] == "tickets")
+    (shorter / "model.safetensors").unlink()  # as of a run that has not ended
+    again = build(configs.from_tree(tables(network=begun(Path(f"{shorter}@1"))))).start
+    assert again is not None and again.content == begins.content
+
+
+def test_a_run_goes_on_from_a_round_that_is_gone_by_then(tmp_path: Path) -> None:
+    before = spikefed.run(tables(rounds=2), out=tmp_path / "before")
+    config = tables(network=begun(Path(f"{before}@1")), rounds=3)
+    whole = fingerprint(spikefed.run(config, out=tmp_path / "whole"))
+    assert whole != fingerprint(spikefed.run(config | {"network": begun(before)}, out=tmp_path / "last"))
+    spikefed.run(config | {"rounds": 1}, out=tmp_path / "parts")
+    shutil.rmtree(before)
+    spikefed.run(config, out=tmp_path / "parts", resume=True)
+    assert fingerprint(tmp_path / "parts") == whole
+    told = RunFolder(tmp_path / "parts").read_json(tmp_path / "parts" / "provenance.json")["start"]
+    assert told["from"] == f"{before}@1" and told["round"] == 1
+
+
+def test_a_client_whose_state_holds_its_own_parts_comes_back_on_what_the_run_began_with(
+    trained: Path, tmp_path: Path
+) -> None:
+    network = begun(trained, adapters={"kinds": ["thresholds", "head"]})
+    method = {"name": "adapters", "personal": ["head"]}
+    config = tables(network=network, method=method, run={"threads": 1, "keep_clients": True})
+    path = spikefed.run(config, out=tmp_path / "run")
+    images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for client in (0, 1):
+        kept = spikefed.load_model(path, client=client).outputs(images)
+        assert torch.equal(spikefed.load_model(f"{path}@2", client=client).outputs(images), kept)
+
+
 def test_masks_stay_behind_and_the_run_says_so(tmp_path: Path) -> None:
     method = {"name": "tickets", "search": "random", "sparsities": [0.5], "level_rounds": 2}
     pruned = spikefed.run(tables(method=method, rounds=2), out=tmp_path / "pruned")
@@ -191,8 +240,14 @@ def wrong(trained: Path, tmp_path: Path) -> dict[str, tuple[dict[str, Any], str]
     torn.write_bytes((trained / "model.safetensors").read_bytes()[:-9])
     other = tables()["network"]
     return {
-        "a round": (begun(f"{trained}@1"), "names a round, and a run begins from a finished run's last one"),
-        "nothing there": (begun(tmp_path / "nowhere"), "does not exist; give a finished run's folder"),
+        "a round": (begun(f"{trained}@5"), "has no checkpoint of round 5: only those of rounds 1 are kept"),
+        "no round": (begun(f"{trained}@last"), "names round 'last'; write a number behind the @"),
+        "a round of a file": (begun(f"{trained}/model.safetensors@1"), "holds one network; leave @1 out"),
+        "a round of nothing": (begun(tmp_path / "nowhere@1"), "nowhere@1' does not exist"),
+        "a round of no run": (begun(f"{tmp_path / 'empty'}@1"), "is no run folder"),
+        "a checkpoint": (begun(trained / "checkpoints" / "round-00001.safetensors"), "is a checkpoint, .*before@1"),
+        "empty": (begun(Path()) | {"start": ""}, "'network.start' is empty; name a run"),
+        "nothing there": (begun(tmp_path / "nowhere"), "does not exist; give a run's folder"),
         "no run": (begun(tmp_path / "empty"), "is no run folder"),
         "not finished": (begun(unfinished), "has no model file yet; finish it with --resume"),
         "torn": (begun(torn), "torn.safetensors"),
@@ -214,6 +269,12 @@ def wrong(trained: Path, tmp_path: Path) -> dict[str, tuple[dict[str, Any], str]
     "what",
     [
         "a round",
+        "no round",
+        "a round of a file",
+        "a round of nothing",
+        "a round of no run",
+        "a checkpoint",
+        "empty",
         "one word",
         "no roles",
         "nothing there",

@@ -26,8 +26,10 @@ def run(
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder (default: runs/NAME-seedS).")] = None,
     start: Annotated[
-        Path | None,
-        typer.Option("--start", metavar="RUN", help="Begin from this run's network, or a model file (network.start)."),
+        str | None,
+        typer.Option(
+            "--start", metavar="RUN", help="Begin from this run's network, RUN@ROUND or a model file (network.start)."
+        ),
     ] = None,
     data: Shares = None,
     data_dir: DataDir = None,
@@ -37,7 +39,7 @@ def run(
     """Run one experiment."""
     from spikefed import experiment
 
-    given = overrides(set_, data_dir, data) + ([] if start is None else [f"network.start={json.dumps(str(start))}"])
+    given = overrides(set_, data_dir, data) + ([] if start is None else [f"network.start={json.dumps(start)}"])
     path = experiment.run(file, overrides=given, out=out, resume=resume, progress=progress(quiet))
     result = (path / "result.json").read_text()
     if json_:

@@ -17,12 +17,12 @@ from spikefed.experiment.config import Experiment, load
 from spikefed.experiment.dealing import check_time, deal, reading_of, viewed
 from spikefed.experiment.federation import Federation, codec_of
 from spikefed.experiment.networks import build_network, named
+from spikefed.experiment.origin import read_start
 from spikefed.experiment.pixels import preprocess_for, shared_preprocess
 from spikefed.experiment.publicsource import check_source
 from spikefed.experiment.shares import from_shares, read_shares
 from spikefed.experiment.singles import check_singles
 from spikefed.experiment.stages import calendar_of
-from spikefed.experiment.start import read_start
 from spikefed.federated import (
     Expectations,
     NetworkFactory,

@@ -260,6 +260,8 @@ def _mixed(config: Experiment) -> None:
 
 def _start(config: Experiment) -> None:
     net = config.network
+    if net.start is not None and not net.start.strip():
+        raise ConfigError("'network.start' is empty; name a run's folder or a model file, or leave it out")
     if net.start_roles == "all":
         return
     if net.start is None:

@@ -1,32 +1,24 @@
-"""The network that a run begins with: a trained one's tensors, by role, under a new head where the classes differ.
-
-``network.start`` names a run folder or a model file. A run keeps a copy in its own folder, so that it can be resumed,
-and its clients reset, when the other is gone.
-"""
+"""What a run begins with: a trained network's tensors, by role, under a new head where the classes differ."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from spikefed import data, networks
+from spikefed import networks
 from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.rebuild import Make
 from spikefed.federated.selection import by_role
-from spikefed.files import counted_from
-from spikefed.models import ModelFacts, read_model
-from spikefed.networks import roles, state_tensors
+from spikefed.models import ModelFacts
+from spikefed.networks import NamedTensors, roles, state_tensors
 from spikefed.networks.roles import NEURON
 from spikefed.objects import is_own
-
-Make = Callable[[int], nn.Module]
-"""The experiment's network for a number of classes."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +30,15 @@ class Start:
         new: names of the head's tensors, which begin anew.
         pruned: names of tensors that were held under masks, which do not come along.
         facts: of the trained network.
-        source: the model file.
-        content: its bytes.
+        source: where its tensors were: a model file, or RUN@ROUND.
+        content: bytes of its model file.
     """
 
     tensors: Mapping[str, Tensor]
     new: tuple[str, ...]
     pruned: tuple[str, ...]
     facts: ModelFacts
-    source: Path
+    source: str
     content: bytes
 
     def told(self, named: str | None) -> dict[str, Any]:
@@ -69,33 +61,40 @@ class Start:
         return tuple(said)
 
 
-def read_start(config: Experiment, train: data.ImageSet, make: Make, copy: Path | None = None) -> Start | None:
-    """What ``network.start`` names, fitted to this experiment's network; None without the key.
+def fitted_start(
+    named: str,
+    found: NamedTensors,
+    facts: ModelFacts,
+    config: Experiment,
+    shape: Collection[int],
+    names: Sequence[str],
+    make: Make,
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """A trained network's tensors as this experiment's network begins with them, and the names of a new head's.
 
     Args:
-        train: its shape and classes are the network's.
-        make: builds the experiment's network for so many classes.
-        copy: read this model file in its place.
+        named: what ``network.start`` says, for errors.
+        found: the trained network's tensors.
+        facts: what its model file says.
+        config: the experiment that begins.
+        shape: of its inputs, ``(C, H, W)`` or ``(F,)``.
+        names: of its classes.
+        make: builds its network for a number of classes.
 
     Raises:
         ConfigError: a network, an input or tensors that do not fit.
-        CheckpointError: no model file is there, or a damaged one.
     """
-    if config.network.start is None:
-        return None
-    path = model_of(Path(config.network.start)) if copy is None else copy
-    found, facts = read_model(path)
-    where = f"network.start = '{config.network.start}'"
-    if facts.input_shape != tuple(train.shape):
+    where = f"network.start = '{named}'"
+    if facts.input_shape != tuple(shape):
         raise ConfigError(
-            f"{where} takes inputs of {_by(facts.input_shape)}, and the data have {_by(train.shape)}; begin from a "
-            "network of these, or bring the data to its size (data.size)"
+            f"{where} takes inputs of {_by(facts.input_shape)}, and the data have {_by(shape)}; begin from a network "
+            "of these, or bring the data to its size (data.size)"
         )
-    renamed = facts.names != train.names  # a class without a name is called by its number
+    renamed = facts.names != tuple(names)  # a class without a name is called by its number
     _check_alike(facts, config, where)
-    own = make(train.classes)
+    own = make(len(names))
     parts = networks.kinds_of(own).keys() - found.tensors.keys()  # of a network that had none
-    head = _head(own, make, train.classes) if renamed else set()
+    head = _head(own, make, len(names)) if renamed else set()
     if head and parts and "head" not in config.network.adapters.kinds:
         raise ConfigError(
             f"{where} has other classes, so its head begins anew and network.adapters would freeze it as it is drawn; "
@@ -109,8 +108,7 @@ def read_start(config: Experiment, train: data.ImageSet, make: Make, copy: Path 
         networks.load_tensors(own, {**state_tensors(own), **kept})
         networks.renew_parts(own)
         kept |= _parts(own, parts)
-    pruned = tuple(name for name in found.kept if name in kept)
-    return Start(kept, tuple(sorted(head - parts)), pruned, facts, path, path.read_bytes())
+    return kept, tuple(sorted(head - parts))
 
 
 def _parts(own: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
@@ -133,36 +131,6 @@ def _check_alike(facts: ModelFacts, config: Experiment, where: str) -> None:
         raise ConfigError(f"{where} has network.pooling = '{other}', and this network '{pooling}'; take the same")
     if name.startswith("cell:") and theirs.startswith("cell:") and name.split(":")[1] != theirs.split(":")[1]:
         raise ConfigError(f"{where} is of cell {theirs.split(':')[1]}, and this network of {name.split(':')[1]}")
-
-
-def model_of(path: Path) -> Path:
-    """The model file that a path means: itself, or that of a finished run.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if path.is_file():
-        return path
-    folder = RunFolder(path)
-    if not path.exists():
-        name, at, _ = str(path).rpartition("@")
-        if at and Path(name).exists():
-            raise CheckpointError(
-                f"network.start = '{path}' names a round, and a run begins from a finished run's last one; give "
-                f"'{name}'"
-            )
-        raise CheckpointError(
-            f"network.start = '{path}' does not exist{counted_from(path)}; give a finished run's folder, or a "
-            "model.safetensors"
-        )
-    if not folder.exists():
-        raise CheckpointError(
-            f"network.start = '{path}' is no run folder (it has no config.toml); give a finished run's folder, or a "
-            "model.safetensors"
-        )
-    if not folder.model.is_file():
-        raise CheckpointError(f"the run in {path} has no model file yet; finish it with --resume, then begin from it")
-    return folder.model
 
 
 def check_copy(folder: RunFolder, start: Start | None, before: Mapping[str, Any]) -> None:

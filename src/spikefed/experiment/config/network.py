@@ -111,8 +111,8 @@ class NetworkConfig(Section):
     start: str | None = Field(
         default=None,
         json_schema_extra=SINCE_02,
-        description="begin from a trained network: a finished run's folder, RUN@ROUND while that checkpoint is kept, or "
-        "a model.safetensors; default: fresh weights",
+        description="begin from a trained network: a finished run's folder, RUN@ROUND while that checkpoint is kept, "
+        "or a model.safetensors; default: fresh weights",
     )
     start_roles: str | list[str] = Field(
         default="all",

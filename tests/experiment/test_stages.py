@@ -127,6 +127,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "length": ({"classes": 2, "order": [[0, 1]]}, "has 1 order for 2 clients"),
     "no order": ({"classes": 2, "order": [[0, 1], [0, 0]]}, r"client 1 is \[0, 0\], which is no order of the 2 tasks"),
     "twice": ({"classes": [[0, 1], [1, 2]]}, "class 1 twice"),
+    "short order": ({"classes": 2, "order": [[0, 1], [0]]}, r"client 1 is \[0\], which is no order of the 2 tasks"),
     "negative": ({"classes": [[0, 1], [-1]]}, "class -1; classes count from 0"),
     "first set": ({"datasets": ["mnist", "digits"]}, "begins with 'mnist', and data.dataset is 'digits'"),
 }
@@ -147,6 +148,54 @@ def test_a_client_without_images_of_a_task_is_named(tmp_path: Path) -> None:
         spikefed.run(skewed, out=tmp_path / "run")
     with pytest.raises(DataError, match="names class 12, but digits has classes 0 to 9"):
         spikefed.run(tables({"name": "fedavg"}, {"classes": [[0, 1], [12]]}), out=tmp_path / "run")
+
+
+def test_a_task_without_images_is_named(tmp_path: Path) -> None:
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (240, 1, 8, 8), generator=draws, dtype=torch.uint8).numpy()
+    labels = (torch.arange(240) % 3).numpy()
+    for train, test, part in ((labels.clip(max=1), labels, "training"), (labels, labels.clip(max=1), "test")):
+        told = tables({"name": "fedavg"}, {"classes": [[0, 1], [2]]})
+        with pytest.raises(DataError, match=f"task 1 has no {part} images"):
+            spikefed.run(told, dataset=((images, train), (images, test)), out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def bright_rows(name: str, split: str, count: int, seed: int) -> data.ImageSet:
+    """A tiny set in the shape of MNIST: each class has bright rows of its own."""
+    draws = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 10
+    images = torch.randint(0, 60, (count, 1, 28, 28), generator=draws, dtype=torch.uint8)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, 2 * label + seed : 2 * label + seed + 3] = 255
+    return data.ImageSet(name, split, images, labels, 10)
+
+
+@pytest.mark.parametrize("heads", ["one", "task"])
+@pytest.mark.parametrize("names", [["mnist", "fashion-mnist"], ["digits", "mnist"]])
+def test_tasks_by_data_set_from_images_to_the_matrix(
+    names: list[str], heads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the second pair the other set is brought to 8x8; with heads by task there are 20 outputs."""
+    real = data.load_sources
+
+    def sources(name: str, *given: Any, **more: Any) -> data.Sources:
+        if name == "digits":
+            return real(name, *given, **more)
+        seed = ("mnist", "fashion-mnist").index(name)
+        return data.Sources(bright_rows(name, "train", 200, seed), bright_rows(name, "test", 60, seed))
+
+    monkeypatch.setattr(data, "load_sources", sources)
+    told = tables({"name": "fedavg"}, {"datasets": names, "order": "latin", "heads": heads})
+    told["data"] = {"dataset": names[0], "clients": 2, "private_per_client": 60, "public": 20, "test_limit": 40}
+    federation = build(configs.from_tree(told))
+    side = 28 if names[0] == "mnist" else 8
+    assert tuple(federation.train.shape) == (1, side, side)
+    assert federation.train.classes == (20 if heads == "task" else 10)
+    tasks = federation.train.columns[data.TASK]
+    assert {int(federation.train.labels[tasks == 1].min())} == ({10} if heads == "task" else {0})
+    folder = RunFolder(spikefed.run(told, out=tmp_path / "run"))
+    assert len(folder.read_result()["stages"]["known" if heads == "task" else "unknown"]["matrix"]) == 2
 
 
 def test_without_stages_nothing_is_said_of_them(tiny: dict[str, Any], tmp_path: Path) -> None:

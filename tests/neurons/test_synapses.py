@@ -138,3 +138,24 @@ def test_a_pruned_network_gives_the_same_outputs() -> None:
         dense = net(images)
     assert sum(choice.path.startswith("synapses") for choice in choices) >= 2
     assert dense.abs().mean() > 0.01 and torch.allclose(sparse, dense, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["conv", "linear"])
+def test_frozen_weights_keep_no_input_and_give_the_same_gradient(layer: str) -> None:
+    draws = torch.Generator().manual_seed(0)
+    shape = (4, 16, 12, 12) if layer == "conv" else (4, 300)
+    spikes = (torch.rand(shape, generator=draws) < 0.2).float()
+    weight = torch.randn((16, 16, 3, 3) if layer == "conv" else (20, 300), generator=draws)
+    found = []
+    for learning in (True, False):
+        x = spikes.clone().requires_grad_(True)
+        w = weight.clone().requires_grad_(learning)
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: (kept.append(t.numel()), t)[1], lambda t: t):
+            out = spike_conv2d(x, w, None, padding=1) if layer == "conv" else spike_linear(x, w, None)
+        out.square().sum().backward()
+        assert x.grad is not None
+        found.append(x.grad)
+        if not learning:
+            assert spikes.numel() not in kept
+    assert torch.equal(found[0], found[1])

@@ -200,7 +200,8 @@ def _check_method(federation: Federation) -> None:
         return
     part = "has no server model"
     if method(name).server_model:
-        part = "leaves part of the network with each client (method.send)"
+        key = "personal" if getattr(federation.config.hyper(), "personal", None) else "send"
+        part = f"leaves part of the network with each client (method.{key})"
     raise ConfigError(
         f"method {name} {part}, so a deployed server has no whole network to measure or save; run it with "
         "'spikefed run', where all clients are in one process"

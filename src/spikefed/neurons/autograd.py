@@ -13,7 +13,8 @@ from spikefed.neurons.paths import Plan
 class Convolution(torch.autograd.Function):
     """Convolution by the products of a plan.
 
-    Where the input was listed for the weight gradient, its list is saved for backward instead of the input.
+    Where the input was listed for the weight gradient, its list is saved for backward instead of the input; of frozen
+    weights neither is.
     """
 
     @staticmethod
@@ -31,7 +32,7 @@ class Convolution(torch.autograd.Function):
                 out = winograd.convolve(x.to(dtype), weight, bias)
             else:
                 out = products.convolve(x, weight, bias, stride, padding, dtype)
-        saved: tuple[Tensor, ...] = (x,)
+        saved: tuple[Tensor, ...] = (x,) if learning else ()
         if lists and listed is not None:
             saved = events.banded(listed, weight.shape[2], stride).tensors()
         ctx.save_for_backward(weight, *saved, *(window.tensors() if window else ()))
@@ -84,7 +85,8 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(weight, *((x,) if ctx.needs_input_grad[1] else ()))
+        ctx.x_dtype = x.dtype
         ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.dtype = dtype
         with torch.autocast("cpu", enabled=False):
@@ -93,15 +95,15 @@ class Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        weight, *saved = ctx.saved_tensors
         dtype = ctx.dtype
         upstream = grads[0].to(dtype).contiguous()
         grad_x = grad_weight = grad_bias = None
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0]:
-                grad_x = products.linear(upstream, weight.t(), None, dtype).to(x.dtype)
+                grad_x = products.linear(upstream, weight.t(), None, dtype).to(ctx.x_dtype)
             if ctx.needs_input_grad[1]:
-                grad_weight = products.linear_weight_gradient(upstream, x, dtype).to(weight.dtype)
+                grad_weight = products.linear_weight_gradient(upstream, saved[0], dtype).to(weight.dtype)
             if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
                 grad_bias = upstream.float().sum(0).to(ctx.bias_dtype)
         return grad_x, grad_weight, grad_bias, None

@@ -13,7 +13,7 @@ from spikefed.data.images import ImageSet, by_content, public_set_id, resize, to
 from spikefed.data.lazy import LazyImages
 from spikefed.data.limit import limited
 from spikefed.data.load import load, load_both, load_sources
-from spikefed.data.madepublic import NOISE, is_made, made_public
+from spikefed.data.madepublic import NOISE, is_made, made_public, noise
 from spikefed.data.own import image_sets, sources
 from spikefed.data.partition import dirichlet_partition, iid_partition, shard_partition
 from spikefed.data.parts import Reading, Sources
@@ -123,6 +123,7 @@ __all__ = [
     "normed_layers",
     "is_made",
     "made_public",
+    "noise",
     "SyntheticSet",
     "similarity",
     "soft_targets",

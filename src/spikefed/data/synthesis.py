@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spikefed.data.madepublic import noise
 from spikefed.data.synthetic import SyntheticSet, similarity, soft_targets
 from spikefed.errors import ConfigError
 from spikefed.networks.layers import WeightedLayer
@@ -44,6 +45,8 @@ class SynthesisPlan:
         smoothness: weight of the total variation, mean absolute difference of neighbours.
         weight: of the statistics.
         batch: images made together.
+        begin: what pixels are before the first step: ``uniform`` noise of single pixels, or ``areas``, noise on grids of
+            all sizes (`spikefed.data.madepublic.noise`).
     """
 
     kind: Literal["impressions", "statistics"] = "statistics"
@@ -55,6 +58,7 @@ class SynthesisPlan:
     smoothness: float = 0.0
     weight: float = 1.0
     batch: int = 250
+    begin: Literal["uniform", "areas"] = "uniform"
 
     def check(self) -> None:
         """Raise ConfigError for a number or word that is none."""
@@ -98,8 +102,11 @@ def synthesise(
     alike = similarity(classifier(net, classes))
     asked = torch.arange(plan.images) % classes
     targets = soft_targets(alike, asked, plan.scale, seed)
-    draw = torch.Generator().manual_seed(seed)
-    pixels = torch.rand((plan.images, *shape), generator=draw)
+    if plan.begin == "areas":
+        channels, height, width = shape
+        pixels = noise(plan.images, (channels, height, width), seed) / 255
+    else:
+        pixels = torch.rand((plan.images, *shape), generator=torch.Generator().manual_seed(seed))
     made = []
     outputs = []
     with held(net):

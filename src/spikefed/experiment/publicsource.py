@@ -36,6 +36,7 @@ def plan_of(config: Experiment, net: nn.Module, rows: int, classes: int) -> Sour
         lr=told.lr,
         temperature=told.temperature or (RATE_TEMPERATURE if spikes else usual.temperature),
         batch=told.batch,
+        begin="areas",
     )
     return SourcePlan(told.kind, told.every, synthesis, classes)
 
@@ -72,5 +73,7 @@ def check_source(config: Experiment, train: ImageSet, net: nn.Module) -> None:
         return
     if train.values != "pixels" or train.steps is not None:
         raise ConfigError(f"data.public_source makes images of pixels, and {train.name} holds other data; leave it out")
+    if not config.data.public_source.steps:
+        return  # noise, from nothing
     check_synthesis(net, plan_of(config, net, 1, train.classes).synthesis)
     classifier(net, train.classes)

@@ -30,7 +30,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from spikefed.data import SynthesisPlan, public_set_id, synthesise
+from spikefed.data import SynthesisPlan, noise, public_set_id, synthesise
 from spikefed.errors import PacketError
 from spikefed.federated.contract import Context, Message, Method, NetworkFactory
 from spikefed.federated.exchange import Reply, Request
@@ -144,17 +144,21 @@ class Maker:
     def rows(self, weights: Tensors, round: int) -> PublicRows:
         """New rows from a network with these weights. Shapes of tensors are the network's."""
         ctx = self._context(round)
+        seed = derive_seed(ctx.seed, SYNTHESIS, round)
+        channels, height, width = self.first.images.shape[1:]
 
         def made() -> PublicRows:
+            if self.plan.synthesis.steps == 0:
+                return PublicRows.of(noise(len(self.first.images), (channels, height, width), seed))
             net = ctx.networks.load(weights)
             with one_thread(), shared(ctx.generator):
                 found = synthesise(
                     net,
                     self.plan.synthesis,
-                    shape=tuple(self.first.images.shape[1:]),
+                    shape=(channels, height, width),
                     classes=self.plan.classes,
                     preprocess=ctx.preprocess,
-                    seed=derive_seed(ctx.seed, SYNTHESIS, round),
+                    seed=seed,
                 )
             return PublicRows.of(found.images)
 

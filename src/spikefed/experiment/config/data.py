@@ -23,7 +23,9 @@ class PublicSourceConfig(Section):
         description="as in 'spikefed synthesise'; default: statistics where the network has batch norm, else "
         "impressions",
     )
-    steps: int = Field(default=100, ge=1, le=10_000, description="gradient steps of an image")
+    steps: int = Field(
+        default=10, ge=0, le=10_000, description="gradient steps of an image, from noise on; 0: other noise each time"
+    )
     lr: float = Field(default=0.05, gt=0, le=1, description="of pixels in [0, 1]")
     temperature: float | None = Field(
         default=None, gt=0, description="of the softmax; default: 0.25 for firing rates, 20 for currents [PrivateSNN]"

@@ -45,8 +45,8 @@ class SynthesisPlan:
         smoothness: weight of the total variation, mean absolute difference of neighbours.
         weight: of the statistics.
         batch: images made together.
-        begin: what pixels are before the first step: ``uniform`` noise of single pixels, or ``areas``, noise on grids of
-            all sizes (`spikefed.data.madepublic.noise`).
+        begin: what pixels are before the first step: ``uniform`` noise of single pixels, or ``areas``, noise on grids
+            of all sizes (`spikefed.data.noise`).
     """
 
     kind: Literal["impressions", "statistics"] = "statistics"

@@ -31,7 +31,7 @@ def cell(values: list[float]) -> str:
 def table(found: list[dict[str, Any]]) -> str:
     """Our conversions, and below them those of SpikingJelly on the same networks and images."""
     rows = [(SOURCES[r["calibration"]], r["recipe"], r) for one in found for r in one["conversions"]]
-    rows += [("SpikingJelly 2.0", r["recipe"], r) for one in found for r in one["spikingjelly"]]
+    rows += [("SpikingJelly 2.0", r["recipe"], r) for one in found for r in one.get("spikingjelly", [])]
     steps = sorted({row["steps"] for *_, row in rows})
     lines = [
         f"| thresholds from, recipe | {' | '.join(f'T = {t}' for t in steps)} |",

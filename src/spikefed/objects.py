@@ -16,7 +16,7 @@ from typing import Any
 
 from spikefed.errors import ConfigError, SpikefedError
 
-_SPELT = re.compile(r"(cell|supernet):(\d|[^:]*-)")
+_SPELT = re.compile(r"(cell|supernet):(\d|[^:]*-|$)")
 _HERE = str(Path(__file__).parent)
 PYTHON = "python:"
 """Marks, in a recorded config, an object of a Python program that no name leads back to."""
@@ -55,7 +55,7 @@ def is_own(name: str) -> bool:
     """Whether a config value names something of the user's instead of something built in.
 
     ``cell:0303-...`` and ``supernet:123-...`` spell built-in networks: no attribute of a module begins with a digit or
-    holds a ``-``.
+    holds a ``-``. Nor is nothing at all the name of one.
     """
     return ":" in name and _SPELT.match(name) is None
 

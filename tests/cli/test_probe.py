@@ -45,6 +45,8 @@ def test_it_prints_tables_or_json_and_keeps_the_file(run: Path) -> None:
         (["{run}", "latency", "--label", "a/b"], "label 'a/b' of a probe"),
         (["{run}/nowhere", "latency"], "is no run folder"),
         (["{run}@1", "latency"], "names a round, and a probe looks at the network that a run ended with"),
+        (["{run}", "latency", "--set", "data.dataset=digits"], "is measured on its own data; leave data.* out"),
+        (["{run}/model.safetensors", "latency", "--set", "data.dataset=digits"], "is measured on its own data"),
         (["{run}/config.toml", "latency", "--set", "data.dataset=digits"], "cannot be read as a model file"),
     ],
 )

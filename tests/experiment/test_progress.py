@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 import spikefed
+from spikefed.experiment import config as configs
 from spikefed.experiment.progress import Console_, Notebook, Quiet, default, sparks
 
 
@@ -90,6 +91,23 @@ def test_a_log_has_whole_lines_and_no_bars(tiny: dict[str, Any], tmp_path: Path,
     starts = [line[:10] for line in lines]
     assert starts == ["n" * 10, *(s for r in (1, 2, 3) for s in (f"round {r}/3 ",) * 2)]
     assert "1 of 2 clients have answered" in lines[1] and lines[0].endswith(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("method", "pooled", "wanted"),
+    [
+        ("fedavg", False, "digits, 2 clients, seed 0"),
+        ("fedavg", True, "digits, the data of 2 clients in one hand, seed 0"),
+        ("central", False, "digits, the data of 2 clients in one hand, seed 0"),
+    ],
+)
+def test_who_holds_the_data_is_said_first(
+    tiny: dict[str, Any], tmp_path: Path, method: str, pooled: bool, wanted: str
+) -> None:
+    out = io.StringIO()
+    config = configs.from_tree(tiny | {"method": {"name": method}, "data": tiny["data"] | {"pooled": pooled}})
+    Console_(Console(file=out)).begin(config, 0, tmp_path)
+    assert wanted in out.getvalue().replace("\n", " ")
 
 
 def test_names_are_not_markup(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_arrays_of_every_form_become_the_same_images(intake: Intake, given_: Any
     [
         (DRAWN.astype(np.float32), r"run from 0 to 255; .* floats from 0 to 1; say which .*levels=\(BLACK, WHITE\)"),
         (DRAWN / 127.5 - 1, "run from -1 to 1; .* say which numbers are black and white"),
+        (DRAWN.astype(np.uint16) * 251, "run from 0 to 64005; .* say which numbers"),
         (DRAWN.astype(np.int32) * 2, "whole numbers from 0 to 255"),
         (DRAWN % 2, "whole numbers 0 and 1 are almost black"),
         (np.where(DRAWN == 255, np.nan, 0.5), "numbers are not finite"),

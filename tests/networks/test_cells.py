@@ -208,6 +208,7 @@ def test_an_operation_of_ones_own_joins_by_its_code(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("cell:", "cell '' is not 4 rows of 4 codes"),
         ("cell:0303-0030-2002", "is not 4 rows of 4 codes"),
         ("cell:0303-0030-2002-020", "is not 4 rows of 4 codes"),
         ("cell:0903-0030-2002-0200", "'9' in cell .* stands for no operation; use 0 none, 1 skip"),

@@ -74,6 +74,17 @@ def test_clients_and_the_vote_of_their_mean_outputs() -> None:
     assert alone.records[0] == told[0] and len(rows(alone.records, "networks")) == 1
 
 
+def test_one_client_s_network_in_a_server_s_place_has_its_interval() -> None:
+    net, shown = network(), subject(100)
+    told = [
+        run_probe(net, shown, "accuracy", whose="client 0", clients=lambda count=count: iter(enumerate([net] * count)))
+        for count in (1, 2)
+    ]
+    alone, of_two = [found.headline for found in told]
+    assert alone["accuracy_low"] < alone["accuracy"] == alone["client_accuracy_mean"] < alone["accuracy_high"]
+    assert "accuracy_low" not in of_two and of_two["accuracy"] == of_two["client_accuracy_mean"]
+
+
 def test_confidence_by_softmax_grows_with_its_factor_and_by_share_is_a_share() -> None:
     net, shown = network(), subject()
     told = [

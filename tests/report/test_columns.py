@@ -28,6 +28,30 @@ EXPECTED = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("unit", "value", "wanted"),
+    [
+        ("number", 446208.4, "446,208"),
+        ("number", 3280.0, "3,280"),
+        ("number", 3279.6, "3,280"),
+        ("number", 999.95, "1,000"),
+        ("number", 999.4, "999.4"),
+        ("number", -1234.5, "-1,234"),
+        ("number", 0.00012345, "0.0001234"),
+        ("limit", 4.333, "4.333"),
+        ("limit", -6.387, "none"),
+        ("limit", 0.0, "none"),
+    ],
+)
+def test_large_numbers_have_commas_and_a_limit_below_zero_is_none(unit: str, value: float, wanted: str) -> None:
+    assert Column("key", "Key", lambda row: row, unit).text(value) == wanted
+
+
+def test_a_deviation_has_no_exponent() -> None:
+    column = Column("key", "Key", lambda row: row[0], spread=lambda row: row[1])
+    assert [column.text((5000.0, sd)) for sd in (0.0, 1.234, 1234.0)] == ["5,000", "5,000 ± 1.2", "5,000 ± 1,234"]
+
+
 def test_the_page_has_headings_texts_notes_and_sort_values() -> None:
     page = html("layers", "Layers", COLUMNS, ROWS)
     tables = Tables()

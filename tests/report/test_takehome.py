@@ -47,7 +47,7 @@ def test_rows_hold_every_seed_and_its_difference_to_clients_alone(groups: list[G
     assert plus.values[MEAN] == pytest.approx([0.87, 0.88, 0.89]) and plus.values[LEAST][0] == pytest.approx(0.85)
     assert plus.beyond[MEAN] == pytest.approx([0.01, 0.02, 0.03])
     assert plus.beyond[SERVER] == pytest.approx([-0.01] * 3) and plus.beyond[VOTE] == pytest.approx([0.02] * 3)
-    assert fsd.beyond[MEAN] == pytest.approx([-0.01] * 3) and local.beyond[MEAN] == pytest.approx([0.0] * 3)
+    assert fsd.beyond[MEAN] == pytest.approx([-0.01] * 3) and not local.beyond  # from itself
 
 
 def test_the_verdict_names_a_gain_and_a_loss_alike(groups: list[Group]) -> None:
@@ -75,7 +75,7 @@ def test_the_table_and_the_figure_hold_what_the_rows_do(groups: list[Group], tmp
     head, plus, fsd, local = read_tables(page)["home-1"]
     assert head[:6] == ["Method", "Server", "Clients, mean", "Clients, least", "Clients, most", "Together"]
     assert plus[0] == "FSD+" and plus[2] == "88.0\u00a0% ± 1.0" and plus[5] == "90.0\u00a0%"
-    assert plus[7] == "+2.0 [−0.5 to +4.5]" and fsd[6] == "−3.0 [−3.0 to −3.0]" and local[7].startswith("+0.0")
+    assert plus[7] == "+2.0 [−0.5 to +4.5]" and fsd[6] == "−3.0 [−3.0 to −3.0]" and local[7] == "–"
     assert 'data-figure="take-home"' in page
     home = payload(groups, [])["groups"][0]["home"]
     assert home[MEAN] == pytest.approx([0.68, 0.78, 0.88]) and set(home) == set(KEYS)
@@ -106,3 +106,17 @@ def test_the_interval_is_students(tmp_path: Path) -> None:
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert interval(values) == pytest.approx((low, high)) and interval([0.3]) is None
     assert points([0.012]) == "+1.2" and points([-0.012]) == "−1.2"
+    assert points([-1e-6]) == "+0.0" and points([-1e-6, -1e-6]) == "+0.0 [+0.0 to +0.0]"  # nothing is not below itself
+
+
+@pytest.mark.parametrize("key", ["method", "data.pooled"])
+def test_a_ceiling_takes_nothing_home(key: str, tmp_path: Path) -> None:
+    method = "central" if key == "method" else "fsd+"
+    folders = [measured(tmp_path / f"c{s}", last=0.95, home=0.95, vote=0.95, method=method, seed=s) for s in range(2)]
+    folders += [measured(tmp_path / f"l{s}", last=0.86, home=0.86, vote=0.9, method="local", seed=s) for s in range(2)]
+    ceiling, alone = group_runs([load_run(folder) for folder in folders])
+    if key == "data.pooled":
+        ceiling.traits[key] = "True"
+    rows = home_rows([ceiling, alone])
+    assert ceiling.pooled and not alone.pooled and verdicts(rows) == []
+    assert rows[0].beyond[MEAN] == pytest.approx([0.09] * 2)  # how far below it clients alone are

@@ -57,6 +57,11 @@ def probe_run(
     if stands_alone(Path(run)):
         return _on_file(Path(run), name, dict(settings or {}), label, data_dir, progress or default())
     folder = folder_of(Path(run))
+    if "data" in (settings or {}):
+        raise ConfigError(
+            f"the run in {folder.path} is measured on its own data; leave data.* out, or measure a copy of its "
+            "model.safetensors in another folder on other data"
+        )
     place = [] if data_dir is None else [f"data.dir={json.dumps(str(data_dir))}"]
     config = configs.load(folder.config, place)
     table = _table(config, name, settings or {}, label)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from spikefed.experiment.config import Experiment
+from spikefed.federated import method
 from spikefed.federated.findings import fresh
 
 
@@ -137,7 +138,7 @@ class Console_:
         self._say(
             f"[bold]{escape(config.name)}[/] "
             + escape(
-                f"{config.method['name']} on {config.data.dataset}, {config.data.clients} clients, "
+                f"{config.method['name']} on {config.data.dataset}, {_clients(config)}, "
                 f"seed {config.seed}{where}: {folder}"
             )
         )
@@ -281,3 +282,9 @@ def default() -> Progress:
     shell = sys.modules.get("IPython")
     running = shell.get_ipython() if shell is not None else None
     return Notebook() if running is not None and hasattr(running, "kernel") else Quiet()
+
+
+def _clients(config: Experiment) -> str:
+    many = f"{config.data.clients} client{'' if config.data.clients == 1 else 's'}"
+    pooled = config.data.pooled or method(config.method["name"]).pooled
+    return f"the data of {many} in one hand" if pooled else many

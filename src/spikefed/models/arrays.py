@@ -124,10 +124,10 @@ class Intake:
         slack = 1e-6 * abs(white - black)
         if low < min(black, white) - slack or high > max(black, white) + slack:
             if self.levels:
-                raise DataError(f"{where}: numbers run from {low:.4g} to {high:.4g}, outside the levels you gave")
+                raise DataError(f"{where}: numbers run from {low:.6g} to {high:.6g}, outside the levels you gave")
             taken = "floats from 0 to 1" if array.dtype.kind == "f" else "whole numbers from 0 to 255"
             raise DataError(
-                f"{where}: numbers run from {low:.4g} to {high:.4g}; the network was trained on pixels, which are given"
+                f"{where}: numbers run from {low:.6g} to {high:.6g}; the network was trained on pixels, which are given"
                 f" as uint8 from 0 to 255 or {taken}; {ask}"
             )
         if self.levels is None and array.dtype.kind in "iu" and high == 1:

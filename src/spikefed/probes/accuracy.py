@@ -103,8 +103,8 @@ class Accuracy(Probe):
         vote = [row for row in networks if row["network"] == VOTE]
         first = networks[0]
         found: Record = {key: first[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "calibration_error")}
-        if str(first["network"]).startswith("client "):
-            found = {"accuracy": fmean(own)}
+        if len(own) > 1 and str(first["network"]).startswith("client "):
+            found = {"accuracy": fmean(own)}  # no interval is that of a mean over networks
         if vote:
             found |= {"client_accuracy_mean": fmean(own), "client_accuracy_least": min(own)}
             found |= {"client_accuracy_most": max(own), "vote_accuracy": vote[0]["accuracy"]}

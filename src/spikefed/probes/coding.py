@@ -57,7 +57,9 @@ class Coding(Probe):
         Quantity("energy_pj", "Energy", "of an image"),
         Quantity("against", "Compared with", unit="text"),
         Quantity("input_rate", "Spikes an input", "over all time steps, weighted by operations"),
-        Quantity("break_even_rate", "Break-even", "spikes an input below which the spiking network needs less"),
+        Quantity(
+            "break_even_rate", "Break-even", "spikes an input below which the spiking network needs less", "limit"
+        ),
         Quantity("snn_pj", "SNN", "of an image"),
         Quantity("ann_pj", "ANN", "of an image"),
         Quantity("coder_pj", "Coder", "random numbers and coder memory of an image"),

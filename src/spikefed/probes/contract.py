@@ -24,7 +24,7 @@ Value = str | int | float | bool | None
 Record = dict[str, Value]
 """One row: flat, text keys, plain values; a float that is not finite becomes None."""
 
-Unit = Literal["share", "pj", "bytes", "bits", "seconds", "number", "text"]
+Unit = Literal["share", "pj", "bytes", "bits", "seconds", "number", "limit", "text"]
 UNITS: dict[str, Unit] = {"_pj": "pj", "_bytes": "bytes", "_bits": "bits", "_s": "seconds", "_share": "share"}
 """Ends of keys that tell the unit of the value."""
 
@@ -40,7 +40,8 @@ class Quantity:
         key: of the records.
         title: heading of the column.
         note: what a reader must know; a tooltip.
-        unit: how the value is written; by default what the end of the key says (`UNITS`), else ``number``.
+        unit: how the value is written; by default what the end of the key says (`UNITS`), else ``number``. A ``limit``
+            is a number that something has to stay below, ``none`` where that is not above zero.
     """
 
     key: str

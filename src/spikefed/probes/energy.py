@@ -48,7 +48,9 @@ class Energy(Probe):
         Quantity("synops", "Synops", "weights that spikes touch, all steps together"),
         Quantity("spike_rate", "Spike rate", "spikes a neuron and time step"),
         Quantity("input_rate", "Spikes an input", "over all time steps"),
-        Quantity("break_even_rate", "Break-even", "spikes an input below which the spiking network needs less"),
+        Quantity(
+            "break_even_rate", "Break-even", "spikes an input below which the spiking network needs less", "limit"
+        ),
         Quantity("ann_pj", "ANN", "an ordinary network of the same layers, arithmetic in FP32"),
         Quantity("snn_pj", "SNN", "arithmetic in FP32"),
         Quantity("ann_over_snn", "ANN / SNN", "above 1 the spiking network needs less"),

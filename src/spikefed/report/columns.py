@@ -20,6 +20,7 @@ WRITTEN: Mapping[str, Callable[[float], str]] = {
     "bits": lambda bits: f"{bits:,.0f}\u00a0bit",
     "seconds": text.short_duration,
     "number": text.number_text,
+    "limit": text.limit_text,
 }
 """How a number of a unit is written."""
 
@@ -67,7 +68,9 @@ class Column:
         """In percent points beside a share, else in the unit of the value."""
         if self.unit == "share":
             return text.fixed(100 * value, 1)
-        return f"{value:.2g}" if self.unit == "number" else WRITTEN[self.unit](value)
+        if self.unit in ("number", "limit"):
+            return f"{value:.2g}" if value < 99.5 else f"{value:,.0f}"
+        return WRITTEN[self.unit](value)
 
 
 def html(name: str, caption: str, columns: Sequence[Column], rows: Sequence[Any]) -> str:

@@ -56,6 +56,11 @@ class Group:
         return [run.seed for run in self.runs]
 
     @property
+    def pooled(self) -> bool:
+        """Whether one network had all private data: a ceiling, no federation."""
+        return self.method == "central" or str(self.traits.get("data.pooled")) == "True"
+
+    @property
     def network(self) -> str | None:
         """The network's name, ``"vgg9 (ANN)"`` for an ordinary one; None when no file tells."""
         name = self.runs[0].network

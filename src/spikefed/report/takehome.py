@@ -55,7 +55,8 @@ def alone_of(groups: Sequence[Group], group: Group) -> Group | None:
 
 def home_rows(groups: Sequence[Group]) -> list[HomeRow]:
     """A row for every group of one setting that measured it."""
-    return [_row(group, alone_of(groups, group)) for group in groups if any(_measured(c) for c in group.curves)]
+    measured = [group for group in groups if any(_measured(curve) for curve in group.curves)]
+    return [_row(group, None if group.method == ALONE else alone_of(groups, group)) for group in measured]
 
 
 def home_table(setting: int, groups: Sequence[Group], css: Any) -> str:
@@ -92,8 +93,11 @@ def home_table(setting: int, groups: Sequence[Group], css: Any) -> str:
 
 
 def verdicts(rows: Sequence[HomeRow]) -> list[str]:
-    """Whether clients gain by federating: a sentence a method that was held against clients alone."""
-    return [verdict(row) for row in rows if row.beyond and row.group.method != ALONE]
+    """Whether clients gain by federating: a sentence a method that was held against clients alone.
+
+    None of a run that had all data in one hand: its one network is no client's.
+    """
+    return [verdict(row) for row in rows if row.beyond and not row.group.pooled]
 
 
 def verdict(row: HomeRow) -> str:
@@ -117,15 +121,14 @@ def verdict(row: HomeRow) -> str:
 
 def points(differences: Sequence[float]) -> str:
     """Mean difference in percent points, with its interval where there are several seeds."""
-    middle = 100 * mean(differences)
-    sign = "+" if middle >= 0 else "−"
     ends = interval(differences)
     between = "" if ends is None else f" [{_signed(ends[0])} to {_signed(ends[1])}]"
-    return f"{sign}{fixed(abs(middle), 1)}{between}"
+    return f"{_signed(mean(differences))}{between}"
 
 
 def _signed(share: float) -> str:
-    return f"{'+' if share >= 0 else '−'}{fixed(abs(100 * share), 1)}"
+    size = fixed(abs(100 * share), 1)
+    return f"{'−' if share < 0 and float(size) else '+'}{size}"
 
 
 def _measured(curve: Curve) -> bool:

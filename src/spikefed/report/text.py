@@ -47,10 +47,16 @@ def energy_text(pj: float | None) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """A number without a unit: whole ones with commas, others with four digits."""
+    """A number without a unit: whole ones and those from 1,000 up with commas, others with four digits."""
     if value is None:
         return ABSENT
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+    whole = value == int(value) or abs(value) >= 999.95  # which would be written 1000
+    return f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def limit_text(value: float) -> str:
+    """A number that something has to stay below: ``"none"`` where that must be below zero."""
+    return number_text(value) if value > 0 else "none"
 
 
 def target_text(value: float) -> str:

@@ -81,14 +81,14 @@ ZOO = {info.name: info for info in networks.networks()}
 def source(name: str, folder: Path) -> str:
     """Noise of the smallest size that a network of the zoo takes."""
     build = networks.ann_twin if ZOO[name].ann else partial(networks.build, steps=2)
-    for side in (8, 16, 32):
+    for height, width in ((8, 8), (16, 16), (32, 32), (1, 16)):
         with suppress(ConfigError):
-            build(name, input_shape=(1, side, side), classes=3)
+            build(name, input_shape=(1, height, width), classes=3)
             break
-    path = folder / f"noise{side}.npz"
+    path = folder / f"noise{height}x{width}.npz"
     if not path.is_file():
         drawn = np.random.default_rng(0)
-        images = drawn.integers(0, 255, (60, side, side), dtype=np.uint8)
+        images = drawn.integers(0, 255, (60, height, width), dtype=np.uint8)
         np.savez(path, images=images, labels=np.arange(60) % 3)
     return f"npz:{path}"
 

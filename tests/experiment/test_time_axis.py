@@ -112,3 +112,37 @@ def test_lengths_other_than_the_networks_are_resampled_and_workers_agree(own: di
     one = RunFolder(spikefed.run(own, dataset=waves, out=tmp_path / "one"))
     two = RunFolder(spikefed.run(own, dataset=waves, overrides=["run.workers=2"], out=tmp_path / "two"))
     assert one.model.read_bytes() == two.model.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["conv-1d", "resnet-1d"])
+def test_1d_convolutions_learn_the_windows_of_a_step_and_come_back(
+    name: str, own: dict[str, Any], tmp_path: Path
+) -> None:
+    own["network"] |= {"name": name, "steps": 4}
+    own["data"]["resample"] = "window"
+    own["method"] = {"name": "fedavg"}
+    own["rounds"] = 2
+    folder = spikefed.run(own, dataset=waves(), out=tmp_path / "run")
+    assert json.loads((folder / "result.json").read_text())["accuracy"] > 0.6
+    model = spikefed.load_model(folder)
+    assert model.network.input_shape == (2, 1, 6)
+    series, labels = waves(300)
+    found = model.predict(series[240:]).labels.numpy()
+    assert np.mean(found == labels[240:]) > 0.6
+    laid = series[240:].reshape(60, 4, 6, 2).transpose(0, 1, 3, 2)  # [N, T, C, L], as the windows are
+    assert np.array_equal(model.predict(laid).labels.numpy(), found)
+    tree = {**own, "network": {**own["network"], "steps": 24}}
+    with pytest.raises(ConfigError, match=r"convolves along the samples of a time step, and here a step has one"):
+        spikefed.run(tree, dataset=waves(), out=tmp_path / "short")
+    assert not (tmp_path / "short").exists()
+
+
+def test_steps_of_several_samples_are_series_too(own: dict[str, Any], tmp_path: Path) -> None:
+    series, labels = waves()
+    laid = series.reshape(240, 6, 4, 2).transpose(0, 1, 3, 2)
+    own["network"] = {"name": "8C1x3-AP1x2-16FC", "steps": 6}
+    federation = build(configs.from_tree(own), (laid, labels))
+    assert federation.split.public_images.shape == (40, 6, 2, 1, 4)
+    own["rounds"] = 1
+    folder = spikefed.run(own, dataset=(laid, labels), out=tmp_path / "run")
+    assert spikefed.load_model(folder).predict(laid[:5]).labels.shape == (5,)

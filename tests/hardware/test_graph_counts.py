@@ -100,3 +100,31 @@ def test_energy_paths_and_twin_of_a_branching_network():
     assert list(paths) == [p.plan.name for p in net.places]
     assert "once for all" in paths["stem"].weights and "once" not in paths["stage1.block1.conv1"].weights
     assert paths["stage1.block1.sum"].weights == "none" and "currents" in paths["stage1.block1.conv2"].neurons
+
+
+@pytest.mark.parametrize("name", ["conv-1d", "resnet-1d"])
+def test_1d_convolutions_are_counted_by_torchs_own(name: str) -> None:
+    """Operations of the spikes that enter: as many as a Conv1d of ones adds up, border included."""
+    net = build(name, input_shape=(3, 1, 11), classes=5, steps=4, seed=1)
+    x = torch.randn(6, 4, 3, 1, 11, generator=torch.Generator().manual_seed(0))
+    seen: dict[str, list[torch.Tensor]] = {}
+    convs = {n: layer for n, layer in net.named_modules() if getattr(getattr(layer, "plan", None), "line", False)}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, args, n=n: seen.setdefault(n, []).append(args[0].detach()))
+        for n, layer in convs.items()
+    ]
+    counted = count_operations(net, x)
+    for hook in hooks:
+        hook.remove()
+    rows = {row.name: row for row in counted}
+    assert len(convs) >= 2
+    for layer_name, layer in convs.items():
+        active = torch.cat(seen[layer_name]) != 0
+        size = layer.weight.shape[3]
+        ones = torch.ones(1, 1, size)
+        spread = torch.nn.functional.conv1d(
+            active.sum(1).float(), ones, stride=layer.plan.stride, padding=size // 2
+        )  # fmt: skip
+        wanted = float(spread.sum()) * layer.weight.shape[0] / len(x)
+        assert rows[layer_name].events == pytest.approx(wanted)
+        assert rows[layer_name].kernel == (1, size)

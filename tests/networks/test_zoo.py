@@ -11,7 +11,8 @@ from spikefed.networks.layout import parse_layout
 from spikefed.neurons import LIFParameters
 
 CIFAR, GREY = (3, 32, 32), (1, 28, 28)
-NAMES = [info.name for info in networks() if not info.ann]
+NAMES = [info.name for info in networks() if not info.ann and info.name not in ("conv-1d", "resnet-1d")]
+"""Of networks for pictures; those for series stand in test_line.py."""
 
 
 def count(net: torch.nn.Module, role: str) -> int:

@@ -221,11 +221,11 @@ def _layout(name: str, plans: Sequence[LayerPlan]) -> tuple[str, Pooling]:
         if plan.kind == "linear":
             tokens.append(f"{plan.map_shape[0]}FC")
             continue
-        tokens.append(f"{plan.map_shape[0]}C{plan.kernel}")
+        tokens.append(f"{plan.map_shape[0]}C{'1x' if plan.line else ''}{plan.kernel}")
         if plan.stride == 2:
             pooling = "stride"
         if plan.pool or plan.stride == 2:
-            tokens.append("GAP" if plan.pool and plan.window.size == 0 else "AP2")
+            tokens.append("GAP" if plan.pool and plan.window.size == 0 else "AP1x2" if plan.line else "AP2")
     if not tokens:
         raise ConfigError(f"network {name} has no hidden layer, so nothing in it spikes; give one with a hidden layer")
     return "-".join(tokens), pooling

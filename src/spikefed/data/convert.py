@@ -14,12 +14,13 @@ from spikefed.data.images import Values
 from spikefed.errors import DataError
 
 Kind = Literal["images", "frames", "series", "rows"]
-"""``images [N, C, H, W]``; ``frames [N, T, C, H, W]``; ``series [N, T, F]``; ``rows [N, F]``, numbers without time."""
+"""``images [N, C, H, W]``; ``frames [N, T, C, H, W]``; ``series [N, T, F]``, or ``[N, T, C, L]`` of L samples a step;
+``rows [N, F]``, numbers without time."""
 Channels = Literal["first", "last"]
 _WORDS = {
     "images": "[N, H, W], [N, C, H, W] or [N, H, W, C]",
     "frames": "[N, T, H, W], [N, T, C, H, W] or [N, T, H, W, C]",
-    "series": "[N, T] or [N, T, F]",
+    "series": "[N, T], [N, T, F], or [N, T, C, L] with L samples in each step",
     "rows": "[N, F]",
 }
 _COLOURS = 4  # pictures have up to so many channels, unless somebody says otherwise
@@ -179,6 +180,8 @@ def _dark(array: np.ndarray, where: str) -> tuple[str, ...]:
 def _series(array: np.ndarray, where: str) -> Converted:
     if array.ndim == 2:
         array = array[:, :, None]
+    if array.ndim == 4:
+        return Converted(_reals(array[:, :, :, None], where), "reals")
     if array.ndim != 3:
         raise DataError(f"{where}: series have shape {list(array.shape)}; give {_WORDS['series']}.")
     return Converted(_reals(array[..., None, None], where), "reals")

@@ -351,7 +351,7 @@ class _Counter:
             updates=tally.updates / images,
             spikes=tally.spikes / images,
             leaky=tally.leaky,
-            pooled=isinstance(module, WeightedLayer) and module.plan.pool and module.plan.window.size == 2,
+            pooled=isinstance(module, WeightedLayer) and module.plan.pool and module.plan.window.windows == (2, 2),
         )
 
 

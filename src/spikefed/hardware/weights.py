@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikefed.networks.layers import WeightedLayer
+from spikefed.neurons import pair
 
 
 def events(module: nn.Module, active: Tensor) -> float:
@@ -24,7 +25,7 @@ def events(module: nn.Module, active: Tensor) -> float:
     if isinstance(module, WeightedLayer):
         counts = active.sum(dim=1, keepdim=True).float()
         ones = counts.new_ones(1, 1, *weight.shape[2:])
-        reached = F.conv2d(counts, ones, stride=module.plan.stride, padding=module.plan.kernel // 2)
+        reached = F.conv2d(counts, ones, stride=module.plan.strides, padding=module.plan.padding)
         return float(reached.sum(dtype=torch.float64)) * weight.shape[0]
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     ones = torch.ones(module.groups, *weight.shape[1:], device=weight.device)
@@ -37,7 +38,7 @@ def sizes(module: nn.Module) -> tuple[Literal["conv", "linear"], int, int, tuple
     if isinstance(module, WeightedLayer):
         if module.plan.kind == "linear":
             return "linear", prod(module.plan.in_shape), 1, (), ()
-        return "conv", module.plan.in_shape[0], 1, (module.plan.kernel,) * 2, (module.plan.stride,) * 2
+        return "conv", module.plan.in_shape[0], 1, module.plan.kernel_size, pair(module.plan.strides)
     if isinstance(module, nn.Linear):
         return "linear", module.in_features, 1, (), ()
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)

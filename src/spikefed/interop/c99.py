@@ -212,14 +212,19 @@ class _Writer:
         channels = node.map_shape[0]
         array, scales = self._quantised(_ordered(node))
         self._weight_array(f"{name}_weight", array)
-        self.used |= {"add_row", node.kind}
-        if node.kind == "conv":
+        run = "line" if node.line else node.kind
+        self.used |= {"add_row", run}
+        if node.line:
+            inside, height, width = node.in_shape
+            columns = node.map_shape[2]
+            sizes = f"{height}, {width}, {inside}, {columns}, {channels}, {node.kernel}, {node.stride}"
+        elif node.kind == "conv":
             inside, height, width = node.in_shape
             _, rows, columns = node.map_shape
             sizes = f"{height}, {width}, {inside}, {rows}, {columns}, {channels}, {node.kernel}, {node.stride}"
         else:
             sizes = f"{prod(node.in_shape)}, {channels}"
-        lines = [f"{node.kind}({entering}, {current}, {name}_weight, {sizes});"]
+        lines = [f"{run}({entering}, {current}, {name}_weight, {sizes});"]
         shift = node.shift if node.gain is None else None
         if scales is not None and shift is not None:
             self._scaled(lines, name, current, scales, shift, pixels, channels)
@@ -269,12 +274,17 @@ class _Writer:
         assert pool is not None
         channels, height, width = node.map_shape
         _, rows, columns = node.out_shape
-        tall, wide = (height, width) if pool.size == 0 else (pool.size, pool.size)
+        if pool.line:  # rows are independent, and lie one after the other
+            height, rows = 1, 1
+        tall, wide = (height, width) if pool.size == 0 else pool.windows
         stride = pool.stride or pool.size or 1
         run = "average" if pool.kind == "average" else "largest"
         self.used.add(run)
-        sizes = (height, width, channels, rows, columns, tall, wide, stride, pool.padding)
-        return f"{run}({current}, {target}, {', '.join(map(str, sizes))});"
+        sizes = ", ".join(map(str, (height, width, channels, rows, columns, tall, wide, stride, pool.padding)))
+        if not pool.line or node.map_shape[1] == 1:
+            return f"{run}({current}, {target}, {sizes});"
+        places = f"{current} + r * {width * channels}, {target} + r * {columns * channels}"
+        return f"for (int r = 0; r < {node.map_shape[1]}; ++r) {run}({places}, {sizes});"
 
     def _input_lines(self) -> list[str]:
         """The loop that turns numbers of the data set into the input of a step."""

@@ -47,15 +47,16 @@ class FlatNode:
         in_shape: of what enters, ``(C, H, W)`` or ``(F,)``.
         map_shape: of the currents; a ``pass`` with fewer features than enter takes means of as many neighbours.
         out_shape: after the pool.
-        weight: float32 ``[Cout, Cin, K, K]`` or ``[Fout, Fin]``; None of a ``pass``.
+        weight: float32 ``[Cout, Cin, Kh, Kw]`` or ``[Fout, Fin]``; None of a ``pass``.
         gain: float32 ``[T, C]`` of a norm of each time step, or of neurons that begin charged; ``[1, C]`` of a norm
             without weights; else None.
         shift: float32 ``[C]``, or shaped as the gain; None where nothing is added.
-        stride: of a convolution; its padding is K // 2.
+        stride: of a convolution; its padding is half the kernel.
         neuron: spiking neurons, or None.
         rectify: ReLU (ANN twin).
         pool: behind the neurons, or None.
         once: what enters is the same at every step, so that the currents need computing once (direct coding).
+        line: a convolution along the width alone: its kernel has one row, its stride is that of columns.
     """
 
     name: str
@@ -72,11 +73,28 @@ class FlatNode:
     rectify: bool
     pool: Pool | None
     once: bool
+    line: bool = False
 
     @property
     def kernel(self) -> int:
         """Width of the convolution; 0 without one."""
-        return self.weight.shape[2] if self.kind == "conv" and self.weight is not None else 0
+        return self.weight.shape[3] if self.kind == "conv" and self.weight is not None else 0
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        """Rows and columns of the convolution's kernel."""
+        return (1 if self.line else self.kernel), self.kernel
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Of the convolution, in rows and columns."""
+        return (1 if self.line else self.stride), self.stride
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Zeros above and below, and beside the map."""
+        rows, columns = self.kernel_size
+        return rows // 2, columns // 2
 
     @property
     def votes(self) -> int:
@@ -180,6 +198,7 @@ def _node(net: SpikingNetwork | ANNNetwork, name: str, sources: tuple[Source, ..
         rectify=bool(getattr(layer, "rectify", False)),
         pool=plan.window if plan.pool else None,
         once=net.once(name) if isinstance(net, SpikingNetwork) else True,
+        line=plan.line,
     )
 
 

@@ -60,6 +60,30 @@ static void conv(const float *x, float *y, const network_weight *w, int height, 
         }
 }
 
+//@ line
+/* The same along rows alone. Weights are [input][column, last first][output]. */
+static void line(const float *x, float *y, const network_weight *w, int height, int width, int in, int columns, int out,
+                 int kernel, int stride) {
+    const int pad = kernel / 2;
+    memset(y, 0, sizeof(float) * (size_t)height * (size_t)columns * (size_t)out);
+    for (int i = 0; i < height; ++i, y += (long)columns * out)
+        for (int j = 0; j < width; ++j) {
+            const int first = j < pad ? pad - j : 0, room = columns * stride - j + pad;
+            const int last = kernel < room ? kernel : room;
+            for (int c = 0; c < in; c += NETWORK_CHUNK) {
+                unsigned char at[NETWORK_CHUNK];
+                const int size = in - c < NETWORK_CHUNK ? in - c : NETWORK_CHUNK, found = events(x, at, size);
+                for (int e = 0; e < found; ++e) {
+                    const network_weight *from = w + ((long)(c + at[e]) * kernel + first) * out;
+                    for (int b = first; b < last; ++b, from += out)
+                        if ((j - pad + b) % stride == 0)
+                            add_row(y + (long)((j - pad + b) / stride) * out, from, x[at[e]], out);
+                }
+                x += size;
+            }
+        }
+}
+
 //@ linear
 static void linear(const float *x, float *y, const network_weight *w, int in, int out) {
     memset(y, 0, sizeof(float) * (size_t)out);

@@ -50,7 +50,8 @@ def nir_graph(network: Flat, about: About) -> Any:
     nir = package()
     check(network)
     flat_input = _flat_input(network)
-    entering = [prod(network.coded_shape)] if flat_input else network.coded_shape
+    line = _line(network)
+    entering = [prod(network.coded_shape)] if flat_input else _shape(network.coded_shape, line)
     nodes: dict[str, Any] = {INPUT: nir.Input({"input": np.array(entering)})}
     edges: list[tuple[str, str]] = []
     last: dict[str, str] = {INPUT: INPUT}
@@ -58,7 +59,7 @@ def nir_graph(network: Flat, about: About) -> Any:
         sources = _sources(network, node)
         if node.plain and node.name != network.output:
             continue
-        chain = _chain(nir, node, flat_input and INPUT in sources)
+        chain = _chain(nir, node, flat_input and INPUT in sources, line)
         names = [variable(node.name) + suffix for suffix, _ in chain]
         nodes |= dict(zip(names, (made for _, made in chain), strict=True))
         edges += [(last[source], names[0]) for source in sources]
@@ -76,6 +77,16 @@ def _flat_input(network: Flat) -> bool:
     """Whether only linear layers take the input: it is then given flat, which every reader understands alike."""
     first = [node for node in network.nodes if INPUT in _sources(network, node)]
     return all(node.kind == "linear" for node in first)
+
+
+def _line(network: Flat) -> bool:
+    """Whether the maps of the network are series ``(C, 1, L)`` with 1-d convolutions: NIR has those without the row."""
+    return any(node.line for node in network.nodes)
+
+
+def _shape(shape: tuple[int, ...], line: bool) -> tuple[int, ...]:
+    """``(C, H, W)`` as NIR has it: of a series ``(C, L)``."""
+    return (shape[0], *shape[2:]) if line and len(shape) == 3 else shape
 
 
 def package() -> Any:
@@ -110,6 +121,8 @@ def check(network: Flat) -> None:
                 f"{where} takes the largest of a window, which NIR cannot say; train with network.pooling = 'stride' "
                 "or 'average'"
             )
+        if _line(network):
+            _check_line(node, where)
         if node.rectify:
             raise ConfigError(f"{where} is no spiking neuron, and NIR has no other; export to onnx, c or torch")
         if any(source.back for source in node.sources):
@@ -122,6 +135,25 @@ def check(network: Flat) -> None:
             raise ConfigError(f"{where} adds a value to itself, which NIR cannot say; export to torch, onnx or c")
 
 
+def _check_line(node: FlatNode, where: str) -> None:
+    """Refuse what a network with 1-d convolutions has beside NIR's own, which know no rows and no pools."""
+    if len(node.in_shape) == 3 and node.in_shape[1] > 1:
+        raise ConfigError(
+            f"{where} works on maps of {node.in_shape[1]} rows beside convolutions along one, which NIR cannot say; "
+            "export to torch, onnx or c"
+        )
+    if node.kind == "conv" and not node.line and node.kernel > 1:
+        raise ConfigError(
+            f"{where} is a square convolution beside 1-d ones, which NIR cannot say; write it as {node.map_shape[0]}"
+            f"C1x{node.kernel}, or export to torch, onnx or c"
+        )
+    if node.pool is not None:
+        raise ConfigError(
+            f"{where} pools a series, which NIR cannot say; train with network.pooling = 'stride', or export to torch, "
+            "onnx or c"
+        )
+
+
 def _sources(network: Flat, node: FlatNode) -> list[str]:
     """Nodes that something happens in, whose values enter: nodes that only add up are left out."""
     found = []
@@ -131,11 +163,18 @@ def _sources(network: Flat, node: FlatNode) -> list[str]:
     return found
 
 
-def _chain(nir: Any, node: FlatNode, flat: bool) -> list[tuple[str, Any]]:
-    """NIR's nodes for one of ours, in order, with what their names end in."""
-    chain = _weights(nir, node, flat)
+def _chain(nir: Any, node: FlatNode, flat: bool, line: bool) -> list[tuple[str, Any]]:
+    """NIR's nodes for one of ours, in order, with what their names end in.
+
+    Args:
+        nir: the package.
+        node: one of ours.
+        flat: what enters is flat already.
+        line: maps are series ``(C, L)``.
+    """
+    chain = _weights(nir, node, flat, line)
     if node.neuron is not None:
-        chain.append(("_neuron" if chain else "", neuron(nir, node.neuron, node.map_shape)))
+        chain.append(("_neuron" if chain else "", neuron(nir, node.neuron, _shape(node.map_shape, line))))
     if node.pool is not None:
         height, width = node.map_shape[1:]
         size = (height, width) if node.pool.size == 0 else (node.pool.size, node.pool.size)
@@ -145,17 +184,16 @@ def _chain(nir: Any, node: FlatNode, flat: bool) -> list[tuple[str, Any]]:
     return chain
 
 
-def _weights(nir: Any, node: FlatNode, flat: bool) -> list[tuple[str, Any]]:
+def _weights(nir: Any, node: FlatNode, flat: bool, line: bool) -> list[tuple[str, Any]]:
     shift = node.shift
     if node.kind == "conv":
         bias = np.zeros(node.map_shape[0], np.float32) if shift is None else shift
-        around = node.kernel // 2
-        sides = tuple(node.in_shape[1:])
-        return [("", nir.Conv2d(sides, node.weight, node.stride, around, 1, 1, bias))]
+        assert node.weight is not None
+        return [("", _conv(nir, node.in_shape, node.weight, node.stride, bias, line))]
     chain: list[tuple[str, Any]] = []
     if node.kind == "linear":
         if len(node.in_shape) > 1 and not flat:
-            flatten = nir.Flatten({"input": np.array(node.in_shape)}, start_dim=0, end_dim=-1)
+            flatten = nir.Flatten({"input": np.array(_shape(node.in_shape, line))}, start_dim=0, end_dim=-1)
             chain.append(("_flatten", flatten))
         made = nir.Linear(node.weight) if shift is None else nir.Affine(node.weight, shift)
         return [*chain, ("", made)]
@@ -170,8 +208,25 @@ def _weights(nir: Any, node: FlatNode, flat: bool) -> list[tuple[str, Any]]:
             chain.append(("_norm", nir.Affine(np.diag(gain), shift[0])))
         else:
             weight = np.diag(gain).reshape(channels, channels, 1, 1)
-            chain.append(("_norm", nir.Conv2d(tuple(node.map_shape[1:]), weight, 1, 0, 1, 1, shift[0])))
+            chain.append(("_norm", _conv(nir, node.map_shape, weight, 1, shift[0], line)))
     return chain
+
+
+def _conv(nir: Any, shape: tuple[int, ...], weight: np.ndarray, stride: int, bias: np.ndarray, line: bool) -> Any:
+    """A convolution of ``shape`` ``(C, H, W)`` whose padding keeps the size; of series without the row.
+
+    Args:
+        nir: the package.
+        shape: of what enters.
+        weight: ``[Cout, Cin, Kh, Kw]``.
+        stride: of the convolution.
+        bias: ``[Cout]``.
+        line: maps are series.
+    """
+    around = weight.shape[3] // 2
+    if line:
+        return nir.Conv1d(shape[2], np.ascontiguousarray(weight[:, :, 0]), stride, around, 1, 1, bias)
+    return nir.Conv2d(tuple(shape[1:]), weight, stride, around, 1, 1, bias)
 
 
 def neuron(nir: Any, p: LIFParameters, shape: tuple[int, ...]) -> Any:

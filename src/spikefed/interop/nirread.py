@@ -93,9 +93,9 @@ class _Reader:
         entering = self._one("Input")
         leaving = self._one("Output")
         shape = tuple(int(side) for side in np.atleast_1d(self.nodes[entering].input_type["input"]))
-        if len(shape) not in (1, 3):
-            raise self._refused(entering, f"takes {shape}", "give [C, H, W] or [F]")
-        image = shape if len(shape) == 3 else (*shape, 1, 1)
+        if len(shape) not in (1, 2, 3):
+            raise self._refused(entering, f"takes {shape}", "give [C, H, W], [C, L] or [F]")
+        image = {1: (*shape, 1, 1), 2: (shape[0], 1, shape[-1])}.get(len(shape), shape)
         told = _plain(self.told.get("input_shape", "null"))
         image = tuple(json.loads(told)) if told != "null" and prod(json.loads(told)) == prod(shape) else image
         chains, ends = self._chains(entering, leaving)
@@ -157,6 +157,8 @@ class _Reader:
         told: dict[str, Any] = {"name": name, "neuron": bool(kinds.keys() & {"IF", "LIF"}), "bias": False}
         if "Conv2d" in kinds:
             told |= self._conv(kinds["Conv2d"])
+        if "Conv1d" in kinds:
+            told |= self._line(kinds["Conv1d"])
         for kind in ("Affine", "Linear"):
             if kind in kinds:
                 told |= {"weights": "linear", "bias": kind == "Affine"}
@@ -192,6 +194,29 @@ class _Reader:
             "kernel": int(kernel[0]),
             "stride": stride[0],
             "bias": bool(np.any(node.bias)),
+        }
+
+    def _line(self, name: str) -> dict[str, Any]:
+        node = self.nodes[name]
+        kernel = int(node.weight.shape[2])
+        stride = int(_pair(node.stride)[0])
+        dilation = int(_pair(node.dilation)[0])
+        padding = node.padding
+        around = {"same": kernel // 2, "valid": 0}[padding] if isinstance(padding, str) else int(_pair(padding)[0])
+        if kernel % 2 == 0 or around != kernel // 2 or dilation != 1 or int(node.groups) != 1:
+            raise self._refused(
+                name,
+                f"is a convolution of width {kernel} with padding {padding}, stride {stride}, dilation {dilation}, "
+                f"groups {int(node.groups)}",
+                "spikefed reads odd widths with padding width // 2, no dilation and one group",
+            )
+        return {
+            "weights": "conv",
+            "features": int(node.weight.shape[0]),
+            "kernel": kernel,
+            "stride": stride,
+            "bias": bool(np.any(node.bias)),
+            "line": True,
         }
 
     def _pool(self, name: str) -> Pool:
@@ -237,7 +262,8 @@ class _Reader:
         node = next(self.nodes[m] for m in members if hasattr(self.nodes[m], "weight"))
         assert isinstance(layer, SpikingLayer)
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(np.asarray(node.weight, dtype=np.float32)))
+            weight = torch.from_numpy(np.asarray(node.weight, dtype=np.float32))
+            layer.weight.copy_(weight.reshape(layer.weight.shape))  # of series without the row
             if layer.bias is not None:
                 layer.bias.copy_(torch.from_numpy(np.asarray(node.bias, dtype=np.float32)))
 
@@ -245,7 +271,7 @@ class _Reader:
         return ConfigError(f"node {name} of {self.where} {what}; {instead}")
 
 
-_RANK = {"Flatten": 0, "Conv2d": 1, "Affine": 1, "Linear": 1, "IF": 2, "LIF": 2, "AvgPool2d": 3}
+_RANK = {"Flatten": 0, "Conv2d": 1, "Conv1d": 1, "Affine": 1, "Linear": 1, "IF": 2, "LIF": 2, "AvgPool2d": 3}
 """Order in which NIR's nodes make up one of ours."""
 
 

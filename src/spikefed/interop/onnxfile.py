@@ -145,8 +145,9 @@ class _Writer:
         if node.gain is None and node.shift is not None:
             arrays.append(self._array(f"{name}_bias", node.shift))
         if node.kind == "conv":
-            pads = [node.kernel // 2] * 4
-            sizes = {"kernel_shape": [node.kernel] * 2, "pads": pads, "strides": [node.stride] * 2}
+            sizes = {
+                "kernel_shape": [*node.kernel_size], "pads": [*node.padding] * 2, "strides": [*node.strides]
+            }  # fmt: skip
             return self._op("Conv", [x, *arrays], f"{name}_current{tag}", **sizes)
         if len(node.in_shape) > 1:
             x = self._op("Flatten", [x], f"{name}_flat{tag}", axis=1)
@@ -193,8 +194,8 @@ class _Writer:
         if pool.size == 0:
             return self._op("GlobalAveragePool" if average else "GlobalMaxPool", [x], f"{name}_pooled_{t}")
         sizes = {
-            "kernel_shape": [pool.size] * 2,
-            "strides": [pool.stride or pool.size] * 2,
+            "kernel_shape": [*pool.windows],
+            "strides": [*pool.strides],
             "pads": [pool.padding] * 4,
             **({"count_include_pad": 1} if average else {}),
         }

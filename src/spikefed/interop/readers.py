@@ -14,6 +14,7 @@ import numpy as np
 
 _WEIGHTS = frozenset({"Affine", "Linear"})
 _SPATIAL = frozenset({"Conv2d", "Flatten"})
+_LINE = frozenset({"Conv1d"})
 _NEURONS = frozenset({"IF", "LIF"})
 
 
@@ -37,10 +38,10 @@ class Reader:
 
 
 READERS = (
-    Reader("SpikingJelly 2.0", _WEIGHTS | _SPATIAL | _NEURONS | {"AvgPool2d"}, tested=True, exact=True),
+    Reader("SpikingJelly 2.0", _WEIGHTS | _SPATIAL | _LINE | _NEURONS | {"AvgPool2d"}, tested=True, exact=True),
     Reader("snnTorch 1.0", _WEIGHTS | _SPATIAL | {"LIF", "AvgPool2d"}, tested=True, batch=False),
     Reader("Norse", _WEIGHTS | _SPATIAL | _NEURONS),
-    Reader("sinabs", _WEIGHTS | _SPATIAL | _NEURONS),
+    Reader("sinabs", _WEIGHTS | _SPATIAL | _LINE | _NEURONS),
     Reader("Spyx", _WEIGHTS | _SPATIAL | _NEURONS),
     Reader("Lava-DL", _WEIGHTS | _SPATIAL | _NEURONS),
     Reader("SpiNNaker2", _WEIGHTS | _SPATIAL | _NEURONS),

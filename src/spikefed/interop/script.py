@@ -159,8 +159,10 @@ def _layers(network: Flat) -> str:
         name = variable(node.name)
         bias = node.shift is not None and node.gain is None
         if node.kind == "conv":
-            around = f"stride={node.stride}, padding={node.kernel // 2}, bias={bias}"
-            lines.append(f"self.{name} = nn.Conv2d({node.in_shape[0]}, {node.map_shape[0]}, {node.kernel}, {around})")
+            sides = (node.kernel_size, node.strides, node.padding)
+            kernel, stride, padding = sides if node.line else (node.kernel, node.stride, node.kernel // 2)
+            around = f"stride={stride}, padding={padding}, bias={bias}"
+            lines.append(f"self.{name} = nn.Conv2d({node.in_shape[0]}, {node.map_shape[0]}, {kernel}, {around})")
         elif node.kind == "linear":
             inputs = int(np.prod(node.in_shape))
             lines.append(f"self.{name} = nn.Linear({inputs}, {node.map_shape[0]}, bias={bias})")
@@ -182,6 +184,8 @@ def _pool(node: FlatNode) -> str:
     kind = "nn.AvgPool2d" if node.pool.kind == "average" else "nn.MaxPool2d"
     if node.pool.size == 0:
         return f"{kind}({tuple(node.map_shape[1:])})"
+    if node.pool.line:
+        return f"{kind}({node.pool.windows}, stride={node.pool.strides})"
     return f"{kind}({node.pool.size}, stride={node.pool.stride or node.pool.size}, padding={node.pool.padding})"
 
 

@@ -74,6 +74,10 @@ class Intake:
         given = array
         if height == 1 and array.ndim in (2, 3) and array.shape[-1] == channels:
             array = array.reshape(-1, *array.shape[-2:], 1, 1)  # series of F numbers
+        elif height == 1 and array.ndim == 4 and array.shape[2:] == (channels, width):
+            array = array[:, :, :, None]  # series of L samples a step
+            if array.shape[1] == steps:
+                return array
         elif array.ndim == 4:
             array = array[None]
         side = (channels, height, 1) if self.resample == "window" else self.input_shape
@@ -83,7 +87,8 @@ class Intake:
             if made.shape[2:] == self.input_shape:
                 return made
         shapes = f"[N, {steps}, {', '.join(map(str, self.input_shape))}]"
-        shapes += f" or series [N, steps, {channels}]" if height == 1 else ""
+        whole = f" or series [N, steps, {channels}]" if width == 1 or self.resample == "window" else ""
+        shapes += whole or f" or series [N, steps, {channels}, {width}]" if height == 1 else ""
         raise DataError(f"{where}: data have shape {list(given.shape)}; the network takes {shapes}")
 
     def _shaped(self, array: np.ndarray, where: str, picture: bool) -> np.ndarray:

@@ -207,7 +207,7 @@ def _parts(net: LayeredNetwork, layer: PlannedLayer) -> list[str]:
     plan = layer.plan
     neuron = getattr(layer, "neuron", None)
     stride = f"/{plan.stride}" if plan.stride > 1 else ""
-    weights = {"conv": f"conv {plan.kernel}x{plan.kernel}{stride}", "linear": "linear"}
+    weights = {"conv": f"conv {plan.kernel_size[0]}x{plan.kernel}{stride}", "linear": "linear"}
     parts = [weights[plan.kind]] if plan.kind in weights else []
     parts += ["vote"] if plan.kind == "pass" and plan.map_shape != plan.in_shape else []
     parts += [] if layer.norm is None else [layer.norm.mode]

@@ -41,7 +41,7 @@ class Part(nn.Module):
         log_threshold: rho = log(theta / theta_0), ``[]``, ``[C, 1, 1]`` or ``[C, H, W]`` (``[C]`` without a map).
         mask_threshold: tau of an ANN twin's masked activation, shaped like `log_threshold`.
         norm: in the place of the layer's.
-        down, up: of the low-rank addition ``up @ down``, ``[r, Cin, K, K]`` and ``[C, r]``.
+        down, up: of the low-rank addition ``up @ down``, ``[r, Cin, Kh, Kw]`` and ``[C, r]``.
         head_weight, head_bias: in the place of the layer's, ``[len(outputs), F]``.
     """
 
@@ -115,7 +115,7 @@ class Part(nn.Module):
         if self.down is None or self.up is None:
             return plain(x)
         if self.plan.kind == "conv":
-            low = spike_conv2d(x, self.down, None, padding=self.plan.kernel // 2, stride=self.plan.stride)
+            low = spike_conv2d(x, self.down, None, padding=self.plan.padding, stride=self.plan.strides)
             return plain(x) + torch.einsum("nrhw,cr->nchw", low, self.up.to(low.dtype))
         return plain(x) + spike_linear(x, self.down, None) @ self.up.t()
 

@@ -27,6 +27,7 @@ from spikefed.networks.monitor import device_of, in_eval_mode
 from spikefed.networks.network import SpikingNetwork
 from spikefed.networks.taps import Call, Prefix, Tap
 from spikefed.networks.thresholds import learns_thresholds
+from spikefed.neurons import pair
 
 KEPT = 2**26
 """Numbers of unfolded images (256 MB) up to which they are kept from one backward pass to the next."""
@@ -238,7 +239,7 @@ class _Layer:
         layer = self._weighted()
         if layer.plan.kind != "conv":
             return rows.t() @ x.flatten(1)
-        return conv2d_weight(x, layer.weight.shape, rows, layer.plan.stride, layer.plan.kernel // 2)
+        return conv2d_weight(x, layer.weight.shape, rows, layer.plan.strides, layer.plan.padding)
 
     def _of_weight(self, g: Tensor) -> tuple[Tensor, Tensor | None]:
         """||sum_r g_r x_r^T||^2 from gradients ``[S, B, HW, C]``; and the sums themselves if they were made."""
@@ -266,15 +267,16 @@ class _Layer:
         plan = self.tap.layer.plan
         if plan.kind != "conv":
             return x.flatten(1).unsqueeze(1)
-        side = plan.kernel
-        margin = side // 2
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, margin, margin, margin, margin)).contiguous()
+        high, wide = plan.kernel_size
+        above, beside = pair(plan.padding)
+        down, along = pair(plan.strides)
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, beside, beside, above, above)).contiguous()
         image, row, column, _ = padded.stride()
         height, width = plan.map_shape[1:]
-        wide = side * x.shape[1]
-        shape = (len(x), height, width, side, wide)
-        return padded.as_strided(shape, (image, row * plan.stride, column * plan.stride, row, 1)).reshape(
-            len(x), height * width, side * wide
+        run = wide * x.shape[1]
+        shape = (len(x), height, width, high, run)
+        return padded.as_strided(shape, (image, row * down, column * along, row, 1)).reshape(
+            len(x), height * width, high * run
         )
 
     def _patches_of(self, batch: int, step: int) -> Tensor:

@@ -61,5 +61,5 @@ def _weights(plan: LayerPlan) -> int:
     if plan.kind == "pass":
         return 0
     if plan.kind == "conv":
-        return plan.map_shape[0] * plan.in_shape[0] * plan.kernel**2
+        return plan.map_shape[0] * plan.in_shape[0] * prod(plan.kernel_size)
     return plan.map_shape[0] * prod(plan.in_shape)

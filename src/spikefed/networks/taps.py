@@ -137,7 +137,7 @@ class Tap:
         shape = torch.Size([len(gradient), *call.x.shape[1:]])
         layer = self.layer
         if isinstance(layer, WeightedLayer) and layer.plan.kind == "conv":
-            options = {"padding": layer.plan.kernel // 2, "stride": layer.plan.stride}
+            options = {"padding": layer.plan.padding, "stride": layer.plan.strides}
             gradient = conv2d_gradient(gradient, layer.weight, shape, **options)
         elif isinstance(layer, WeightedLayer):
             gradient = linear_gradient(gradient, layer.weight, shape)

@@ -15,6 +15,7 @@ from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.paths import Choice, record_paths, recording
 from spikefed.neurons.processor import fastest_precision, has_vnni, settle_precision, why_slow
+from spikefed.neurons.sides import Sides, pair, same_padding
 from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
 from spikefed.neurons.synapses import dense_weights, few_weights
 from spikefed.neurons.winograd import library as dense_library
@@ -37,6 +38,7 @@ __all__ = [
     "Products",
     "Rectangle",
     "SendOnDelta",
+    "Sides",
     "SignedPoisson",
     "Surrogate",
     "Triangle",
@@ -60,9 +62,11 @@ __all__ = [
     "norm_lif_gradient",
     "normalise",
     "normalise_pooled",
+    "pair",
     "record_paths",
     "recording",
     "run_chain",
+    "same_padding",
     "settle_precision",
     "spike",
     "spike_conv2d",

@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from spikefed.neurons import events, fused, products, winograd
 from spikefed.neurons.paths import Plan
+from spikefed.neurons.sides import Sides, pair
 
 
 class Convolution(torch.autograd.Function):
@@ -20,21 +21,21 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, plan: Plan,
-        window: events.BandedList | None, stride: int, padding: int,
+        window: events.BandedList | None, stride: Sides, padding: Sides,
     ) -> Tensor:  # fmt: skip
         learning = ctx.needs_input_grad[1]
         lists = learning and plan.weight == "events"
         listed = events.listed(x) if lists or plan.forward == "events" else None
         with torch.autocast("cpu", enabled=False):
             if plan.forward == "events" and listed is not None:
-                out = events.convolve(listed, weight, bias, dtype, stride)
+                out = events.convolve(listed, weight, bias, dtype, pair(stride)[0])
             elif plan.forward == "winograd":
                 out = winograd.convolve(x.to(dtype), weight, bias)
             else:
                 out = products.convolve(x, weight, bias, stride, padding, dtype)
         saved: tuple[Tensor, ...] = (x,) if learning else ()
         if lists and listed is not None:
-            saved = events.banded(listed, weight.shape[2], stride).tensors()
+            saved = events.banded(listed, weight.shape[2], pair(stride)[0]).tensors()
         ctx.save_for_backward(weight, *saved, *(window.tensors() if window else ()))
         ctx.shape = x.shape
         ctx.dtype = dtype
@@ -73,7 +74,7 @@ def _input_gradient(ctx, upstream: Tensor, weight: Tensor, rest: list[Tensor]) -
 
 def _weight_gradient(ctx, upstream: Tensor, weight: Tensor, rest: list[Tensor]) -> Tensor:
     if ctx.listed:
-        listed = events.BandedList(ctx.shape, weight.shape[2], ctx.stride, *rest[:3])
+        listed = events.BandedList(ctx.shape, weight.shape[2], pair(ctx.stride)[0], *rest[:3])
         return events.weight_gradient(listed, upstream)
     if ctx.plan.gradient == "winograd":
         return winograd.weight_gradient(upstream, rest[0].to(upstream.dtype), weight)

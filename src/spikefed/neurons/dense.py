@@ -10,44 +10,45 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikefed.neurons import paths, products, winograd
+from spikefed.neurons.sides import Sides, same_padding
 
 
 class Products:
-    """Products with one weight ``[Cout, Cin, K, K]``, padding K // 2; every result is channels-last.
+    """Products with one weight ``[Cout, Cin, Kh, Kw]``, padding half of that; every result is channels-last.
 
     Args:
         stride: of the convolution.
     """
 
-    def __init__(self, stride: int) -> None:
+    def __init__(self, stride: Sides) -> None:
         self.stride = stride
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution of ``x`` ``[B, Cin, H, W]``, in its precision."""
         if self._pointwise(weight):
             return _maps(_linear(_rows(x), weight.flatten(1), bias), x)
-        if paths.by_winograd(weight, self.stride, weight.shape[2] // 2, x.dtype):
+        if paths.by_winograd(weight, self.stride, same_padding(weight), x.dtype):
             return winograd.convolve(x, weight, bias)
-        out = products.convolve(x, weight, bias, self.stride, weight.shape[2] // 2, x.dtype)
+        out = products.convolve(x, weight, bias, self.stride, same_padding(weight), x.dtype)
         return out.contiguous(memory_format=torch.channels_last)
 
     def input_gradient(self, upstream: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
         """Gradient of the input, which has this shape."""
         if self._pointwise(weight):
             return _maps(_linear(_rows(upstream), weight.flatten(1).t(), None), upstream)
-        if paths.by_winograd(weight, self.stride, weight.shape[2] // 2, upstream.dtype):
+        if paths.by_winograd(weight, self.stride, same_padding(weight), upstream.dtype):
             return winograd.input_gradient(upstream, weight)
-        out = products.input_gradient(upstream, weight, shape, self.stride, weight.shape[2] // 2)
+        out = products.input_gradient(upstream, weight, shape, self.stride, same_padding(weight))
         return out.contiguous(memory_format=torch.channels_last)
 
     def weight_gradient(self, upstream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Gradient of the weight ``[Cout, Cin, K, K]``, float32."""
-        if paths.by_winograd(weight, self.stride, weight.shape[2] // 2, x.dtype):
+        """Gradient of the weight ``[Cout, Cin, Kh, Kw]``, float32."""
+        if paths.by_winograd(weight, self.stride, same_padding(weight), x.dtype):
             return winograd.weight_gradient(upstream, x, weight)
-        return products.weight_gradient(upstream, x, weight, self.stride, weight.shape[2] // 2)
+        return products.weight_gradient(upstream, x, weight, self.stride, same_padding(weight))
 
     def _pointwise(self, weight: Tensor) -> bool:
-        return weight.shape[2] == 1 and self.stride == 1
+        return weight.shape[2:] == (1, 1) and self.stride == 1
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from spikefed import native
 from spikefed.neurons import fused
+from spikefed.neurons.sides import Sides
 
 _POINTERS = (
     "x",
@@ -70,12 +71,12 @@ def library() -> ctypes.CDLL | None:
     return _prepared() if native.library() is not None else None
 
 
-def suits(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
+def suits(x: Tensor, weight: Tensor, stride: Sides, padding: Sides) -> bool:
     """Whether the event kernels can take this convolution.
 
     Args:
         x: ``[N, Cin, H, W]``.
-        weight: ``[Cout, Cin, K, K]``.
+        weight: ``[Cout, Cin, Kh, Kw]``; only square ones are taken.
         stride: of the convolution.
         padding: of the convolution.
     """

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.fused import smallest_that_fires
 from spikefed.neurons.parameters import LIFParameters
+from spikefed.neurons.sides import Sides, pair
 
 MOST_STEPS = 32  # the time loop is unrolled, its membranes live in registers
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -282,15 +283,16 @@ class PackedConv(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, x: Tensor, weight: Tensor, bias: Tensor | None, kept: Tensor, dtype: torch.dtype, stride: int, padding: int
-    ) -> Tensor:
+        ctx, x: Tensor, weight: Tensor, bias: Tensor | None, kept: Tensor, dtype: torch.dtype,
+        stride: Sides, padding: Sides,
+    ) -> Tensor:  # fmt: skip
         x = x.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(kept, weight)
         ctx.levels = x._spikefed_levels  # type: ignore[attr-defined]
         ctx.shape = x.shape
         ctx.dtype = dtype
         ctx.x_dtype = x.dtype
-        ctx.sizes = [stride] * 2, [padding] * 2
+        ctx.sizes = list(pair(stride)), list(pair(padding))
         ctx.bias_sizes = None if bias is None else list(bias.shape)
         with torch.autocast(x.device.type, enabled=False):
             cast = weight.to(dtype).contiguous(memory_format=torch.channels_last)

@@ -18,6 +18,7 @@ from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.kernels import kernels
 from spikefed.neurons.norm_lif import norm_lif
 from spikefed.neurons.parameters import LIFParameters
+from spikefed.neurons.sides import Sides
 
 
 def norm_lif_gradient(
@@ -44,11 +45,11 @@ def norm_lif_gradient(
 
 def conv2d_gradient(
     upstream: Float[Tensor, "N Cout H2 W2"],
-    weight: Float[Tensor, "Cout Cin K K"],
+    weight: Float[Tensor, "Cout Cin Kh Kw"],
     shape: torch.Size,
     *,
-    padding: int = 0,
-    stride: int = 1,
+    padding: Sides = 0,
+    stride: Sides = 1,
 ) -> Float[Tensor, "N Cin H W"]:
     """Gradient of the input, of ``shape``, in `spike_conv2d`.
 

@@ -16,15 +16,16 @@ from torch import Tensor
 from spikefed.neurons import events, fused, gpu, paths, products, synapses
 from spikefed.neurons.autograd import Convolution, Flatten, Linear
 from spikefed.neurons.kernels import kernels
+from spikefed.neurons.sides import Sides
 
 
 def spike_conv2d(
     x: Float[Tensor, "N Cin H W"],
-    weight: Float[Tensor, "Cout Cin K K"],
+    weight: Float[Tensor, "Cout Cin Kh Kw"],
     bias: Float[Tensor, " Cout"] | None = None,
     *,
-    padding: int = 0,
-    stride: int = 1,
+    padding: Sides = 0,
+    stride: Sides = 1,
 ) -> Float[Tensor, "N Cout H2 W2"]:
     """2-D convolution, as ``torch.nn.functional.conv2d``, for inputs with many zeros (spikes, pooled spikes).
 
@@ -35,8 +36,8 @@ def spike_conv2d(
         x: input map.
         weight: kernels.
         bias: one number an output channel, or None.
-        padding: zeros around the map.
-        stride: step of the window.
+        padding: zeros around the map; a pair ``(rows, columns)`` where they differ.
+        stride: step of the window; likewise.
     """
     dtype = _compute_dtype(x)
     way = _sparse(x, weight, dtype, stride, padding)
@@ -109,7 +110,9 @@ def spike_linear(
     return cast(Tensor, Linear.apply(flat, weight, bias, dtype))
 
 
-def _sparse(x: Tensor, weight: Tensor, dtype: torch.dtype, stride: int = 1, padding: int = 0) -> synapses.Way | None:
+def _sparse(
+    x: Tensor, weight: Tensor, dtype: torch.dtype, stride: Sides = 1, padding: Sides = 0
+) -> synapses.Way | None:
     """The way of a product with the non-zero weights only, where it pays."""
     if dtype != torch.float32 or not synapses.suits(x, weight, stride, padding) or not _fast(x, dtype):
         return None

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from spikefed.neurons import events, processor, products, winograd
+from spikefed.neurons.sides import Sides, pair
 
 Path = Literal["dense", "winograd", "events", "events for the weight gradient"]
 
@@ -111,7 +113,7 @@ class Plan:
         return self.forward
 
 
-def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: torch.dtype) -> Plan:
+def convolution(x: Tensor, weight: Tensor, stride: Sides, padding: Sides, dtype: torch.dtype) -> Plan:
     """The path of ``spike_conv2d``. ``dtype``: the precision it computes in (autocast counts).
 
     Args:
@@ -145,7 +147,7 @@ def convolution(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: tor
     return Plan("events" if density < forward else dense, "events" if density < by_weight else "dense", dense, reason)
 
 
-def by_winograd(weight: Tensor, stride: int, padding: int, dtype: torch.dtype) -> bool:
+def by_winograd(weight: Tensor, stride: Sides, padding: Sides, dtype: torch.dtype) -> bool:
     """Whether dense products with the weight go by Winograd's filtering.
 
     Args:
@@ -172,7 +174,7 @@ def _name(dtype: torch.dtype) -> str:
     return "bf16 matrix tiles" if processor.has_amx() else "bf16"
 
 
-def _limits(x: Tensor, weight: Tensor, stride: int, padding: int, dtype: torch.dtype) -> tuple[float, float]:
+def _limits(x: Tensor, weight: Tensor, stride: Sides, padding: Sides, dtype: torch.dtype) -> tuple[float, float]:
     """Densities below which lists do the forward product and the weight gradient."""
     fast = by_winograd(weight, stride, padding, dtype)
     if not _bf16_instructions(dtype):
@@ -194,7 +196,7 @@ def window_limit(weight: Tensor, dtype: torch.dtype) -> float:
     return min(limit, WINOGRAD_WINDOW_LIMIT) if by_winograd(weight, 1, 1, dtype) else limit
 
 
-def could_list(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
+def could_list(x: Tensor, weight: Tensor, stride: Sides, padding: Sides) -> bool:
     """Whether event kernels can take its input gradient too, and it is large enough for them to pay.
 
     Args:
@@ -206,9 +208,9 @@ def could_list(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
     return stride == 1 and events.suits(x, weight, stride, padding) and _work(x, weight, stride) >= LEAST_WORK
 
 
-def _work(x: Tensor, weight: Tensor, stride: int) -> int:
+def _work(x: Tensor, weight: Tensor, stride: Sides) -> int:
     """Multiply-adds of the dense convolution (same padding)."""
-    return x.shape[0] * x.shape[2] * x.shape[3] * weight.numel() // stride**2
+    return x.shape[0] * x.shape[2] * x.shape[3] * weight.numel() // prod(pair(stride))
 
 
 def _by(density: float, limit: float, name: str) -> str:

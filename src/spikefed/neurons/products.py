@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikefed.neurons import processor
+from spikefed.neurons.sides import Sides, pair, same_padding
 
 CHUNK = 2**21
 """Numbers of the input or output that are turned into float32 at a time (8 MB)."""
@@ -30,8 +31,10 @@ def emulated(dtype: torch.dtype) -> bool:
     return dtype == torch.bfloat16 and not processor.has_bf16()
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dtype: torch.dtype) -> Tensor:
-    """``conv2d`` of ``x`` [N, Cin, H, W] with ``weight`` [Cout, Cin, K, K] in ``dtype``; result channels-last.
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sides, padding: Sides, dtype: torch.dtype
+) -> Tensor:
+    """``conv2d`` of ``x`` [N, Cin, H, W] with ``weight`` [Cout, Cin, Kh, Kw] in ``dtype``; result channels-last.
 
     Args:
         x: input map.
@@ -48,7 +51,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddin
     w = _rounded(weight).contiguous(memory_format=last)
     b = None if bias is None else _rounded(bias)
     n = x.shape[0]
-    side = [(s + 2 * padding - weight.shape[2]) // stride + 1 for s in x.shape[2:]]
+    sizes = zip(x.shape[2:], weight.shape[2:], pair(stride), pair(padding), strict=True)
+    side = [(s + 2 * around - k) // step + 1 for s, k, step, around in sizes]
     out = torch.empty((n, len(weight), *side), dtype=dtype, memory_format=last)
     for part in _parts(n, x[:1].numel() + out[:1].numel()):
         out[part] = F.conv2d(_rounded(x[part]), w, b, stride=stride, padding=padding)
@@ -56,16 +60,16 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddin
 
 
 def input_gradient(
-    upstream: Tensor, weight: Tensor, shape: torch.Size, stride: int = 1, padding: int | None = None
+    upstream: Tensor, weight: Tensor, shape: torch.Size, stride: Sides = 1, padding: Sides | None = None
 ) -> Tensor:
     """Gradient of the input (of ``shape``), in the precision of ``upstream`` [N, Cout, H2, W2].
 
     Args:
         upstream: gradient of the output, channels-last.
-        weight: ``[Cout, Cin, K, K]``.
+        weight: ``[Cout, Cin, Kh, Kw]``.
         shape: of the input.
         stride: of the convolution.
-        padding: of the convolution; K // 2 if None.
+        padding: of the convolution; half the kernel if None.
     """
     dtype = upstream.dtype
     last = torch.channels_last
@@ -80,7 +84,9 @@ def input_gradient(
     return out
 
 
-def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor, stride: int = 1, padding: int | None = None) -> Tensor:
+def weight_gradient(
+    upstream: Tensor, x: Tensor, weight: Tensor, stride: Sides = 1, padding: Sides | None = None
+) -> Tensor:
     """Gradient of the weight, in the weight's own precision, by dense products in that of ``upstream``.
 
     Arguments as in `input_gradient`; ``x`` is the input.
@@ -88,7 +94,7 @@ def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor, stride: int = 1
     Args:
         upstream: ``[N, Cout, Ho, Wo]``.
         x: ``[N, Cin, H, W]``.
-        weight: ``[Cout, Cin, K, K]``; only shape and type are read.
+        weight: ``[Cout, Cin, Kh, Kw]``; only shape and type are read.
         stride: of the convolution.
         padding: of the convolution.
     """
@@ -104,12 +110,12 @@ def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor, stride: int = 1
 
 
 def _backward(
-    upstream: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int | None, wanted: list[bool]
+    upstream: Tensor, x: Tensor, weight: Tensor, stride: Sides, padding: Sides | None, wanted: list[bool]
 ) -> tuple[Tensor, ...]:
-    around = [weight.shape[2] // 2 if padding is None else padding] * 2
+    around = pair(same_padding(weight) if padding is None else padding)
     cast = weight.contiguous(memory_format=torch.channels_last)
     return torch.ops.aten.convolution_backward(
-        upstream, x, cast, None, [stride] * 2, around, [1, 1], False, [0, 0], 1, wanted
+        upstream, x, cast, None, list(pair(stride)), list(around), [1, 1], False, [0, 0], 1, wanted
     )
 
 

@@ -26,6 +26,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from spikefed import native
 from spikefed.neurons import fused, processor
 from spikefed.neurons.kernels import kernels
+from spikefed.neurons.sides import Sides
 
 Way = Literal["by event", "by weight"]
 
@@ -134,12 +135,12 @@ def density_of_weight(weight: Tensor) -> float:
     return _of(weight).density
 
 
-def suits(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> bool:
+def suits(x: Tensor, weight: Tensor, stride: Sides = 1, padding: Sides = 0) -> bool:
     """Whether these kernels can take this product, and nobody needs its gradient.
 
     Args:
         x: ``[N, C, H, W]``, or ``[N, F]`` for a linear layer.
-        weight: ``[C_out, C_in, K, K]`` or ``[F_out, F_in]``.
+        weight: ``[C_out, C_in, Kh, Kw]`` (only square ones are taken) or ``[F_out, F_in]``.
         stride: of the convolution; only 1 is taken.
         padding: of the convolution; only K // 2 is taken.
     """

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spikefed import native
 from spikefed.neurons import fused
+from spikefed.neurons.sides import Sides
 
 _POINTERS = ("x", "go", "out", "weight", "bias")
 _SIZES = ("images", "height", "width", "in_channels", "out_channels")
@@ -51,8 +52,8 @@ def library() -> ctypes.CDLL | None:
     return lib if lib is not None and lib.spikefed_has_winograd() else None
 
 
-def suits(weight: Tensor, stride: int, padding: int) -> bool:
-    """Whether the kernel can take this convolution. ``weight`` is ``[Cout, Cin, 3, 3]``."""
+def suits(weight: Tensor, stride: Sides, padding: Sides) -> bool:
+    """Whether the kernel can take this convolution. ``weight`` is ``[Cout, Cin, Kh, Kw]``; only 3x3 is taken."""
     return (
         weight.shape[2:] == (3, 3)
         and stride == 1

@@ -171,7 +171,7 @@ def _counted(module: nn.Module, x: Tensor) -> Tensor:
 
 def _geometry(module: nn.Module) -> tuple[Any, Any]:
     if isinstance(module, SpikingLayer):
-        return module.plan.stride, module.plan.kernel // 2
+        return module.plan.strides, module.plan.padding
     return module.stride, module.padding
 
 

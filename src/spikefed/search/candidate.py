@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import cast
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from spikefed.networks import GraphNetwork, PassLayer, SpikingLayer, build, describe, initialise_by_place
 from spikefed.networks.cells import Cell
+from spikefed.neurons import pair
 from spikefed.search.kernels import Evidence
 from spikefed.search.shared import Memory, watch
 
@@ -166,4 +168,4 @@ def _fan_out(net: GraphNetwork) -> dict[str, int]:
 
 def _touched(layer: SpikingLayer) -> int:
     window = layer.weight[0, 0].numel() if layer.plan.kind == "conv" else 1
-    return layer.weight.shape[0] * window // layer.plan.stride**2
+    return layer.weight.shape[0] * window // prod(pair(layer.plan.strides))

@@ -90,7 +90,7 @@ class StackedNetworks(nn.Module):
             flat = None if bias is None else bias.flatten()
             plan = layer.plan
             kernels = weight.flatten(0, 1)
-            return F.conv2d(y, kernels, flat, stride=plan.stride, padding=plan.kernel // 2, groups=self.count)
+            return F.conv2d(y, kernels, flat, stride=plan.strides, padding=plan.padding, groups=self.count)
         rows = y.reshape(len(y), self.count, -1).transpose(0, 1)  # [M, N, F]
         out = torch.matmul(rows, weight.transpose(1, 2))
         if bias is not None:

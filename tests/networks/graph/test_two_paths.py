@@ -16,6 +16,7 @@ LARGE = ("cifarnet", "vgg5", "vgg9-bntt")
 NORMS = ("own", "none", "bn", "tdbn", "bntt", "bn-step")
 CASES = [(name, norm) for name in ROWS if name not in ("vgg11", "vgg16") for norm in NORMS[: 1 if name in LARGE else 6]]
 SMALL_ENOUGH = {"vgg9-bntt": (1, 8, 8), "cifarnet": (1, 8, 8), "vgg5": (1, 8, 8), "small-1d": (6, 1, 1)}
+SMALL_ENOUGH["conv-1d"] = (6, 1, 10)
 
 
 def row_of(net: SpikingNetwork) -> Graph:
@@ -33,6 +34,7 @@ def row_of(net: SpikingNetwork) -> Graph:
             norm=layer.norm is not None,
             neuron=layer.neuron is not None,
             pool=plan.window if plan.pool else None,
+            line=plan.line,
         )
         at = drawing.add(node, at)
     return drawing.graph(at)

@@ -129,8 +129,8 @@ class DataConfig(Section):
     kind: Literal["images", "frames", "series", "rows"] | None = Field(
         default=None,
         json_schema_extra=SINCE_02,
-        description="what your own arrays are: images [N, C, H, W], frames [N, T, C, H, W], series [N, T, F] or rows "
-        "[N, F]; default: told from their shape",
+        description="what your own arrays are: images [N, C, H, W], frames [N, T, C, H, W], series [N, T, F] or "
+        "[N, T, C, L], or rows [N, F]; default: told from their shape",
     )
     channels: Literal["first", "last"] | None = Field(
         default=None,

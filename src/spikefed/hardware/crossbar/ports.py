@@ -69,7 +69,7 @@ class Port:
         if isinstance(module, WeightedLayer):
             if self.convolution:
                 plan = module.plan
-                return spike_conv2d(x, weight, bias, padding=plan.kernel // 2, stride=plan.stride)
+                return spike_conv2d(x, weight, bias, padding=plan.padding, stride=plan.strides)
             return spike_linear(x, weight, bias)
         if isinstance(module, nn.Conv2d):
             return F.conv2d(x, weight, bias, module.stride, module.padding, module.dilation)

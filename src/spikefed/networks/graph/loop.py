@@ -35,7 +35,7 @@ class Place:
         self.first = first
         self.sources = [(edge.source, edge.back) for edge in part.inside[name]]
         self.leaves = name in part.leaving
-        self.product = None if isinstance(layer, PassLayer) else Products(layer.plan.stride)
+        self.product = None if isinstance(layer, PassLayer) else Products(layer.plan.strides)
         self.spikes = layer.neuron is not None and not layer.plan.pool
 
     def tensors(self) -> list[Tensor | None]:
@@ -365,8 +365,8 @@ def few_grads(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 def pooled_back(pool: Any, grad: Tensor, size: torch.Size) -> Tensor:
     """Gradient of what entered an average pool, ``[B, C, H, W]``."""
-    side = list(size[2:]) if pool.size == 0 else [pool.size] * 2
-    step = side if pool.size == 0 else [pool.stride or pool.size] * 2
+    side = list(size[2:]) if pool.size == 0 else list(pool.windows)
+    step = side if pool.size == 0 else list(pool.strides)
     unread = torch.empty(size, dtype=grad.dtype, memory_format=torch.channels_last)
     around = [pool.padding] * 2
     return steps.laid_out(torch.ops.aten.avg_pool2d_backward(grad, unread, side, step, around, False, True, None))

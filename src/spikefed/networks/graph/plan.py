@@ -8,7 +8,7 @@ from math import prod
 from typing import Literal
 
 from spikefed.errors import ConfigError
-from spikefed.networks.layout import LayerPlan, strided
+from spikefed.networks.layout import LayerPlan, convolved
 from spikefed.networks.pools import TWO_BY_TWO, Pool
 
 INPUT = "input"
@@ -31,6 +31,7 @@ class Node:
         neuron: spiking neurons.
         pool: a pool behind them, or None.
         dropout: probability that an output is set to 0 in training, the same for all time steps.
+        line: the convolution goes along the width alone (1-d): its kernel has one row, its stride is that of columns.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Node:
     neuron: bool = False
     pool: Pool | None = None
     dropout: float = 0.0
+    line: bool = False
 
     def plan(self, in_shape: tuple[int, ...]) -> LayerPlan:
         """Sizes for what enters.
@@ -54,7 +56,7 @@ class Node:
         out = self._map_shape(in_shape)
         pool = self.pool is not None
         window = self.pool or TWO_BY_TWO
-        made = LayerPlan(self.name, self.weights, in_shape, out, kernel, pool, stride, window)
+        made = LayerPlan(self.name, self.weights, in_shape, out, kernel, pool, stride, window, self.line)
         if pool and len(out) != 3:
             raise ConfigError(f"node '{self.name}' cannot pool features of shape {out}; pools need channels and a map")
         made.out_shape  # noqa: B018  (refuses a map that is too small for the pool)
@@ -70,7 +72,7 @@ class Node:
                     f"node '{self.name}' is a convolution of width {self.kernel} on an input of shape {in_shape}; it "
                     "needs channels x height x width and an odd width"
                 )
-            return features, *(strided(side, self.stride) for side in in_shape[1:])
+            return convolved(features, in_shape, self.stride, self.line)
         if features == in_shape[0]:
             return in_shape
         if prod(in_shape) % features or len(in_shape) != 1:

@@ -120,7 +120,7 @@ class WeightedLayer(PlannedLayer):
     def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None, dropout: float = 0.0) -> None:
         super().__init__(plan, norm=None, dropout=dropout)
         fan_in = plan.in_shape[0] if plan.kind == "conv" else torch.Size(plan.in_shape).numel()
-        window = (plan.kernel, plan.kernel) if plan.kind == "conv" else ()
+        window = plan.kernel_size if plan.kind == "conv" else ()
         self.weight = nn.Parameter(torch.zeros(plan.map_shape[0], fan_in, *window))
         self.register_parameter("bias", nn.Parameter(torch.zeros(plan.map_shape[0])) if bias else None)
         self.norm = norm
@@ -134,9 +134,7 @@ class WeightedLayer(PlannedLayer):
         if self.product is not None:
             return self.product(x)
         if self.plan.kind == "conv":
-            padding = self.plan.kernel // 2
-            stride = self.plan.stride
-            return spike_conv2d(x, self.weight, self.bias, padding=padding, stride=stride)
+            return spike_conv2d(x, self.weight, self.bias, padding=self.plan.padding, stride=self.plan.strides)
         return spike_linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:

@@ -9,10 +9,12 @@ from spikefed.networks.graph import INPUT, Graph, Node
 from spikefed.networks.graph.draw import Drawing
 from spikefed.networks.pools import Pool
 from spikefed.networks.zoo.info import NetworkInfo, Wanted
-from spikefed.networks.zoo.rows import SMALL_NEURON, TICKET_NEURON
+from spikefed.networks.zoo.rows import SERIES_NEURON, SMALL_NEURON, TICKET_NEURON, check_line
 
 
-def resnet(stem: int, stages: tuple[tuple[int, int, int], ...], hidden: int | None = None) -> Callable[[Wanted], Graph]:
+def resnet(
+    stem: int, stages: tuple[tuple[int, int, int], ...], hidden: int | None = None, line: bool = False
+) -> Callable[[Wanted], Graph]:
     """A drawing of blocks of two convolutions, after He et al. (2016) with the neurons of Zheng et al. (2021).
 
     Args:
@@ -20,11 +22,15 @@ def resnet(stem: int, stages: tuple[tuple[int, int, int], ...], hidden: int | No
         stages: channels, blocks, and stride of the first block, of every stage. Where strides take the place of pools,
             every stage has a stride of 2 and the last map is flattened, not averaged.
         hidden: features of a hidden linear layer; None for none.
+        line: convolutions are 1-d, along the width.
     """
 
     def draw(wanted: Wanted) -> Graph:
+        if line:
+            check_line("resnet-1d", wanted.input_shape)
         drawing = Drawing()
-        at = drawing.add(Node(name="stem", weights="conv", features=stem, norm=True, neuron=True), INPUT)
+        conv = Node(name="stem", weights="conv", features=stem, norm=True, neuron=True, line=line)
+        at = drawing.add(conv, INPUT)
         entering = stem
         strided = wanted.pooling == "stride"
         for number, (channels, blocks, stride) in enumerate(stages, 1):
@@ -32,7 +38,8 @@ def resnet(stem: int, stages: tuple[tuple[int, int, int], ...], hidden: int | No
                 last = number == len(stages) and index == blocks
                 pool = Pool(size=0) if last and not strided else None
                 step = 1 if index > 1 else 2 if strided else stride
-                at = _block(drawing, f"stage{number}.block{index}", at, entering, channels, step, pool)
+                wide = replace(conv, features=channels, stride=step)
+                at = _block(drawing, f"stage{number}.block{index}", at, entering, wide, pool)
                 entering = channels
         if hidden is not None:
             at = drawing.add(Node(name="fc1", weights="linear", features=hidden, neuron=True), at)
@@ -47,11 +54,20 @@ def readout(name: str, wanted: Wanted) -> Node:
     return Node(name=name, weights="linear", features=wanted.classes, norm=normed, neuron=wanted.spiking)
 
 
-def _block(drawing: Drawing, name: str, at: str, entering: int, channels: int, stride: int, pool: Pool | None) -> str:
-    conv = Node(name=f"{name}.conv1", weights="conv", features=channels, stride=stride, norm=True, neuron=True)
-    first = drawing.add(conv, at)
+def _block(drawing: Drawing, name: str, at: str, entering: int, conv: Node, pool: Pool | None) -> str:
+    """Two convolutions and the sum with what entered.
+
+    Args:
+        drawing: to add to.
+        name: of the block.
+        at: what enters.
+        entering: its channels.
+        conv: the first convolution, but for its name.
+        pool: behind the sum, or None.
+    """
+    first = drawing.add(replace(conv, name=f"{name}.conv1"), at)
     branch = drawing.add(replace(conv, name=f"{name}.conv2", stride=1, neuron=False), first)
-    if stride != 1 or entering != channels:
+    if conv.stride != 1 or entering != conv.features:
         at = drawing.add(replace(conv, name=f"{name}.shortcut", kernel=1, neuron=False), at)
     return drawing.add(Node(name=f"{name}.sum", neuron=True, pool=pool), branch, at)
 
@@ -98,5 +114,19 @@ RESNETS = (
         xavier_gain=None,
         pixels="unit",
         graph=resnet(16, ((16, 2, 1), (32, 2, 2), (64, 2, 2))),
+    ),
+    NetworkInfo(
+        name="resnet-1d",
+        summary="residual network of 1-d convolutions along the samples of a time step: 16, 32, 64 channels",
+        source="this project",
+        layout=None,
+        neuron=SERIES_NEURON,
+        norm="bn",
+        coding="direct",
+        bias="auto",
+        readout_norm=True,
+        xavier_gain=None,
+        pixels="unit",
+        graph=resnet(16, ((16, 1, 1), (32, 1, 2), (64, 1, 2)), line=True),
     ),
 )

@@ -56,8 +56,7 @@ class Carried:
 
 def _product(layer: WeightedLayer, x: Tensor) -> Tensor:
     if layer.plan.kind == "conv":
-        padding = layer.plan.kernel // 2
-        return functional.conv2d(x, layer.weight, layer.bias, stride=layer.plan.stride, padding=padding)
+        return functional.conv2d(x, layer.weight, layer.bias, stride=layer.plan.strides, padding=layer.plan.padding)
     return functional.linear(x.flatten(1), layer.weight, layer.bias)
 
 

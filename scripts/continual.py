@@ -1,6 +1,6 @@
 """The study of many tasks: adapters of one frozen parent on its children, and methods under stages.
 
-``python scripts/continual.py children SEED``, ``... stages SEED`` and ``... memories SEED`` write
+``python scripts/continual.py children SEED`` and ``python scripts/continual.py stages SEED`` write
 ``results/continual/PART-seedS.json``; ``python scripts/continual.py table`` prints what they say. A part that has its
 file is not run again.
 """
@@ -34,12 +34,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "fsd": {"name": "fsd", **FSD},
     "fsd+": {"name": "fsd+", **FSD},
     "adapters (thresholds, norms, head)": {"name": "adapters"},
-}
-MEMORIES: dict[str, dict[str, Any]] = {
-    "EWC, lambda 100": {"ewc": {"strength": 100.0}},
-    "EWC, lambda 10,000": {"ewc": {"strength": 10_000.0}},
-    "LwF": {"lwf": {"strength": 1.0}},
-    "exemplars, 5 a class": {"exemplars": {"per_class": 5}},
 }
 Pair = tuple[Any, Any]
 """Images and labels."""
@@ -94,31 +88,21 @@ def children(seed: int, folder: Path) -> dict[str, Any]:
 
 def stages(seed: int, folder: Path) -> dict[str, Any]:
     """Methods on digits in five tasks of two classes, in one order and in a Latin square; a parent of MNIST at 8x8."""
-    return staged(seed, folder, {label: (method, {}) for label, method in METHODS.items()})
-
-
-def memories(seed: int, folder: Path) -> dict[str, Any]:
-    """What clients remember under FedAvg, on the same tasks."""
-    return staged(seed, folder, {label: (METHODS["fedavg"], own) for label, own in MEMORIES.items()})
-
-
-def staged(seed: int, folder: Path, cases: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
-    """Cases of a method and what local training has beside, by order and label."""
     parent = spikefed.run(tables(seed), dataset=shown("mnist", size=8), out=folder / "parent")
     rows: dict[str, Any] = {}
     for order in ("same", "latin"):
-        for label, (method, beside) in cases.items():
+        for label, method in METHODS.items():
             own: dict[str, Any] = {**tables(seed)["network"], "start": str(parent)}
             if method["name"] == "adapters":
                 own["adapters"] = {"kinds": ["thresholds", "bn", "head"]}
-            out = folder / f"{order}-{label}".replace(" ", "-").replace(",", "")
+            out = folder / f"{order}-{label}".replace(" ", "-")
             told = tables(
                 seed,
                 rounds=20,
                 network=own,
                 method=method,
                 data={"clients": 5, "public": 300},
-                training={"local_epochs": 2, "lr": 3e-3, **beside},
+                training={"local_epochs": 2, "lr": 3e-3},
                 stages={"classes": 5, "rounds": 4, "order": order, "heads": "task"},
             )
             rows.setdefault(order, {})[label] = result(spikefed.run(told, out=out))["stages"]
@@ -138,13 +122,7 @@ def table() -> Iterator[str]:
             for label in found[0][child]:
                 cells = [row[child][label] for row in found]
                 yield f"| {child} | {label} | {over([c['accuracy'] for c in cells])} | {cells[0]['bytes']:,} |"
-    for part in ("stages", "memories"):
-        yield from staged_table(part)
-
-
-def staged_table(part: str) -> Iterator[str]:
-    """Rows of one part of the study that has stages."""
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{part}-seed*.json"))]
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("stages-seed*.json"))]
     for order in found[0] if found else ():
         for label in found[0][order]:
             runs = [row[order][label] for row in found]
@@ -169,7 +147,7 @@ def main(part: str, seed: int = 0) -> None:
         return
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        rows = {"children": children, "stages": stages, "memories": memories}[part](seed, Path(folder))
+        rows = {"children": children, "stages": stages}[part](seed, Path(folder))
     out.write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -17,6 +17,7 @@ from spikefed import data
 from spikefed.cli.main import whole
 from spikefed.errors import SpikefedError
 from spikefed.experiment import run
+from spikefed.models import export
 
 TEST = data.limited(data.load("digits", "test"), 60)
 
@@ -62,6 +63,9 @@ def test_a_run_leaves_as_nir_with_the_pre_flight_table(folder: Path) -> None:
         (("{run}", "--to", "torch", "--weights", "int8"), "export to torch takes no option weights; leave it out"),
         (("{run}", "--to", "torch", "--out", "{run}"), "is a folder; give the name of a file"),
         (("{run}", "--to", "torch", "--out", "{run}/no/such.py"), "there is no folder"),
+        (("{run}", "--to", "torch", "--out", "{run}/model.safetensors"), "is there already and is no .py file"),
+        (("{run}", "--to", "c", "--out", "/dev/null"), "is there already and is no .c file; name another"),
+        (("{run}", "--to", "c", "--out", "-"), "leaves as a file, not on standard output"),
         (("nowhere", "--to", "torch"), "there is no run folder or model file nowhere"),
         (("{run}", "--to", "torch", "--client", "7"), "has nothing of client 7"),
     ],
@@ -69,6 +73,14 @@ def test_a_run_leaves_as_nir_with_the_pre_flight_table(folder: Path) -> None:
 def test_mistakes_are_one_sentence(folder: Path, words: tuple[str, ...], text: str) -> None:
     told = invoke(*(word.format(run=folder) for word in words))
     assert isinstance(told.exception, SpikefedError) and text in str(told.exception)
+
+
+def test_a_network_that_computes_in_bfloat16_is_said_to_round_otherwise(folder: Path, tmp_path: Path) -> None:
+    model = spikefed.load_model(folder)
+    assert export(model, "c", tmp_path / "a").notes == ()
+    model.network.precision = "bfloat16"
+    (note,) = export(model, "c", tmp_path / "a").notes
+    assert note == "the network computes in bfloat16 and the file in float32, so single predictions differ"
 
 
 def test_an_unknown_format_names_the_known(folder: Path) -> None:

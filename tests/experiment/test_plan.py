@@ -81,6 +81,12 @@ def test_the_command_says_it_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert told["memory_bytes"] > 1e7 and told["client_round"]["training_pj"] > 0 and told["round_s"] > 0
 
 
+@pytest.mark.parametrize("option", ["--rounds-a-day", "--radio-nj-per-byte"])
+def test_a_rate_that_is_no_number_is_one_sentence(option: str, tmp_path: Path) -> None:
+    told = CliRunner().invoke(whole(), ["plan", str(saved(tmp_path)), option, "nan"])
+    assert isinstance(told.exception, ConfigError) and f"{option} nan is no number" in str(told.exception)
+
+
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         plan(tmp_path / "none.toml")

@@ -27,7 +27,7 @@ COMPILERS = [
     for name in ("gcc", "clang" if shutil.which("clang") else "clang-16")
 ]
 IMAGES = torch.randint(0, 256, (30, 1, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(7))
-STILL = [case for case in CASES if case[1].get("coding", "direct") == "direct"]
+STILL = [case for case in CASES if case[1].get("coding", "direct") in ("direct", "latency")]
 
 
 def compiled(made: CFile, folder: Path, compiler: str = "gcc", *options: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.interop.nets import ABOUT, built
 
 from spikefed import networks
 from spikefed.errors import ConfigError
-from spikefed.interop import flat, nir_file, nir_graph, pre_flight, read_nir
+from spikefed.interop import flat, nir_file, nir_graph, nir_name, pre_flight, read_nir
 from spikefed.neurons import LIFParameters
 
 nir = pytest.importorskip("nir")
@@ -28,6 +29,7 @@ SPOKEN: list[tuple[str, dict[str, Any]]] = [
     ("16FC-8FC", {"norm": "none", "neuron": LIFParameters(decay=1.0, v_threshold=0.3)}),
     ("8C3-AP2-8C3-GAP", {"pooling": "stride", "readout": "current"}),
     ("resnet-small", {}),
+    ("small", {"norm": "bntt", "steps": 1, "readout": "current", "neuron": FIRES}),
 ]
 
 
@@ -152,6 +154,7 @@ def test_a_time_step_is_a_tenth_of_a_millisecond_and_bias_and_batch_norm_are_in_
     [
         ("small", {"neuron": LIFParameters(kind="soft", decay=0.9, v_threshold=1.0)}, "conv1 of small resets by subtr"),
         ("small", {"norm": "bntt"}, "has a norm with numbers for each time step"),
+        ("small", {"neuron": replace(FIRES, start=0.5)}, r"conv1 of small begins charged \(network.neuron.start\)"),
         ("small", {"pooling": "max"}, "takes the largest of a window"),
         ("cell:0303-0030-2002-0200:width=8", {}, "an edge leads backward in time to node"),
     ],
@@ -200,6 +203,8 @@ def neurons(**changed: Any) -> Any:
         (neurons(tau=np.full(3, 1e-5)), "has tau = 1e-05 s; a time step of 0.0001 s needs tau from there up"),
         (nir.LI(np.full(3, 2e-4), np.ones(3), np.zeros(3)), "is a LI; spikefed reads"),
         (nir.Threshold(np.ones(3)), "is a Threshold"),
+        (neurons(v_threshold=np.zeros(3)), "has v_threshold = 0; spikefed's are above 0"),
+        (neurons(r=np.full(3, np.nan)), "holds r that are not finite"),
     ],
 )
 def test_nodes_of_others_that_our_layers_cannot_compute(node: Any, text: str, tmp_path: Path) -> None:
@@ -207,6 +212,27 @@ def test_nodes_of_others_that_our_layers_cannot_compute(node: Any, text: str, tm
     nir.write(tmp_path / "other.nir", graph)
     with pytest.raises(ConfigError, match=text):
         read_nir(tmp_path / "other.nir", steps=4)
+
+
+def test_two_edges_into_the_output_are_one_sentence(tmp_path: Path) -> None:
+    told = {"a": nir.Affine(np.ones((3, 4)), np.zeros(3)), "b": neurons(), "c": neurons()}
+    ends = {"in": nir.Input({"input": np.array([4])}), "out": nir.Output({"output": np.array([3])})}
+    edges = [("in", "a"), ("a", "b"), ("a", "c"), ("b", "out"), ("c", "out")]
+    nir.write(tmp_path / "two.nir", nir.NIRGraph({**ends, **told}, edges))
+    with pytest.raises(ConfigError, match="node out of .* has 2 edges into it; spikefed reads graphs with one"):
+        read_nir(tmp_path / "two.nir", steps=4)
+
+
+def test_the_time_step_of_a_file_that_says_none(tmp_path: Path) -> None:
+    graph = nir.NIRGraph.from_list(nir.Affine(np.ones((3, 4)), np.zeros(3)), neurons(tau=np.full(3, 2e-3)))
+    nir.write(tmp_path / "slow.nir", graph)
+    for dt, decay in ((None, 0.95), (1e-3, 0.5)):
+        (node,) = flat(read_nir(tmp_path / "slow.nir", steps=4, dt=dt)).nodes
+        assert node.neuron is not None and node.neuron.decay == pytest.approx(decay)
+    assert nir_name("nir:a/b.nir") == ("a/b.nir", None) and nir_name("nir:b.nir:dt=0.001") == ("b.nir", 1e-3)
+    for text in ("x", "-1", "nan", ""):
+        with pytest.raises(ConfigError, match="write seconds, as in nir:b.nir:dt=0.001"):
+            nir_name(f"nir:b.nir:dt={text}")
 
 
 def test_a_file_of_others_is_computed_as_nir_means_it(tmp_path: Path) -> None:

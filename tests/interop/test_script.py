@@ -28,6 +28,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("small", {"norm": "none", "neuron": CHARGED, "readout": "current"}),
     ("small", {"coding": "bernoulli"}),
     ("small", {"coding": "poisson"}),
+    ("small", {"coding": "latency"}),
     ("vgg-small", {"pooling": "max"}),
     ("8C3-AP2-8C3-GAP", {"pooling": "stride"}),
     ("resnet-small", {}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -58,6 +58,41 @@ def test_snntorch_and_its_neurons_are_compared() -> None:
             lay_state(ours(neuron=changed), theirs.state_dict())
 
 
+@pytest.mark.parametrize(("mechanism", "delay", "kind"), [("zero", True, "hard"), ("subtract", False, "soft")])
+def test_snntorch_fires_alike_after_either_reset(mechanism: str, delay: bool, kind: Any) -> None:
+    snn = pytest.importorskip("snntorch")
+    theirs = layers(
+        lambda: snn.Leaky(
+            beta=0.6, threshold=0.1, reset_mechanism=mechanism, reset_delay=delay, init_hidden=True, output=False
+        )
+    )
+    net = ours(neuron=LIFParameters(kind=kind, decay=0.6, v_threshold=0.1))
+    lay_state(net, theirs.state_dict(), reset_delay=delay)
+    with torch.no_grad():
+        spikes = torch.stack([theirs(X) for _ in range(4)])
+        assert spikes.sum() > 0 and torch.equal(net(X), spikes)
+
+
+def test_a_late_subtraction_is_none_of_ours() -> None:
+    snn = pytest.importorskip("snntorch")
+    theirs = layers(lambda: snn.Leaky(beta=0.6, threshold=0.1))
+    net = ours(neuron=LIFParameters(kind="soft", decay=0.6, v_threshold=0.1))
+    with pytest.raises(ConfigError, match="take their threshold away a step later, after the leak"):
+        lay_state(net, theirs.state_dict())
+
+
+def test_synapses_that_decay_and_learnt_time_constants_are_compared() -> None:
+    snn = pytest.importorskip("snntorch")
+    synaptic = layers(lambda: snn.Synaptic(alpha=0.9, beta=0.6, threshold=0.1, reset_mechanism="zero"))
+    with pytest.raises(ConfigError, match="have a synaptic current that decays"):
+        lay_state(ours(neuron=LIFParameters(decay=0.6, v_threshold=0.1)), synaptic.state_dict())
+    jelly = pytest.importorskip("spikingjelly.activation_based.neuron")
+    learnt = layers(lambda: jelly.ParametricLIFNode(init_tau=4.0, v_threshold=0.1))
+    with pytest.raises(ConfigError, match="have beta 0.75, the network's have 0.5"):
+        lay_state(ours(), learnt.state_dict())
+    lay_state(ours(neuron=LIFParameters(decay=0.75, gain=0.25, v_threshold=0.1, strict=False)), learnt.state_dict())
+
+
 def test_batch_norm_comes_along() -> None:
     theirs = nn.Sequential(
         nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(384, 4)
@@ -79,8 +114,17 @@ def test_what_does_not_fit_is_one_sentence_and_changes_nothing(tmp_path: Path) -
     ):
         with pytest.raises(ConfigError, match=text):
             lay_state(net, state)
+    for state, text in (
+        ([1], "a list is no state dict"),
+        ({"state_dict": plain}, "no tensor; give its entry 'state_dict'"),
+        ({**plain, "4.bias": torch.full((4,), torch.nan)}, "'4.bias' of the state dict holds numbers that are not fin"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            lay_state(net, cast(Any, state))
     (tmp_path / "no.pt").write_text("hello")
     for path, text in ((tmp_path / "no.pt", "cannot be read as a state dict"), (tmp_path / "none.pt", "no file")):
         with pytest.raises(ConfigError, match=text):
             lay_state(net, path)
+    torch.save({"state_dict": plain, "epoch": 3}, tmp_path / "checkpoint.pt")
+    lay_state(ours(), tmp_path / "checkpoint.pt")
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())

@@ -10,14 +10,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PIL import ImageFont
 from typer.testing import CliRunner
 
 import spikefed
 from report.synthetic import make_comparison, make_run
 from spikefed.cli.main import whole
 from spikefed.errors import ReportError
-from spikefed.report import read_points, write_figures
-from spikefed.report.latex import escaped, latex, tables_of
+from spikefed.report import pdffont, read_points, write_figures
+from spikefed.report.latex import Read, escaped, latex, tables_of
 from spikefed.report.pdf import pdf, width_of
 from spikefed.report.shapes import Dot, Label
 from spikefed.report.shapes import Path as Line
@@ -49,6 +50,11 @@ def test_every_pdf_opens_and_has_its_titles(written: Path) -> None:
         assert "FedAvg" in text and page.mediabox.width == 640, file.name
         wanted = "Round" if file.name == "accuracy-rounds.pdf" else "bytes of all clients, from round 1 on"
         assert wanted in text, file.name
+        for font in page["/Resources"]["/Font"].values():
+            told = font.get_object()
+            assert told["/BaseFont"] == "/Aileron-Regular" and len(told["/Widths"]) == 224
+            held = told["/FontDescriptor"]["/FontFile2"]
+            assert len(held.get_data()) == held["/Length1"] > 5000, "the font is not in the file"
     (page,) = pypdf.PdfReader(written / "accuracy-upstream.pdf").pages
     assert "Server accuracy, mean over seeds" in page.extract_text() and "ours (50 %)" in page.extract_text()
     (page,) = pypdf.PdfReader(written / "targets-upstream.pdf").pages
@@ -70,12 +76,15 @@ def test_svg_and_csv_say_the_same(written: Path) -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here; the structure is tested above")
 def test_every_table_compiles_with_plain_pdflatex(written: Path, tmp_path: Path) -> None:
     inputs = "\n".join(f"\\input{{{file}}}\\clearpage" for file in sorted(written.glob("*.tex")))
-    figures = "\n".join(f"\\includegraphics[width=\\textwidth]{{{file}}}" for file in sorted(written.glob("*.pdf")))
+    figures = "\n".join(
+        f"\\noindent\\includegraphics[width=\\textwidth]{{{file}}}" for file in sorted(written.glob("*.pdf"))
+    )
     body = f"\\usepackage{{graphicx}}\\begin{{document}}{inputs}{figures}\\end{{document}}"
     (tmp_path / "paper.tex").write_text(f"\\documentclass{{article}}{body}")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:].decode(errors="replace")
+    assert b"Overfull" not in done.stdout, "a table is wider than the text"
     assert (tmp_path / "paper.pdf").stat().st_size > 10_000
 
 
@@ -83,9 +92,19 @@ def test_a_table_has_as_many_cells_a_line_as_columns(written: Path) -> None:
     for file in sorted(written.glob("*.tex")):
         text = file.read_text()
         columns = text.partition("\\begin{tabular}{")[2].partition("}")[0]
-        inside = text.partition("\\hline\n")[2].partition("\\end{tabular}")[0].replace("\\&", "")
+        inside = text.partition("\\hline\n")[2].rpartition("\\end{tabular}")[0].replace("\\&", "")
         lines = [line for line in inside.splitlines() if line.endswith("\\\\")]
         assert len(lines) > 1 and {line.count("&") + 1 for line in lines} == {len(columns)}, file.name
+
+
+def test_a_wide_table_breaks_its_headings_and_long_cells() -> None:
+    words = ["Method", "Seeds in common", "what it says of the two methods", "last column of all the columns"]
+    rows = [words, ["FSD", "3", "the interval is around zero: not told apart", "a text as long as the others are"]]
+    wide = latex(Read("t", "wide", [False, True, False, False], rows))
+    assert r"\begin{tabular}[b]{@{}r@{}}Seeds in \\ common\end{tabular}" in wide and "\\tabcolsep" not in wide
+    assert r"\begin{tabular}[t]{@{}l@{}}the interval is around \\ zero: not told apart\end{tabular}" in wide
+    narrow = latex(Read("t", "narrow", [False, True], [["Method", "Seeds in common"], ["FSD", "3"]]))
+    assert "Method & Seeds in common \\\\\n" in narrow
 
 
 def test_letters_that_latex_takes_for_commands_are_said() -> None:
@@ -112,6 +131,19 @@ def test_a_pdf_is_the_same_bytes_for_the_same_figure_and_takes_any_text() -> Non
     assert reader.metadata is not None and reader.metadata.title == "title (x)"
     assert "(a) \\ 5 % – ? é" in reader.pages[0].extract_text() and "up" in reader.pages[0].extract_text()
     assert width_of("ii") < width_of("WW")
+    assert set(reader.pages[0]["/Resources"]["/Font"]) == {"/E", "/F"}, "é is not in the embedded font"
+
+
+def test_the_embedded_font_is_read_as_freetype_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    font = pdffont.embedded()
+    assert font is not None and font.data[:4] == bytes([0, 1, 0, 0])
+    whole = ImageFont.load_default(1000)
+    assert isinstance(whole, ImageFont.FreeTypeFont)
+    for letter in "Aim%0-±":
+        assert font.widths[letter] == round(whole.getlength(letter)), letter
+    assert font.spelt("1 − 2\u00a0×") == "1 - 2 x" and font.spelt("é") is None
+    monkeypatch.setattr("spikefed.report.pdf.embedded", lambda: None)  # a Pillow without it
+    assert b"/BaseFont /Helvetica" in pdf([Label((50, 20), "text")], 100, 60, "t")
 
 
 def test_plot_saves_a_pdf_by_its_name(tmp_path: Path) -> None:

@@ -132,8 +132,7 @@ def describe(
     ] = None,
     ann: Annotated[bool, typer.Option("--ann", help="The network's ANN twin.")] = False,
     masks: Annotated[
-        Path | None,
-        typer.Option("--masks", metavar="RUN", help="Run or model file whose masks say which weights are left."),
+        Path | None, typer.Option("--masks", metavar="FILE", help="Model file whose masks say which weights are left.")
     ] = None,
     paths: Annotated[
         bool, typer.Option("--paths", help="Say too which kernel each layer takes on 32 images of noise, and why.")
@@ -157,27 +156,15 @@ def describe(
         net = networks.ann_twin(network, input_shape=shape, classes=classes, **styles)
     else:
         net = networks.build(network, input_shape=shape, classes=classes, steps=steps, **styles)
-    kept = None if masks is None else _masks_of(masks)
+    kept = None if masks is None else networks.read_tensors(masks).kept
+    if masks is not None and not kept:
+        raise ConfigError(f"{masks} holds no masks: all weights of its network are left; leave --masks out")
     description = networks.describe(net, kept=kept)
     print(description.to_json() if json_ else description)
     for path in networks.explain(net) if paths and not json_ else ():
         print(path)
     if paths and not json_:
         print(f"network.precision = 'auto' is {fastest_precision()} on this machine")
-
-
-def _masks_of(path: Path) -> Any:
-    """The masks of a run's model file, or of one by itself. Raises ConfigError where there are none."""
-    from spikefed.experiment import RunFolder
-    from spikefed.networks import read_tensors
-
-    file = RunFolder(path).model if path.is_dir() else path
-    if not file.is_file():
-        raise ConfigError(f"there is no model file {file}; give a finished run's folder or the model.safetensors in it")
-    kept = read_tensors(file).kept
-    if not kept:
-        raise ConfigError(f"{file} holds no masks: all weights of its network are left; leave --masks out")
-    return kept
 
 
 @data_app.command()

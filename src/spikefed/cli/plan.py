@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Annotated
 
 import typer
 
 from spikefed.cli.app import app
 from spikefed.cli.options import DataDir, ExperimentFile, Json, Overrides, Quietly, overrides, progress
+from spikefed.errors import ConfigError
 
 
 @app.command()
@@ -28,6 +30,9 @@ def plan(
     """Say what an experiment will cost, from its first rounds: time, memory, bytes, energy. Nothing is kept."""
     from spikefed.experiment.plan import plan as planned
 
+    for option, value in (("--rounds-a-day", rounds_a_day), ("--radio-nj-per-byte", radio_nj_per_byte or 0.0)):
+        if not isfinite(value):
+            raise ConfigError(f"{option} {value} is no number; write digits, such as 24")
     found = planned(
         file,
         overrides=overrides(set_, data_dir),

@@ -156,7 +156,8 @@ def from_nir(
         ConfigError: no such file, or one that does not fit the data or the config.
     """
     told = config.network
-    net = interop.read_nir(told.name.removeprefix(interop.PREFIX), steps=told.steps, coding=coding)
+    path, dt = interop.nir_name(told.name)
+    net = interop.read_nir(path, steps=told.steps, coding=coding, dt=dt)
     flat = prod(net.input_shape) == net.input_shape[0] == prod(shape)
     if net.input_shape != tuple(shape) and not flat:
         taken, given = ("x".join(map(str, sides)) for sides in (net.input_shape, shape))

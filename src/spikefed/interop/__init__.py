@@ -4,7 +4,7 @@ from spikefed.interop.about import About
 from spikefed.interop.c99 import CFile, c_file
 from spikefed.interop.flat import Flat, FlatNode, Source, flat
 from spikefed.interop.nirfile import DT, nir_file, nir_graph
-from spikefed.interop.nirread import PREFIX, read_nir
+from spikefed.interop.nirread import PREFIX, nir_name, read_nir
 from spikefed.interop.onnxfile import onnx_file
 from spikefed.interop.readers import READERS, Reader, Verdict, pre_flight
 from spikefed.interop.script import script
@@ -26,6 +26,7 @@ __all__ = [
     "lay_state",
     "nir_file",
     "nir_graph",
+    "nir_name",
     "onnx_file",
     "pre_flight",
     "read_nir",

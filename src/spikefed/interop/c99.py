@@ -117,7 +117,7 @@ class _Writer:
         return prod(self.network.input_shape) * (self.network.steps if self.about.timed else 1)
 
     def _notes(self) -> tuple[str, ...]:
-        if self.network.encoder.name == "direct":
+        if self.network.encoder.name in ("direct", "latency"):
             return ()
         return (
             f"input coding {self.network.encoder.name} draws its spikes from a generator of the C file's own "
@@ -300,18 +300,8 @@ class _Writer:
             self._float_array("pixel_mean", np.broadcast_to(np.array(told.mean, dtype=np.float32), (channels,)))
             self._float_array("pixel_std", np.broadcast_to(np.array(told.std, dtype=np.float32), (channels,)))
             value = f"({value} - pixel_mean[c]) / pixel_std[c]"
-        coder = self.network.encoder.name
-        if coder == "bernoulli":
-            self.used.add("uniform")
-            value = f"{value} > uniform() ? 1.0f : 0.0f"
-        lines = [f"const long at = {offset}(long)c * {height * width} + p;"]
-        if coder == "poisson":
-            self.used.add("uniform")
-            lines += [
-                f"const float value = {value};",
-                "const int fires = 2.0f * uniform() <= (value < 0.0f ? -value : value);",
-            ]
-            value = "!fires ? 0.0f : value > 0.0f ? 1.0f : value < 0.0f ? -1.0f : 0.0f"
+        coded, value = self._coded(value)
+        lines = [f"const long at = {offset}(long)c * {height * width} + p;", *coded]
         lines.append(f"input[p * {channels} + c] = {value};")
         return [
             f"for (int c = 0; c < {channels}; ++c)",
@@ -319,6 +309,22 @@ class _Writer:
             *(f"        {line}" for line in lines),
             "    }",
         ]
+
+    def _coded(self, value: str) -> tuple[list[str], str]:
+        """Lines before, and the expression of, a number of the input coding at step ``t``."""
+        coder = self.network.encoder.name
+        if coder == "direct":
+            return [], value
+        self.used.add("nearest" if coder == "latency" else "uniform")
+        if coder == "bernoulli":
+            return [], f"{value} > uniform() ? 1.0f : 0.0f"
+        lines = [f"const float value = {value};"]
+        if coder == "latency":
+            before = "(1.0f - (value < 0.0f ? 0.0f : value > 1.0f ? 1.0f : value))"
+            lines.append(f"const int time = nearest({before} * {self.network.steps - 1}.0f);")
+            return lines, "value > 0.0f && time == t ? 1.0f : 0.0f"
+        lines.append("const int fires = 2.0f * uniform() <= (value < 0.0f ? -value : value);")
+        return lines, "!fires ? 0.0f : value > 0.0f ? 1.0f : value < 0.0f ? -1.0f : 0.0f"
 
     def _quantised(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         if not self.int8:

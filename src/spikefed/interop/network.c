@@ -219,6 +219,14 @@ static float uniform(void) {
     return (float)(network_state >> 8) / 16777216.0f;
 }
 
+//@ nearest
+/* The whole number next to a number from 0 up; halves go to the even one. */
+static int nearest(float value) {
+    const int whole = (int)value;
+    const float rest = value - (float)whole;
+    return whole + (rest > 0.5f || (rest == 0.5f && whole % 2));
+}
+
 //@ predict
 /* The class of an image of NETWORK_INPUTS values, in the order of the data set; scores are mean outputs. */
 int network_predict(const network_input *image, float scores[NETWORK_CLASSES]);

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -112,6 +113,11 @@ def check(network: Flat) -> None:
                 "export to torch, onnx or c"
             )
         if node.gain is not None and len(node.gain) > 1:
+            if _begins_charged(node):
+                raise ConfigError(
+                    f"{where} begins charged (network.neuron.start), which NIR cannot say; train with start = 0, or "
+                    "export to torch, onnx or c"
+                )
             raise ConfigError(
                 f"{where} has a norm with numbers for each time step (bntt), which NIR cannot say; train with "
                 "network.norm = 'bn' or 'tdbn'"
@@ -133,6 +139,12 @@ def check(network: Flat) -> None:
         sources = _sources(network, node)
         if len(set(sources)) < len(sources):
             raise ConfigError(f"{where} adds a value to itself, which NIR cannot say; export to torch, onnx or c")
+
+
+def _begins_charged(node: FlatNode) -> bool:
+    """Whether the currents differ at the first step alone, by what is added."""
+    assert node.gain is not None and node.shift is not None
+    return bool((node.gain == node.gain[0]).all() and (node.shift[1:] == node.shift[-1]).all())
 
 
 def _check_line(node: FlatNode, where: str) -> None:
@@ -186,6 +198,9 @@ def _chain(nir: Any, node: FlatNode, flat: bool, line: bool) -> list[tuple[str, 
 
 def _weights(nir: Any, node: FlatNode, flat: bool, line: bool) -> list[tuple[str, Any]]:
     shift = node.shift
+    if node.weight is not None and node.gain is not None and shift is not None:  # one time step: one row
+        weight = node.weight * node.gain[0].reshape(-1, *[1] * (node.weight.ndim - 1))
+        node, shift = replace(node, weight=weight, gain=None), shift[0]
     if node.kind == "conv":
         bias = np.zeros(node.map_shape[0], np.float32) if shift is None else shift
         assert node.weight is not None

@@ -32,8 +32,31 @@ RESET_SINCE = (1, 0, 6)
 """Version of nir from which on files say what a neuron resets to."""
 
 
+def nir_name(name: str) -> tuple[str, float | None]:
+    """File and time step, in seconds, of a name ``nir:FILE`` or ``nir:FILE:dt=0.001``.
+
+    Raises:
+        ConfigError: a time step that is no number above 0.
+    """
+    path, told, text = name.removeprefix(PREFIX).rpartition(":dt=")
+    if not told:
+        return text, None
+    try:
+        dt = float(text)
+    except ValueError:
+        dt = 0.0
+    if not 0 < dt < float("inf"):
+        raise ConfigError(f"'{name}' has the time step '{text}'; write seconds, as in {PREFIX}{path}:dt=0.001")
+    return path, dt
+
+
 def read_nir(
-    path: Path | str, *, steps: int, coding: str | Encoder = "direct", neuron: LIFParameters | None = None
+    path: Path | str,
+    *,
+    steps: int,
+    coding: str | Encoder = "direct",
+    neuron: LIFParameters | None = None,
+    dt: float | None = None,
 ) -> GraphNetwork:
     """The network that a NIR file holds, weights included.
 
@@ -42,13 +65,14 @@ def read_nir(
         steps: T.
         coding: pixels to input.
         neuron: taken for its surrogate and ``detach_reset`` where the file says none; the file's own numbers stand.
+        dt: seconds of a time step, where the file says none [0.1 ms].
 
     Raises:
         ConfigError: no NIR file, a damaged one, or something in it that our layers cannot compute.
     """
     path = Path(path)
     graph = _read(path)
-    reader = _Reader(graph, str(path), neuron or LIFParameters(decay=0.5, v_threshold=1.0))
+    reader = _Reader(graph, str(path), neuron or LIFParameters(decay=0.5, v_threshold=1.0), DT if dt is None else dt)
     return reader.network(steps, encoder(coding))
 
 
@@ -77,8 +101,9 @@ def _read(path: Path) -> Any:
 class _Reader:
     """Turns NIR's nodes into ours: weights, the neurons behind them and the pool behind those are one node."""
 
-    def __init__(self, graph: Any, where: str, neuron: LIFParameters) -> None:
+    def __init__(self, graph: Any, where: str, neuron: LIFParameters, dt: float = DT) -> None:
         self.where = where
+        self.dt = dt
         self.default = neuron
         self.told: Mapping[str, Any] = graph.metadata
         self.nodes: Mapping[str, Any] = graph.nodes
@@ -100,6 +125,10 @@ class _Reader:
         image = tuple(json.loads(told)) if told != "null" and prod(json.loads(told)) == prod(shape) else image
         chains, ends = self._chains(entering, leaving)
         edges = tuple(Edge(ends[source], name) for name, members in chains.items() for source in self.into[members[0]])
+        if len(self.into[leaving]) != 1:
+            raise self._refused(
+                leaving, f"has {len(self.into[leaving])} edges into it", "spikefed reads graphs with one"
+            )
         (last,) = self.into[leaving]
         nodes = tuple(self._node(name, members) for name, members in chains.items())
         graph = Graph(nodes, edges, ends[last])
@@ -154,6 +183,8 @@ class _Reader:
         for kind, member in kinds.items():
             if kind not in _RANK:
                 raise self._refused(member, f"is a {kind}", f"spikefed reads {', '.join(_RANK)}")
+        for member in members:
+            self._check_finite(member)
         told: dict[str, Any] = {"name": name, "neuron": bool(kinds.keys() & {"IF", "LIF"}), "bias": False}
         if "Conv2d" in kinds:
             told |= self._conv(kinds["Conv2d"])
@@ -250,13 +281,21 @@ class _Reader:
             if one(key) != 0:
                 raise self._refused(name, f"has {key} = {one(key):g}", "spikefed's neurons rest at 0 and reset to 0")
         told = {key: _plain(value) for key, value in (getattr(node, "metadata", None) or {}).items()}
-        dt = float(told.get("dt", DT))
+        dt = float(told.get("dt", self.dt))
+        if one("v_threshold") <= 0:
+            raise self._refused(name, f"has v_threshold = {one('v_threshold'):g}", "spikefed's are above 0")
         decay = 1.0 if kind == "IF" else 1 - dt / one("tau")
         gain = one("r") * dt * (1.0 if kind == "IF" else 1 / one("tau"))
         if not 0 <= decay <= 1:
             raise self._refused(name, f"has tau = {one('tau'):g} s", f"a time step of {dt:g} s needs tau from there up")
         made = replace(self.default, kind="hard", decay=decay, gain=gain, v_threshold=one("v_threshold"), strict=True)
         return _ours(made, told)
+
+    def _check_finite(self, name: str) -> None:
+        for key in ("weight", "bias", "tau", "r", "v_leak", "v_threshold", "v_reset"):
+            values = getattr(self.nodes[name], key, None)
+            if values is not None and not np.isfinite(np.asarray(values, dtype=np.float64)).all():
+                raise self._refused(name, f"holds {key} that are not finite", "write the file from a sound network")
 
     def _load(self, layer: SpikingLayer | PassLayer, members: list[str]) -> None:
         node = next(self.nodes[m] for m in members if hasattr(self.nodes[m], "weight"))

@@ -134,6 +134,12 @@ def _encode(network: Flat) -> str:
         return f"{series}    return (x > torch.rand(x.shape, generator=generator)).to(x.dtype)"
     if coder.name == "poisson":
         return f"{series}    return x.sign() * (2 * torch.rand(x.shape, generator=generator) <= x.abs()).to(x.dtype)"
+    if coder.name == "latency":
+        return (
+            "    at = (1 - x.clamp(0, 1)) * (steps - 1)\n"
+            "    time = torch.arange(steps, dtype=x.dtype, device=x.device).view(-1, *[1] * x.ndim)\n"
+            "    return ((at.round() == time) & (x > 0)).to(x.dtype)"
+        )
     assert isinstance(coder, SendOnDelta)
     cut = "both" if coder.graded else "both.clamp(max=1)"
     return textwrap.indent(

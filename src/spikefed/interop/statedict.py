@@ -23,24 +23,27 @@ _RESETS = {0: "soft", 1: "hard"}
 """snnTorch's number of a reset by subtraction, and to zero."""
 
 
-def lay_state(net: SpikingNetwork, state: Mapping[str, Tensor] | Path | str) -> None:
+def lay_state(net: SpikingNetwork, state: Mapping[str, Tensor] | Path | str, *, reset_delay: bool = True) -> None:
     """Load another library's weights into a network of the same layers; the network is unchanged if that fails.
 
     Args:
         net: a row of layers.
         state: its state dict, or a file that ``torch.save(net.state_dict())`` wrote.
+        reset_delay: as the neurons of snnTorch were built, which the state dict does not say; theirs is True.
 
     Raises:
-        ConfigError: another number or shape of layers, neurons that do something else, or a file that cannot be read.
+        ConfigError: another number or shape of layers, neurons that do something else, numbers that are not finite, or
+            a file that cannot be read.
     """
     tensors = _read(Path(state)) if isinstance(state, Path | str) else state
+    _check_tensors(tensors)
     modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         prefix, _, last = name.rpartition(".")
         modules.setdefault(prefix, {})[last] = tensor
     weights = [(p, m) for p, m in modules.items() if "weight" in m and m["weight"].ndim > 1]
     norms = [(p, m) for p, m in modules.items() if "running_mean" in m]
-    _check_neurons(net, modules)
+    _check_neurons(net, modules, reset_delay)
     ours = [(f"{layer.plan.name}", layer) for layer in net.layers]
     normed = [(f"{name}.norm", layer.norm) for name, layer in ours if layer.norm is not None]
     for kind, wanted, given in (("layers", ours, weights), ("norms", normed, norms)):
@@ -81,7 +84,18 @@ def _paired(
     return pairs
 
 
-def _check_neurons(net: SpikingNetwork, modules: Mapping[str, Mapping[str, Tensor]]) -> None:
+def _check_tensors(tensors: object) -> None:
+    if not isinstance(tensors, Mapping):
+        raise ConfigError(f"a {type(tensors).__name__} is no state dict; give net.state_dict(), or the file it is in")
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            inside = "; give its entry 'state_dict'" if "state_dict" in tensors else "; give net.state_dict()"
+            raise ConfigError(f"'{name}' of the state dict is a {type(tensor).__name__}, no tensor{inside}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise ConfigError(f"'{name}' of the state dict holds numbers that are not finite; give a sound network's")
+
+
+def _check_neurons(net: SpikingNetwork, modules: Mapping[str, Mapping[str, Tensor]], reset_delay: bool) -> None:
     """Refuse a state dict of neurons that do something else than the network's."""
     neurons = [getattr(layer, "neuron", None) for layer in net.layers]
     found = [neuron for neuron in neurons if isinstance(neuron, LIFParameters)]
@@ -89,7 +103,9 @@ def _check_neurons(net: SpikingNetwork, modules: Mapping[str, Mapping[str, Tenso
         return
     ours = found[0]
     told = {"threshold": ours.v_threshold, "beta": ours.decay}
-    for prefix, tensors in modules.items():
+    for prefix, given in modules.items():
+        _check_kind(prefix, given)
+        tensors = _spoken(given)
         for key, wanted in told.items():
             if key in tensors and not torch.allclose(tensors[key].float(), torch.tensor(float(wanted))):
                 raise ConfigError(
@@ -102,6 +118,26 @@ def _check_neurons(net: SpikingNetwork, modules: Mapping[str, Mapping[str, Tenso
                 f"neurons {prefix} of the state dict reset otherwise than the network's ('{ours.kind}'); set "
                 "network.neuron.kind to theirs"
             )
+        if reset is not None and ours.kind == "soft" and reset_delay and ours.decay != 1:
+            raise ConfigError(
+                f"neurons {prefix} of the state dict take their threshold away a step later, after the leak, as "
+                "snnTorch does unless reset_delay = False; if they were built so, say it with reset_delay=False, else "
+                "use reset_mechanism = 'zero'"
+            )
+
+
+def _spoken(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """SpikingJelly's learnt time constant in snnTorch's words: 1 / tau = sigmoid(w), beta = 1 - 1 / tau."""
+    learnt = set(tensors) == {"w"} and tensors["w"].ndim == 0
+    return {"beta": 1 - torch.sigmoid(tensors["w"])} if learnt else tensors
+
+
+def _check_kind(prefix: str, tensors: Mapping[str, Tensor]) -> None:
+    if "reset_mechanism_val" in tensors and {"alpha", "alpha_1"} & set(tensors):
+        raise ConfigError(
+            f"neurons {prefix} of the state dict have a synaptic current that decays (alpha), which ours have not; use "
+            "networks of snn.Leaky"
+        )
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -113,6 +149,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise ConfigError(
             f"{path} cannot be read as a state dict; write it with torch.save(net.state_dict())"
         ) from error
+    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
+        found = found["state_dict"]  # a checkpoint that holds more
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ConfigError(f"{path} holds no state dict; write it with torch.save(net.state_dict(), ...)")
     return found

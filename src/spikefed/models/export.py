@@ -113,12 +113,7 @@ def export(model: Model, to: str, out: Path | str, **options: Any) -> Exported:
             "this network was measured on the statistics of each batch (training.train_bn_at_eval), which a file of "
             "fixed numbers cannot do; train it without that setting"
         )
-    path = Path(out)
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; give the name of a file, as {path / ('model' + FORMATS[to].suffix)}")
-    path = path if path.suffix else path.with_suffix(FORMATS[to].suffix)
-    if not path.parent.is_dir():
-        raise ConfigError(f"there is no folder {path.parent} to write {path.name} into; make it, or name another")
+    path = _target(Path(out), FORMATS[to].suffix)
     plain = flat(model.network)
     facts = about(model)
     try:
@@ -131,4 +126,25 @@ def export(model: Model, to: str, out: Path | str, **options: Any) -> Exported:
         write_atomic(path, data)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}); name another with --out") from error
-    return Exported(path, to, {"file_bytes": len(data), **told}, notes)
+    return Exported(path, to, {"file_bytes": len(data), **told}, notes + _rounding(model))
+
+
+def _target(path: Path, suffix: str) -> Path:
+    """Where the file goes; refused where that would destroy something else than an older export."""
+    if str(path) == "-":
+        raise ConfigError(f"a network leaves as a file, not on standard output; give its name, as model{suffix}")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give the name of a file, as {path / ('model' + suffix)}")
+    if path.exists() and (not path.is_file() or path.suffix != suffix):
+        raise ConfigError(f"{path} is there already and is no {suffix} file; name another, or take it away first")
+    path = path if path.suffix else path.with_suffix(suffix)
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent} to write {path.name} into; make it, or name another")
+    return path
+
+
+def _rounding(model: Model) -> tuple[str, ...]:
+    """A word where the file rounds otherwise than the network."""
+    precision = getattr(model.network, "precision", "float32")
+    text = f"the network computes in {precision} and the file in float32, so single predictions differ"
+    return () if precision == "float32" else (text,)

@@ -5,6 +5,7 @@ They are read off the page's own tables, so the two cannot differ.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -16,6 +17,16 @@ _SPELT = {
     "“": "``", "”": "''", "’": "'", "‘": "`", '"': "''", "ε": r"$\varepsilon$", "δ": r"$\delta$", "α": r"$\alpha$",
     "≥": r"$\ge$", "≤": r"$\le$", "→": r"$\to$",
 }  # fmt: skip
+
+
+TEXT_PT = 345.0
+"""Width of the text of LaTeX's class ``article`` at 10 pt."""
+_LETTER_PT = 5.4
+"""Mean width of a letter of Computer Modern at 10 pt, on the safe side."""
+_SIZES = (("", 1.0, 12.0), ("\\small\n", 0.93, 12.0), ("\\footnotesize\n", 0.86, 6.0), ("\\scriptsize\n", 0.8, 6.0))
+"""Commands, widths of letters beside those at 10 pt, and what a column takes beside its letters, in points."""
+LONG = 22
+"""Letters from which on a cell of a table that is too wide is broken."""
 
 
 @dataclass
@@ -81,11 +92,17 @@ def tables_of(page: str) -> list[Read]:
 
 
 def latex(table: Read) -> str:
-    """A ``table`` environment to be read in with ``\\input``; wide ones are set small."""
+    """A ``table`` environment to be read in with ``\\input``, no wider than an article's text.
+
+    Of one that is too wide headings and long cells are broken into lines, then it is set small.
+    """
     columns = "".join("r" if numeric else "l" for numeric in table.numeric)
-    head, *rows = table.rows
-    size = "\\footnotesize\n" if len(columns) > 5 else ""
-    lines = [_line(head), "\\hline", *map(_line, rows)]
+    rows = [[[cell] for cell in row] for row in table.rows]
+    if _width(rows, 1.0, 12.0) > TEXT_PT:
+        rows = _broken(table.rows)
+    size, _, gap = next((each for each in _SIZES if _width(rows, *each[1:]) <= TEXT_PT), _SIZES[-1])
+    size += "\\setlength{\\tabcolsep}{3pt}\n" if gap < 12 else ""
+    lines = [_line(rows[0], columns, "b"), "\\hline", *(_line(row, columns, "t") for row in rows[1:])]
     return (
         f"% {table.name}, made by spikefed report\n\\begin{{table}}\n\\centering\n{size}"
         f"\\caption{{{escaped(table.caption)}}}\n\\label{{tab:{table.name}}}\n"
@@ -98,5 +115,28 @@ def escaped(text: str) -> str:
     return "".join(_SPELT.get(c, c if c.isascii() or "\u00c0" <= c <= "\u00ff" else "?") for c in text)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return " & ".join(map(escaped, cells)) + r" \\"
+def _width(rows: Sequence[Sequence[Sequence[str]]], scale: float, gap: float) -> float:
+    """Of a table whose cells are lists of lines, in points, as far as letters are of mean width."""
+    longest = [max(len(line) for cell in column for line in cell) for column in zip(*rows, strict=True)]
+    return sum(longest) * _LETTER_PT * scale + gap * len(longest)
+
+
+def _broken(rows: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+    """Cells as lines: long ones broken, headings to the width of what stands below them."""
+    others = [[_lines(cell, LONG) for cell in row] for row in rows[1:]]
+    below = [max((len(line) for row in others for line in row[place]), default=1) for place in range(len(rows[0]))]
+    return [[_lines(cell, max(wide, 8)) for cell, wide in zip(rows[0], below, strict=True)], *others]
+
+
+def _lines(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _line(cells: Sequence[Sequence[str]], columns: str, level: str) -> str:
+    """A row; the lines of a cell begin or end level with the others, ``t`` or ``b``."""
+    return " & ".join(_cell(cell, side, level) for cell, side in zip(cells, columns, strict=True)) + r" \\"
+
+
+def _cell(lines: Sequence[str], side: str, level: str) -> str:
+    told = r" \\ ".join(map(escaped, lines))
+    return told if len(lines) == 1 else rf"\begin{{tabular}}[{level}]{{@{{}}{side}@{{}}}}{told}\end{{tabular}}"

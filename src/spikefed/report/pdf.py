@@ -1,6 +1,7 @@
-"""A figure as a PDF of one page: vectors and text, no library, the same bytes for the same figure.
+"""A figure as a PDF of one page: vectors and text, the same bytes for the same figure.
 
-Text is set in Helvetica, one of the fonts that every reader of PDF has (ISO 32000-1, 9.6.2.2); it is not embedded.
+Text is set in a font that the file holds (`spikefed.report.pdffont`). A line with letters that this font lacks, as é,
+is set in Helvetica, one of the fonts that every reader of PDF has (ISO 32000-1, 9.6.2.2); it is not embedded.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
+from spikefed.report.pdffont import embedded
 from spikefed.report.shapes import FONT_PX, INK, Dot, Label, Path, Point, Shape
 
 ROUND = 0.5523
@@ -39,22 +41,38 @@ def pdf(shapes: Sequence[Shape], width: int, height: int, title: str) -> bytes:
     body = "\n".join(_drawn(shape, height, names) for shape in shapes)
     content = zlib.compress(f"1 1 1 rg 0 0 {width} {height} re f\n{body}\n".encode("cp1252", "replace"), 9)
     states = " ".join(f"{name} << /ca {opacity:g} >>" for opacity, name in names.items())
+    named, fonts = _fonts([shape.text for shape in shapes if isinstance(shape, Label)], first=5)
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
         f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width} {height}] /Contents 4 0 R /Resources "
-        f"<< /Font << /F 5 0 R >> /ExtGState << {states} >> >> >>".encode(),
+        f"<< /Font << {named} >> /ExtGState << {states} >> >> >>".encode(),
         b"<< /Filter /FlateDecode /Length %d >>\nstream\n" % len(content) + content + b"\nendstream",
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
+        *fonts,
         f"<< /Title {_string(title)} /Producer (spikefed) >>".encode("cp1252", "replace"),
     ]
     return _file(objects)
 
 
 def width_of(text: str, size: float = FONT_PX) -> float:
-    """Of a line of text, in pixels."""
+    """Of a line of text in Helvetica, in pixels; the embedded font's differ by a few per cent."""
     widths = (_WIDTHS[ord(letter) - 32] if " " <= letter <= "~" else _OTHERS.get(letter, 556) for letter in text)
     return sum(widths) * size / 1000
+
+
+def _fonts(texts: Sequence[str], first: int) -> tuple[str, list[bytes]]:
+    """The fonts of these lines: their names as the page's resources, and their objects from number ``first`` on."""
+    font = embedded()
+    told = [None if font is None else font.spelt(text) for text in texts]
+    names: list[str] = []
+    objects: list[bytes] = []
+    if font is not None and any(text is not None for text in told):
+        names.append(f"/E {first} 0 R")
+        objects += font.objects(first)
+    if None in told:
+        names.append(f"/F {first + len(objects)} 0 R")
+        objects.append(b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>")
+    return " ".join(names), objects
 
 
 def _file(objects: Sequence[bytes]) -> bytes:
@@ -84,10 +102,14 @@ def _drawn(shape: Shape, height: int, opacities: dict[float, str]) -> str:
 
 def _text(label: Label, height: int) -> str:
     x, y = label.at
-    back = {"start": 0.0, "middle": 0.5, "end": 1.0}[label.anchor] * width_of(label.text)
+    font = embedded()
+    told = None if font is None else font.spelt(label.text)
+    wide = width_of(label.text) if font is None or told is None else font.width_of(told, FONT_PX)
+    back = {"start": 0.0, "middle": 0.5, "end": 1.0}[label.anchor] * wide
     turn = "0 1 -1 0" if label.turned else "1 0 0 1"
     at = (x, height - y - back) if label.turned else (x - back, height - y)
-    return f"BT /F {FONT_PX} Tf {_colour(INK)} rg {turn} {_at(at)} Tm {_string(label.text)} Tj ET"
+    name, text = ("/F", label.text) if told is None else ("/E", told)
+    return f"BT {name} {FONT_PX} Tf {_colour(INK)} rg {turn} {_at(at)} Tm {_string(text)} Tj ET"
 
 
 def _circle(centre: Point, radius: float, height: int) -> str:

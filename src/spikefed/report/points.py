@@ -65,6 +65,12 @@ def read_points(path: Path | str) -> list[ReaderPoint]:
     _check_header(header, path)
     if len(rows) < 2:
         raise ReportError(f"points {path} has a header and no point; give a line a point")
+    long = next(((number, row) for number, row in rows[1:] if any(map(str.strip, row[len(header) :]))), None)
+    if long is not None:
+        raise ReportError(
+            f"points {path}, line {long[0]}: {len(long[1])} values stand below {len(header)} columns; quote a "
+            "label that has commas"
+        )
     return [_point(dict(zip(header, row, strict=False)), f"points {path}, line {number}") for number, row in rows[1:]]
 
 

@@ -21,12 +21,12 @@ _SPELT = {
 
 TEXT_PT = 345.0
 """Width of the text of LaTeX's class ``article`` at 10 pt."""
-_LETTER_PT = 5.4
+_LETTER_PT = 5.6
 """Mean width of a letter of Computer Modern at 10 pt, on the safe side."""
 _SIZES = (("", 1.0, 12.0), ("\\small\n", 0.93, 12.0), ("\\footnotesize\n", 0.86, 6.0), ("\\scriptsize\n", 0.8, 6.0))
 """Commands, widths of letters beside those at 10 pt, and what a column takes beside its letters, in points."""
-LONG = 22
-"""Letters from which on a cell of a table that is too wide is broken."""
+_LONGEST = (22, 14, 10)
+"""Letters of a cell's line, of tables that are wider and wider."""
 
 
 @dataclass
@@ -97,10 +97,7 @@ def latex(table: Read) -> str:
     Of one that is too wide headings and long cells are broken into lines, then it is set small.
     """
     columns = "".join("r" if numeric else "l" for numeric in table.numeric)
-    rows = [[[cell] for cell in row] for row in table.rows]
-    if _width(rows, 1.0, 12.0) > TEXT_PT:
-        rows = _broken(table.rows)
-    size, _, gap = next((each for each in _SIZES if _width(rows, *each[1:]) <= TEXT_PT), _SIZES[-1])
+    rows, size, gap = _fitted(table.rows)
     size += "\\setlength{\\tabcolsep}{3pt}\n" if gap < 12 else ""
     lines = [_line(rows[0], columns, "b"), "\\hline", *(_line(row, columns, "t") for row in rows[1:])]
     return (
@@ -121,15 +118,27 @@ def _width(rows: Sequence[Sequence[Sequence[str]]], scale: float, gap: float) ->
     return sum(longest) * _LETTER_PT * scale + gap * len(longest)
 
 
-def _broken(rows: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+def _fitted(cells: Sequence[Sequence[str]]) -> tuple[list[list[list[str]]], str, float]:
+    """Cells as lines, the command of a size, and what a column takes beside its letters, so that the table fits."""
+    forms = [[[[cell] for cell in row] for row in cells], *(_broken(cells, longest) for longest in _LONGEST)]
+    for rows in forms:
+        for size, scale, gap in _SIZES if rows is not forms[0] else _SIZES[:1]:
+            if _width(rows, scale, gap) <= TEXT_PT:
+                return rows, size, gap
+    return forms[-1], "\\tiny\n", 6.0
+
+
+def _broken(rows: Sequence[Sequence[str]], longest: int) -> list[list[list[str]]]:
     """Cells as lines: long ones broken, headings to the width of what stands below them."""
-    others = [[_lines(cell, LONG) for cell in row] for row in rows[1:]]
+    others = [[_lines(cell, longest) for cell in row] for row in rows[1:]]
     below = [max((len(line) for row in others for line in row[place]), default=1) for place in range(len(rows[0]))]
     return [[_lines(cell, max(wide, 8)) for cell, wide in zip(rows[0], below, strict=True)], *others]
 
 
 def _lines(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    """At spaces but that behind a ±, and where room is scarce at hyphens."""
+    kept = text.replace("± ", "±\u00a0")
+    return textwrap.wrap(kept, width, break_long_words=False, break_on_hyphens=width < _LONGEST[0]) or [""]
 
 
 def _line(cells: Sequence[Sequence[str]], columns: str, level: str) -> str:

@@ -18,6 +18,8 @@ from spikefed.report.probes import probe_text
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "attack": {"steps": 3, "apgd_steps": 4, "queries": 5, "surrogates": ("own", "adaptive"), "eps": (8.0, 32.0)},
+    "inversion": {"victims": 3, "steps": 5},
+    "reconstruction": {"rebuilt": 8, "steps": 3, "judge": "4C3-AP2-12FC", "epochs": 1},
     "chip": {"chips": 2, "tiles": [16], "changes": {"noise.read": 0.3}},
 }
 """Settings that make a probe quick on the small network here."""

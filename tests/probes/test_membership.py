@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from spikefed.data import load
 from spikefed.errors import ConfigError
-from spikefed.networks import ann_twin, build
+from spikefed.networks import ann_twin, build, write_tensors
 from spikefed.probes import Measurement, Subject, run_probe
 from spikefed.probes.imitation import UPLOADS, imitate
 from spikefed.probes.membership import auc, auc_interval, caught, class_weights
@@ -161,6 +162,23 @@ def test_what_a_client_says_gives_less_away_than_its_weights() -> None:
     assert set(losses) == {"weights", "outputs", "labels"}
     assert losses["weights"] > 0.8 > losses["outputs"] > losses["labels"] > 0.5
     assert run_probe(server, alone, "membership", **options).records == found.records
+
+
+def test_the_difference_to_an_earlier_round_finds_who_came_in_since_and_nobody_else(tmp_path: Path) -> None:
+    subject = noisy(digits())
+    net = fitted(ann_twin("64FC", seed=1, input_shape=(1, 8, 8), classes=10, norm="none"), subject.trained[1], 30)
+    file = tmp_path / "before.safetensors"
+    file.write_bytes(write_tensors(net.state_dict(), facts={}))
+    net = fitted(net, subject.trained[0], 12)
+    areas = {}
+    for client in (0, 1):
+        alone = replace(subject, trained=subject.trained[client : client + 1])
+        found = rows(run_probe(net, alone, "membership", hyper={"before": str(file)}), "network")
+        areas[client] = {attacker: float(row["auc"]) for attacker, row in found.items()}
+    assert areas[0]["difference"] > 0.6 > 0.5 > areas[1]["difference"]
+    assert areas[1]["loss"] > 0.6  # who was there before is found by other means
+    with pytest.raises(ConfigError, match="is no model file"):
+        run_probe(net, subject, "membership", hyper={"before": str(tmp_path / "none")})
 
 
 def test_an_imitator_learns_what_it_was_told_and_begins_anew() -> None:

@@ -32,7 +32,14 @@ from spikefed.data.shares import (
     read_test,
     share_folder,
 )
-from spikefed.data.synthesis import SynthesisPlan, check_synthesis, classifier, normed_layers, synthesise
+from spikefed.data.synthesis import (
+    SynthesisPlan,
+    check_synthesis,
+    classifier,
+    normed_layers,
+    synthesise,
+    total_variation,
+)
 from spikefed.data.synthetic import SyntheticSet, similarity, soft_targets
 from spikefed.data.tasks import (
     TASK,
@@ -128,4 +135,5 @@ __all__ = [
     "similarity",
     "soft_targets",
     "synthesise",
+    "total_variation",
 ]

@@ -8,11 +8,13 @@ from spikefed.probes.contract import Curve, Probe, ProbeContext, ProbeHyperparam
 from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
 from spikefed.probes.information import centroid_of, early_by_information, early_by_kl
+from spikefed.probes.inversion import Inversion
 from spikefed.probes.latency import Latency
 from spikefed.probes.membership import Membership
 from spikefed.probes.mixture import Mixture
 from spikefed.probes.ownchips import OwnChips
 from spikefed.probes.rates import Rates
+from spikefed.probes.reconstruction import Reconstruction
 from spikefed.probes.registry import PROBES, probe
 from spikefed.probes.run import Measurement, run_probe
 from spikefed.probes.sparsity import Sparsity
@@ -26,6 +28,7 @@ __all__ = [
     "Corruption",
     "Curve",
     "Energy",
+    "Inversion",
     "Latency",
     "Measurement",
     "Membership",
@@ -37,6 +40,7 @@ __all__ = [
     "ProbeHyperparameters",
     "Quantity",
     "Rates",
+    "Reconstruction",
     "Record",
     "Sparsity",
     "Subject",

@@ -7,6 +7,8 @@ loss         minus the cross-entropy (Yeom et al., CSF 2018)
 ratio        log-odds of the true class, less their mean over images of the class that the attacker knows are none of
              the members, in deviations of these: a likelihood ratio without shadow networks (offline LiRA, Carlini et
              al., S&P 2022, with one Gaussian a class in place of one an image)
+difference   log-odds, less those by the network of an earlier round (``before``): what came in since then, the attack
+             on a client that joins a running federation, or on what one round added
 reference    log-odds, less their mean over the networks of the other clients, which never saw the image: the shadow
              networks that a federation gives away (Watson et al., ICLR 2022); where two of them at least are known
 ===========  ========================================================================================================
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import NormalDist
 from typing import ClassVar
 
@@ -34,7 +37,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import copy_tensors, load_tensors
+from spikefed.networks import copy_tensors, load_tensors, read_tensors
 from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 from spikefed.probes.imitation import UPLOADS, Upload, imitate
 
@@ -54,6 +57,9 @@ class MembershipHyperparameters(ProbeHyperparameters):
         le=1000,
         description="epochs in which the attacker teaches a network what each client says of its half of the images, "
         "for uploads of spikes and of classes; 0: uploads of weights only",
+    )
+    before: str | None = Field(
+        default=None, description="model file of an earlier round of the same network, for the attack by difference"
     )
 
 
@@ -92,6 +98,11 @@ class Membership(Probe):
         sizes = [len(part) for part in parts]
         seen = {ctx.whose: log_odds(net, asked, ctx)}
         before = copy_tensors(net)
+        earlier = None
+        if ctx.hyper.before is not None:
+            load_tensors(net, _earlier(Path(ctx.hyper.before)))
+            earlier = log_odds(net, asked, ctx)
+            load_tensors(net, before)
         own: dict[int, Tensor] = {}
         copied: dict[Upload, dict[int, Tensor]] = {upload: {} for upload in UPLOADS}
         for client, network in ctx.clients():
@@ -104,8 +115,9 @@ class Membership(Probe):
         rows: list[Record] = []
         for name, odds in seen.items():
             others = [theirs for client, theirs in own.items() if client not in whose[name]]
+            place = _places(sizes, whose[name])
             rows += _attacked(
-                name, "weights", odds, others, _places(sizes, whose[name]), asked.labels, sum(sizes), ctx.hyper
+                name, "weights", odds, others, place, asked.labels, sum(sizes), ctx.hyper, earlier=earlier
             )
         for upload, odds_of in copied.items():
             for client, odds in odds_of.items():
@@ -198,6 +210,17 @@ def class_weights(members: Integer[Tensor, " M"], strangers: Integer[Tensor, " S
     return (wanted / there.clamp_min(1))[strangers]
 
 
+def _earlier(path: Path) -> dict[str, Tensor]:
+    """Tensors of a model file. Shapes are the network's.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not path.is_file():
+        raise ConfigError(f"probe 'membership': before = '{path}' is no model file; give a model.safetensors")
+    return read_tensors(path).tensors
+
+
 def _imitated(network: nn.Module, upload: Upload, asked: Subject, known: int, ctx: ProbeContext) -> Tensor:
     """Odds ``[N]`` by a network that learned the client's answers on the attacker's half of the strangers.
 
@@ -222,6 +245,7 @@ def _attacked(
     labels: Tensor,
     known: int,
     hyper: MembershipHyperparameters,
+    earlier: Tensor | None = None,
 ) -> Iterator[Record]:
     """Rows of one network.
 
@@ -234,10 +258,13 @@ def _attacked(
         labels: of all images.
         known: how many somebody trained on.
         hyper: of the probe.
+        earlier: odds ``[N]`` by the network of an earlier round, where one is given.
     """
     held = torch.arange(known, len(odds), 2)  # the attacker's own
     strangers = torch.arange(known + 1, len(odds), 2)
     scores = {"loss": odds, "ratio": _standardised(odds, labels, held)}
+    if earlier is not None:
+        scores["difference"] = odds - earlier
     if len(others) > 1:
         scores["reference"] = odds - torch.stack(others).mean(dim=0)
     known_classes = torch.isin(labels[members], labels[strangers])

@@ -13,12 +13,14 @@ from spikefed.probes.coding import Coding
 from spikefed.probes.contract import Probe
 from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
+from spikefed.probes.inversion import Inversion
 from spikefed.probes.latency import Latency
 from spikefed.probes.manytasks import ManyTasks
 from spikefed.probes.membership import Membership
 from spikefed.probes.mixture import Mixture
 from spikefed.probes.ownchips import OwnChips
 from spikefed.probes.rates import Rates
+from spikefed.probes.reconstruction import Reconstruction
 from spikefed.probes.sparsity import Sparsity
 from spikefed.probes.temporal import Temporal
 
@@ -31,12 +33,14 @@ PROBES: dict[str, type[Probe]] = {
         Coding,
         Corruption,
         Energy,
+        Inversion,
         Latency,
         ManyTasks,
         Membership,
         Mixture,
         OwnChips,
         Rates,
+        Reconstruction,
         Sparsity,
         Temporal,
     )

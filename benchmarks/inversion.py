@@ -1,4 +1,4 @@
-"""Images rebuilt from one client's change of weights: a spiking network beside its ANN twin. results/audit/inversion.json.
+"""Images rebuilt from one change of weights: a spiking network beside its ANN twin. results/audit/inversion.json.
 
     python benchmarks/inversion.py [--seeds 0,1,2] [--victims 6]
 

@@ -2,7 +2,7 @@
 
     python benchmarks/inversion.py [--seeds 0,1,2] [--victims 6]
 
-Untrained `small` (T = 4, no normalisation) on Fashion-MNIST images, one image an upload, 150 steps of the attacker: the
+Untrained `small` (T = 4, threshold 0.25, no normalisation) on Fashion-MNIST images, one image an upload, 150 steps of the attacker: the
 first round of a federation, where gradients say most.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from provenance import describe
 
 from spikefed.data import load
-from spikefed.networks import ann_twin, build
+from spikefed.networks import ann_twin, build, network_info
 from spikefed.probes import Subject, run_probe
 from spikefed.training import Preprocess
 
@@ -37,7 +38,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for seed in map(int, args.seeds.split(",")):
         options: dict[str, Any] = {"input_shape": part.shape, "classes": part.classes, "norm": "none", "seed": seed}
-        for kind, net in {"SNN": build("small", steps=4, **options), "ANN": ann_twin("small", **options)}.items():
+        neuron = replace(network_info("small").neuron, v_threshold=0.25)  # with 1 it is silent before any training
+        spiking = build("small", steps=4, neuron=neuron, **options)
+        for kind, net in {"SNN": spiking, "ANN": ann_twin("small", **options)}.items():
             found = run_probe(net, subject, "inversion", hyper={"victims": args.victims, "steps": 150}, seed=seed)
             rows += [{"seed": seed, "network": kind, **row} for row in found.records]
             print(rows[-2:])

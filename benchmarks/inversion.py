@@ -2,8 +2,8 @@
 
     python benchmarks/inversion.py [--seeds 0,1,2] [--victims 6]
 
-Untrained `small` (T = 4, threshold 0.25, no normalisation) on Fashion-MNIST images, one image an upload, 150 steps of the attacker: the
-first round of a federation, where gradients say most.
+Untrained `small` (T = 4, threshold 0.25, no normalisation) on Fashion-MNIST images, one image an upload, 150 steps of
+the attacker: the first round of a federation, where gradients say most.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The study of many tasks: adapters of one frozen parent on its children, and methods under stages.
 
-``python scripts/continual.py children SEED`` and ``python scripts/continual.py stages SEED`` write
+``python scripts/continual.py children SEED``, ``... stages SEED``, ``... memories SEED`` and ``... votes SEED`` write
 ``results/continual/PART-seedS.json``; ``python scripts/continual.py table`` prints what they say. A part that has its
 file is not run again.
 """
@@ -34,6 +34,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "fsd": {"name": "fsd", **FSD},
     "fsd+": {"name": "fsd+", **FSD},
     "adapters (thresholds, norms, head)": {"name": "adapters"},
+}
+MEMORIES: dict[str, dict[str, Any]] = {
+    "EWC, lambda 100": {"ewc": {"strength": 100.0}},
+    "EWC, lambda 10,000": {"ewc": {"strength": 10_000.0}},
+    "LwF": {"lwf": {"strength": 1.0}},
+    "exemplars, 5 a class": {"exemplars": {"per_class": 5}},
 }
 Pair = tuple[Any, Any]
 """Images and labels."""
@@ -88,21 +94,37 @@ def children(seed: int, folder: Path) -> dict[str, Any]:
 
 def stages(seed: int, folder: Path) -> dict[str, Any]:
     """Methods on digits in five tasks of two classes, in one order and in a Latin square; a parent of MNIST at 8x8."""
+    return staged(seed, folder, {label: (method, {}) for label, method in METHODS.items()})
+
+
+def memories(seed: int, folder: Path) -> dict[str, Any]:
+    """What clients remember under FedAvg, on the same tasks."""
+    return staged(seed, folder, {label: (METHODS["fedavg"], own) for label, own in MEMORIES.items()})
+
+
+def votes(seed: int, folder: Path) -> dict[str, Any]:
+    """The votes of stages before, kept by the server, on the same tasks."""
+    cases = {f"{label}, old votes": ({**METHODS[label], "old_votes": 1.0}, {}) for label in ("fsd", "fsd+")}
+    return staged(seed, folder, cases)
+
+
+def staged(seed: int, folder: Path, cases: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """Cases of a method and what local training has beside, by order and label."""
     parent = spikefed.run(tables(seed), dataset=shown("mnist", size=8), out=folder / "parent")
     rows: dict[str, Any] = {}
     for order in ("same", "latin"):
-        for label, method in METHODS.items():
+        for label, (method, beside) in cases.items():
             own: dict[str, Any] = {**tables(seed)["network"], "start": str(parent)}
             if method["name"] == "adapters":
                 own["adapters"] = {"kinds": ["thresholds", "bn", "head"]}
-            out = folder / f"{order}-{label}".replace(" ", "-")
+            out = folder / f"{order}-{label}".replace(" ", "-").replace(",", "")
             told = tables(
                 seed,
                 rounds=20,
                 network=own,
                 method=method,
                 data={"clients": 5, "public": 300},
-                training={"local_epochs": 2, "lr": 3e-3},
+                training={"local_epochs": 2, "lr": 3e-3, **beside},
                 stages={"classes": 5, "rounds": 4, "order": order, "heads": "task"},
             )
             rows.setdefault(order, {})[label] = result(spikefed.run(told, out=out))["stages"]
@@ -122,7 +144,13 @@ def table() -> Iterator[str]:
             for label in found[0][child]:
                 cells = [row[child][label] for row in found]
                 yield f"| {child} | {label} | {over([c['accuracy'] for c in cells])} | {cells[0]['bytes']:,} |"
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("stages-seed*.json"))]
+    for part in ("stages", "memories", "votes"):
+        yield from staged_table(part)
+
+
+def staged_table(part: str) -> Iterator[str]:
+    """Rows of one part of the study that has stages."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{part}-seed*.json"))]
     for order in found[0] if found else ():
         for label in found[0][order]:
             runs = [row[order][label] for row in found]
@@ -147,7 +175,7 @@ def main(part: str, seed: int = 0) -> None:
         return
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        rows = {"children": children, "stages": stages}[part](seed, Path(folder))
+        rows = {"children": children, "stages": stages, "memories": memories, "votes": votes}[part](seed, Path(folder))
     out.write_text(json.dumps(rows, indent=1) + "\n")
 
 

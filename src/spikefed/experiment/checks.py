@@ -355,6 +355,10 @@ def _memories(config: Experiment) -> None:
         if isinstance(value, MemoryOption) and not value.on and value != type(value)():
             raise ConfigError(f"training.{key} is off; set training.{key}.{_switch(value)}, or leave the table out")
     asked = [f"training.{key}" for key in memories(hyper)]
+    if getattr(hyper, "old_votes", 0.0) and not config.stages.on:
+        raise ConfigError(
+            "method.old_votes keeps the votes of stages, and the run has none; add a table [stages], or leave it out"
+        )
     if not asked:
         return
     name = config.method["name"]

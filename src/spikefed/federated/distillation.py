@@ -8,7 +8,7 @@ predictions merge and what goes back.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, cast
@@ -29,8 +29,9 @@ from spikefed.federated.contract import (
     State,
 )
 from spikefed.federated.local import LocalTraining, local_optimiser, train_locally, validate
+from spikefed.federated.oldvotes import hooks_of, kept_votes
 from spikefed.federated.robust import Vote
-from spikefed.training import WeightAverage, optimiser, outputs, train
+from spikefed.training import StepHook, WeightAverage, optimiser, outputs, train
 
 
 class DistillationHyperparameters(LocalTraining):
@@ -65,6 +66,13 @@ class DistillationHyperparameters(LocalTraining):
         lt=1,
         description="decay a step of a running mean of each network's weights over its training: the mean is measured "
         "and taken home, the network itself trains on and answers; 0: off [FSD]",
+        json_schema_extra={"since": "0.2"},
+    )
+    old_votes: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="weight at the server of the votes at the end of stages before, which it keeps; 0: off",
         json_schema_extra={"since": "0.2"},
     )
     vote: Vote = Field(
@@ -114,7 +122,14 @@ def following(mean: WeightAverage | None, net: nn.Module, optim: torch.optim.Opt
     return nullcontext() if mean is None else mean.follows(net, optim)
 
 
-def fit(net: nn.Module, goal: Goal, epochs: int, ctx: Context, optim: torch.optim.Optimizer) -> float:
+def fit(
+    net: nn.Module,
+    goal: Goal,
+    epochs: int,
+    ctx: Context,
+    optim: torch.optim.Optimizer,
+    hooks: Sequence[StepHook] = (),
+) -> float:
     """Distil ``net`` in place on public rows; returns the last epoch's mean loss (nan without rows).
 
     Args:
@@ -123,6 +138,7 @@ def fit(net: nn.Module, goal: Goal, epochs: int, ctx: Context, optim: torch.opti
         epochs: passes over the rows.
         ctx: hyperparameters, public set and randomness.
         optim: steps the student.
+        hooks: what else happens in a step.
     """
     hyper: DistillationHyperparameters = ctx.hyper
     with goal.scope:
@@ -138,6 +154,7 @@ def fit(net: nn.Module, goal: Goal, epochs: int, ctx: Context, optim: torch.opti
             generator=ctx.generator,
             shuffle=hyper.shuffle,
             augment=goal.augment,
+            hooks=hooks,
         )
 
 
@@ -291,9 +308,11 @@ class Distillation(Method):
         optim = resumed(optim, state, "moments") if keep else optim
         mean = WeightAverage(hyper.average, state.get("average")) if hyper.average else None
         with following(mean, net, optim):
-            loss = fit(net, merged.goal, hyper.server_epochs, ctx, optim)
+            hooks = hooks_of(state, merged.goal.loss, ctx)
+            loss = fit(net, merged.goal, hyper.server_epochs, ctx, optim, hooks)
         new_state: State = {"weights": ctx.networks.weights(net)} | own | ({"moments": moments(optim)} if keep else {})
         new_state |= {"average": mean.state} if mean is not None else {}
+        new_state |= kept_votes(state, merged.goal.target, merged.goal.rows, ctx)
         # 11-12: answer
         downlink = self.downlink(merged, net, ctx)
         return new_state, downlink, Diagnostics({"server_distil_loss": loss} | merged.values, merged.weights)

@@ -11,7 +11,7 @@ Norms of the affine parameters of a normalisation follow from the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -24,7 +24,8 @@ from torch.nn.grad import conv2d_weight
 from spikefed.errors import ConfigError
 from spikefed.networks.layers import PassLayer, SpikingLayer, WeightedLayer
 from spikefed.networks.monitor import device_of, in_eval_mode
-from spikefed.networks.network import SpikingNetwork
+from spikefed.networks.network import ANNNetwork, SpikingNetwork
+from spikefed.networks.relutaps import ReLUTap, rectified, tap_all, untap
 from spikefed.networks.taps import Call, Prefix, Tap
 from spikefed.networks.thresholds import learns_thresholds
 from spikefed.neurons import pair
@@ -90,9 +91,16 @@ def per_sample(net: nn.Module, loop: bool = False) -> Iterator[PerSample]:
 
 @contextmanager
 def tapped(net: nn.Module) -> Iterator[SampleTaps]:
-    """The layers' forward passes replaced by taps while the context is open."""
+    """The layers' forward passes replaced by taps while the context is open; of an ANN twin their weighted sums."""
     prefix = Prefix()
     anchor = torch.zeros((), device=device_of(net), requires_grad=True)
+    if isinstance(net, ANNNetwork):
+        rows = tap_all(rectified(net))
+        try:
+            yield SampleTaps(net, rows, prefix, anchor)
+        finally:
+            untap(rows)
+        return
     taps = [Tap(name, layer, prefix, anchor) for name, layer in _layers(net)]
     for tap in taps:
         tap.layer.tap = tap
@@ -131,7 +139,7 @@ class SampleLoop:
 class SampleTaps:
     """All samples at once, by closed forms."""
 
-    def __init__(self, net: nn.Module, taps: list[Tap], prefix: Prefix, anchor: Tensor) -> None:
+    def __init__(self, net: nn.Module, taps: Sequence[Tap | ReLUTap], prefix: Prefix, anchor: Tensor) -> None:
         self._net = net
         self._forms = [_Layer(tap) for tap in taps]
         self._prefix = prefix
@@ -189,7 +197,7 @@ class SampleTaps:
 class _Layer:
     """Closed forms of one layer's parameters; what stays the same for all backward passes is kept."""
 
-    def __init__(self, tap: Tap) -> None:
+    def __init__(self, tap: Tap | ReLUTap) -> None:
         self.tap = tap
         self._patches: Tensor | None = None
         self._gram: Tensor | None = None
@@ -296,6 +304,7 @@ class _Layer:
 
     def _of_norm(self, calls: list[Call], g: Tensor, products: Tensor | None) -> dict[str, Tensor]:
         """Scale and shift: of n = gain (y - mean) + shift with gain = scale weight / deviation, from those of y."""
+        assert isinstance(self.tap, Tap), "ANN twins are tapped without a normalisation"
         steps, batch, _, channels = g.shape
         live = steps if len(calls) == 1 else 1
         options = [self.tap.normalisation(call, live) for call in calls]

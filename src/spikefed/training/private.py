@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from spikefed.errors import ConfigError
 from spikefed.networks import ANNNetwork, SpikingNetwork, unknown_parameters
 from spikefed.networks.persample import tapped
+from spikefed.networks.relutaps import rectified
 from spikefed.training.hooks import Loss, StepHook
 
 MIXING = ("running_mean", "running_var")
@@ -82,7 +83,9 @@ class PrivateSteps(StepHook):
 
 
 def by_closed_forms(net: nn.Module) -> bool:
-    """Whether no sample needs a pass of its own."""
+    """Whether no sample needs a pass of its own: networks of this package, and ANN twins without a normalisation."""
+    if isinstance(net, ANNNetwork):
+        return bool(rectified(net))
     return isinstance(net, SpikingNetwork) and not unknown_parameters(net) and not any(_drops(m) for m in net.modules())
 
 

@@ -29,15 +29,15 @@ from spikefed.files import write_atomic
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "privacy.md"
 FILE = "experiments/fsd-digits.toml"
-NOISE = ["method.response_source='seeded'"]
+NOISE = ["privacy.response_source='seeded'"]
 SETTINGS: dict[str, list[str]] = {
     "plain": [],
-    "secure": ["method.secure=true"],
-    "response, eps 4": ["method.response_epsilon=4.0", *NOISE],
-    "response, eps 2": ["method.response_epsilon=2.0", *NOISE],
-    "response, eps 1": ["method.response_epsilon=1.0", *NOISE],
-    "secure, response, eps 2": ["method.secure=true", "method.response_epsilon=2.0", *NOISE],
-    "secure, 15 levels": ["method.secure=true", "method.vote_levels=15"],
+    "secure": ["privacy.secure=true"],
+    "response, eps 4": ["privacy.response_epsilon=4.0", *NOISE],
+    "response, eps 2": ["privacy.response_epsilon=2.0", *NOISE],
+    "response, eps 1": ["privacy.response_epsilon=1.0", *NOISE],
+    "secure, response, eps 2": ["privacy.secure=true", "privacy.response_epsilon=2.0", *NOISE],
+    "secure, 15 levels": ["privacy.secure=true", "privacy.vote_levels=15"],
 }
 
 

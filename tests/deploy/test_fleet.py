@@ -47,7 +47,7 @@ def test_secure_aggregation_over_a_fleet_gives_the_model_of_one_process(
     tiny: Callable[..., Path], fleet: Callable[..., Loopback]
 ) -> None:
     """Four exchanges a round instead of one; masks differ from run to run, their sum and so the model do not."""
-    f = fleet(tiny(clients=3, rounds=2), overrides=["method.secure=true"])
+    f = fleet(tiny(clients=3, rounds=2), overrides=["privacy.secure=true"])
     f.start()
     everybody_ends(f, "client-0", "client-1", "client-2")
     local = spikefed.run(f.file, overrides=f.overrides, out=f.folder / "local")

@@ -68,7 +68,7 @@ def test_the_key_leaves_older_experiments_their_hash(tiny: dict[str, Any]) -> No
     [
         ("participation.quorum=2", r"can never be reached by 1 client \(data.pooled makes one of all\)"),
         ("attack.clients=[1]", "'attack.clients' names client 1, but there are clients 0 to 0"),
-        ("method.secure=true", "sums the votes of at least two clients"),
+        ("privacy.secure=true", "sums the votes of at least two clients"),
     ],
 )
 def test_what_needs_several_clients_is_refused(tiny: dict[str, Any], tmp_path: Path, override: str, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from federated.tiny import CLASSES, STEPS, World
 from spikefed.federated.methods.fsd import Fsd, FsdHyperparameters
+from spikefed.federated.private import RandomisedResponse
 from spikefed.federated.response import (
     account,
     composed_epsilon,
@@ -100,17 +102,15 @@ def test_the_account_grows_with_the_rounds() -> None:
 
 
 def test_fsd_uploads_noisy_spikes_and_accounts_for_them() -> None:
-    plain, noisy = FsdHyperparameters(local_epochs=1), FsdHyperparameters(
-        local_epochs=1, response_epsilon=1.0, response_source="seeded"
-    )  # fmt: skip
-    fsd, uploads = Fsd(), {}
-    for name, hyper in (("plain", plain), ("noisy", noisy)):
-        world = World(hyper)
-        uploads[name] = {c: fsd.client_round({}, None, world.client(c, 2))[1] for c in range(3)}
+    plain, fsd = Fsd(), Fsd().under(RandomisedResponse(1.0, source="seeded"))
+    uploads: dict[str, dict[int, Any]] = {}
+    for name, made in (("plain", plain), ("noisy", fsd)):
+        world = World(FsdHyperparameters(local_epochs=1))
+        uploads[name] = {c: made.client_round({}, None, world.client(c, 2))[1] for c in range(3)}
     differ = np.mean([(uploads["plain"][c].spikes != uploads["noisy"][c].spikes).mean() for c in range(3)])
     assert differ == pytest.approx(flip_probability(1.0), abs=0.1)
     assert all(uploads["plain"][c].accuracy == uploads["noisy"][c].accuracy for c in range(3))
-    world = World(noisy)
+    world = World(FsdHyperparameters(local_epochs=1))
     state, _ = fsd.init_server(world.server(0))
     _, _, diagnostics = fsd.server_round(state, uploads["noisy"], world.server(2))
     assert diagnostics.values["response_flip_probability"] == pytest.approx(flip_probability(1.0))

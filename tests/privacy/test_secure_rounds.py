@@ -17,7 +17,7 @@ from spikefed.experiment import RunFolder
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import build
 from spikefed.federated import Reply, Request
-from spikefed.federated.methods.fsd import FsdHyperparameters, merge_weights, vote_level
+from spikefed.federated.methods.fsd import merge_weights, vote_level
 from spikefed.federated.secure import VoteSum
 from spikefed.privacy.secure import SecureSum
 from spikefed.wire import Ledger
@@ -31,7 +31,7 @@ def tiny() -> dict[str, Any]:
     return tree
 
 
-SECURE = ["method.secure=true"]
+SECURE = ["privacy.secure=true"]
 
 
 class Lossy:
@@ -139,19 +139,18 @@ def test_the_ledger_counts_every_message(tiny: dict[str, Any]) -> None:
 
 def test_levels_follow_the_papers_weights() -> None:
     """Levels over their sum come as near to softmax(acc / tau) as rounding to w levels allows."""
-    hyper = FsdHyperparameters(secure=True, vote_levels=255, tau_w=0.5)
     accuracies = {0: 0.91, 1: 0.35, 2: 0.77}
-    levels = {c: vote_level(a, hyper) for c, a in accuracies.items()}
-    soft = merge_weights(accuracies, hyper.tau_w)
+    levels = {c: vote_level(a, 255, 0.5) for c, a in accuracies.items()}
+    soft = merge_weights(accuracies, 0.5)
     for c in levels:
         assert levels[c] / sum(levels.values()) == pytest.approx(soft[c], abs=0.5 / min(levels.values()))
-    assert vote_level(0.0, FsdHyperparameters(secure=True)) == 1 == vote_level(1.0, FsdHyperparameters(secure=True))
-    assert vote_level(0.0, hyper.model_copy(update={"tau_w": 0.01})) == 1
+    assert vote_level(0.0, 1) == 1 == vote_level(1.0, 1)
+    assert vote_level(0.0, 255, 0.01) == 1
 
 
 def test_weighted_votes_inside_the_sum(tiny: dict[str, Any]) -> None:
     """With 255 levels the masked sum gives nearly the plain accuracy-weighted average."""
-    server, _, _ = server_of(tiny, [*SECURE, "method.vote_levels=255", "method.tau_w=0.5"])
+    server, _, _ = server_of(tiny, [*SECURE, "privacy.vote_levels=255", "method.tau_w=0.5"])
     plain, _, _ = server_of(tiny, ["method.tau_w=0.5"])
     one, other = server.run_round(), plain.run_round()
     assert one.diagnostics.values["agreement"] == pytest.approx(other.diagnostics.values["agreement"], abs=0.01)
@@ -181,7 +180,7 @@ def test_liars_vote_inside_the_sum(tiny: dict[str, Any]) -> None:
     [
         (["method.vote='median'"], "choose one of the two"),
         (["data.clients=1"], "at least two clients"),
-        (["method.vote_levels=300"], "method.vote_levels"),
+        (["privacy.vote_levels=300"], "privacy.vote_levels"),
     ],
 )
 def test_combinations_that_cannot_work(tiny: dict[str, Any], overrides: list[str], sentence: str) -> None:

@@ -16,6 +16,7 @@ from spikefed.experiment.checks import check
 from spikefed.experiment.config import Experiment, load
 from spikefed.experiment.dealing import check_time, deal, reading_of, viewed
 from spikefed.experiment.federation import Federation, codec_of
+from spikefed.experiment.methods import method_of
 from spikefed.experiment.networks import build_network, named
 from spikefed.experiment.origin import read_start
 from spikefed.experiment.pixels import preprocess_for, shared_preprocess
@@ -26,7 +27,6 @@ from spikefed.experiment.stages import calendar_of
 from spikefed.federated import (
     Expectations,
     NetworkFactory,
-    method,
 )
 from spikefed.federated.randomness import NETWORK, derive_seed
 from spikefed.hardware.crossbar import check_treatments
@@ -98,7 +98,7 @@ def assemble(
     if config.chips.profiles:
         check_treatments(factory.network, config.chips.repairs)
     expectations = Expectations.of(
-        method(config.method["name"]),
+        method_of(config),
         config.hyper(),
         shape=(len(split.public_images), train.classes, config.network.steps),
         networks=factory,

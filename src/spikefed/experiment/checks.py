@@ -6,6 +6,7 @@ import torch
 
 from spikefed.errors import ConfigError
 from spikefed.experiment.config import Experiment
+from spikefed.experiment.methods import method_of
 from spikefed.experiment.tables import BELONGS
 from spikefed.federated import method
 from spikefed.federated.attackers import Attacker
@@ -175,7 +176,7 @@ def _method(config: Experiment) -> None:
         codecs=config.wire.model_dump(),
         on_chip=bool(config.chips.profiles) and config.chips.train == "on-chip",
     )
-    method(config.method["name"]).check(config.hyper(), setup)
+    method_of(config).check(config.hyper(), setup)
 
 
 def _public_source(config: Experiment) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from spikefed import data
 from spikefed.experiment.config import Experiment
+from spikefed.experiment.methods import method_of
 from spikefed.experiment.networks import config_of
 from spikefed.experiment.publicsource import maker_of
 from spikefed.experiment.stages import Stages, evaluation, stages_of
@@ -29,7 +30,6 @@ from spikefed.federated import (
     Participation,
     Server,
     Transport,
-    method,
 )
 from spikefed.federated.attackers import Attacker
 from spikefed.federated.chips import Fleet, OnChips
@@ -157,7 +157,7 @@ class Federation:
     def worker(self, client: int, keep: Keeper | None = None) -> ClientWorker:
         """A client of this experiment; ``keep(client)`` says who is given its own network after every step."""
         up, down = self.codecs()
-        steps: Any = method(self.config.method["name"])
+        steps: Any = method_of(self.config)
         if memories(self.config.hyper()):
             steps = Remembering(steps)
         attack = self.config.attack
@@ -218,21 +218,20 @@ class Federation:
     def _secure_client(self, client: int) -> SecureClient:
         from spikefed.privacy.secure import SecureVotes  # needs the optional package cryptography
 
-        hyper: Any = self.config.hyper()
-        return SecureVotes(client, self.expectations.public_set_id, hyper.vote_levels)
+        return SecureVotes(client, self.expectations.public_set_id, self.config.privacy.vote_levels)
 
     def _secure_server(self) -> SecureServer:
         from spikefed.privacy.secure import SecureSum
 
-        hyper: Any = self.config.hyper()
-        return SecureSum(self.expectations.public_set_id, hyper.vote_levels, self.config.participation.deadline_s)
+        levels = self.config.privacy.vote_levels
+        return SecureSum(self.expectations.public_set_id, levels, self.config.participation.deadline_s)
 
     def server(self, transport: Transport, ledger: Ledger) -> Server:
         """The server of this experiment."""
         up, down = self.codecs()
         p = self.config.participation
         return Server(
-            method(self.config.method["name"]),
+            method_of(self.config),
             self.context,
             ServerLink(up=up, down=down, ledger=ledger, near=self.near),
             self.expectations,

@@ -145,7 +145,9 @@ def result(config: Experiment, lines: Sequence[dict[str, Any]], federation: Fede
             for line in lines
         ],
         "config": {
-            key: tree[key] for key in ("rounds", "data", "network", "training", "method", "participation", "wire")
+            key: tree[key]
+            for key in ("rounds", "data", "network", "training", "method", "participation", "wire", "privacy")
+            if key in tree
         },
         "config_hash": config.hash(),
     }

@@ -186,7 +186,7 @@ def _rounds(
     write_atomic(folder.provenance, json.dumps(facts, indent=1))
     lines = folder.read_lines(folder.metrics)
     progress.begin(config, server.round, folder.path)
-    for note in (*federation.train.notes, *(start.notes if start else ())) if server.round == 0 else ():
+    for note in (*config.notes, *federation.train.notes, *(start.notes if start else ())) if server.round == 0 else ():
         progress.warn(note)
     probing = Probing(federation, folder, server, progress)
     if resuming:

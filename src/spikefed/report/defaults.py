@@ -36,13 +36,14 @@ def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
 
     from spikefed.errors import ConfigError
     from spikefed.experiment import config as known
+    from spikefed.experiment.tables import PRESETS, merge, read_tree
     from spikefed.federated import METHODS
 
-    out = dict(config)
+    out = dict(known.renamed(config)[0] if config.get("method", {}).get("name") in METHODS else config)
     # As when a run is resumed: a preset lies under the file, so it says what a key added to it later was.
     preset = str(config.get("preset"))
     if preset in known.presets():
-        out = known.merge(known.read_tree(known.PRESETS / f"{preset}.toml"), out)
+        out = merge(read_tree(PRESETS / f"{preset}.toml"), out)
     for name, field in known.Experiment.model_fields.items():
         table = field.annotation
         if isinstance(table, type) and issubclass(table, known.Section):

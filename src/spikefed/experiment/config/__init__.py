@@ -7,10 +7,12 @@ from spikefed.experiment.config.federation import (
     ChipsConfig,
     DeployConfig,
     ParticipationConfig,
+    PrivacyConfig,
     WireConfig,
 )
 from spikefed.experiment.config.loading import from_tree, load, overridden, validate
 from spikefed.experiment.config.network import AdapterConfig, NetworkConfig, NeuronConfig
+from spikefed.experiment.config.renamed import renamed
 from spikefed.experiment.config.section import SINCE_02, Section
 from spikefed.experiment.tables import presets
 
@@ -25,6 +27,7 @@ __all__ = [
     "NetworkConfig",
     "NeuronConfig",
     "ParticipationConfig",
+    "PrivacyConfig",
     "RunConfig",
     "Section",
     "StagesConfig",
@@ -33,5 +36,6 @@ __all__ = [
     "load",
     "overridden",
     "presets",
+    "renamed",
     "validate",
 ]

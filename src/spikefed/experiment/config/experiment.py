@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PrivateAttr
 from pydantic.fields import FieldInfo
 
 from spikefed.experiment.config.data import DataConfig, StagesConfig
@@ -15,12 +15,13 @@ from spikefed.experiment.config.federation import (
     ChipsConfig,
     DeployConfig,
     ParticipationConfig,
+    PrivacyConfig,
     WireConfig,
 )
 from spikefed.experiment.config.network import NetworkConfig
 from spikefed.experiment.config.section import SINCE_02, Section
 from spikefed.experiment.probetables import ProbeTable, probe_tables
-from spikefed.federated import Hyperparameters, method
+from spikefed.federated import METHODS, Hyperparameters, method
 from spikefed.federated.local import LocalTraining
 
 
@@ -79,6 +80,7 @@ class Experiment(Section):
     method: dict[str, Any] = Field(default={"name": "fsd"}, description="'name' and the method's own hyperparameters")
     participation: ParticipationConfig = ParticipationConfig()
     wire: WireConfig = WireConfig()
+    privacy: PrivacyConfig = Field(default=PrivacyConfig(), json_schema_extra=SINCE_02)
     attack: AttackConfig = AttackConfig()
     chips: ChipsConfig = Field(default=ChipsConfig(), json_schema_extra=SINCE_02)
     stages: StagesConfig = Field(default=StagesConfig(), json_schema_extra=SINCE_02)
@@ -89,6 +91,18 @@ class Experiment(Section):
         description="measures of the network, a table [[probe]] each ('spikefed list probes'); none changes a result",
         json_schema_extra={"since": "0.2"},
     )
+
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever wrote the file should know of how it was read, a sentence each."""
+        return self._notes
+
+    def noted(self, notes: tuple[str, ...]) -> Experiment:
+        """The same with these notes."""
+        self._notes = notes
+        return self
 
     def probe_tables(self) -> list[ProbeTable]:
         """The tables ``[[probe]]``, checked; with ``[chips]`` one more, which measures every client on its own."""
@@ -130,6 +144,7 @@ class Experiment(Section):
         absent = {"probe"} if not tree["probe"] else set()
         absent |= set() if self.chips.profiles else {"chips"}
         absent |= set() if self.stages.on else {"stages"}
+        absent |= set() if self.privacy != PrivacyConfig() else {"privacy"}
         if not self.network.adapters.kinds:
             tree["network"].pop("adapters")
         return {key: value for key, value in tree.items() if key not in absent}
@@ -145,6 +160,8 @@ class Experiment(Section):
         hyper = method(self.method["name"]).hyperparameters
         for table in ("training", "method"):
             drop_new_defaults(tree[table], hyper)
+        if issubclass(hyper, METHODS["fsd"].hyperparameters):
+            tree["method"] |= tree.pop("privacy", PrivacyConfig().model_dump())  # where these keys once stood
         for key in ("name", "label", "rounds", "preset", "run", "deploy"):
             tree.pop(key)
         tree.pop("probe", None)

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from spikefed.experiment.config.section import Section
 from spikefed.federated.attackers import Attack
+from spikefed.federated.private import RandomisedResponse, SecureSums
+from spikefed.federated.response import Source
+from spikefed.federated.voting import Wrapper
 from spikefed.hardware.crossbar import Changes
 
 
@@ -41,6 +44,39 @@ class WireConfig(Section):
     counts: str = Field(default="context", description="codec of counts and quantised distributions, both directions")
     probabilities: str = Field(default="fp16", description="codec of soft labels, both directions [DS-FL]")
     class_means: str = Field(default="float32", description="codec of per-class means, both directions [FD]")
+
+
+class PrivacyConfig(Section):
+    """Privacy of the votes that clients upload, around any method that counts them (docs/privacy.md).
+
+    Differential privacy of what they train is ``[training.privacy]``.
+    """
+
+    secure: bool = Field(default=False, description="the server learns the sum of the votes only; see docs/privacy.md")
+    vote_levels: int = Field(
+        default=1, ge=1, le=255, description="'secure': levels w of a client's weight; 1 gives all the same"
+    )
+    response_epsilon: float | None = Field(
+        default=None, gt=0, le=20, description="randomised response on every uploaded spike; eps of one spike a round"
+    )
+    response_delta: float = Field(default=1e-5, gt=0, lt=1, description="delta of its composition over spikes, rounds")
+    response_source: Source = Field(
+        default="system", description="its randomness; 'seeded' repeats a run and protects nothing"
+    )
+
+    @property
+    def on(self) -> bool:
+        """Whether anything lies around the votes."""
+        return self.secure or self.response_epsilon is not None
+
+    def wrappers(self) -> list[Wrapper]:
+        """What lies around a vote, the innermost first."""
+        found: list[Wrapper] = []
+        if self.response_epsilon is not None:
+            found.append(RandomisedResponse(self.response_epsilon, self.response_delta, self.response_source))
+        if self.secure:
+            found.append(SecureSums(self.vote_levels))
+        return found
 
 
 class AttackConfig(Section):

@@ -14,6 +14,7 @@ from spikefed.experiment import wording
 from spikefed.experiment.config.data import PublicSourceConfig
 from spikefed.experiment.config.experiment import Experiment
 from spikefed.experiment.config.network import NeuronConfig
+from spikefed.experiment.config.renamed import renamed
 from spikefed.experiment.config.section import Section
 from spikefed.experiment.probetables import probe_tables
 from spikefed.experiment.tables import PRESETS, in_order, merge, override_key, parse_override, presets, read_tree
@@ -41,12 +42,12 @@ def validate(tree: Mapping[str, Any], source: str, overrides: Iterable[str] = ()
             f"{source} is a sweep file (it has a table [sweep]), not one experiment; give it to 'spikefed compare'"
         )
     place = partial(wording.source_of, source=source, given=[override_key(text) for text in overrides])
-    tree = _on_preset(tree, place)
+    tree, notes = renamed(_on_preset(tree, place))
     _check_tables(tree, place)
     probe_tables(tree.get("probe", []), place)
     name = tree.get("method", {}).get("name", "fsd")
     _check_method_keys(tree, name)
-    return _parsed({**tree, "method": {"name": name, **tree.get("method", {})}}, place)
+    return _parsed({**tree, "method": {"name": name, **tree.get("method", {})}}, place).noted(notes)
 
 
 def _on_preset(tree: Mapping[str, Any], place: Place) -> Mapping[str, Any]:

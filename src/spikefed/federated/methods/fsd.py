@@ -7,30 +7,26 @@ it back. Every choice that the paper leaves open is a field below and a row of `
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from spikefed.errors import ConfigError
 from spikefed.federated.contract import (
     ClientContext,
     Context,
     Hyperparameters,
+    Message,
     MessageKind,
-    NetworkFactory,
     State,
 )
-from spikefed.federated.distillation import Distillation, DistillationHyperparameters, Goal, Merged
-from spikefed.federated.response import Source, account, noise_source, respond, unbiased
+from spikefed.federated.distillation import DistillationHyperparameters, Goal, Merged
 from spikefed.federated.robust import clipped_accuracies, vote, weighted_mean
 from spikefed.federated.secure import Votes, VoteSum
-from spikefed.federated.setup import Setup
-from spikefed.federated.traffic import Exchange, standard
+from spikefed.federated.voting import Tally, Voting
 from spikefed.training import CrossTerm, distillation_loss, output_spikes
 from spikefed.wire import SpikeDownlink, SpikeUplink
 
@@ -56,17 +52,6 @@ class FsdHyperparameters(DistillationHyperparameters):
     server_targets: Literal["soft", "rounded"] = Field(
         default="soft", description="what the server distils on [paper: soft]"
     )
-    secure: bool = Field(default=False, description="the server learns the sum of the votes only; see docs/privacy.md")
-    vote_levels: int = Field(
-        default=1, ge=1, le=255, description="'secure': levels w of a client's weight; 1 gives all the same"
-    )
-    response_epsilon: float | None = Field(
-        default=None, gt=0, le=20, description="randomised response on every uploaded spike; eps of one spike a round"
-    )
-    response_delta: float = Field(default=1e-5, gt=0, lt=1, description="delta of its composition over spikes, rounds")
-    response_source: Source = Field(
-        default="system", description="its randomness; 'seeded' repeats a run and protects nothing"
-    )
     model_config = {**DistillationHyperparameters.model_config, "populate_by_name": True}
 
 
@@ -87,12 +72,12 @@ def accuracy_weights(accuracies: Mapping[int, float], hyper: FsdHyperparameters)
     return merge_weights(clipped_accuracies(accuracies) if hyper.vote == "clipped" else accuracies, hyper.tau_w)
 
 
-def vote_level(accuracy: float, hyper: FsdHyperparameters) -> int:
+def vote_level(accuracy: float, levels: int, tau_w: float = 1.0) -> int:
     """The weight exp(acc / tau_w) of eq. 3 before its normalisation, as a level 1..w; w where the accuracy is 1.
 
-    Normalised by the sum over clients, which the server learns, it is the softmax up to rounding.
+    Normalised by the sum over clients, which the server of a secure sum learns, it is the softmax up to rounding.
     """
-    level = hyper.vote_levels * np.exp((accuracy - 1.0) / hyper.tau_w)
+    level = levels * np.exp((accuracy - 1.0) / tau_w)
     return max(1, int(np.floor(level + 0.5)))
 
 
@@ -135,22 +120,7 @@ def public_spikes(net: nn.Module, ctx: Context, rows: Tensor | None = None) -> n
     return output_spikes(net, images, preprocess=ctx.preprocess, generator=ctx.generator, train_bn=train_bn)
 
 
-def check_secure(hyper: FsdHyperparameters, setup: Setup) -> None:
-    """Refuse secure sums where they cannot work: a vote that needs single votes, one client, a missing package."""
-    if hyper.vote != "weighted":
-        raise ConfigError(
-            f"'method.vote' = '{hyper.vote}' needs every client's spikes, which 'method.secure' hides from the server; "
-            "choose one of the two"
-        )
-    if setup.clients < 2:
-        raise ConfigError(
-            "'method.secure' sums the votes of at least two clients; raise data.clients, without data.pooled"
-        )
-    if importlib.util.find_spec("cryptography") is None:
-        raise ConfigError("'method.secure' needs the package cryptography; install spikefed[privacy]")
-
-
-class Fsd(Distillation):
+class Fsd(Voting):
     """Algorithm 1 of the paper; its frame with the steps 1-4, 8 and 10 is `Distillation`."""
 
     name: ClassVar[str] = "fsd"
@@ -160,61 +130,37 @@ class Fsd(Distillation):
     uplink_kind: ClassVar[MessageKind | None] = "spikes"
     downlink_kind: ClassVar[MessageKind | None] = "spikes"
 
-    def check(self, hyper: FsdHyperparameters, setup: Setup) -> None:
-        for key, on in (("secure", hyper.secure), ("response_epsilon", hyper.response_epsilon is not None)):
-            if on and self.name != Fsd.name:  # variants inherit the fields, and answer otherwise
-                raise ConfigError(
-                    f"'method.{key}' is a switch of method fsd and does nothing in {self.name}; leave it out"
-                )
-        if hyper.secure:
-            check_secure(hyper, setup)
-        super().check(hyper, setup)
-
-    def exchanges(
-        self, hyper: FsdHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory
-    ) -> tuple[Exchange, Exchange]:
-        up = "masked-votes" if hyper.secure else self.uplink_kind
-        return standard(up, shape), standard(self.downlink_kind, shape)
-
     def client_goal(self, downlink: SpikeDownlink, ctx: ClientContext) -> Goal:
         return spike_goal(downlink.spikes, ctx.hyper)
 
+    def ballot(self, uplink: SpikeUplink) -> np.ndarray:
+        return uplink.spikes
+
+    def level(self, accuracy: float, levels: int, hyper: FsdHyperparameters) -> int:
+        return vote_level(accuracy, levels, hyper.tau_w)
+
     def uplink(
         self, net: nn.Module, accuracy: float, state: State, ctx: ClientContext
-    ) -> tuple[SpikeUplink | Votes, State, dict[str, float]]:
-        hyper: FsdHyperparameters = ctx.hyper
+    ) -> tuple[Message | Votes, State, dict[str, float]]:
         spikes = public_spikes(net, ctx)
         values = {"firing_rate": float(spikes.mean()) if spikes.size else 0.0}
-        if hyper.response_epsilon is not None:
-            noise = noise_source(hyper.response_source, ctx.generator)
-            spikes = respond(spikes, hyper.response_epsilon, noise)
-        if hyper.secure:
-            weight = vote_level(accuracy, hyper)
-            return Votes(ctx.round, ctx.client, spikes * np.uint16(weight), weight, ctx.public_set_id), {}, values
-        return SpikeUplink(ctx.round, ctx.client, spikes, accuracy, ctx.public_set_id), {}, values
+        message = SpikeUplink(ctx.round, ctx.client, spikes, accuracy, ctx.public_set_id)
+        return self.cast(message, ctx), {}, values
+
+    def count(self, uplinks: Mapping[int, SpikeUplink], ctx: Context) -> Tally:
+        hyper: FsdHyperparameters = ctx.hyper
+        weights = accuracy_weights({c: u.accuracy for c, u in uplinks.items()}, hyper)
+        spikes = {c: u.spikes for c, u in uplinks.items()}
+        return Tally(*vote(spikes, weights, hyper.vote, hyper.liars))
 
     def merge(self, uplinks: Mapping[int, SpikeUplink | VoteSum], state: State, ctx: Context) -> tuple[Merged, State]:
         hyper: FsdHyperparameters = ctx.hyper
-        values: dict[str, float] = {}
-        total = next(iter(uplinks.values()))
-        if isinstance(total, VoteSum):
-            merged = total.votes / total.weight
-            weights = {}
-            values["votes_summed"] = len(total.clients)
-            values["votes_out_of_range"] = total.outside
-        else:
-            votes = cast(Mapping[int, SpikeUplink], uplinks)
-            weights = accuracy_weights({c: u.accuracy for c, u in votes.items()}, hyper)
-            spikes = {c: u.spikes for c, u in votes.items()}
-            merged, weights = vote(spikes, weights, hyper.vote, hyper.liars)
-        if hyper.response_epsilon is not None:
-            merged = unbiased(merged, hyper.response_epsilon)
-            row = int(np.prod(merged.shape[1:]))
-            values |= account(hyper.response_epsilon, hyper.response_delta, row, ctx.round)
-        rounded = round_spikes(merged, hyper.tie)
+        tally = self.tally(uplinks, ctx)  # eq. 3
+        merged = tally.share
+        rounded = round_spikes(merged, hyper.tie)  # line 11
         goal = spike_goal(merged if hyper.server_targets == "soft" else rounded, hyper)
-        values |= {"agreement": agreement(merged), "global_firing_rate": float(rounded.mean())}
-        return Merged(goal, rounded, weights, values), {}
+        values = {"agreement": agreement(merged), "global_firing_rate": float(rounded.mean())}
+        return Merged(goal, rounded, tally.weights, tally.values | values), {}
 
     def downlink(self, merged: Merged, net: nn.Module, ctx: Context) -> SpikeDownlink:
         assert isinstance(merged.content, np.ndarray)

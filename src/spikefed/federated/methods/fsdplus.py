@@ -216,6 +216,7 @@ class FsdPlus(Fsd):
     hyperparameters: ClassVar[type[Hyperparameters]] = FsdPlusHyperparameters
     uplink_kind: ClassVar[MessageKind | None] = "spikes"
     downlink_kind: ClassVar[MessageKind | None] = "spikes"
+    votes: ClassVar[bool] = False
 
     def check(self, hyper: FsdPlusHyperparameters, setup: Setup) -> None:
         if hyper.vote not in ("weighted", "clipped"):

@@ -88,6 +88,7 @@ class Hdsfl(Fsd):
     hyperparameters: ClassVar[type[Hyperparameters]] = HdsflHyperparameters
     uplink_kind: ClassVar[MessageKind | None] = "hint-spikes"
     downlink_kind: ClassVar[MessageKind | None] = "spikes"
+    votes: ClassVar[bool] = False
 
     def exchanges(
         self, hyper: HdsflHyperparameters, shape: tuple[int, int, int], networks: NetworkFactory

@@ -192,7 +192,7 @@ class Federation:
         return ClientLink(0, up, down, self.near).decode(data, expectations.plan("down", downlink.round, 0))
 
     def _server_source(self) -> ServerSource | None:
-        everyone = method(self.config.method["name"]).public_rows == "everyone"
+        everyone = method_of(self.config).public_rows == "everyone"
         return None if self.maker is None else ServerSource(self.maker, self._decoded, everyone)
 
     def public_facts(self) -> data.PublicFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,25 @@ def test_random_coding_draws_at_the_right_rate(tmp_path: Path) -> None:
         assert f"input coding {coding} draws its spikes from a generator of the C file's own" in note
         _, scores = told(compiled(made, tmp_path), torch.full((1, 1, 1, 1), pixel, dtype=torch.uint8))
         assert scores[0, 0] == pytest.approx(rate, abs=0.04) and scores[0, 1] == 0
+
+
+@pytest.mark.skipif(shutil.which("awk") is None or shutil.which("od") is None, reason="no awk or od here")
+def test_every_image_of_a_test_set_by_the_commands_of_the_page(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/export.md").read_text()
+    (block,) = [part for part in page.split("```console\n") if "t10k-images" in part.partition("```")[0]]
+    commands = [line.removeprefix("$ ") for line in block.partition("```")[0].splitlines()]
+    net = built("small")
+    program = compiled(c_file(flat(net), ABOUT), tmp_path)
+    program.rename(tmp_path / "network")
+    with torch.no_grad():
+        classes = net(ABOUT.preprocess(IMAGES)).mean(0).argmax(1)
+    labels = classes.clone()
+    labels[:6] = (labels[:6] + 1) % 10
+    for name, head, numbers in (("images-idx3", 16, IMAGES), ("labels-idx1", 8, labels.to(torch.uint8))):
+        with gzip.open(tmp_path / f"t10k-{name}-ubyte.gz", "wb") as file:
+            file.write(bytes(head) + numbers.numpy().tobytes())
+    told = subprocess.run("\n".join(commands), shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert float(told.stdout) == pytest.approx(24 / 30) and not told.stderr
 
 
 def test_a_torn_image_and_a_wrong_word_are_said(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ They are read off the page's own tables, so the two cannot differ.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -147,5 +148,5 @@ def _line(cells: Sequence[Sequence[str]], columns: str, level: str) -> str:
 
 
 def _cell(lines: Sequence[str], side: str, level: str) -> str:
-    told = r" \\ ".join(map(escaped, lines))
+    told = r" \\ ".join(escaped(re.sub(r"^-(?=\d)", "−", line)) for line in lines)
     return told if len(lines) == 1 else rf"\begin{{tabular}}[{level}]{{@{{}}{side}@{{}}}}{told}\end{{tabular}}"

@@ -122,7 +122,9 @@ def list_(
 
 @app.command()
 def describe(
-    network: Annotated[str, typer.Argument(help="Network name (see 'spikefed list networks'), or module:callable.")],
+    network: Annotated[
+        str, typer.Argument(help="Network name (see 'spikefed list networks'), nir:FILE, or module:callable.")
+    ],
     input: Annotated[str, typer.Option("--input", metavar="CxHxW", help="Image shape, such as 3x32x32.")] = "1x28x28",
     steps: Annotated[int, typer.Option("--steps", min=1, help="Time steps T.")] = 8,
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
@@ -150,7 +152,12 @@ def describe(
         shape = ()
     if len(shape) != 3 or min(shape) < 1:
         raise ConfigError(f"--input '{input}' is not channels x height x width; write --input 3x32x32")
-    if is_own(network):
+    if network.startswith("nir:"):
+        from spikefed.interop import nir_name, read_nir
+
+        path, dt = nir_name(network)
+        net = read_nir(path, steps=steps, dt=dt)
+    elif is_own(network):
         net = networks.build_own(network, input_shape=shape, classes=classes, steps=steps, readout="current")
     elif ann:
         net = networks.ann_twin(network, input_shape=shape, classes=classes, **styles)

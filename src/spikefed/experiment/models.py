@@ -20,7 +20,7 @@ from spikefed.experiment.checks import check_device
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
-from spikefed.experiment.rebuild import build_again, resolved_network
+from spikefed.experiment.rebuild import build_again, graph_of_nir, resolved_network
 from spikefed.experiment.stages import adapters_of
 from spikefed.federated import NetworkFactory
 from spikefed.models import Model, ModelFacts, read_model
@@ -104,6 +104,7 @@ def model_facts(federation: Federation, round: int) -> ModelFacts:
         round=round,
         logit_scale=getattr(hyper, "logit_scale", 1.0),
         batch_statistics=getattr(hyper, "train_bn_at_eval", False),
+        extra=graph_of_nir(config),
     )
 
 

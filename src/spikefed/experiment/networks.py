@@ -53,6 +53,7 @@ def build_network(
     live: networks.Own | None,
     timed: bool,
     seed: int,
+    bones: str | None = None,
 ) -> nn.Module:
     """`plain_network` with the parts of every task, where ``network.adapters`` names some.
 
@@ -63,11 +64,12 @@ def build_network(
         live: a network or a function given by code instead of by name.
         timed: whether the data have a time axis.
         seed: of the initial weights.
+        bones: of a network ``nir:FILE``, in place of the file (`spikefed.interop.nir_bones`).
 
     Raises:
         ConfigError: a network that cannot be adapted so.
     """
-    net = plain_network(config, shape, classes, live, timed, seed)
+    net = plain_network(config, shape, classes, live, timed, seed, bones)
     own = adapters_of(config, classes)
     if not own.kinds:
         return net
@@ -87,6 +89,7 @@ def plain_network(
     live: networks.Own | None,
     timed: bool,
     seed: int,
+    bones: str | None = None,
 ) -> nn.Module:
     """The config's network for one input shape and class count, with seeded weights.
 
@@ -97,10 +100,11 @@ def plain_network(
         live: a network or a function given by code instead of by name.
         timed: whether the data have a time axis.
         seed: of the initial weights.
+        bones: of a network ``nir:FILE``, in place of the file (`spikefed.interop.nir_bones`).
     """
     coding = SendOnDelta(config.network.delta) if config.network.coding == "delta" else config.network.coding
     if live is None and config.network.name.startswith(interop.PREFIX):
-        return from_nir(config, shape, classes, coding or "direct")
+        return from_nir(config, shape, classes, coding or "direct", bones)
     if live is not None or is_own(config.network.name):
         return networks.build_own(
             config.network.name if live is None else live,
@@ -142,7 +146,7 @@ def plain_network(
 
 
 def from_nir(
-    config: Experiment, shape: tuple[int, ...], classes: int, coding: str | SendOnDelta
+    config: Experiment, shape: tuple[int, ...], classes: int, coding: str | SendOnDelta, bones: str | None = None
 ) -> networks.SpikingNetwork:
     """The network of ``nir:FILE``, weights included, for a config's data.
 
@@ -151,13 +155,14 @@ def from_nir(
         shape: ``(C, H, W)`` of the data.
         classes: of the data.
         coding: of images as spikes.
+        bones: in place of the file, whose weights they lack.
 
     Raises:
         ConfigError: no such file, or one that does not fit the data or the config.
     """
     told = config.network
     path, dt = interop.nir_name(told.name)
-    net = interop.read_nir(path, steps=told.steps, coding=coding, dt=dt)
+    net = interop.read_nir(path if bones is None else interop.bones_file(bones), steps=told.steps, coding=coding, dt=dt)
     flat = prod(net.input_shape) == net.input_shape[0] == prod(shape)
     if net.input_shape != tuple(shape) and not flat:
         taken, given = ("x".join(map(str, sides)) for sides in (net.input_shape, shape))

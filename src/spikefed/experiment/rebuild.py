@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from spikefed import networks
-from spikefed.errors import CheckpointError
+from spikefed.errors import CheckpointError, ConfigError
 from spikefed.experiment.config import Experiment, NetworkConfig
 from spikefed.experiment.networks import build_network, network_info, neuron_for
 from spikefed.federated import NetworkFactory
 from spikefed.federated.randomness import NETWORK, derive_seed
-from spikefed.interop import PREFIX
+from spikefed.interop import PREFIX, nir_bones
 from spikefed.models import ModelFacts
 from spikefed.objects import is_own
 
@@ -52,6 +52,16 @@ def resolved_network(config: Experiment) -> dict[str, Any]:
     return table
 
 
+def graph_of_nir(config: Experiment) -> dict[str, str]:
+    """For a model file: the graph of a network ``nir:FILE``, so that the file is not needed again; else nothing."""
+    if not config.network.name.startswith(PREFIX):
+        return {}
+    try:
+        return {"nir": nir_bones(config.network.name)}
+    except ConfigError:  # taken away while the run went on: the name alone leads to it
+        return {}
+
+
 def build_again(
     facts: ModelFacts,
     live: networks.Own | None,
@@ -83,9 +93,10 @@ def build_again(
         ) from error
 
     seed = derive_seed(facts.seed, NETWORK, 0)
+    bones = cast(str | None, facts.extra.get("nir"))
 
     def make(classes: int, seed: int = seed) -> nn.Module:
-        return build_network(config, cast(Any, facts.input_shape), classes, live, facts.timed, seed)
+        return build_network(config, cast(Any, facts.input_shape), classes, live, facts.timed, seed, bones)
 
     first = None if begin is None else begin(make)
     return NetworkFactory(lambda own: make(facts.classes, own), seed, device, first)

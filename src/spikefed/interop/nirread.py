@@ -8,8 +8,11 @@ NIR before 1.0.6, whose neurons meant another reset.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
@@ -50,8 +53,37 @@ def nir_name(name: str) -> tuple[str, float | None]:
     return path, dt
 
 
+def nir_bones(name: str) -> str:
+    """The graph of ``nir:FILE`` without its weights, as text: with tensors of their own it is the network again.
+
+    Raises:
+        ConfigError: as `read_nir`.
+    """
+    graph = _read(Path(nir_name(name)[0]))
+    for node in graph.nodes.values():
+        if hasattr(node, "weight"):
+            node.weight = np.zeros_like(node.weight)
+        if hasattr(node, "bias"):  # a bias that is 0 throughout is none
+            node.bias = np.full_like(node.bias, float(np.any(node.bias)))
+    file = io.BytesIO()
+    package().write(file, graph)
+    return base64.b64encode(zlib.compress(file.getvalue(), 9)).decode()
+
+
+def bones_file(bones: str) -> bytes:
+    """The NIR file that `nir_bones` made a text of.
+
+    Raises:
+        ConfigError: another text.
+    """
+    try:
+        return zlib.decompress(base64.b64decode(bones, validate=True))
+    except (ValueError, zlib.error) as error:
+        raise ConfigError("the NIR graph in the model file cannot be read; take a whole copy") from error
+
+
 def read_nir(
-    path: Path | str,
+    path: Path | str | bytes,
     *,
     steps: int,
     coding: str | Encoder = "direct",
@@ -61,7 +93,7 @@ def read_nir(
     """The network that a NIR file holds, weights included.
 
     Args:
-        path: the file.
+        path: the file, or its bytes.
         steps: T.
         coding: pixels to input.
         neuron: taken for its surrogate and ``detach_reset`` where the file says none; the file's own numbers stand.
@@ -70,15 +102,15 @@ def read_nir(
     Raises:
         ConfigError: no NIR file, a damaged one, or something in it that our layers cannot compute.
     """
-    path = Path(path)
-    graph = _read(path)
-    reader = _Reader(graph, str(path), neuron or LIFParameters(decay=0.5, v_threshold=1.0), DT if dt is None else dt)
+    graph = _read(io.BytesIO(path) if isinstance(path, bytes) else Path(path))
+    where = "its model file" if isinstance(path, bytes) else str(Path(path))
+    reader = _Reader(graph, where, neuron or LIFParameters(decay=0.5, v_threshold=1.0), DT if dt is None else dt)
     return reader.network(steps, encoder(coding))
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path | io.BytesIO) -> Any:
     nir = package()
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise ConfigError(f"there is no NIR file {path}{counted_from(path)}; check the path")
     try:
         graph = nir.read(path)

@@ -45,7 +45,10 @@ def one(path: Path) -> dict[str, Any]:
     for cell in json.loads(path.read_text())["cells"]:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), path.name, "exec"), space)
-    everything = {"clock_s": round(time.perf_counter() - began, 2), "processor_s": round(time.process_time() - worked, 2)}
+    everything = {
+        "clock_s": round(time.perf_counter() - began, 2),
+        "processor_s": round(time.process_time() - worked, 2),
+    }
     return {"runs": runs, "training": {key: round(sum(run[key] for run in runs), 2) for key in everything},
             "all": everything}  # fmt: skip
 

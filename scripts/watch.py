@@ -2,6 +2,7 @@
 
     python scripts/watch.py collect runs/watch     # every finished run there, to results/watch
     python scripts/watch.py ridge                  # the baseline on the same people, to results/watch/ridge.json
+    python scripts/watch.py collect-conv runs/watch-conv    # those of 1-d convolutions, to results/watch/conv
     python scripts/watch.py table                  # the section of docs/results.md
 
 No number there is typed in by hand: the section stands between markers and is replaced whole.
@@ -28,20 +29,23 @@ from spikefed.files import write_atomic
 ROOT = Path(__file__).parents[1]
 PAGE, FOLDER = ROOT / "docs" / "results.md", ROOT / "results" / "watch"
 SWEEP = ROOT / "experiments" / "sweeps" / "watch.toml"
+CONV_FOLDER, CONV_SWEEP = FOLDER / "conv", SWEEP.with_name("watch-conv.toml")
 BEGIN, END = "<!-- watch: made by scripts/watch.py -->", "<!-- end of watch -->"
 METHODS = ("central", "fedavg", "fsd", "fsd+", "local")
 PENALTIES = 10.0 ** np.arange(-2, 4)
 """Ridge penalties; the best on people of the training part, one left out at a time, is taken."""
 
 
-def collect(source: Path) -> None:
+def collect(source: Path, folder: Path = FOLDER, sweep: Path = SWEEP) -> None:
     """One JSON a finished run: its result, where it came from, and the command."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.glob("*/result.json")):
         record = record_of(path)
         name, seed = record["name"], record["seed"]
-        record["command"] = f"spikefed compare {SWEEP.relative_to(ROOT)} --only {name} --seeds {seed} --out runs/watch"
-        write_atomic(FOLDER / f"{name}-seed{seed}.json", json.dumps(record, indent=1) + "\n")
+        record["command"] = (
+            f"spikefed compare {sweep.relative_to(ROOT)} --only {name} --seeds {seed} --out runs/{sweep.stem}"
+        )
+        write_atomic(folder / f"{name}-seed{seed}.json", json.dumps(record, indent=1) + "\n")
 
 
 def ridge() -> None:
@@ -113,7 +117,33 @@ def section() -> str:
     pooled = [100 * value for value in baseline["seeds"].values()]
     lines.append(f"| ridge | the six clients' windows, pooled | {_spread(pooled)} | | | | |")
     lines += [_method_line(method, runs[method]) for method in METHODS]
-    return "\n".join([*lines, "", *_people_table(runs), "", *_verdict(runs), "", _conditions(runs, baseline)])
+    ends = [*_verdict(runs), "", _conditions(runs, baseline), "", *_conv_table(runs)]
+    return "\n".join([*lines, "", *_people_table(runs), "", *ends])
+
+
+def _conv_table(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """1-d convolutions beside `small-1d`, seed by seed: the server of FSD+ and the best and mean network alone."""
+    lines = ["| seed | network | best alone | mean alone | FSD+: server | beyond the best | both ways |"]
+    lines.append("|" + " --- |" * 7)
+    beyond = []
+    for local in sorted(CONV_FOLDER.glob("local-seed*.json")):
+        alone, merged = (json.loads((CONV_FOLDER / f"{m}-{local.stem.split('-')[1]}.json").read_text()) for m in
+                         ("local", "fsd+"))  # fmt: skip
+        seed = alone["seed"]
+        before = [next(r for r in runs[m] if r["seed"] == seed) for m in ("local", "fsd+")]
+        for name, pair in (("small-1d", before), ("conv-1d", [alone, merged])):
+            own = [100 * row["own_on_test"] for row in pair[0]["people"]]
+            server = 100 * pair[1]["accuracy"]
+            sent = size(pair[1]["upstream_bytes"] + pair[1]["downstream_bytes"])
+            numbers = f"{max(own):.1f} | {statistics.mean(own):.1f} | {server:.1f} | {server - max(own):+.1f}"
+            lines.append(f"| {seed} | `{name}` | {numbers} | {sent} |")
+            beyond += [(name, server)]
+    means = {name: _spread([server for n, server in beyond if n == name]) for name in ("small-1d", "conv-1d")}
+    told = ", ".join(f"{means[name]} % with `{name}`" for name in means)
+    return [
+        "1-d convolutions along the ten samples of each of ten steps (`experiments/sweeps/watch-conv.toml`, 15 rounds, "
+        f"JSON in `results/watch/conv/`), seed by seed; the server of `fsd+`: {told}.", "", *lines,
+    ]  # fmt: skip
 
 
 TRAINED_ON = {
@@ -201,6 +231,8 @@ def main() -> None:
     """See the module."""
     if sys.argv[1:2] == ["collect"] and len(sys.argv) == 3:
         collect(Path(sys.argv[2]))
+    elif sys.argv[1:2] == ["collect-conv"] and len(sys.argv) == 3:
+        collect(Path(sys.argv[2]), CONV_FOLDER, CONV_SWEEP)
     elif sys.argv[1:] == ["ridge"]:
         ridge()
     elif sys.argv[1:] == ["table"]:

@@ -155,6 +155,15 @@ def test_what_cannot_be_read_is_one_sentence(make: Any, sentence: str, tmp_path:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "instead"), [
+    ("t.csv", "read it as csv:"), ("t.npz", "read it as npz:"), ("t.png", "give the folder that the class folders lie"),
+])  # fmt: skip
+def test_a_file_in_place_of_a_folder_is_told_how_it_is_read(name: str, instead: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=f"is a file, no folder of class folders; {instead}"):
+        read(tmp_path / name)
+
+
 def test_broken_pictures_are_named(tmp_path: Path) -> None:
     for n in range(10):
         put(tmp_path / "ab"[n % 2] / f"{n}.png", (40, 40))

@@ -178,6 +178,10 @@ def test_npz_that_is_absent_foreign_or_incomplete(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no")
     with pytest.raises(DataError, match="text.npz is no .npz file of plain arrays"):
         data.load("npz:text", "train", tmp_path)
+    assert "unsafely" not in str(pytest.raises(DataError, data.load, "npz:text", "train", tmp_path).value)
+    np.save(tmp_path / "one.npy", LEVELS)
+    with pytest.raises(DataError, match=r"one.npy is one array of shape .* without labels; write it and them into one"):
+        data.load("npz:one.npy", "train", tmp_path)
     np.savez(tmp_path / "half.npz", train_images=LEVELS, test_images=LEVELS)
     with pytest.raises(DataError, match="holds train_images, test_images; it must hold 'train_images' and 'train_lab"):
         data.load("npz:half", "train", tmp_path)

@@ -113,6 +113,9 @@ def test_a_function_of_ones_own_deals(tmp_path: Path, monkeypatch: pytest.Monkey
         "def far(labels):\n    return [[0], [len(labels)]]\n"
         "def one(labels):\n    return [[0]]\n"
         "def floats(labels):\n    return [[0.5], [1]]\n"
+        "def asks(labels, rng):\n    return []\n"
+        "def spare(labels, rng=None):\n    return [[0], [1]]\n"
+        "number = 3\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     deal = lambda name: data.split_federation(whole(), clients=2, partition=f"dealer:{name}", validation=0)  # noqa: E731
@@ -123,9 +126,12 @@ def test_a_function_of_ones_own_deals(tmp_path: Path, monkeypatch: pytest.Monkey
         "far": "gave client 1 indices from 120 to 120; give each some of 0 to 119",
         "one": "gave 1 shares for 2 clients",
         "floats": "failed: TypeError",
+        "asks": "asks for 'rng', which nobody gives; call its parameters labels, clients, generator or columns",
+        "number": "is 3, which cannot be called",
     }.items():
         with pytest.raises(DataError, match=f"data.partition 'dealer:{name}' {sentence}"):
             deal(name)
+    assert [len(items) for items in held(deal("spare"))] == [1, 1]
     sys.modules.pop("dealer")
 
 

@@ -67,7 +67,10 @@ def test_pictures_by_path(tmp_path: Path) -> None:
     ("header", "rows", "sentence"),
     [
         ("x,y2", ["1,2"], "has no column label, labels, class, target; its header has x, y2"),
-        ("label", ["1"], "has neither a column of pictures .image. nor columns of numbers"),
+        ("label", ["1"], "has neither a column of pictures .image. nor columns of numbers; give one"),
+        ("label;x", ["1;0,5", "0;-1,5"], r"nor columns of numbers .column 'x' has '0,5': write decimals with a point."),
+        ("label,x", ["1,2", " ,3", "0,3", ",4"], "row 3, column 'label': the cell is empty, as 2 are in all"),
+        ("label,x,x", ["1,2,3"], "column 'x' stands twice in the header"),
         ("label,x", [], "it holds no images"),
         ("label,x", ["1,2", "1"], "row 3: 1 cells for 2 columns"),
         ("label,x", ["1,2", "0,?"], r"row 3, column 'x': '\?' is no number"),
@@ -83,3 +86,5 @@ def test_what_is_wrong_is_one_sentence(header: str, rows: list[str], sentence: s
     assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="was not found as .*give a .csv file"):
         data.load_both(f"csv:{tmp_path}/none")
+    with pytest.raises(DataError, match=r"is a folder, no table; folders of pictures are read as images:"):
+        data.load_both(f"csv:{tmp_path}")

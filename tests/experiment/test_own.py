@@ -196,3 +196,22 @@ def test_series_are_asked_for_or_run_as_said(own: dict[str, Any], tmp_path: Path
     with pytest.raises(DataError, match="say which with data.kind = 'series' or 'images'"):
         spikefed.run(own, dataset=(waves, labels), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_buffer_of_half_precision_is_averaged_and_comes_back(
+    module: Any, own: dict[str, Any], tmp_path: Path
+) -> None:
+    class Scaled(module.Net):
+        def __init__(self, classes: int, steps: int) -> None:
+            super().__init__(classes, steps)
+            self.register_buffer("gain", torch.tensor([1.5, 0.75], dtype=torch.bfloat16))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x * self.gain[0].float())
+
+    own |= {"rounds": 1, "method": {"name": "fedavg"}}
+    folder = spikefed.run(own, dataset=module.shapes, network=Scaled, out=tmp_path / "run")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        (name,) = [key for key in file.keys() if key.endswith("gain")]  # noqa: SIM118
+        gain = file.get_tensor(name)
+    assert gain.dtype == torch.bfloat16 and gain.tolist() == [1.5, 0.75]

@@ -147,6 +147,11 @@ def _root(name: str, data_dir: Path | str | None) -> Path:
     for root in roots:
         if (root / path).is_dir():
             return root / path
+    held = next((root / path for root in roots if (root / path).is_file()), None)
+    if held is not None:
+        kind = {".csv": "csv:", ".tsv": "csv:", ".npz": "npz:"}.get(held.suffix.lower())
+        instead = f"read it as {kind}{held}" if kind else "give the folder that the class folders lie in"
+        raise DataError(f"{name}: {held} is a file, no folder of class folders; {instead}.")
     looked = ", ".join(str(root / path) for root in roots)
     raise DataError(
         f"{name} was not found as {looked}{counted_from(roots[0] / path)}: give a folder of class folders; with "

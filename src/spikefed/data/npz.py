@@ -76,10 +76,18 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
         if path.is_dir():
             return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(path.glob("*.npy"))}
         mapped = _mapped(path) if path.stat().st_size > IN_MEMORY_BYTES else {}
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise DataError(
+                    f"{path} is one array of shape {list(arrays.shape)} without labels; write it and them into one "
+                    "file with numpy.savez(FILE, images=..., labels=...)."
+                )
             return {key: mapped[key] if key in mapped else arrays[key] for key in arrays.files}
     except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path} is no .npz file of plain arrays: {error}; write it with numpy.savez.") from error
+        # NumPy takes any other bytes for a pickle, and tells how to load one unsafely.
+        why = "it is neither an archive nor an array" if "pickled (object) data" in str(error) else str(error)
+        raise DataError(f"{path} is no .npz file of plain arrays: {why}; write it with numpy.savez.") from error
 
 
 def _mapped(path: Path) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from spikefed.errors import DataError
-from spikefed.objects import call, said
+from spikefed.objects import call, parameters, said
 
 MAX_DRAWS = 10_000
 
@@ -190,6 +190,18 @@ def drawn_sizes(
     return [int(size) + min_items for size in sizes]
 
 
+def _check_asked(maker: Callable[..., Any], name: str, given: Mapping[str, Any]) -> None:
+    """Refuse what is no function, or one that asks for something that nobody gives."""
+    if not callable(maker):
+        raise DataError(f"data.partition '{name}' is {maker!r}, which cannot be called; name a function.")
+    asked = [key for key, p in parameters(maker).items() if p.default is p.empty and key not in given]
+    if asked:
+        raise DataError(
+            f"data.partition '{name}' asks for '{asked[0]}', which nobody gives; call its parameters "
+            f"{', '.join(list(given)[:-1])} or {list(given)[-1]}, or give them defaults."
+        )
+
+
 def own_partition(
     maker: Callable[..., Any],
     name: str,
@@ -211,8 +223,10 @@ def own_partition(
     Raises:
         DataError: it fails, or its shares are of another number, overlap, are empty or point outside.
     """
+    given = {"labels": labels, "clients": clients, "generator": generator, "columns": dict(columns)}
+    _check_asked(maker, name, given)
     try:
-        made = call(maker, {"labels": labels, "clients": clients, "generator": generator, "columns": dict(columns)})
+        made = call(maker, given)
         shares = [np.asarray(share).astype(np.int64, casting="same_kind").reshape(-1) for share in made]
     except Exception as error:  # the user's code
         raise DataError(f"data.partition '{name}' failed: {said(error)}") from error

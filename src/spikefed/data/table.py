@@ -49,10 +49,12 @@ def read_table(name: str, data_dir: Path | str | None, reading: Reading) -> dict
     """
     path = _file(name, data_dir)
     header, rows = _rows(path)
+    _refuse_twins(header, path)
     known = {key.strip().lower(): place for place, key in enumerate(header)}
     label = _first(known, LABEL)
     if label is None:
         raise DataError(f"{path} has no column {', '.join(LABEL[:4])}; its header has {', '.join(header[:8])}.")
+    _refuse_no_label(rows, label, header, path)
     split = _first(known, SPLIT)
     series = _first(known, SERIES)
     time = _first(known, TIME)
@@ -61,7 +63,10 @@ def read_table(name: str, data_dir: Path | str | None, reading: Reading) -> dict
     facts = [p for key, p in known.items() if p not in named and (key in OWNERS or not _numeric(rows, p))]
     values = [p for p in range(len(header)) if p not in named and p not in facts]
     if picture is None and not values:
-        raise DataError(f"{path} has neither a column of pictures (image) nor columns of numbers; give one of them.")
+        raise DataError(
+            f"{path} has neither a column of pictures (image) nor columns of numbers{_comma(rows, header, facts)}; give "
+            "one of them."
+        )
     parts = _split(rows, split, path)
     made = {}
     for word, mine in parts.items():
@@ -94,11 +99,18 @@ def _file(name: str, data_dir: Path | str | None) -> Path:
     for place in (p for root in roots for p in (root / path, root / f"{path}.csv")):
         if place.is_file():
             return place
+    _refuse_folder(name, [root / path for root in roots])
     looked = ", ".join(str(root / path) for root in roots)
     raise DataError(
         f"{name} was not found as {looked}{counted_from(roots[0] / path)}: give a .csv file; with data.dir (or "
         "--data-dir) it counts from there."
     )
+
+
+def _refuse_folder(name: str, places: Sequence[Path]) -> None:
+    held = next((place for place in places if place.is_dir()), None)
+    if held is not None:
+        raise DataError(f"{name}: {held} is a folder, no table; folders of pictures are read as images:{held}.")
 
 
 def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -118,6 +130,29 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
         if len(row) != len(header):
             raise DataError(f"{path}, row {number}: {len(row)} cells for {len(header)} columns; complete the row.")
     return header, rows
+
+
+def _refuse_twins(header: list[str], path: Path) -> None:
+    names = [key.strip() for key in header]
+    twin = next((key for place, key in enumerate(names) if key and key in names[:place]), None)
+    if twin is not None:
+        raise DataError(f"{path}: column '{twin}' stands twice in the header; give each column a name of its own.")
+
+
+def _refuse_no_label(rows: list[list[str]], place: int, header: list[str], path: Path) -> None:
+    empty = [number for number, row in enumerate(rows, 2) if not row[place].strip()]
+    if empty:
+        raise DataError(
+            f"{path}, row {empty[0]}, column '{header[place]}': the cell is empty, as {len(empty)} "
+            f"{'is' if len(empty) == 1 else 'are'} in all; fill it in, or leave the row out."
+        )
+
+
+def _comma(rows: list[list[str]], header: list[str], places: Sequence[int]) -> str:
+    """What to say of numbers with a comma in the place of the point."""
+    found = ((p, row[p].strip()) for row in rows[:1] for p in places)
+    told = next(((header[p], cell) for p, cell in found if _is_number(cell.replace(",", ".", 1))), None)
+    return "" if told is None else f" (column '{told[0]}' has '{told[1]}': write decimals with a point)"
 
 
 def _first(known: dict[str, int], names: Sequence[str]) -> int | None:

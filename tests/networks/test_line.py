@@ -259,7 +259,8 @@ def test_pools_along_the_width() -> None:
     assert ALONG.out_shape((4, 1, 7)) == (4, 1, 3) and str(ALONG) == "AP1x2" and str(Pool("max", line=True)) == "MP1x2"
     x = torch.rand(2, 4, 3, 7, generator=G)
     assert torch.equal(ALONG(x), F.avg_pool1d(x.flatten(1, 2), 2).view(2, 4, 3, 3))
-    for wrong in ({"padding": 1}, {"size": 0}):
+    wrongs: tuple[dict[str, Any], ...] = ({"padding": 1}, {"size": 0})
+    for wrong in wrongs:
         with pytest.raises(ConfigError, match="a pool along the width takes windows of 1 and more without padding"):
             Pool(line=True, **wrong)
     with pytest.raises(ConfigError, match="a map of 1x1 is too small for a pool of 1x2"):

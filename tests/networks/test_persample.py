@@ -26,6 +26,8 @@ CASES: dict[str, dict[str, Any]] = {
     "max pool": {"pooling": "max"},
     "stride": {"pooling": "stride"},
     "one pixel": {"name": "small-1d", "input_shape": (6, 1, 1)},
+    "series": {"name": "conv-1d", "input_shape": (2, 1, 12)},
+    "series, residual, strides": {"name": "resnet-1d", "input_shape": (2, 1, 12), "pooling": "stride"},
     "wide maps, few inputs": {"name": "3C1-2FC"},
     "residual": {"name": "resnet-small"},
     "residual, tdbn": {"name": "resnet-small", "norm": "tdbn"},

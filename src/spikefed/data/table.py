@@ -64,8 +64,8 @@ def read_table(name: str, data_dir: Path | str | None, reading: Reading) -> dict
     values = [p for p in range(len(header)) if p not in named and p not in facts]
     if picture is None and not values:
         raise DataError(
-            f"{path} has neither a column of pictures (image) nor columns of numbers{_comma(rows, header, facts)}; give "
-            "one of them."
+            f"{path} has neither a column of pictures (image) nor columns of numbers{_comma(rows, header, facts)}; "
+            "give one of them."
         )
     parts = _split(rows, split, path)
     made = {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -245,9 +245,10 @@ class _Layer:
     def _product(self, rows: Tensor, x: Tensor) -> Tensor:
         """sum_r g_r x_r^T, shaped as the weight."""
         layer = self._weighted()
-        if layer.plan.kind != "conv":
+        plan = layer.plan
+        if plan.kind != "conv":
             return rows.t() @ x.flatten(1)
-        return conv2d_weight(x, layer.weight.shape, rows, layer.plan.strides, layer.plan.padding)
+        return conv2d_weight(x, layer.weight.shape, rows, cast(Any, plan.strides), cast(Any, plan.padding))
 
     def _of_weight(self, g: Tensor) -> tuple[Tensor, Tensor | None]:
         """||sum_r g_r x_r^T||^2 from gradients ``[S, B, HW, C]``; and the sums themselves if they were made."""

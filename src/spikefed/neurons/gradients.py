@@ -6,7 +6,7 @@ the currents alone, and can leave out steps that nothing comes back from.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -62,7 +62,7 @@ def conv2d_gradient(
     """
     weight = weight.detach()
     if not (kernels() == "auto" and upstream.dtype == weight.dtype == torch.float32 and fused.suits(upstream)):
-        return conv2d_input(shape, weight, upstream, stride, padding)
+        return conv2d_input(shape, weight, upstream, cast(Any, stride), cast(Any, padding))
     upstream = upstream.contiguous(memory_format=torch.channels_last)
     if paths.by_winograd(weight, stride, padding, upstream.dtype):
         return winograd.input_gradient(upstream, weight)

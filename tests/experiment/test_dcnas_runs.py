@@ -48,6 +48,20 @@ def test_an_experiment_begins_from_the_small_network(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
+def test_one_search_gives_every_class_of_devices_a_network_of_its_own(tmp_path: Path) -> None:
+    tables = config({"devices": [0.25, 0.12]}, run={"threads": 1, "take_home": True, "keep_clients": True})
+    run = spikefed.run(tables, out=tmp_path / "run")
+    said = RunFolder(run).read_lines(RunFolder(run).metrics)[-1]["diagnostics"]
+    nets = [slimmed(spikefed.load_model(run, client=c).network) for c in range(3)]
+    sizes = [describe(net).parameters for net in nets]
+    assert sizes == [said["network_parameters"], said["device_1_parameters"], said["device_2_parameters"]]
+    assert sizes[0] >= sizes[1] >= sizes[2] < sizes[0]
+    assert nets[0].name == slimmed(spikefed.load_model(run).network).name  # the server's is the largest
+    names = [{name for name, _ in net.named_parameters()} for net in nets]
+    assert names[0] >= names[1] >= names[2]
+
+
 @pytest.mark.slow
 def test_killed_in_the_middle_of_a_search_and_resumed_it_is_identical(tmp_path: Path) -> None:
-    check_killed_is_whole(tmp_path, config({"search_rounds": 3}), "spikefed.federated.methods.dcnas:DcNas", round=3)
+    given = {"search_rounds": 3, "devices": [0.3], "prior": "sahd"}
+    check_killed_is_whole(tmp_path, config(given), "spikefed.federated.methods.dcnas:DcNas", round=3)

@@ -147,6 +147,38 @@ def test_a_search_that_starts_again_keeps_the_initial_weights_of_what_it_found()
     assert not torch.equal(fleet.server["result"]["weights"]["stem.weight"], fleet.server["weights"]["stem.weight"])
 
 
+def test_every_class_of_devices_trains_its_own_subnet_after_the_search() -> None:
+    fleet = Fleet(config({"devices": [0.3]}), DcNas())
+    space = Space.of(fleet.federation.networks.network)
+    fleet.round(1)
+    fleet.round(2)
+    before = dict(fleet.server["weights"])
+    fleet.round(3)
+    choices = {c: space.choice(mask_of(message).kept) for c, message in fleet.sent.items()}
+    assert choices[0] == choices[2] != choices[1]
+    assert all(large or not small for large, small in zip(choices[0].gates, choices[1].gates, strict=True))
+    assert choices[0].channels == choices[1].channels
+    arrays = {c: message.tensors for c, message in fleet.sent.items()}
+    for name, kept in mask_of(fleet.sent[0]).kept.items():
+        shared = mask_of(fleet.sent[1]).kept[name] & kept
+        if before[name].is_floating_point():
+            for who, part in (((0, 1, 2), shared), ((0, 2), kept & ~shared)):
+                mean = sum(torch.from_numpy(arrays[c][name]) for c in who) / len(who)
+                assert torch.allclose(fleet.server["weights"][name][part], mean[part], atol=1e-6), name
+
+
+def test_a_prior_is_where_utilities_begin() -> None:
+    plain, told = (Fleet(config(given), DcNas()) for given in ({}, {"prior": "sahd"}))
+    assert not plain.server["search"]["utilities"].any()
+    utilities = told.server["search"]["utilities"]
+    assert utilities.std(correction=0) == pytest.approx(0.02) and utilities.sum() == pytest.approx(0)
+    again = Fleet(config({"prior": "sahd"}), DcNas())
+    assert torch.equal(again.server["search"]["utilities"], utilities)
+    ctx = plain.federation.context(2)  # from the second round on the distance leaves room for a preference
+    gates = [[f.method.gates(f.server, c, ctx) for c in range(3)] for f in (plain, told)]
+    assert gates[0] != gates[1]
+
+
 @pytest.mark.parametrize("sampler", ["diversified", "uniform", "hadamard"])
 def test_bytes_are_counted_as_sent(sampler: str) -> None:
     sizes = {}
@@ -173,6 +205,12 @@ def test_what_a_newcomer_would_type_wrong() -> None:
         ({"send": ["weight"]}, "leave out method.send"),
         ({"payload_down": "change"}, "leave method.payload_down at 'weights'"),
         ({"merge": "median"}, "leave method.merge at 'mean'"),
+        ({"devices": [0.2, 0.3]}, r"method.devices = \[0.2, 0.3\] must fall from class to class, below method.budget"),
+        ({"devices": [0.6]}, "must fall from class to class, below method.budget = 0.5"),
+        ({"devices": [0.3, 0.01]}, "method.devices = 0.01 is less than the smallest subnet takes"),
+        ({"devices": [0.3, 0.2, 0.1]}, "method.devices makes 4 classes of 3 clients; give fewer budgets"),
+        ({"prior": "sadh"}, "score 'sadh' is not known; the nearest is 'sahd'"),
+        ({"prior": "ensemble"}, "score 'ensemble' ranks the cells of a whole search; set method.prior = 'sahd'"),
     ):
         with pytest.raises(ConfigError, match=why):
             build(configs.from_tree(config(wrong)))

@@ -9,7 +9,7 @@ import torch
 
 from spikefed.errors import ConfigError
 from spikefed.federated import Context, NetworkFactory, supersearch
-from spikefed.federated.supersearch import Costs, best_channels, best_gates, log_odds, weighed
+from spikefed.federated.supersearch import Costs, best_channels, best_gates, log_odds, nested_gates, weighed
 from spikefed.networks import Choice, Norm, Space, ann_twin, build, copy_tensors, describe, load_tensors, subnet
 from spikefed.training import Preprocess
 
@@ -76,6 +76,23 @@ def test_a_preferred_dear_branch_takes_the_place_of_a_stand_in():
     shares = {costs.share(gates) for gates in product((False, True), repeat=7) if any(gates[:4]) and any(gates[4:])}
     with pytest.raises(ConfigError, match=r"method.budget = .* is less than the smallest subnet takes"):
         best_gates(preference, (4, 3), costs, 0.9 * min(shares))
+
+
+def test_subnets_of_smaller_devices_lie_within_each_other():
+    net = network()
+    costs = Costs.of(net)
+    g = torch.Generator().manual_seed(2)
+    budgets = [0.6, 0.3, 0.1]
+    for _ in range(20):
+        preference = torch.randn(7, generator=g).tolist()
+        gates = best_gates(preference, (4, 3), costs, 0.8)
+        before = gates
+        for found, budget in zip(nested_gates(preference, gates, (4, 3), net, budgets), budgets, strict=True):
+            assert all(old or not new for old, new in zip(before, found, strict=True))
+            assert costs.share(found) <= budget and any(found[:4]) and any(found[4:])
+            before = found
+    with pytest.raises(ConfigError, match=r"method.devices = 0.01 is less than the smallest subnet takes"):
+        nested_gates([0.0] * 7, (True,) * 7, (4, 3), net, [0.3, 0.01])
 
 
 @pytest.mark.parametrize("criterion", ["gamma", "l1"])

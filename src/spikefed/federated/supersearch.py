@@ -55,12 +55,18 @@ class Costs:
         """Multiply-accumulates of a subnet with all channels, as a share of the supernet's."""
         return self.rest[0] + sum(c for c, gate in zip(self.macs, gates, strict=True) if gate)
 
-    def cheapest(self, blocks: Sequence[int]) -> tuple[bool, ...]:
-        """The gates of the smallest subnet: the cheapest branch of every block, of equals the first."""
+    def cheapest(self, blocks: Sequence[int], among: Sequence[bool] | None = None) -> tuple[bool, ...]:
+        """The gates of the smallest subnet: the cheapest branch of every block, of equals the first.
+
+        Args:
+            blocks: branches of each block.
+            among: branches that may be taken, at least one of every block; None for all.
+        """
         gates = [False] * len(self.macs)
         start = 0
         for size in blocks:
-            gates[min(range(start, start + size), key=lambda j: (self.macs[j], self.parameters[j], j))] = True
+            open_to = [j for j in range(start, start + size) if among is None or among[j]]
+            gates[min(open_to, key=lambda j: (self.macs[j], self.parameters[j], j))] = True
             start += size
         return tuple(gates)
 
@@ -117,7 +123,14 @@ def scales(net: nn.Module) -> Tensor:
     return torch.stack(found)
 
 
-def best_gates(preference: Sequence[float], blocks: Sequence[int], costs: Costs, budget: float) -> tuple[bool, ...]:
+def best_gates(
+    preference: Sequence[float],
+    blocks: Sequence[int],
+    costs: Costs,
+    budget: float,
+    among: Sequence[bool] | None = None,
+    key: str = "budget",
+) -> tuple[bool, ...]:
     """a*: the preferred branches that fit the budget, the best of each block first; of equals the cheaper.
 
     Args:
@@ -125,20 +138,22 @@ def best_gates(preference: Sequence[float], blocks: Sequence[int], costs: Costs,
         blocks: branches of each block.
         costs: of the supernet.
         budget: share of the supernet's multiply-accumulates.
+        among: branches that may be taken; None for all.
+        key: of the method's table that sets the budget, for errors.
 
     Raises:
         ConfigError: not even the smallest subnet fits.
     """
-    gates = list(costs.cheapest(blocks))
+    gates = list(costs.cheapest(blocks, among))
     if costs.share(gates) > budget:
         raise ConfigError(
-            f"method.budget = {budget:g} is less than the smallest subnet takes, {costs.share(gates):.3f} of the "
+            f"method.{key} = {budget:g} is less than the smallest subnet takes, {costs.share(gates):.3f} of the "
             "supernet's multiply-accumulates; raise it, or give blocks a cheaper branch such as 1 (skip)"
         )
     block_of = [b for b, size in enumerate(blocks) for _ in range(size)]
     led: set[int] = set()
     order = sorted(range(len(gates)), key=lambda j: (-preference[j], costs.macs[j], j))
-    for j in order:
+    for j in [j for j in order if among is None or among[j]]:
         tried = list(gates)
         if block_of[j] not in led:  # the stand-in of a block makes room for the first that fits
             tried = [gate and block_of[i] != block_of[j] for i, gate in enumerate(gates)]
@@ -147,6 +162,56 @@ def best_gates(preference: Sequence[float], blocks: Sequence[int], costs: Costs,
             gates = tried
             led.add(block_of[j])
     return tuple(gates)
+
+
+def nested_gates(
+    preference: Sequence[float],
+    gates: tuple[bool, ...],
+    blocks: Sequence[int],
+    net: nn.Module,
+    budgets: Sequence[float],
+) -> list[tuple[bool, ...]]:
+    """Subnets for ever smaller devices, each of the branches of the one before: what all train, all profit from.
+
+    Args:
+        preference: of every branch.
+        gates: of the largest devices' subnet.
+        blocks: branches of each block.
+        net: the supernet.
+        budgets: of the further classes, falling shares of the supernet's multiply-accumulates.
+
+    Returns:
+        the gates of every further class.
+
+    Raises:
+        ConfigError: a class that not even the smallest subnet fits.
+    """
+    found = []
+    costs = Costs.of(net)
+    for budget in budgets:
+        gates = best_gates(preference, blocks, costs, budget, gates, "devices")
+        found.append(gates)
+    return found
+
+
+def of_device(state: State, space: Space, number: int) -> Choice:
+    """The subnet of a class of devices, from 1, with the channels that pruning left all of them."""
+    gates = state["search"]["devices"][number - 1].tolist()
+    return Choice(tuple(gates), space.choice(state["mask"]).channels)
+
+
+def device_sizes(state: State, net: nn.Module) -> dict[str, float]:
+    """Of the subnet of every further class of devices, from 1: its parameters, and its multiply-accumulates as a share
+    of the supernet's.
+    """
+    space = Space.of(net)
+    whole = describe(net).macs_per_inference
+    values: dict[str, float] = {}
+    for number in range(1, 1 + len(state["search"]["devices"])):
+        small = describe(subnet(net, of_device(state, space, number)))
+        values[f"device_{number}_parameters"] = float(small.parameters)
+        values[f"device_{number}_macs"] = small.macs_per_inference / whole
+    return values
 
 
 def best_channels(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spikefed.networks import GraphNetwork, PassLayer, SpikingLayer, build, describe, initialise_by_place
 from spikefed.networks.cells import Cell
+from spikefed.networks.graph import ANNGraphNetwork
 from spikefed.neurons import pair
 from spikefed.search.kernels import Evidence
 from spikefed.search.shared import Memory, watch
@@ -77,8 +78,8 @@ class Size:
     ram_bytes: int
 
 
-def size_of(net: GraphNetwork) -> Size:
-    """The size of a network of cells."""
+def size_of(net: GraphNetwork | ANNGraphNetwork) -> Size:
+    """The size of a network of cells, or of another graph."""
     told = describe(net)
     neurons = 0
     largest = 0
@@ -105,11 +106,12 @@ class Answers:
 
 
 @torch.no_grad()
-def answers(net: GraphNetwork, cell: Cell, batches: Sequence[Tensor], memory: Memory) -> list[Answers]:
+def answers(net: GraphNetwork, cell: Cell | None, batches: Sequence[Tensor], memory: Memory) -> list[Answers]:
     """Show batches of images to a cell's untrained network, norms in training mode as in the public code.
 
     Args:
-        net: of `Macro.network`; changed in place.
+        net: of `Macro.network`, or another graph of spiking layers; changed in place.
+        cell: that the network is made of; None for another network, whose neurons count once.
         batches: preprocessed images ``[B, C, H, W]`` each.
         memory: of networks that saw the same batches, drawn with the same seed.
     """

@@ -181,13 +181,13 @@ def _codes(spikes: Tensor, steps: int) -> Tensor:
     return spikes.reshape(steps, -1, spikes[0].numel())
 
 
-def watch(net: GraphNetwork, cell: Cell, memory: Memory) -> Watching:
+def watch(net: GraphNetwork, cell: Cell | None, memory: Memory) -> Watching:
     """Put `Watched` in the place of every layer; gives what they share.
 
     Args:
         net: of ``cell``; changed in place. Its weights must be those of their places.
         cell: tells how many operations with neurons leave a node: the public code gives each neurons of its own, ours
-            share them, and they count as often as there.
+            share them, and they count as often as there. None for a network of no cell, whose neurons count once.
         memory: see `Watching`.
     """
     watching = Watching(memory)
@@ -210,8 +210,10 @@ def _key(net: GraphNetwork, name: str, keys: Mapping[str, int], memory: Memory) 
     return memory.key((net.graph.node(name), tuple(entering)))
 
 
-def _times(name: str, cell: Cell) -> int:
+def _times(name: str, cell: Cell | None) -> int:
     """Calls that the public code counts for a node's neurons."""
+    if cell is None:
+        return 1
     part, _, place = name.partition(".fire")
     if not part.startswith("cell") or not place:
         return 1

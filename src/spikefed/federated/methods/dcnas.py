@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import nn
 
 from spikefed.errors import ConfigError
-from spikefed.federated import averaging, samplers, supersearch
+from spikefed.federated import averaging, priors, samplers, supersearch
 from spikefed.federated.averaging import Downlink, Uplink
 from spikefed.federated.contract import (
     ClientContext,
@@ -68,6 +68,18 @@ class DcNasHyperparameters(FedAvgHyperparameters):
     budget: float = Field(
         default=0.5, gt=0, le=1, description="share of the supernet's MACs that the branches kept may take"
     )
+    devices: list[float] = Field(
+        default=[],
+        description="budgets of further, ever smaller classes of devices: client c is of class c mod (1 + their "
+        "number), class 0 has method.budget; every class trains its own subnet of what was found",
+        json_schema_extra={"since": "0.2"},
+    )
+    prior: str = Field(
+        default="",
+        description="score of untrained subnets that pi starts from, such as sahd or -parameters (docs/search.md); "
+        "default: all branches alike",
+        json_schema_extra={"since": "0.2"},
+    )
     prune: float = Field(default=0.25, ge=0, lt=1, description="share of the channels pruned after the search")
     criterion: Literal["gamma", "l1"] = Field(
         default="gamma", description="channels kept: largest scales of norms, or largest weights"
@@ -104,6 +116,10 @@ class DcNas(FedAvg):
                 "clients of dc-nas train another small network in every round, and their chips hold one; set "
                 "chips.train = 'off-chip'"
             )
+        if len(hyper.devices) >= setup.clients:
+            raise ConfigError(
+                f"method.devices makes {len(hyper.devices) + 1} classes of {setup.clients} clients; give fewer budgets"
+            )
         if hyper.send != "all":
             raise ConfigError("clients send their branches whole; leave out method.send")
         if hyper.payload_down != "weights":
@@ -132,10 +148,14 @@ class DcNas(FedAvg):
     def init_server(self, ctx: Context) -> tuple[State, Downlink | None]:
         state, downlink = super().init_server(ctx)
         space = Space.of(ctx.networks.network)
-        return {**state, "search": supersearch.begin(sum(space.blocks))}, downlink
+        search = supersearch.begin(sum(space.blocks))
+        if ctx.hyper.prior:
+            ask = dataclasses.replace(_first_ask(ctx.hyper, ctx.networks.network), generator=_draws(ctx))
+            search["utilities"] = priors.prior(ctx.hyper.prior, ctx, samplers.uniform(ask, priors.SUBNETS))
+        return {**state, "search": search}, downlink
 
     def addressed(self, state: State, downlink: Message, client: int, ctx: Context) -> Message:
-        """The branches that the sampler draws for the client; what is left after the search is for everybody.
+        """The branches that the sampler draws for the client; after the search those of its class of devices.
 
         Args:
             state: the server's, with the utilities that the draw prefers by.
@@ -143,12 +163,16 @@ class DcNas(FedAvg):
             client: who gets them.
             ctx: the server's context of the round.
         """
-        if ctx.round > ctx.hyper.search_rounds:
-            return downlink
         space = Space.of(ctx.networks.network)
-        choice = Choice(self.gates(state, client, ctx), space.everything.channels)
-        if choice.whole:
-            return downlink
+        if ctx.round > ctx.hyper.search_rounds:
+            number = client % (1 + len(ctx.hyper.devices))
+            if number == 0:
+                return downlink
+            choice = supersearch.of_device(state, space, number)
+        else:
+            choice = Choice(self.gates(state, client, ctx), space.everything.channels)
+            if choice.whole:
+                return downlink
         kept = space.kept(ctx.networks.initial(), choice)
         return dataclasses.replace(cast(SelectedWeightsDownlink, downlink), kept=to_wire(kept))
 
@@ -181,6 +205,8 @@ class DcNas(FedAvg):
         kept = space.choice(result["mask"])
         values |= {f"gate_{j + 1}": float(gate) for j, gate in enumerate(kept.gates)}
         values["network_parameters"] = float(sum(int(mask.sum()) for mask in _trained(result["mask"], ctx)))
+        if "devices" in new["search"]:
+            values |= supersearch.device_sizes(new, ctx.networks.network)
         values |= {"searching": float(ctx.round <= ctx.hyper.search_rounds)}
         del diagnostics.values["model_deviation"]  # clients hold different networks
         return new, downlink, Diagnostics({**diagnostics.values, **values}, diagnostics.weights)
@@ -199,7 +225,11 @@ class DcNas(FedAvg):
         channels = supersearch.best_channels(net, gates, ctx.hyper.prune, ctx.hyper.criterion)
         mask = Mask(space.kept(state["weights"], Choice(gates, channels)))
         start = ctx.networks.initial() if ctx.hyper.retrain == "initial" else state["weights"]
-        return {**state, "weights": averaging.under(mask, start), "mask": dict(mask.kept)}
+        found = {**state, "weights": averaging.under(mask, start), "mask": dict(mask.kept)}
+        if ctx.hyper.devices:
+            nested = supersearch.nested_gates(_preference(state, net), gates, space.blocks, net, ctx.hyper.devices)
+            found["search"] = {**state["search"], "devices": torch.tensor(nested)}
+        return found
 
     def _result(self, state: State, merged: State, space: Space, ctx: Context) -> State:
         """The network of the round: the branches that would be kept if the search ended now, with its own statistics.
@@ -239,8 +269,12 @@ def _ask(state: State, ctx: Context) -> samplers.Ask:
         ask,
         distance=samplers.target_distance(part, ask.farthest, last, hyper.distance_schedule),
         preference=supersearch.log_odds(state["search"]["utilities"]),
-        generator=torch.Generator().manual_seed(derive_seed(ctx.seed, SERVER, ctx.round)),
+        generator=_draws(ctx),
     )
+
+
+def _draws(ctx: Context) -> torch.Generator:
+    return torch.Generator().manual_seed(derive_seed(ctx.seed, SERVER, ctx.round))
 
 
 def _first_ask(hyper: Any, net: nn.Module) -> samplers.Ask:
@@ -270,13 +304,19 @@ def _distances(choices: Mapping[int, Choice], ask: samplers.Ask) -> dict[str, fl
 
 def _best(state: State, space: Space, net: nn.Module, ctx: Context) -> tuple[bool, ...]:
     """a*: by utilities, and as long as nothing tells branches apart by their scales."""
+    return supersearch.best_gates(
+        _preference(state, net), space.blocks, supersearch.Costs.of(net), ctx.hyper.budget
+    )
+
+
+def _preference(state: State, net: nn.Module) -> tuple[float, ...]:
     utilities = state["search"]["utilities"]
-    preference = supersearch.log_odds(utilities if utilities.any() else supersearch.scales(net))
-    return supersearch.best_gates(preference, space.blocks, supersearch.Costs.of(net), ctx.hyper.budget)
+    return supersearch.log_odds(utilities if utilities.any() else supersearch.scales(net))
 
 
 def _check_budgets(hyper: Any, net: nn.Module) -> None:
     """Refuse shares, distances and budgets that no sample or network of this supernet has."""
+    priors.check(hyper.prior, net)
     ask = _first_ask(hyper, net)
     costs = supersearch.Costs.of(net)
     blocks = len(ask.blocks)
@@ -298,4 +338,11 @@ def _check_budgets(hyper: Any, net: nn.Module) -> None:
             f"from each other on average; set it to {reach:.1f} or less"
         )
     gates = supersearch.best_gates(ask.preference, ask.blocks, costs, hyper.budget)
+    budgets = [hyper.budget, *hyper.devices]
+    if budgets != sorted(set(budgets), reverse=True):
+        raise ConfigError(
+            f"method.devices = {hyper.devices} must fall from class to class, below method.budget = {hyper.budget:g}; "
+            "order them"
+        )
+    supersearch.nested_gates(ask.preference, gates, ask.blocks, net, hyper.devices)  # refuses what is too small
     subnet(net, Choice(gates, Space.of(net).everything.channels))  # refuses what subnets cannot have

@@ -2,7 +2,7 @@
 
     python scripts/dcnas_table.py runs/dcnas-digits [--out results/search/dcnas-digits.json]
 
-Run folders are named KIND-SAMPLER-PARTITION-seedS. Costs are sums over all rounds, those after the search included:
+Run folders are named KIND-SAMPLER-PARTITION-seedS, or KIND-SAMPLER-PARTITION-CLIENTS-seedS. Costs are sums over all rounds, those after the search included:
 beside the supernet (what it would have taken in all of them), and beside the run of sampler `full` of the same seed.
 """
 
@@ -20,8 +20,14 @@ from scipy.stats import t as student
 
 from spikefed.experiment import RunFolder
 
-NAME = re.compile(r"(snn|ann)-(\w+)-(iid|dirichlet-[\d.]+)-seed(\d+)")
-PAIRS = (("full", "diversified"), ("diversified", "uniform"), ("diversified", "hadamard"))
+NAME = re.compile(r"(snn|ann)-(\w+)-((?:iid|dirichlet-[\d.]+)(?:-\d+)?)-seed(\d+)")
+PAIRS = (
+    ("full", "diversified"),
+    ("diversified", "uniform"),
+    ("diversified", "hadamard"),
+    ("short_sahd", "short"),  # of experiments/sweeps/dcnas-prior.toml
+    ("long_sahd", "long"),
+)
 METERS = ("macs_trained", "macs_full", "tensor_bytes", "tensor_bytes_full")
 
 
@@ -88,7 +94,7 @@ def grouped(runs: dict[tuple[str, str, str, int], dict[str, Any]]) -> dict[str, 
         " ".join(key): {
             "seeds": len(found),
             "accuracy_deviation": stdev(run["accuracy"] for run in found) if len(found) > 1 else 0.0,
-            **{name: mean(run[name] for run in found) for name in found[0]},
+            **{name: mean(run[name] for run in found) for name in found[0] if all(name in run for run in found)},
         }
         for key, found in groups.items()
     }

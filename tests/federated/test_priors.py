@@ -54,6 +54,8 @@ def test_what_no_prior_can_tell() -> None:
     with pytest.raises(ConfigError, match="method.prior = 'macs' tells no branches apart here; leave it out"):
         priors.prior("macs", ctx, gates[-1:])
     twin = {"name": "supernet:123-134-133:width=6", "twin": "ann", "steps": 1}
-    with pytest.raises(ConfigError, match="method.prior = 'sahd' is told by spikes but network.twin = 'ann' gives none"):
+    with pytest.raises(
+        ConfigError, match="method.prior = 'sahd' is told by spikes but network.twin = 'ann' gives none"
+    ):
         build(from_tree(config({"prior": "sahd"}, network=twin)))
     assert build(from_tree(config({"prior": "-macs"}, network=twin)))

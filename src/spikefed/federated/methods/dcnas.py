@@ -304,9 +304,7 @@ def _distances(choices: Mapping[int, Choice], ask: samplers.Ask) -> dict[str, fl
 
 def _best(state: State, space: Space, net: nn.Module, ctx: Context) -> tuple[bool, ...]:
     """a*: by utilities, and as long as nothing tells branches apart by their scales."""
-    return supersearch.best_gates(
-        _preference(state, net), space.blocks, supersearch.Costs.of(net), ctx.hyper.budget
-    )
+    return supersearch.best_gates(_preference(state, net), space.blocks, supersearch.Costs.of(net), ctx.hyper.budget)
 
 
 def _preference(state: State, net: nn.Module) -> tuple[float, ...]:

@@ -2,8 +2,9 @@
 
     python scripts/dcnas_table.py runs/dcnas-digits [--out results/search/dcnas-digits.json]
 
-Run folders are named KIND-SAMPLER-PARTITION-seedS, or KIND-SAMPLER-PARTITION-CLIENTS-seedS. Costs are sums over all rounds, those after the search included:
-beside the supernet (what it would have taken in all of them), and beside the run of sampler `full` of the same seed.
+Run folders are named KIND-SAMPLER-PARTITION-seedS, or KIND-SAMPLER-PARTITION-CLIENTS-seedS. Costs are sums over all
+rounds, those after the search included: beside the supernet (what it would have taken in all of them), and beside the
+run of sampler `full` of the same seed.
 """
 
 from __future__ import annotations

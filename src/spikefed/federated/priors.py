@@ -1,8 +1,8 @@
 """What a supernet tells of its branches before anybody has trained: a score of untrained subnets as the prior of pi.
 
-A search in a federation begins without knowing anything, and its first rounds are spent on branches that a score without
-training could have told apart. Here some subnets are drawn, each is scored as `spikefed search` scores a cell, on the
-server's public images, and a branch is worth the mean score of the subnets with it less that of those without.
+A search in a federation begins without knowing anything, and its first rounds are spent on branches that a score
+without training could have told apart. Here some subnets are drawn, each is scored as `spikefed search` scores a cell,
+on the server's public images, and a branch is worth the mean score of the subnets with it less that of those without.
 No published counterpart is known.
 """
 
@@ -35,8 +35,8 @@ def check(text: str, net: nn.Module) -> None:
     score = Objective.parse(text).score
     if score.ranks:
         raise ConfigError(
-            f"score '{score.name}' ranks the cells of a whole search; set method.prior = 'sahd', or another that scores "
-            "one network"
+            f"score '{score.name}' ranks the cells of a whole search; set method.prior = 'sahd', or another that "
+            "scores one network"
         )
     if not isinstance(net, GraphNetwork) and (score.looks or score.learns):
         raise ConfigError(

@@ -93,7 +93,7 @@ def _both(fired: Bool[Tensor, "T B N"] | Float[Tensor, "T B N"]) -> Tensor:
     Where the processor multiplies bytes four at a time, counting in bytes is four times as fast as in float32.
     """
     if fired.device.type == "cpu" and has_vnni():
-        return torch.stack([torch._int_mm(codes, codes.t()) for codes in fired.to(torch.int8)])
+        return torch.stack([torch.ops.aten._int_mm(codes, codes.t()) for codes in fired.to(torch.int8)])
     codes = fired.to(torch.float32)
     return torch.bmm(codes, codes.mT)
 

@@ -108,6 +108,57 @@ def votes(seed: int, folder: Path) -> dict[str, Any]:
     return staged(seed, folder, cases)
 
 
+SERVERS: dict[str, tuple[dict[str, Any], ...]] = {
+    "fedavg": ({},),
+    "fedadagrad": ({"server_lr": 0.01}, {"server_lr": 0.03}),
+    "fedadam": ({"server_lr": 0.01}, {"server_lr": 0.03}),
+    "fedyogi": ({"server_lr": 0.01}, {"server_lr": 0.03}),
+}
+"""Server optimisers with their step sizes, of which the best counts."""
+
+
+def drift(seed: int, folder: Path) -> dict[str, Any]:
+    """Servers over clients of plain SGD that learn in one order; drift of adapters in one order and in random ones."""
+    parent = spikefed.run(tables(seed), dataset=shown("mnist", size=8), out=folder / "parent")
+    network = {**tables(seed)["network"], "start": str(parent)}
+
+    def run(label: str, order: str, **changes: Any) -> Path:
+        stages = {"classes": 5, "rounds": 4, "order": order, "heads": "task"}
+        told = tables(
+            seed, rounds=20, data={"clients": 5, "public": 300}, stages=stages, **{"network": network, **changes}
+        )
+        return spikefed.run(told, out=folder / label)
+
+    rows: dict[str, Any] = {"servers": {}, "drift": {}}
+    for lr in (0.05, 0.3):
+        training = {"local_epochs": 2, "optimiser": "sgd", "momentum": 0.0, "lr": lr}
+        for name, choices in SERVERS.items():
+            runs = [
+                result(run(f"{name}-{lr}-{k}", "same", training=training, method={"name": name, **own}))["stages"][
+                    "known"
+                ]
+                for k, own in enumerate(choices)
+            ]
+            rows["servers"].setdefault(f"{lr:g}", {})[name] = [found["last_accuracy"] for found in runs]
+    own = {**network, "adapters": {"kinds": ["thresholds", "bn", "head"]}}
+    for order in ("same", "random"):
+        done = run(f"drift-{order}", order, network=own, method={"name": "adapters"})
+        lines = map(json.loads, (done / "metrics.jsonl").read_text().splitlines())
+        rows["drift"][order] = fmean(line["diagnostics"]["drift_ratio"] for line in lines)
+    return rows
+
+
+def drift_table() -> Iterator[str]:
+    """Rows of `drift`."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("drift-seed*.json"))]
+    for lr in found[0]["servers"] if found else ():
+        cells = [over([max(row["servers"][lr][name]) for row in found]) for name in SERVERS]
+        yield f"| {lr} | {' | '.join(cells)} |"
+    for order in found[0]["drift"] if found else ():
+        ratios = [f"{row['drift'][order]:.2f}" for row in found]
+        yield f"drift ratio, {order}: {', '.join(ratios)}"
+
+
 def staged(seed: int, folder: Path, cases: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
     """Cases of a method and what local training has beside, by order and label."""
     parent = spikefed.run(tables(seed), dataset=shown("mnist", size=8), out=folder / "parent")
@@ -146,6 +197,7 @@ def table() -> Iterator[str]:
                 yield f"| {child} | {label} | {over([c['accuracy'] for c in cells])} | {cells[0]['bytes']:,} |"
     for part in ("stages", "memories", "votes"):
         yield from staged_table(part)
+    yield from drift_table()
 
 
 def staged_table(part: str) -> Iterator[str]:
@@ -175,7 +227,9 @@ def main(part: str, seed: int = 0) -> None:
         return
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        rows = {"children": children, "stages": stages, "memories": memories, "votes": votes}[part](seed, Path(folder))
+        rows = {"children": children, "stages": stages, "memories": memories, "votes": votes, "drift": drift}[part](
+            seed, Path(folder)
+        )
     out.write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -337,11 +337,34 @@ static void band_halved(const Events &a) {
     a.start[bands.count * 4 * Ci] = static_cast<int32_t>(a.events);
 }
 
+// Where the channels and the columns of a row's events stand in their entries: Ci is 1 << shift.
+struct Digits {
+    int64_t shift = -1; // -1: no power of two
+    uint32_t mask = 0;
+    explicit Digits(int64_t channels) {
+        if (channels & (channels - 1)) return;
+        while (int64_t{1} << (shift + 1) <= channels) ++shift;
+        mask = static_cast<uint32_t>(channels - 1);
+    }
+};
+
+// Calls body(event, channel, column) for the events of an image row, in order. `at`: where the events of its pixels begin.
+template <class F> static SPIKEFED_INLINE void each_event(const Events &a, const Digits &digits, const int32_t *at, const F &body) {
+    const int64_t W = a.width, Ci = a.in_channels;
+    if (digits.shift >= 0) { // one loop for a row: a loop for each of its pixels ends at another length every time
+        for (int32_t e = at[0]; e < at[W]; ++e) body(e, a.index[e] & digits.mask, a.index[e] >> digits.shift);
+        return;
+    }
+    for (int64_t w = 0; w < W; ++w)
+        for (int32_t e = at[w]; e < at[w + 1]; ++e) body(e, a.index[e] - w * Ci, w);
+}
+
 // Regroups the list: bands in order, channels in order inside, pixels in order inside (so the order of sums is fixed).
 static void events_band(const Events &a) {
     if (a.stride == 2) return band_halved(a);
     const int64_t W = a.width, Ci = a.in_channels;
     const Bands bands(a);
+    const Digits digits(Ci);
     parallel(bands.count, a.threads, [&](int64_t begin, int64_t end) {
         int32_t *next = scratch<int32_t>(Ci + 1);
         for (int64_t k = begin; k < end; ++k) {
@@ -350,20 +373,21 @@ static void events_band(const Events &a) {
             const int32_t *at = a.offsets + first;
             memset(next, 0, sizeof(int32_t) * static_cast<size_t>(Ci + 1));
             for (int64_t row = 0; row < band.images * band.rows; ++row)
-                for (int64_t w = 0; w < W; ++w)
-                    for (int32_t e = at[row * W + w]; e < at[row * W + w + 1]; ++e) ++next[a.index[e] - w * Ci + 1];
+                each_event(a, digits, at + row * W, [&](int32_t, int64_t c, int64_t) { ++next[c + 1]; });
             int32_t *start = a.start + k * Ci;
             next[0] = at[0];
             for (int64_t c = 0; c < Ci; ++c) start[c] = next[c], next[c + 1] += next[c];
-            for (int64_t row = 0; row < band.images * band.rows; ++row)
-                for (int64_t w = 0; w < W; ++w) {
-                    const uint16_t where = static_cast<uint16_t>(bands.position(row / band.rows, row % band.rows, w));
-                    for (int32_t e = at[row * W + w]; e < at[row * W + w + 1]; ++e) {
-                        const int32_t to = next[a.index[e] - w * Ci]++;
-                        a.position[to] = where;
-                        if (a.value) a.banded[to] = a.value[e];
-                    }
-                }
+            for (int64_t row = 0; row < band.images * band.rows; ++row) {
+                const int64_t where = bands.position(row / band.rows, row % band.rows, 0);
+                if (a.value)
+                    each_event(a, digits, at + row * W, [&](int32_t e, int64_t c, int64_t w) {
+                        const int32_t to = next[c]++;
+                        a.position[to] = static_cast<uint16_t>(where + w);
+                        a.banded[to] = a.value[e];
+                    });
+                else
+                    each_event(a, digits, at + row * W, [&](int32_t, int64_t c, int64_t w) { a.position[next[c]++] = static_cast<uint16_t>(where + w); });
+            }
         }
         release(next);
     });

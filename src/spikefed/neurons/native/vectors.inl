@@ -64,10 +64,13 @@ static inline uint32_t half(const float *p) {
     return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(p), _mm256_setzero_ps(), _CMP_NEQ_UQ)));
 }
 static inline uint32_t nonzero16(const float *p) { return half(p) | half(p + 8) << 8; }
-static inline uint32_t nonzero16(const uint16_t *p) {
-    uint32_t bits = 0;
-    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>((p[i] & 0x7fff) != 0) << i;
-    return bits;
+static inline uint32_t where16(__m256i words) { // a bit for each word of 0xffff
+    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    return static_cast<uint32_t>(_mm_movemask_epi8(bytes));
+}
+static inline uint32_t nonzero16(const uint16_t *p) { // -0 counts as 0
+    const __m256i bits = _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)), _mm256_set1_epi16(0x7fff));
+    return 0xffffu & ~where16(_mm256_cmpeq_epi16(bits, _mm256_setzero_si256()));
 }
 static inline uint32_t ones16(const float *p) {
     const __m256 one = _mm256_set1_ps(1.0f);
@@ -75,9 +78,7 @@ static inline uint32_t ones16(const float *p) {
     return static_cast<uint32_t>(low | _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(p + 8), one, _CMP_EQ_OQ)) << 8);
 }
 static inline uint32_t ones16(const uint16_t *p) {
-    uint32_t bits = 0;
-    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(p[i] == 0x3f80) << i;
-    return bits;
+    return where16(_mm256_cmpeq_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)), _mm256_set1_epi16(0x3f80)));
 }
 static inline uint32_t nonzero16(const uint8_t *p) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i *>(p));
@@ -336,6 +337,36 @@ static inline void add_lanes4(__m512 a, __m512 b, __m512 c, __m512 d, float *to)
     const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
     _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), four));
+}
+#elif defined(SPIKEFED_AVX2)
+// For each byte the places of its ones, in order.
+struct Places {
+    uint8_t of[256][8];
+    constexpr Places() : of() {
+        for (int bits = 0; bits < 256; ++bits)
+            for (int i = 0, n = 0; i < 8; ++i)
+                if (bits >> i & 1) of[bits][n++] = static_cast<uint8_t>(i);
+    }
+};
+static constexpr Places kPlaces;
+static inline __m128i places(uint32_t byte) { return _mm_loadl_epi64(reinterpret_cast<const __m128i *>(kPlaces.of[byte])); }
+static inline void list16(uint32_t bits, uint16_t first, uint16_t *to) {
+    const uint32_t low = bits & 255, high = bits >> 8;
+    const auto put = [](uint32_t byte, int from, uint16_t *at) {
+        const __m128i entries = _mm_add_epi16(_mm_cvtepu8_epi16(places(byte)), _mm_set1_epi16(static_cast<int16_t>(from)));
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(at), entries);
+    };
+    put(low, first, to);
+    put(high, first + 8, to + count_bits(low));
+}
+template <class E> static inline void values16(uint32_t bits, const E *from, float *to) {
+    const uint32_t low = bits & 255, high = bits >> 8;
+    store_vec(to, _mm256_permutevar8x32_ps(load_vec(from), _mm256_cvtepu8_epi32(places(low))));
+    store_vec(to + count_bits(low), _mm256_permutevar8x32_ps(load_vec(from + 8), _mm256_cvtepu8_epi32(places(high))));
+}
+static inline void values16(uint32_t, const uint8_t *, float *) {} // bytes have no values
+static inline void add_lanes4(const Vec &a, const Vec &b, const Vec &c, const Vec &d, float *to) {
+    to[0] += sum_lanes(a), to[1] += sum_lanes(b), to[2] += sum_lanes(c), to[3] += sum_lanes(d);
 }
 #else
 static inline void list16(uint32_t bits, uint16_t first, uint16_t *to) {

@@ -1,0 +1,89 @@
+"""Whole federated runs in float32 beside bfloat16 and ``auto``, several seeds: do they learn alike?
+
+    python benchmarks/precision.py --data-dir DATA [--set rounds=2 ...] [--work runs/precision]
+
+Each run is a process of its own (``spikefed run``); its folder stays under ``--work``, so a repeated command goes on
+where it was cut off. Beside float32 stands the difference of each seed's last server accuracy. To see a processor
+without bfloat16 instructions, set ONEDNN_MAX_CPU_ISA=AVX2, ATEN_CPU_CAPABILITY=avx2 and SPIKEFED_NATIVE_ISA=avx2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import provenance
+
+from spikefed.neurons import processor
+
+PRECISIONS = ("float32", "bfloat16", "auto")
+
+
+def run(command: list[str], folder: Path) -> dict[str, Any]:
+    """One run: its processor time and its server accuracy after every round. A finished folder is only read."""
+    done = folder / "seconds.json"
+    if not done.is_file():
+        before = os.times()
+        subprocess.run([*command, "--out", str(folder), "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        after = os.times()
+        seconds = after.children_user + after.children_system - before.children_user - before.children_system
+        done.write_text(json.dumps(round(seconds, 1)))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "cpu_s": json.loads(done.read_text()),
+        "accuracy": [line["server_accuracy"] for line in lines],
+        "loss": lines[-1].get("server_loss"),
+    }
+
+
+def compared(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Mean last accuracy of each precision, and its differences from float32 seed by seed."""
+    last = {name: [row["accuracy"][-1] for row in runs] for name, runs in rows.items()}
+    return {
+        name: {
+            "accuracy": round(statistics.mean(values), 4),
+            "differences": [round(v - f, 4) for v, f in zip(values, last["float32"], strict=True)],
+            "cpu_s": round(statistics.median(row["cpu_s"] for row in rows[name]), 1),
+        }
+        for name, values in last.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--experiment", default="experiments/fsd-fashion-mnist-mini.toml")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path("runs/precision"))
+    parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    given = parser.parse_args()
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in PRECISIONS}
+    for seed in range(given.seeds):
+        for name in PRECISIONS:
+            command = [sys.executable, "-m", "spikefed", "run", given.experiment, "--data-dir", given.data_dir]
+            for setting in (*given.settings, f"seed={seed}", f"network.precision={name}"):
+                command += ["--set", setting]
+            rows[name].append(run(command, given.work / f"{name}-seed{seed}"))
+            print(f"  seed {seed} {name:8} {rows[name][-1]}", flush=True)
+    content = {
+        "experiment": given.experiment,
+        "settings": given.settings,
+        "seeds": given.seeds,
+        "auto": processor.fastest_precision(),
+        "bf16_instructions": processor.has_bf16(),
+        "compared": compared(rows),
+        "rows": rows,
+    }
+    print(json.dumps(content["compared"], indent=1))
+    print(f"written: {provenance.write(given.out, 'precision', content, sys.argv)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -122,6 +122,16 @@ def test_rows_are_renewed_every_so_many_rounds_from_noise_on(tmp_path: Path) -> 
     assert torch.equal(federation.split.public_images.sort(0).values, noise.sort(0).values)
 
 
+def test_no_steps_are_other_noise_each_time(tmp_path: Path) -> None:
+    tree = config("seeds", source={"steps": 0}, network={"name": "4C3-AP2", "steps": 4, "norm": "none"})
+    run = spikefed.run(tree, out=tmp_path / "run")
+    assert not any(line["dropped"] for line in lines_of(run))
+    maker = build(configs.from_tree(tree)).maker
+    assert maker is not None
+    rows = maker.rows(maker.start(), 2)
+    assert rows.images.shape == maker.first.images.shape and rows.id == maker.rows({}, 2).id != maker.first.id
+
+
 def test_what_one_process_remembers_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients of one process share what the same inputs give; without that each computes for itself, to the same."""
     shared = spikefed.run(config("seeds"), out=tmp_path / "shared")

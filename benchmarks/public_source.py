@@ -1,10 +1,11 @@
 """FSD and FSD+ with public rows from different places: results/public-source/fashion-seedS.json, one seed a call.
 
-    python benchmarks/public_source.py SEED [--method fsd+] [--small]
+    python benchmarks/public_source.py SEED [--method fsd+] [--sources "own set,seeds"] [--digits] [--small]
 
 Fashion-MNIST, 4 clients with 1,000 images each, 1,000 public rows, 5 rounds. All keep batch statistics when they
 predict (``train_bn_at_eval``, as FSD's authors' code does): running statistics of rows that are no clothes do not fit
-clothes. Cases that are there already are not run again.
+clothes. Cases that are there already are not run again. ``--digits``: 8x8 digits, 200 images each, 600 public rows, 6
+rounds.
 """
 
 from __future__ import annotations
@@ -36,14 +37,24 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def measured(method: str, source: str, seed: int, toy: bool, out: Path) -> dict[str, Any]:
-    """Accuracy by round and the bytes of one run."""
+def measured(method: str, source: str, seed: int, toy: bool, out: Path, digits: bool = False) -> dict[str, Any]:
+    """Accuracy by round and the bytes of one run.
+
+    Args:
+        method: of `METHODS`.
+        source: of `SOURCES`.
+        seed: of the run.
+        toy: in a second.
+        out: folder for the run.
+        digits: in place of Fashion-MNIST.
+    """
     data = {"dataset": "fashion-mnist", "clients": 4, "private_per_client": 1000, "public": 1000}
+    data |= {"dataset": "digits", "private_per_client": 200, "public": 600} if digits else {}
     data |= {"dataset": "digits", "private_per_client": 60, "public": 60, "test_limit": 60} if toy else {}
     tree = {
         "name": "public-source",
         "seed": seed,
-        "rounds": 2 if toy else 5,
+        "rounds": 2 if toy else 6 if digits else 5,
         "data": {**data, **({"public_dataset": "digits"} if toy and source == "mnist" else SOURCES[source])},
         "network": {"name": "small", "steps": 4},
         "training": {"local_epochs": 1 if toy else 2, "train_bn_at_eval": True},
@@ -66,19 +77,21 @@ def main() -> None:
     parser.add_argument("seed", type=int)
     parser.add_argument("--out", type=Path, default=Path("results/public-source"))
     parser.add_argument("--method", choices=METHODS, help="this one alone")
+    parser.add_argument("--sources", default=",".join(SOURCES))
+    parser.add_argument("--digits", action="store_true")
     parser.add_argument("--small", action="store_true", help="a toy, for tests")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    file = args.out / f"{'digits' if args.small else 'fashion'}-seed{args.seed}.json"
+    file = args.out / f"{'toy' if args.small else 'digits' if args.digits else 'fashion'}-seed{args.seed}.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"seed": args.seed}
     found["machine"] = describe(sys.argv)
     with tempfile.TemporaryDirectory() as folder:
         for method in [args.method] if args.method else METHODS:
-            for source in SOURCES:
+            for source in args.sources.split(","):
                 case = f"{method}, {source}"
                 if case not in found:
-                    found[case] = measured(method, source, args.seed, args.small, Path(folder))
+                    found[case] = measured(method, source, args.seed, args.small, Path(folder), args.digits)
                     file.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -24,7 +24,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-OTHERS = {"stages-digits": "fedavg", "stages-cifar100": "fedyogi", "conv-watch": "fsd+"}
+OTHERS = {"stages-digits": "fedavg", "stages-cifar100": "fedyogi", "conv-watch": "fsd+", "fsd-digits-seeds": "fsd+"}
 """Experiments whose names do not say their method."""
 
 

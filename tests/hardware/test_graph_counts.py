@@ -7,7 +7,19 @@ import torch
 from torch import Tensor
 
 from spikefed.hardware import count_operations, energy_report
-from spikefed.networks import Edge, Graph, GraphNetwork, Node, Pool, ann_twin, build, describe, explain, firing_rates
+from spikefed.networks import (
+    Edge,
+    Graph,
+    GraphNetwork,
+    Node,
+    Pool,
+    SpikingLayer,
+    ann_twin,
+    build,
+    describe,
+    explain,
+    firing_rates,
+)
 from spikefed.networks.graph import INPUT, spiking_graph
 from spikefed.neurons import Direct, LIFParameters
 
@@ -108,7 +120,9 @@ def test_1d_convolutions_are_counted_by_torchs_own(name: str) -> None:
     net = build(name, input_shape=(3, 1, 11), classes=5, steps=4, seed=1)
     x = torch.randn(6, 4, 3, 1, 11, generator=torch.Generator().manual_seed(0))
     seen: dict[str, list[torch.Tensor]] = {}
-    convs = {n: layer for n, layer in net.named_modules() if getattr(getattr(layer, "plan", None), "line", False)}
+    convs: dict[str, SpikingLayer] = {
+        n: layer for n, layer in net.named_modules() if isinstance(layer, SpikingLayer) and layer.plan.line
+    }
     hooks = [
         layer.register_forward_pre_hook(lambda _, args, n=n: seen.setdefault(n, []).append(args[0].detach()))
         for n, layer in convs.items()

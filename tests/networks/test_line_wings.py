@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, cast
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def test_a_chip_computes_the_network_and_holds_its_oblong_kernels() -> None:
         with chip.running():
             found = net(series())
         for name, product in chip.products.items():
-            net.get_submodule(name).weight.copy_(product.weight)
+            cast(Any, net.get_submodule(name)).weight.copy_(product.weight)
         assert net.layers[0].weight.shape == (32, 2, 1, 5)
         torch.testing.assert_close(net(series()), found, rtol=0, atol=1e-4)
 
@@ -57,8 +58,10 @@ def test_a_low_rank_addition_begins_as_none_and_learns() -> None:
     ours = net(series()).detach()
     adapt(net, ["low-rank"], tasks=1)
     assert torch.equal(net(series()), ours)
-    down = net.layers[0].part().down  # type: ignore[union-attr]
-    assert down is not None and down.shape == (2, 2, 1, 5)
+    part = net.layers[0].part()
+    assert part is not None and part.down is not None
+    down = part.down
+    assert down.shape == (2, 2, 1, 5)
 
 
 def test_stacked_training_is_training_one_by_one() -> None:

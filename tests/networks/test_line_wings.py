@@ -66,7 +66,7 @@ def test_a_low_rank_addition_begins_as_none_and_learns() -> None:
 
 def test_stacked_training_is_training_one_by_one() -> None:
     """Pools along the width are not of the stacked form; strides are."""
-    options = {"input_shape": SHAPE, "classes": 3, "steps": 3}
+    options: dict[str, Any] = {"input_shape": SHAPE, "classes": 3, "steps": 3}
     with pytest.raises(ConfigError):
         StackedNetworks([build("6C1x3-AP1x2-9FC", seed=seed, **options) for seed in range(2)])
     alone = [build("6C1x3-AP1x2-9FC", seed=seed, pooling="stride", **options).double() for seed in range(3)]

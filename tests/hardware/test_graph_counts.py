@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikefed.hardware import count_operations, energy_report
 from spikefed.networks import (
@@ -123,10 +125,11 @@ def test_1d_convolutions_are_counted_by_torchs_own(name: str) -> None:
     convs: dict[str, SpikingLayer] = {
         n: layer for n, layer in net.named_modules() if isinstance(layer, SpikingLayer) and layer.plan.line
     }
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, args, n=n: seen.setdefault(n, []).append(args[0].detach()))
-        for n, layer in convs.items()
-    ]
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, args: seen.setdefault(name, []).append(args[0].detach())
+
+    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in convs.items()]
     counted = count_operations(net, x)
     for hook in hooks:
         hook.remove()

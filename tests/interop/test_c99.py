@@ -143,6 +143,20 @@ def test_every_image_of_a_test_set_by_the_commands_of_the_page(tmp_path: Path) -
     assert float(told.stdout) == pytest.approx(24 / 30) and not told.stderr
 
 
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_the_program_of_the_page_compiles_and_gives_the_class(weights: str, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/export.md").read_text()
+    (tmp_path / "own.c").write_text(page.partition("```c\n")[2].partition("```")[0])
+    net = built("small")
+    (tmp_path / "model.c").write_text(c_file(flat(net), ABOUT, weights).text)
+    strict = [word for word in STRICT if word != "-DNETWORK_MAIN"]
+    done = subprocess.run(["gcc", *strict, "own.c", "-o", "own"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:2000]
+    with torch.no_grad():
+        black = net(ABOUT.preprocess(torch.zeros(1, 1, 12, 12, dtype=torch.uint8))).mean(0).argmax(1)
+    assert subprocess.run([tmp_path / "own"]).returncode == int(black)
+
+
 def test_a_torn_image_and_a_wrong_word_are_said(tmp_path: Path) -> None:
     program = compiled(c_file(flat(built("8C3-AP2")), ABOUT), tmp_path)
     torn = subprocess.run([program], input=b"\0" * 150, capture_output=True)

@@ -40,6 +40,7 @@ WRONG = {
     "label,accuracy,upstream_bytes\na,0.5,1.2 MB\n": "upstream_bytes '1.2 MB' is no number",
     "label,accuracy,upstream_bytes\na,0.5,nan\n": "upstream_bytes 'nan' is no number",
     "label,accuracy,upstream_bytes\na,0.5,-3\n": "upstream_bytes -3 is below 0",
+    "label,accuracy,upstream_bytes\na,0.5,0\n": "upstream_bytes 0 has no place on the logarithmic axis",
     "label,accuracy,round\na,0.5,0\n": "round 0 is below 1",
     "label,accuracy,round\na,0.5,\n": "nothing says where the point stands",
     "label,accuracy,round\nTable 2, ours,0.5,1\n": "line 2: 4 values stand below 3 columns; quote a label",

@@ -106,6 +106,10 @@ def _point(cells: dict[str, str], where: str) -> ReaderPoint:
         if value < (1 if place == "rounds" else 0):
             least = "below 1" if place == "rounds" else "below 0"
             raise ReportError(f"{where}: {PLACES[place]} {value:g} is {least}; give the number that was counted")
+        if value == 0:
+            raise ReportError(
+                f"{where}: {PLACES[place]} 0 has no place on the logarithmic axis of bytes; leave the cell empty"
+            )
     return ReaderPoint(label, accuracy, places)
 
 

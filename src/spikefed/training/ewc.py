@@ -76,7 +76,8 @@ class ElasticPull(StepHook):
         memory: what the client keeps; ``latest`` (F of the task in hand), ``fisher`` (of those before), ``anchor``.
         fresh: whether a new task begins.
         strength: lambda.
-        images, labels: of which F is computed at the end, ``[N, ...]`` and ``[N]``.
+        images: of which F is computed at the end, ``[N, ...]``.
+        labels: of these, ``[N]``.
         samples: how many of these, drawn.
         loss: on labels.
         preprocess: pixels to network input.

@@ -31,7 +31,8 @@ class Replay(StepHook):
     Args:
         memory: what the client keeps: ``images``, ``labels`` and ``tasks`` of its exemplars.
         task: in hand.
-        images, labels: of the task in hand, ``[N, ...]`` and ``[N]``.
+        images: of the task in hand, ``[N, ...]``.
+        labels: of these, ``[N]``.
         per_class: how many of each class are kept.
         strength: factor of the term.
         batch: how many are drawn for a step, at most.

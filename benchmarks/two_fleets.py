@@ -68,6 +68,14 @@ def program(checkout: Path) -> list[str]:
     return ["env", f"PYTHONPATH={checkout / 'src'}", sys.executable, "-m", "spikefed"]
 
 
+def check(checkout: Path) -> None:
+    """End here if the processes of a checkout would load another spikefed than its own."""
+    code = "import spikefed; print(spikefed.__file__)"
+    said = subprocess.run([*program(checkout)[:-2], "-c", code], capture_output=True, text=True, timeout=60)
+    if not said.stdout.startswith(str(checkout / "src")):
+        raise SystemExit(f"{checkout} is no checkout of spikefed: {said.stdout or said.stderr[-200:]}")
+
+
 def run_fleet(file: Path, folder: Path, server: Path, clients: Path, limit_s: float) -> str:
     """Run one fleet to its end; ``ok``, or what a process that failed or did not end said last.
 
@@ -123,6 +131,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "bench")
     chosen = parser.parse_args()
     builds = {"new": HERE, "old": chosen.other.resolve()}
+    for checkout in builds.values():
+        check(checkout)
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         for method in chosen.methods.split(","):

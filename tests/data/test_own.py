@@ -172,6 +172,21 @@ def test_npz_file_and_folder_and_where_they_are_looked_for(tmp_path: Path, monke
     assert len(data.load("npz:one", "test")) == 4
 
 
+def test_an_array_that_is_no_column_of_an_npz_file_is_named(tmp_path: Path) -> None:
+    plain = {"images": LEVELS, "labels": LABELS}
+    np.savez(tmp_path / "short.npz", **plain, users=np.arange(len(LABELS) - 1), boxes=np.zeros((len(LABELS), 4)))
+    train, test = data.load_both(f"npz:{tmp_path}/short.npz")
+    count = len(LABELS)
+    assert not train.columns and not test.columns
+    assert train.notes == (
+        f"short.npz (train): 'users' has {count - 1} values for {count} items, so it is not used.",
+        f"short.npz (train): 'boxes' has shape [{count}, 4] for {count} items, so it is not used.",
+    )
+    np.savez(tmp_path / "whole.npz", **plain, users=np.arange(count), test_images=LEVELS[:4], test_labels=LABELS[:4])
+    train, _ = data.load_both(f"npz:{tmp_path}/whole.npz")
+    assert train.notes == () and set(train.columns) == {"users"}
+
+
 def test_npz_that_is_absent_foreign_or_incomplete(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="npz:none was not found as .*give an .npz file, or a folder with train.npz"):
         data.load("npz:none", "train", tmp_path)

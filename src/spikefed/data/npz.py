@@ -178,7 +178,8 @@ def _part(
     count = len(arrays[items]) if arrays[items].ndim else 0
     given = arrays[labels] if labels else np.zeros(count, np.int64)
     columns = _columns(arrays, split, count, ours)
-    return part_of(arrays[items], given, f"{path.name} ({split})", _said_by(items, reading), columns=columns)
+    part = part_of(arrays[items], given, f"{path.name} ({split})", _said_by(items, reading), columns=columns)
+    return replace(part, notes=(*part.notes, *_unused(arrays, split, count, ours, path)))
 
 
 def _columns(arrays: dict[str, np.ndarray], split: str, count: int, ours: set[str]) -> dict[str, np.ndarray]:
@@ -187,10 +188,33 @@ def _columns(arrays: dict[str, np.ndarray], split: str, count: int, ours: set[st
     for key, array in arrays.items():
         if key in ours or array.ndim != 1 or len(array) != count:
             continue
-        owner = next((s for s in _SPLITS if key.startswith(f"{s}_") or key.endswith(f"_{s}")), split)
-        if owner == split:
+        if _owner(key, split) == split:
             columns[key.removeprefix(f"{split}_").removesuffix(f"_{split}")] = array
     return columns
+
+
+def _owner(key: str, other: str) -> str:
+    """The part that an array's name speaks of, else ``other``."""
+    return next((s for s in _SPLITS if key.startswith(f"{s}_") or key.endswith(f"_{s}")), other)
+
+
+def _unused(arrays: dict[str, np.ndarray], split: str, count: int, ours: set[str], path: Path) -> list[str]:
+    """A sentence for each array that is no column; of a name without a part the training part speaks.
+
+    Args:
+        arrays: of the archive, by name.
+        split: the part.
+        count: its items.
+        ours: names of all items and labels.
+        path: for the sentence.
+    """
+    told = []
+    for key, array in arrays.items():
+        if key in ours or not array.ndim or array.shape == (count,) or _owner(key, "train") != split:
+            continue
+        held = f"{len(array)} values" if array.ndim == 1 else f"shape {list(array.shape)}"
+        told.append(f"{path.name} ({split}): '{key}' has {held} for {count} items, so it is not used.")
+    return told
 
 
 def _clients(files: Mapping[str, Path], reading: Reading) -> dict[str, Part]:

@@ -73,6 +73,9 @@ def test_cifar10_dvs_takes_the_last_tenth_for_the_test(tmp_path: Path) -> None:
     assert (len(train), len(test)) == (180, 20) and train.class_names[3] == "cat"
     first = read_aedat2(folder / "airplane" / "cifar10_airplane_18.aedat")  # by number, not by text
     assert np.array_equal(test.images[0].numpy(), frames(first, 8, (128, 128)))
+    put(folder / "cat" / "cifar10_cat_old.aedat", b"")
+    with pytest.raises(DataError, match="cifar10_cat_old.aedat has no number at the end of its name"):
+        data.load("cifar10-dvs", "train", tmp_path)
 
 
 def gesture(root: Path) -> dict[str, dict[str, np.ndarray]]:
@@ -102,6 +105,21 @@ def test_dvs128_gesture_is_cut_by_its_tables(tmp_path: Path) -> None:
     (tmp_path / "DvsGesture" / "user01_led_labels.csv").write_text("class,start\n1,2\n")
     with pytest.raises(DataError, match="user01_led_labels.csv is no table of class, startTime_usec, endTime_usec"):
         data.load("dvs128-gesture", "train", tmp_path)
+
+
+def test_a_recording_that_is_empty_or_not_there_is_one_sentence(tmp_path: Path) -> None:
+    gesture(tmp_path)
+    recording = tmp_path / "DvsGesture" / "user01_led.aedat"
+    recording.write_bytes(b"")
+    with pytest.raises(DataError, match="user01_led.aedat, byte 0: the file does not begin with #!AER-DAT3"):
+        data.load("dvs128-gesture", "train", tmp_path)
+    recording.unlink()
+    with pytest.raises(DataError, match="user01_led.aedat cannot be read .No such file"):
+        data.load("dvs128-gesture", "train", tmp_path)
+    nmnist(tmp_path)
+    (tmp_path / "NMNIST" / "Train" / "0" / "00000.bin").write_bytes(b"")
+    with pytest.raises(DataError, match="00000.bin, byte 0: the file is empty; copy the official file again"):
+        data.load("n-mnist", "train", tmp_path)
 
 
 def speech(root: Path, name: str = "shd") -> None:

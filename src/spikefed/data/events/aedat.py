@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spikefed.data.events.records import Events, check_inside, content_of, refuse
+from spikefed.data.events.records import Events, check_inside, content_of, mapped_content_of, refuse
 
 SENSOR = (128, 128)
 POLARITY = 1
@@ -121,7 +121,7 @@ def index_aedat3(path: Path, mapped: bool = False) -> Packets:
     Raises:
         DataError: as `read_aedat3`, but for events outside the sensor.
     """
-    content: bytes | np.memmap = np.memmap(path, np.uint8, "r") if mapped else content_of(path)
+    content: bytes | np.memmap = mapped_content_of(path) if mapped else content_of(path)
     place = _header(path, bytes(content[: 1 << 16]), b"#!AER-DAT3", b"#!END-HEADER")
     starts = []
     numbers = []

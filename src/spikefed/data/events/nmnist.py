@@ -1,7 +1,8 @@
 """N-MNIST (Orchard et al. 2015): 40 bits an event, big-endian: x 8, y 8, polarity 1, microseconds 23.
 
 A row of 240 is no pixel: it marks that the sensor's clock ran over, and adds 2^13 microseconds to all that follows, as
-the authors' own reader has it. Other readers differ: SpikingJelly 2.0 gives such marks out as events of row 240.
+the authors' own reader has it. Other readers differ: SpikingJelly 2.0 gives such marks out as events of row 240. A file
+without a byte is a copy that failed: every official recording holds events, so it is refused, never an empty picture.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ def read_nmnist(path: Path) -> Events:
     """The events of one ``.bin`` file.
 
     Raises:
-        DataError: unreadable, cut off within an event, or an event outside the 34x34 pixels; the text names the byte.
+        DataError: unreadable, empty, cut off within an event, or an event outside the 34x34 pixels; the text names
+            the byte.
     """
     content = content_of(path)
+    if not content:
+        raise refuse(path, 0, "the file is empty")
     if len(content) % _BYTES:
         whole = len(content) - len(content) % _BYTES
         raise refuse(path, whole, f"the last event has {len(content) % _BYTES} of its 5 bytes")

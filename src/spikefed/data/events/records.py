@@ -47,6 +47,18 @@ def content_of(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); check that it is there.") from error
 
 
+def mapped_content_of(path: Path) -> bytes | np.memmap:
+    """All bytes of a file, uint8 ``[B]``, read from the disk when asked for; no bytes where it is empty.
+
+    Raises:
+        DataError: the system will not read it.
+    """
+    try:
+        return np.memmap(path, np.uint8, "r") if path.stat().st_size else b""
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); check that it is there.") from error
+
+
 def refuse(path: Path | str, offset: int, what: str) -> DataError:
     """The error for a file that is not what it should be."""
     return DataError(f"{path}, byte {offset:,}: {what}; copy the official file again.")

@@ -159,13 +159,21 @@ def _cifar(folder: Path, split: str) -> EventIndex:
     parts = []
     labels = []
     for label, name in enumerate(CIFAR10):
-        found = sorted((folder / name).glob("*.aedat"), key=lambda path: int(path.stem.rpartition("_")[2]))
+        found = sorted((folder / name).glob("*.aedat"), key=_number)
         cut = len(found) - max(1, len(found) // 10) if found else 0
         mine = found[cut:] if split == "test" else found[:cut]
         parts += mine
         labels += [label] * len(mine)
     read = lambda rows: [read_aedat2(parts[r]) for r in rows]  # noqa: E731
     return EventIndex(read, np.array(labels, dtype=np.int64), CIFAR10, DVS128, 2, {}, _told(parts))
+
+
+def _number(path: Path) -> int:
+    """The number at the end of a recording's name."""
+    number = path.stem.rpartition("_")[2]
+    if not number.isdecimal():
+        raise DataError(f"{path} has no number at the end of its name, as in cifar10_cat_12.aedat; take it out.")
+    return int(number)
 
 
 def _gesture(folder: Path, split: str) -> EventIndex:
@@ -224,7 +232,14 @@ def _spikes(stem: str) -> Callable[[Path, str], EventIndex]:
 
 
 def _told(paths: list[Path]) -> str:
-    return " ".join(f"{path.parent.name}/{path.name}:{path.stat().st_size}" for path in paths)
+    """What identifies the files: their names and sizes."""
+    told = []
+    for path in paths:
+        try:
+            told.append(f"{path.parent.name}/{path.name}:{path.stat().st_size}")
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error}); check that it is there.") from error
+    return " ".join(told)
 
 
 EVENT_SETS = {

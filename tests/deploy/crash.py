@@ -15,7 +15,7 @@ def die() -> None:
 def main() -> None:
     point, round = sys.argv[1], int(sys.argv[2])
     sys.argv = ["spikefed", *sys.argv[3:]]
-    from spikefed.federated import rounds
+    from spikefed.federated import collecting, rounds
     from spikefed.federated.history import History
     from spikefed.transports.flower.transport import FlowerTransport
 
@@ -56,7 +56,7 @@ def main() -> None:
 
         after(transport._Collection, "_ask", due)
     elif point == "merging":  # all replies are there
-        before(rounds.Server, "_accept", due)
+        before(collecting.Collector, "_accept", due)
     elif point == "evaluating":  # the server step is done
         before(rounds.Server, "_measure", due)
     elif point == "writing":  # metrics are written, the checkpoint is not

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import build, explain, layers, wrap
-from spikefed.neurons import LIF, fused, use_kernels
+from spikefed.networks import build, explain, wrap
+from spikefed.neurons import LIF, fused, run_chain, use_kernels
 
 
 def small(**more) -> nn.Module:
@@ -29,7 +31,7 @@ def test_every_layer_is_explained_and_the_reference_switch_shows():
 def test_the_path_named_is_the_path_taken(dtype, monkeypatch):
     net = small().to(dtype)
     calls = []
-    native, run_chain = fused.norm_lif_native, layers.run_chain
+    native = fused.norm_lif_native
     monkeypatch.setattr(fused, "norm_lif_native", lambda *a, **k: calls.append(1) or native(*a, **k))
 
     def counted(x, chain):
@@ -37,7 +39,8 @@ def test_the_path_named_is_the_path_taken(dtype, monkeypatch):
         calls.extend([] if out is None else chain)
         return out
 
-    monkeypatch.setattr(layers, "run_chain", counted)
+    for module in ("chained", "spiking"):
+        monkeypatch.setattr(sys.modules[f"spikefed.networks.layers.{module}"], "run_chain", counted)
     with use_kernels("auto"):
         paths = explain(net, torch.rand(2, 1, 8, 8, dtype=dtype))
     assert sum(path.neurons.startswith("fused") for path in paths) == len(calls)

@@ -39,7 +39,9 @@ def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
     from spikefed.experiment.tables import PRESETS, merge, read_tree
     from spikefed.federated import METHODS
 
-    out = dict(known.renamed(config)[0] if config.get("method", {}).get("name") in METHODS else config)
+    method = config.get("method")
+    ours = isinstance(method, Mapping) and str(method.get("name")) in METHODS
+    out = dict(known.renamed(config)[0] if ours else config)
     # As when a run is resumed: a preset lies under the file, so it says what a key added to it later was.
     preset = str(config.get("preset"))
     if preset in known.presets():

@@ -43,13 +43,65 @@ const TEX = { "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#"
   "ε": "$\\varepsilon$", "δ": "$\\delta$", "α": "$\\alpha$", "≥": "$\\ge$", "≤": "$\\le$", "→": "$\\to$" };
 const texText = (text) => [...text].map((c) => TEX[c] ?? (c < "\u0080" || (c >= "\u00c0" && c <= "\u00ff") ? c : "?")).join("");
 
+// Widths in points as there: the text of an article, a mean letter, [command, letters beside those at 10 pt, a column beside its letters].
+const TEXT_PT = 345;
+const LETTER_PT = 5.6;
+const TEX_SIZES = [["", 1, 12], ["\\small\n", 0.93, 12], ["\\footnotesize\n", 0.86, 6], ["\\scriptsize\n", 0.8, 6]];
+const TEX_LONGEST = [22, 14, 10];
+
+// At spaces but that behind a ±, and where room is scarce at hyphens.
+function texLines(text, width) {
+  const words = text.replaceAll("± ", "±\u00a0").split(" ").filter(Boolean).map((word) =>
+    (width < TEX_LONGEST[0] ? word.split(/(?<=[\p{L}\d_!"'&.,?]-)(?=\p{L})/u) : [word]));
+  const lines = [""];
+  for (const parts of words) {
+    parts.forEach((part, place) => {
+      const last = lines.at(-1);
+      const longer = last + (place || !last ? "" : " ") + part;
+      if (!last || longer.length <= width) lines[lines.length - 1] = longer;
+      else lines.push(part);
+    });
+  }
+  return lines;
+}
+
+function texBroken(rows, longest) {
+  const others = rows.slice(1).map((row) => row.map((cell) => texLines(cell, longest)));
+  const below = rows[0].map((_, place) => (others.length ? Math.max(...others.flatMap((row) => row[place].map((line) => line.length))) : 1));
+  return [rows[0].map((cell, place) => texLines(cell, Math.max(below[place], 8))), ...others];
+}
+
+function texWidth(rows, scale, gap) {
+  const longest = rows[0].map((_, place) => Math.max(...rows.flatMap((row) => row[place].map((line) => line.length))));
+  return longest.reduce((sum, letters) => sum + letters, 0) * LETTER_PT * scale + gap * longest.length;
+}
+
+// Cells as lines, the command of a size, and what a column takes beside its letters, so that the table fits.
+function texFitted(cells) {
+  const whole = cells.map((row) => row.map((cell) => [cell]));
+  const forms = [whole, ...TEX_LONGEST.map((longest) => texBroken(cells, longest))];
+  for (const rows of forms) {
+    for (const [size, scale, gap] of rows === whole ? TEX_SIZES.slice(0, 1) : TEX_SIZES) {
+      if (texWidth(rows, scale, gap) <= TEXT_PT) return [rows, size, gap];
+    }
+  }
+  return [forms.at(-1), "\\tiny\n", 6];
+}
+
+function texCell(lines, side, level) {
+  const told = lines.map((line) => texText(line.replace(/^-(?=\d)/, "−"))).join(" \\\\ ");
+  return lines.length === 1 ? told : `\\begin{tabular}[${level}]{@{}${side}@{}}${told}\\end{tabular}`;
+}
+
 function tableTex(name, table) {
-  const line = (row) => `${[...row.cells].map((cell) => texText(cell.textContent.split(/[ \n]+/).join(" ").trim())).join(" & ")} \\\\`;
+  const texts = (row) => [...row.cells].map((cell) => cell.textContent.split(/[ \n]+/).join(" ").trim());
   const head = $("thead tr", table);
   const columns = [...head.cells].map((cell) => (cell.classList.contains("num") ? "r" : "l")).join("");
-  const rows = $$("tbody tr:not([hidden])", table).map(line).join("\n");
-  const size = columns.length > 5 ? "\\footnotesize\n" : "";
-  return `% ${name}, made by spikefed report\n\\begin{table}\n\\centering\n${size}\\caption{${texText(table.caption.textContent)}}\n\\label{tab:${name}}\n\\begin{tabular}{${columns}}\n\\hline\n${line(head)}\n\\hline\n${rows}\n\\hline\n\\end{tabular}\n\\end{table}\n`;
+  const [rows, size, gap] = texFitted([head, ...$$("tbody tr:not([hidden])", table)].map(texts));
+  const line = (row, level) => `${row.map((cell, place) => texCell(cell, columns[place], level)).join(" & ")} \\\\`;
+  const small = size + (gap < 12 ? "\\setlength{\\tabcolsep}{3pt}\n" : "");
+  const body = rows.slice(1).map((row) => line(row, "t")).join("\n");
+  return `% ${name}, made by spikefed report\n\\begin{table}\n\\centering\n${small}\\caption{${texText(table.caption.textContent)}}\n\\label{tab:${name}}\n\\begin{tabular}{${columns}}\n\\hline\n${line(rows[0], "b")}\n\\hline\n${body}\n\\hline\n\\end{tabular}\n\\end{table}\n`;
 }
 
 function startTable(block) {

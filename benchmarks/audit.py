@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from provenance import describe
+from cases import measure
 
 import spikefed
 from spikefed.experiment import probe_run
@@ -68,15 +68,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/audit"))
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / f"{'digits' if args.small else 'fashion'}-seed{args.seed}.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"seed": args.seed}
-    found["machine"] = describe(sys.argv)
     with tempfile.TemporaryDirectory() as folder:
-        for case in CASES:
-            if case not in found:  # repeated, it goes on behind what is there
-                found[case] = measured(case, args.seed, args.small, Path(folder))
-                file.write_text(json.dumps(found, indent=1) + "\n")
+        measure(file, args.seed, {c: partial(measured, c, args.seed, args.small, Path(folder)) for c in CASES})
 
 
 if __name__ == "__main__":

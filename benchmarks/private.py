@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from provenance import describe
+from cases import measure
 
 import spikefed
 from spikefed.experiment import probe_run
@@ -69,17 +69,16 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a toy, for tests")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / f"{'digits' if args.small else 'fashion'}-seed{args.seed}.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"seed": args.seed}
-    found["machine"] = describe(sys.argv)
     with tempfile.TemporaryDirectory() as folder:
-        for epsilon in EPSILONS:
-            for method in METHODS:
-                case = f"{method}, {'none' if epsilon is None else f'epsilon {epsilon:g}'}"
-                if case not in found:
-                    found[case] = measured(method, epsilon, args.seed, args.small, Path(folder))
-                    file.write_text(json.dumps(found, indent=1) + "\n")
+        cases = {
+            f"{method}, {'none' if epsilon is None else f'epsilon {epsilon:g}'}": partial(
+                measured, method, epsilon, args.seed, args.small, Path(folder)
+            )
+            for epsilon in EPSILONS
+            for method in METHODS
+        }
+        measure(file, args.seed, cases)
 
 
 if __name__ == "__main__":

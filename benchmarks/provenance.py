@@ -49,8 +49,8 @@ def write(folder: Path, name: str, content: dict[str, Any], command: list[str]) 
 
 
 def _without_paths(arguments: list[str]) -> list[str]:
-    """Without the folders of this machine: --out, --data-dir and their values."""
-    folders = ("--out", "--data-dir", "--other")
+    """Without the folders of this machine: --out, --data-dir and others, and their values."""
+    folders = ("--out", "--data-dir", "--other", "--work", "--json")
     return [a for i, a in enumerate(arguments) if a not in folders and (i == 0 or arguments[i - 1] not in folders)]
 
 

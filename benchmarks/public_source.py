@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from provenance import describe
+from cases import measure
 
 import spikefed
 
@@ -82,17 +82,14 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a toy, for tests")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / f"{'toy' if args.small else 'digits' if args.digits else 'fashion'}-seed{args.seed}.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"seed": args.seed}
-    found["machine"] = describe(sys.argv)
     with tempfile.TemporaryDirectory() as folder:
-        for method in [args.method] if args.method else METHODS:
-            for source in args.sources.split(","):
-                case = f"{method}, {source}"
-                if case not in found:
-                    found[case] = measured(method, source, args.seed, args.small, Path(folder), args.digits)
-                    file.write_text(json.dumps(found, indent=1) + "\n")
+        cases = {
+            f"{method}, {source}": partial(measured, method, source, args.seed, args.small, Path(folder), args.digits)
+            for method in ([args.method] if args.method else METHODS)
+            for source in args.sources.split(",")
+        }
+        measure(file, args.seed, cases)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def test_the_missing_are_asked_again_until_the_quorum_and_nobody_twice(federatio
     transport._inner.round = counting  # type: ignore[method-assign]
     ledger = Ledger()
     server = federation.server(transport, ledger)
-    server._quorum = server._collector._quorum = 3
+    server._collector.quorum = 3
     record = server.run_round()
     assert asked == [[0, 1, 2], [2], [2]] and record.attempts == 3
     assert sorted(record.uplinks) == [0, 1, 2] and record.dropped == []

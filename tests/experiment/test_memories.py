@@ -17,6 +17,7 @@ from spikefed.experiment import RunFolder
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import build
 from spikefed.federated import method
+from spikefed.federated.history import History
 from spikefed.federated.memory import MEMORY, Remembering
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -64,7 +65,12 @@ def test_killed_and_resumed_it_is_identical_also_over_processes(key: str, tmp_pa
 @pytest.mark.parametrize("name", ["fsd", "scaffold", "local", "central"])
 def test_other_methods_remember_too(name: str, tmp_path: Path) -> None:
     own = {**FSD, "name": name} if name == "fsd" else {"name": name}
-    spikefed.run(told("exemplars", own), out=tmp_path / "run")
+    folder = RunFolder(spikefed.run(told("exemplars", own), out=tmp_path / "run"))
+    tree = History(folder.checkpoints, configs.load(folder.config).hash()).latest(pytest.fail)
+    assert tree is not None and tree["clients"]
+    for client in tree["clients"].values():
+        kept = client["state"][MEMORY]["exemplars"]
+        assert sorted(set(kept["tasks"].tolist())) == [0, 1] and len(kept["images"]) == len(kept["tasks"])
 
 
 def test_exemplars_are_the_clients_own_images_and_stay_with_it() -> None:

@@ -20,6 +20,7 @@ from spikefed.experiment.build import build
 from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
 from spikefed.experiment.models import load_model
+from spikefed.experiment.rebuild import neuron_table
 from spikefed.experiment.synthesis import NAME, synthesised
 from spikefed.files import write_atomic
 from spikefed.models import Model, ModelFacts, model_file
@@ -191,15 +192,6 @@ def converted_facts(facts: ModelFacts, done: Conversion, plan: ConversionPlan, i
     """
     neuron = next(layer.neuron for layer in done.network.layers if isinstance(layer, SpikingLayer))
     assert neuron is not None
-    told = {
-        "kind": neuron.kind,
-        "decay": neuron.decay,
-        "threshold": neuron.v_threshold,
-        "strict": neuron.strict,
-        "surrogate": str(neuron.surrogate),
-        "detach_reset": neuron.detach_reset,
-        "start": neuron.start,
-    }
     network = {
         "name": done.layout,
         "steps": plan.steps,
@@ -207,7 +199,7 @@ def converted_facts(facts: ModelFacts, done: Conversion, plan: ConversionPlan, i
         "coding": "direct",
         "readout": "current",
         "pooling": done.pooling,
-        "neuron": told,
+        "neuron": neuron_table(neuron) | {"start": neuron.start},
     }
     source = {"network": facts.network.get("name"), "thresholds": _plain(done.thresholds)}
     extra = {**facts.extra, "converted": {**dataclasses.asdict(plan), "images": images, **source}}

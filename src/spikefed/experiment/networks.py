@@ -55,7 +55,7 @@ def build_network(
     seed: int,
     bones: str | None = None,
 ) -> nn.Module:
-    """`plain_network` with the parts of every task, where ``network.adapters`` names some.
+    """The config's network with seeded weights, and the parts of every task where ``network.adapters`` names some.
 
     Args:
         config: the experiment.
@@ -69,7 +69,7 @@ def build_network(
     Raises:
         ConfigError: a network that cannot be adapted so.
     """
-    net = plain_network(config, shape, classes, live, timed, seed, bones)
+    net = _plain(config, shape, classes, live, timed, seed, bones)
     own = adapters_of(config, classes)
     if not own.kinds:
         return net
@@ -82,26 +82,16 @@ def build_network(
     return networks.adapt(net, kinds, tasks=own.tasks or 1, per=own.per, rank=own.rank, outputs=own.outputs)
 
 
-def plain_network(
+def _plain(
     config: Experiment,
     shape: tuple[int, int, int],
     classes: int,
     live: networks.Own | None,
     timed: bool,
     seed: int,
-    bones: str | None = None,
+    bones: str | None,
 ) -> nn.Module:
-    """The config's network for one input shape and class count, with seeded weights.
-
-    Args:
-        config: the experiment.
-        shape: ``(C, H, W)`` of an image or of one time step.
-        classes: width of the output.
-        live: a network or a function given by code instead of by name.
-        timed: whether the data have a time axis.
-        seed: of the initial weights.
-        bones: of a network ``nir:FILE``, in place of the file (`spikefed.interop.nir_bones`).
-    """
+    """`build_network` without parts of tasks."""
     coding = SendOnDelta(config.network.delta) if config.network.coding == "delta" else config.network.coding
     if live is None and config.network.name.startswith(interop.PREFIX):
         return from_nir(config, shape, classes, coding or "direct", bones)

@@ -17,6 +17,7 @@ from spikefed.federated import NetworkFactory
 from spikefed.federated.randomness import NETWORK, derive_seed
 from spikefed.interop import PREFIX, nir_bones
 from spikefed.models import ModelFacts
+from spikefed.neurons import LIFParameters
 from spikefed.objects import is_own
 
 Make = Callable[[int], nn.Module]
@@ -40,16 +41,21 @@ def resolved_network(config: Experiment) -> dict[str, Any]:
     table["norm"] = table["norm"] or info.norm
     table["coding"] = table["coding"] or info.coding
     table["pooling"] = table["pooling"] or info.pooling
-    table["neuron"] = {
+    # A start of 0 is left out: older readers do not know the key.
+    table["neuron"] = neuron_table(neuron) | ({"start": neuron.start} if neuron.start else {})
+    return table
+
+
+def neuron_table(neuron: LIFParameters) -> dict[str, Any]:
+    """The table ``[network.neuron]`` that makes this neuron, but for where its potential starts."""
+    return {
         "kind": neuron.kind,
         "decay": neuron.decay,
         "threshold": neuron.v_threshold,
         "strict": neuron.strict,
         "surrogate": str(neuron.surrogate),
         "detach_reset": neuron.detach_reset,
-        **({"start": neuron.start} if neuron.start else {}),  # a key that older readers do not know
     }
-    return table
 
 
 def graph_of_nir(config: Experiment) -> dict[str, str]:

@@ -15,6 +15,7 @@ import numpy as np
 from spikefed.errors import ConfigError
 from spikefed.federated.contract import ClientContext, ClientReport, Labelled, Message, Method, State
 from spikefed.federated.secure import Votes
+from spikefed.federated.wrapped import Wrapped
 from spikefed.wire import PartialSpikes
 from spikefed.wire.header import WEIGHT_KINDS
 
@@ -37,7 +38,7 @@ APPLIES: dict[str, tuple[str, ...]] = {
 """Kinds of upload that each attack can change; ``flip-labels`` does its work before there is an upload."""
 
 
-class Attacker:
+class Attacker(Wrapped):
     """A method whose client steps lie; everything else is the method's own.
 
     Args:
@@ -60,16 +61,11 @@ class Attacker:
             raise ConfigError(
                 f"'attack.kind' = '{kind}' cannot change uploads of kind {method.uplink_kind}; use flip-labels"
             )
-        self._method = method
+        super().__init__(method)
         self._kind = kind
         self._classes = classes
         self._factor = factor
         self._claim = claim
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # before __init__ has run, as when unpickling
-            raise AttributeError(name)
-        return getattr(self._method, name)
 
     def client_round(
         self, state: State, downlink: Message | None, ctx: ClientContext

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from spikefed.federated.contract import ClientContext, ClientReport, Message, Method, State
+from spikefed.federated.wrapped import Wrapped
 from spikefed.hardware.crossbar import ChipProfile, OnChip
 
 
@@ -35,7 +35,7 @@ class Fleet:
         return self.profiles[client % len(self.profiles)]
 
 
-class OnChips:
+class OnChips(Wrapped):
     """A method whose client steps run on the client's chip; everything else is the method's own.
 
     Args:
@@ -44,13 +44,8 @@ class OnChips:
     """
 
     def __init__(self, method: Method, fleet: Fleet) -> None:
-        self._method = method
+        super().__init__(method)
         self._fleet = fleet
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # before __init__ has run, as when unpickling
-            raise AttributeError(name)
-        return getattr(self._method, name)
 
     def client_round(
         self, state: State, downlink: Message | None, ctx: ClientContext

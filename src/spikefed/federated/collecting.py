@@ -53,7 +53,7 @@ class Collector:
         self._transport = transport
         self._trust = trust
         self._deadline_s = deadline_s
-        self._quorum = quorum
+        self.quorum = quorum
         self._repeats = repeats
 
     def __call__(self, requests: list[Request], record: RoundRecord, watch: Watch) -> None:
@@ -67,7 +67,7 @@ class Collector:
                         self._accept(request.client, came[request.client], record)
             # Nobody is asked twice for what was accepted; whoever was refused has had the chance.
             silent = [request.client for request in requests if request.client not in came]
-            if not silent or len(record.uplinks) >= self._quorum or record.attempts > self._repeats:
+            if not silent or len(record.uplinks) >= self.quorum or record.attempts > self._repeats:
                 break
             record.attempts += 1
             requests = [self._write(client, record.round, False) for client in silent]  # the same bytes, counted again
@@ -88,7 +88,7 @@ class Collector:
         """One call of the transport: the first reply of every client that was asked, to this round."""
         asked = {request.client for request in requests}
         replies: dict[int, Reply] = {}
-        for reply in self._transport.round(requests, self._deadline_s, self._quorum):
+        for reply in self._transport.round(requests, self._deadline_s, self.quorum):
             if reply.client not in asked:
                 record.drop(reply.client, "stranger", "it was not asked")
             elif reply.round < record.round:

@@ -15,8 +15,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from spikefed.federated.contract import ClientContext, ClientReport, Message, Method, State
+from spikefed.federated.contract import ClientContext, ClientReport, Message, State
 from spikefed.federated.options import StepOption
+from spikefed.federated.wrapped import Wrapped
 from spikefed.training import LABEL_LOSSES, ElasticPull, Loss, OldOutputs, Replay, StepHook, own_outputs
 
 MEMORY = "memory"
@@ -137,20 +138,8 @@ def memories(hyper: Any) -> Sequence[str]:
     return [key for key, value in hyper if isinstance(value, MemoryOption) and value.on]
 
 
-class Remembering:
-    """A method whose clients remember; everything but a client's round is the method's own.
-
-    Args:
-        method: what is run.
-    """
-
-    def __init__(self, method: Method) -> None:
-        self._method = method
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # before __init__ has run, as when unpickling
-            raise AttributeError(name)
-        return getattr(self._method, name)
+class Remembering(Wrapped):
+    """A method whose clients remember; everything but a client's round is the method's own."""
 
     def client_round(
         self, state: State, downlink: Message | None, ctx: ClientContext

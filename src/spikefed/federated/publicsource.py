@@ -32,7 +32,7 @@ from torch import Tensor
 
 from spikefed.data import SynthesisPlan, noise, public_set_id, synthesise
 from spikefed.errors import PacketError
-from spikefed.federated.contract import Context, Message, Method, NetworkFactory
+from spikefed.federated.contract import Context, Message, Method
 from spikefed.federated.exchange import Reply, Request
 from spikefed.federated.randomness import derive_seed, shared
 from spikefed.wire import Ledger, Record
@@ -377,11 +377,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def weights_of(net: Any) -> dict[str, Tensor]:
-    """A copy of a network's tensors. Shapes are the network's."""
-    return NetworkFactory.weights(net)
 
 
 def _digest(weights: Tensors) -> bytes:

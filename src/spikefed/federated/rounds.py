@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.federated.collecting import Collector
-from spikefed.federated.contract import Context, Message, Method, State
+from spikefed.federated.contract import Context, Message, Method, NetworkFactory, State
 from spikefed.federated.divergence import GROWN, GROWTH, advice, growth, ruin
 from spikefed.federated.exchange import Request, Transport
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
-from spikefed.federated.publicsource import ServerSource, on_rows, weights_of
+from spikefed.federated.publicsource import ServerSource, on_rows
 from spikefed.federated.randomness import shared
 from spikefed.federated.record import RoundRecord, seconds_by_place
 from spikefed.federated.secure import SecureServer
@@ -96,7 +96,6 @@ class Server:
         self._transport = transport
         self._participation = participation
         self._evaluate = evaluate
-        self._quorum = quorum
         self._trust = trust or Trust(strikes=0)
         self._secure = secure
         self._own_context = own_context
@@ -147,7 +146,7 @@ class Server:
 
     def _close(self, record: RoundRecord) -> None:
         """Merge what was accepted, if it is enough."""
-        if len(record.uplinks) < max(1, self._quorum):
+        if len(record.uplinks) < max(1, self._collector.quorum):
             return
         # Sorted: a sum of floats must not depend on who answered first.
         uplinks = dict(sorted(record.uplinks.items()))
@@ -202,7 +201,7 @@ class Server:
         return ctx if self._source is None else on_rows(ctx, self._source.rows)
 
     def _own_weights(self) -> Mapping[str, Tensor]:
-        return weights_of(self.network())
+        return NetworkFactory.weights(self.network())
 
     def network(self) -> nn.Module:
         """The network that the run reports; shared memory, valid until the next step.

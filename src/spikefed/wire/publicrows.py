@@ -19,6 +19,7 @@ import numpy as np
 import zstandard
 
 from spikefed.errors import PacketError
+from spikefed.wire.inflate import inflated
 
 MAGIC = b"SFR"
 VERSION = 1
@@ -97,15 +98,6 @@ def _block(images: np.ndarray | None) -> bytes:
 def _rows(block: bytes, shape: tuple[int, int, int, int]) -> np.ndarray | None:
     if not block:
         return None
-    size = prod(shape)
-    try:
-        if zstandard.frame_content_size(block) != size:
-            raise PacketError("public rows", f"they are not {shape[0]} images of {shape[1]}x{shape[2]}x{shape[3]}")
-        whole = zstandard.ZstdDecompressor(max_window_size=1 << 23).decompress(
-            block, max_output_size=size, allow_extra_data=False
-        )
-    except zstandard.ZstdError as error:
-        raise PacketError("public rows", f"they cannot be read ({error})") from error
-    if len(whole) != size:
-        raise PacketError("public rows", "they are cut short")
+    due = f"they are not {shape[0]} images of {shape[1]}x{shape[2]}x{shape[3]}"
+    whole = inflated(block, prod(shape), "public rows", due)
     return np.frombuffer(whole, dtype=np.uint8).reshape(shape).copy()

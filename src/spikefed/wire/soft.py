@@ -8,6 +8,7 @@ import zstandard
 from spikefed.errors import PacketError
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
 from spikefed.wire.floats import HALF_MAX
+from spikefed.wire.inflate import inflated
 from spikefed.wire.plan import Plan
 
 
@@ -72,17 +73,7 @@ class ZstdProbabilities(Codec):
     ) -> tuple[np.ndarray, None]:
         n, c, _ = plan.shape
         size = 2 * n * c
-        try:
-            # Read the promised size before decompressing: it must be the plan's, so nothing larger is ever allocated.
-            if zstandard.frame_content_size(payload) != size:
-                raise PacketError("payload", f"compressed content is not of the {size} bytes due")
-            planes = zstandard.ZstdDecompressor(max_window_size=1 << 23).decompress(
-                payload, max_output_size=size, allow_extra_data=False
-            )
-        except zstandard.ZstdError as error:
-            raise PacketError("payload", f"zstd cannot read it ({error})") from None
-        if len(planes) != size:
-            raise PacketError("payload", f"{len(planes)} bytes where {size} are due")
+        planes = inflated(payload, size, "payload", f"compressed content is not of the {size} bytes due")
         joined = np.ascontiguousarray(np.frombuffer(planes, dtype=np.uint8).reshape(2, -1).T)
         return _floats(joined.tobytes(), "<f2", n * c).reshape(n, c), None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -80,3 +80,27 @@ class NetworkInfo:
     graph: Callable[[Wanted], Graph] | None = None
     initial: Callable[[LayeredNetwork, torch.Generator], None] | None = None
     gains: Mapping[str, float] = field(default_factory=dict)
+
+
+def own_info(name: str, summary: str, neuron: LIFParameters, **drawing: Any) -> NetworkInfo:
+    """What this project's own networks, sized for two CPU cores, have in common.
+
+    Args:
+        name: what a config says.
+        summary: one line.
+        neuron: LIF of every layer, the readout included.
+        **drawing: ``layout`` or ``graph``.
+    """
+    return NetworkInfo(
+        name=name,
+        summary=summary,
+        source="this project",
+        neuron=neuron,
+        norm="bn",
+        coding="direct",
+        bias="auto",
+        readout_norm=True,
+        xavier_gain=None,
+        pixels="unit",
+        **{"layout": None, **drawing},
+    )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from spikefed.networks.graph import INPUT, Graph, Node
 from spikefed.networks.graph.draw import Drawing
 from spikefed.networks.pools import Pool
-from spikefed.networks.zoo.info import NetworkInfo, Wanted
+from spikefed.networks.zoo.info import NetworkInfo, Wanted, own_info
 from spikefed.networks.zoo.rows import SERIES_NEURON, SMALL_NEURON, TICKET_NEURON, check_line
 
 
@@ -101,32 +101,16 @@ RESNETS = (
         pixels="standard",
         graph=resnet(128, ((256, 3, 2), (512, 3, 2), (512, 2, 2))),
     ),
-    NetworkInfo(
+    own_info(
         name="resnet-small",
         summary="residual network under 300,000 weights: stages of 16, 32, 64 channels, two blocks each",
-        source="this project",
-        layout=None,
         neuron=SMALL_NEURON,
-        norm="bn",
-        coding="direct",
-        bias="auto",
-        readout_norm=True,
-        xavier_gain=None,
-        pixels="unit",
         graph=resnet(16, ((16, 2, 1), (32, 2, 2), (64, 2, 2))),
     ),
-    NetworkInfo(
+    own_info(
         name="resnet-1d",
         summary="residual network of 1-d convolutions along the samples of a time step: 16, 32, 64 channels",
-        source="this project",
-        layout=None,
         neuron=SERIES_NEURON,
-        norm="bn",
-        coding="direct",
-        bias="auto",
-        readout_norm=True,
-        xavier_gain=None,
-        pixels="unit",
         graph=resnet(16, ((16, 1, 1), (32, 1, 2), (64, 1, 2)), line=True),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spikefed.errors import ConfigError
 from spikefed.networks.init import initialise_relu
-from spikefed.networks.zoo.info import NetworkInfo
+from spikefed.networks.zoo.info import NetworkInfo, own_info
 from spikefed.neurons import ATan, LIFParameters, Rectangle, Triangle
 
 # Best of eight tried on 2,500 Fashion-MNIST images (3 seeds, 6 epochs: 84.9 %; with the rectangle 84.0 %).
@@ -167,44 +167,23 @@ ROWS = (
         dropout=(0.3, 0.5),
         initial=initialise_relu,
     ),
-    NetworkInfo(
+    own_info(
         name="small",
         summary="convolutional network under 300,000 weights, sized to the input, for two CPU cores",
-        source="this project",
-        layout=small_layout,
         neuron=SMALL_NEURON,
-        norm="bn",
-        coding="direct",
-        bias="auto",
-        readout_norm=True,
-        xavier_gain=None,
-        pixels="unit",
+        layout=small_layout,
     ),
-    NetworkInfo(
+    own_info(
         name="small-1d",
         summary="linear layers for series and rows of numbers: each time step sees its values, the neurons the past",
-        source="this project",
-        layout=series_layout,
         neuron=SERIES_NEURON,
-        norm="bn",
-        coding="direct",
-        bias="auto",
-        readout_norm=True,
-        xavier_gain=None,
-        pixels="unit",
+        layout=series_layout,
     ),
-    NetworkInfo(
+    own_info(
         name="conv-1d",
         summary="1-d convolutions along the samples of a time step, pools along them, a hidden linear layer",
-        source="this project",
-        layout=line_layout,
         neuron=SERIES_NEURON,
-        norm="bn",
-        coding="direct",
-        bias="auto",
-        readout_norm=True,
-        xavier_gain=None,
-        pixels="unit",
+        layout=line_layout,
     ),
     NetworkInfo(
         name="vgg5",
@@ -248,17 +227,10 @@ ROWS = (
         pixels="standard",
         pooling="max",
     ),
-    NetworkInfo(
+    own_info(
         name="vgg-small",
         summary="pairs of convolutions as in a VGG, under 300,000 weights, sized to the input",
-        source="this project",
-        layout=small_vgg_layout,
         neuron=SMALL_NEURON,
-        norm="bn",
-        coding="direct",
-        bias="auto",
-        readout_norm=True,
-        xavier_gain=None,
-        pixels="unit",
+        layout=small_vgg_layout,
     ),
 )

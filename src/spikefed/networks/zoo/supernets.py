@@ -19,7 +19,7 @@ from spikefed.networks.graph import INPUT, Graph, Node
 from spikefed.networks.graph.draw import Drawing
 from spikefed.networks.layout import strided
 from spikefed.networks.pools import Pool
-from spikefed.networks.zoo.info import NetworkInfo, Wanted
+from spikefed.networks.zoo.info import NetworkInfo, Wanted, own_info
 from spikefed.networks.zoo.resnets import readout
 from spikefed.networks.zoo.rows import SMALL_NEURON
 from spikefed.networks.zoo.sizes import read_sizes
@@ -82,18 +82,10 @@ def supernet_info(name: str) -> NetworkInfo:
         ConfigError: see `parse_supernet`.
     """
     rows, sizes = parse_supernet(name)
-    return NetworkInfo(
+    return own_info(
         name=name,
         summary="",
-        source="this project",
-        layout=None,
         neuron=SMALL_NEURON,
-        norm="bn",
-        coding="direct",
-        bias="auto",
-        readout_norm=True,
-        xavier_gain=None,
-        pixels="unit",
         graph=sizes.draw(rows),
     )
 

@@ -1,30 +1,30 @@
 """Conversion, synthesis and PrivateSNN on Fashion-MNIST: one seed a call, results/data-free/fashion-seedS.json.
 
-    python benchmarks/data_free.py SEED [--work FOLDER] [--digits]
+    python benchmarks/data_free.py SEED [--work FOLDER] [--digits | --cifar10] [--parts ann,conversions]
 
 An ANN twin of ``small`` learns from 10,000 images; it and the ANN of the next seed (the judge of the audit) stay in the
 work folder. Measured on 1,000 test images: every recipe and calibration at every T, SpikingJelly's converter on the
 same network and images, PrivateSNN's training after the conversion, and what an attacker rebuilds from the weights.
+Parts that the file of a seed has already are not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from ann2snn_peer import peer, peer_outputs
-from provenance import describe
+from cases import measure
 from torch import Tensor, nn
 
 import spikefed
 from spikefed.conversion import RECIPES, Retraining, convert, retrain, weight_changes
-from spikefed.data import SynthesisPlan, synthesise
+from spikefed.data import SynthesisPlan, SyntheticSet, synthesise
 from spikefed.experiment import Federation, build, from_tree
 from spikefed.models import Model
 from spikefed.networks import relu_view
@@ -49,6 +49,11 @@ TREE: dict[str, Any] = {
 }
 
 
+def on_cifar10(tree: dict[str, Any]) -> dict[str, Any]:
+    """The same on CIFAR-10: 20 epochs."""
+    return {**tree, "name": "ann-cifar10", "rounds": 10, "data": {**tree["data"], "dataset": "cifar10"}}
+
+
 def on_digits(tree: dict[str, Any], toy: bool) -> dict[str, Any]:
     """The same on 8x8 digits; as a toy in seconds."""
     data = {"dataset": "digits", "pooled": True, "public": 100, **({"test_limit": 100} if toy else {})}
@@ -58,13 +63,13 @@ def on_digits(tree: dict[str, Any], toy: bool) -> dict[str, Any]:
 class Study:
     """One seed."""
 
-    def __init__(self, seed: int, work: Path, toy: bool, digits: bool) -> None:
-        tree = on_digits(TREE, toy) if toy or digits else TREE
+    def __init__(self, seed: int, work: Path, tree: dict[str, Any], toy: bool) -> None:
         self.seed = seed
+        self.tree = tree
+        self.work = work
         self.count = 40 if toy else 512
         self.steps = (2, 8) if toy else STEPS
         self.model = trained(tree, seed, work)
-        self.judge = trained(tree, seed + 1, work)
         federation: Federation = build(from_tree({**tree, "seed": seed}))
         self.test = self.model.preprocess(federation.test.images)
         self.labels = federation.test.labels
@@ -75,6 +80,16 @@ class Study:
         self.settings: dict[str, Any] = {**settings, "seed": seed}
         self.toy = toy
 
+    @cached_property
+    def judge(self) -> Model:
+        """The ANN of the next seed."""
+        return trained(self.tree, self.seed + 1, self.work)
+
+    @cached_property
+    def made(self) -> SyntheticSet:
+        """Images by statistics, more than a calibration takes: PrivateSNN trains on them."""
+        return self.images("statistics", 80 if self.toy else 1000)
+
     def accuracy(self, outputs: Tensor) -> float:
         """Of mean outputs ``[N, C]``, percent."""
         return round(100 * float((outputs.argmax(1) == self.labels).double().mean()), 2)
@@ -84,13 +99,18 @@ class Study:
         """Accuracy of a network, percent."""
         return self.accuracy(torch.cat([net(x).mean(0) for x in self.test.split(250)]))
 
-    def made(self, kind: Any, count: int | None = None) -> Any:
+    def images(self, kind: Any, count: int) -> SyntheticSet:
         """Synthetic images from the ANN."""
-        plan = SynthesisPlan(kind, count or self.count, steps=20 if self.toy else 200)
+        plan = SynthesisPlan(kind, count, steps=20 if self.toy else 200)
         return synthesise(self.model.network, plan, **self.settings)
 
-    def conversions(self, sets: dict[str, Tensor]) -> list[dict[str, Any]]:
+    def conversions(self) -> list[dict[str, Any]]:
         """Every recipe and calibration at every T."""
+        sets = {
+            "train": self.real,
+            "statistics": self.made.images[: self.count],
+            "impressions": self.images("impressions", self.count).images,
+        }
         rows = []
         for calibration, images in sets.items():
             x = self.model.preprocess(images)
@@ -123,8 +143,9 @@ class Study:
                 rows.append({"recipe": recipe, "steps": steps, "accuracy": self.accuracy(outputs)})
         return rows
 
-    def private(self, made: Any) -> list[dict[str, Any]]:
+    def private(self) -> list[dict[str, Any]]:
         """PrivateSNN: converted on synthetic images, trained on with what the ANN says of them, attacked."""
+        made = self.made
         rows = []
         for recipe in ("max", "local"):
             for steps in self.steps[:3]:
@@ -166,36 +187,39 @@ def trained(tree: dict[str, Any], seed: int, work: Path) -> Model:
 def main() -> None:
     """See the module."""
     warnings.simplefilter("ignore")
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seed", type=int)
     parser.add_argument("--work", type=Path, default=Path("runs/data-free"))
     parser.add_argument("--out", type=Path, default=Path("results/data-free"))
     parser.add_argument("--small", action="store_true", help="a toy, for tests")
     parser.add_argument("--digits", action="store_true", help="8x8 digits in place of Fashion-MNIST")
+    parser.add_argument("--cifar10", action="store_true", help="CIFAR-10 in place of Fashion-MNIST")
+    parser.add_argument("--parts", help="these alone, such as ann,spikingjelly")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    start = time.process_time()
-    study = Study(args.seed, args.work, args.small, args.digits)
-    made = study.made("statistics", 80 if args.small else 1000)
-    sets = {
-        "train": study.real,
-        "statistics": made.images[: study.count],
-        "impressions": study.made("impressions").images,
-    }
-    found: dict[str, Any] = {"seed": args.seed, "agreement": made.agreement, "machine": describe(sys.argv)}
+    name = "toy" if args.small else "digits" if args.digits else "cifar10" if args.cifar10 else "fashion"
+    tree = on_cifar10(TREE) if args.cifar10 else on_digits(TREE, args.small) if args.small or args.digits else TREE
+    study = Study(args.seed, args.work, tree, args.small)
     parts = {
         "ann": lambda: study.of(study.model.network),
         "judge": lambda: study.of(study.judge.network),
-        "conversions": lambda: study.conversions(sets),
-        "private": lambda: study.private(made),
+        "agreement": lambda: study.made.agreement,
+        "conversions": study.conversions,
+        "private": study.private,
         "spikingjelly": study.peers,
         "not_compensated": study.plain_conversions,
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    name = "toy" if args.small else "digits" if args.digits else "fashion"
-    for part, measure in parts.items():
-        found |= {part: measure(), "processor_s": round(time.process_time() - start, 1)}
-        (args.out / f"{name}-seed{args.seed}.json").write_text(json.dumps(found, indent=1) + "\n")
+    wanted = args.parts.split(",") if args.parts else list(parts)
+    file = args.out / f"{name}-seed{args.seed}.json"
+    check_network(file, study)
+    measure(file, args.seed, {part: parts[part] for part in wanted})
+
+
+def check_network(file: Path, study: Study) -> None:
+    """Stop if the file speaks of an ANN of another accuracy."""
+    told = json.loads(file.read_text()).get("ann") if file.is_file() else None
+    if told is not None and told != study.of(study.model.network):
+        raise SystemExit(f"{file} is about an ANN of {told} %, and this one is another; remove the file to begin anew")
 
 
 if __name__ == "__main__":

@@ -134,9 +134,10 @@ class Study:
     def peers(self) -> list[dict[str, Any]]:
         """SpikingJelly's recipes on the same real images."""
         rows = []
-        assert isinstance(self.model.network, spikefed.networks.ANNNetwork)
+        ann = self.model.network
+        assert isinstance(ann, spikefed.networks.ANNNetwork)
         for recipe in PEERS:
-            net = peer(self.model.network, self.model.preprocess(self.real), recipe)
+            net = peer(ann, self.model.preprocess(self.real), recipe)
             parts = [peer_outputs(net, x, self.steps) for x in self.test.split(500)]
             for steps in self.steps:
                 outputs = torch.cat([part[steps] for part in parts])

@@ -23,7 +23,7 @@ def convert(
         str, typer.Option("--calibrate", help="Images that set thresholds: train, public or synthetic.")
     ] = "train",
     recipe: Annotated[
-        str, typer.Option("--recipe", help="How thresholds are found: max, percentile, channel or local.")
+        str, typer.Option("--recipe", help="How thresholds are found: max, percentile, channel, local, or qcfs.")
     ] = "local",
     images: Annotated[int, typer.Option("--images", help="Calibration images.")] = 512,
     compensate: Annotated[

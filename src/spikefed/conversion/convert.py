@@ -13,16 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spikefed.conversion.thresholds import RECIPES, Recipe, thresholds
+from spikefed.conversion.thresholds import Recipe, thresholds
 from spikefed.errors import ConfigError, DataError
 from spikefed.interop import flat
 from spikefed.interop.flat import FlatNode
-from spikefed.networks import ANNNetwork, SpikingNetwork, build
+from spikefed.networks import QCFS, ANNNetwork, SpikingNetwork, build
 from spikefed.networks.layers import SpikingLayer
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.pools import Pooling
@@ -74,13 +75,13 @@ def convert(
         ann: trained; it stays as it is.
         images: network input of calibration images, at least one.
         steps: T, 1 to 64.
-        recipe: how thresholds are found, one of `RECIPES`.
+        recipe: how thresholds are found, one of `RECIPES`; or ``qcfs``: those that the ANN learnt.
         start: potential before the first step as a share of the threshold.
         compensate: take mean errors out of the readout's biases, with ``local`` out of those of every layer.
 
     Raises:
         ConfigError: no ANN twin of a row of layers, max pools, no linear classifier at its end, T or recipe that are
-            none.
+            none, or ``qcfs`` of an ANN with ReLU.
         DataError: no images.
     """
     check_wanted(steps, recipe)
@@ -88,6 +89,7 @@ def convert(
     if not len(images):
         raise DataError("the calibration set is empty; give at least one image, better some hundred")
     assert isinstance(ann, ANNNetwork)
+    learnt = _learnt(ann, recipe)
     plans = [layer.plan for layer in ann.layers]
     layout, pooling = _layout(ann.name, plans)
     shape = ann.input_shape
@@ -97,9 +99,9 @@ def convert(
     )  # fmt: skip
     net.eval()
     work = _Work(net, images, recipe, compensate)
-    for node, layer in zip(nodes, net.layers, strict=True):
+    for node, layer, activation in zip(nodes, net.layers, learnt, strict=True):
         assert isinstance(layer, SpikingLayer)
-        work.take(node, layer)
+        work.take(node, layer, activation)
     return Conversion(net, layout, pooling, work.thresholds, work.errors)
 
 
@@ -109,8 +111,19 @@ def check_wanted(steps: int, recipe: str) -> None:
         raise ConfigError(
             f"a converted network has 1 to {MOST_STEPS} time steps but {steps} were asked for; 8 is a good start"
         )
-    if recipe not in RECIPES:
-        raise ConfigError(f"recipe '{recipe}' is not known; use one of {', '.join(RECIPES)}")
+    if recipe not in get_args(Recipe):
+        raise ConfigError(f"recipe '{recipe}' is not known; use one of {', '.join(get_args(Recipe))}")
+
+
+def _learnt(ann: ANNNetwork, recipe: str) -> list[QCFS | None]:
+    """What stands in the place of ReLU in every layer, where anything does; ConfigError if the recipe needs it."""
+    found: list[QCFS | None] = [getattr(layer, "qcfs", None) for layer in ann.layers]
+    if recipe == "qcfs" and not any(found):
+        raise ConfigError(
+            f"network {ann.name} was trained with ReLU, so that recipe 'qcfs' finds no learnt thresholds; train it "
+            "with network.qcfs = 8, or use recipe 'local'"
+        )
+    return found
 
 
 class _Work:
@@ -127,8 +140,8 @@ class _Work:
         self.thresholds: dict[str, Tensor] = {}
         self.errors: dict[str, float] = {}
 
-    def take(self, node: FlatNode, layer: SpikingLayer) -> None:
-        """Fill the next spiking layer."""
+    def take(self, node: FlatNode, layer: SpikingLayer, activation: QCFS | None = None) -> None:
+        """Fill the next spiking layer; ``activation``: of the ANN's layer, in place of ReLU."""
         assert node.weight is not None and layer.bias is not None
         weight = torch.from_numpy(node.weight)
         bias = torch.zeros(len(weight)) if node.shift is None else torch.from_numpy(node.shift.reshape(-1))
@@ -142,8 +155,12 @@ class _Work:
         if layer.neuron is None:
             self._readout(node.name, layer, wanted)
             return
-        wanted = wanted.clamp_min(0)
-        theta = thresholds(wanted, layer.currents(self._mean(self.given)), self.recipe, self.steps, start)
+        wanted = wanted.clamp_min(0) if activation is None else activation(wanted)
+        if self.recipe == "qcfs":
+            assert activation is not None
+            theta = activation.threshold.expand(len(weight)).clone()
+        else:
+            theta = thresholds(wanted, layer.currents(self._mean(self.given)), self.recipe, self.steps, start)
         layer.weight.div_(theta.reshape(-1, *[1] * (weight.dim() - 1)))
         layer.bias.div_(theta)
         each = theta.reshape(1, -1, *[1] * (wanted.dim() - 2))
@@ -196,7 +213,7 @@ def check_convertible(ann: nn.Module) -> Sequence[FlatNode]:
             "only an ANN twin of a network of the zoo can be converted, not a module of your own; train one with "
             "network.twin = 'ann'"
         )
-    nodes = flat(ann).nodes
+    nodes = flat(ann, quantised=True).nodes
     if len(nodes) != len(ann.layers) or any(len(node.sources) != 1 for node in nodes):
         raise ConfigError(
             f"network {ann.name} branches, and where branches meet no one threshold fits both; convert a network whose "

@@ -12,6 +12,7 @@ channel      the same, for each channel                                         
 local        for each channel the theta whose T + 1 values come nearest to the  the local loss of Bu et al., CVPR 2025
              activations (mean squares), given what the layers before really    (arXiv 2409.03368), which has a bound
              deliver after T steps                                              in its place and gradient steps
+qcfs         what the ANN learnt as the threshold of its quantised activations  Bu et al., ICLR 2022
 ===========  =================================================================  =====================================
 """
 
@@ -23,8 +24,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Recipe = Literal["max", "percentile", "channel", "local"]
+Recipe = Literal["max", "percentile", "channel", "local", "qcfs"]
 RECIPES = ("max", "percentile", "channel", "local")
+"""Those that find thresholds on calibration images; ``qcfs`` has learnt them."""
 PERCENTILE = 0.999
 """Share of activations that the robust norm keeps below the threshold [Rueckauer et al. 2017: 99.9 %]."""
 CANDIDATES = torch.logspace(-1.5, 0.1, 41)
@@ -41,7 +43,7 @@ def thresholds(
     Args:
         activations: of the ANN, at least 0.
         arrived: mean currents of the spiking layer, for ``local``.
-        recipe: one of `RECIPES`.
+        recipe: one of `RECIPES` but ``qcfs``, which finds nothing.
         steps: T.
         start: potential before the first step, as a share of the threshold.
     """

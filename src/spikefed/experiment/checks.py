@@ -209,7 +209,7 @@ def _own_network(config: Experiment) -> None:
             )
         return
     defaults = type(net)()
-    for key in ("twin", "norm", "neuron", "precision", "pooling", "thresholds"):
+    for key in ("twin", "norm", "neuron", "precision", "pooling", "thresholds", "qcfs"):
         if getattr(net, key) != getattr(defaults, key):
             raise ConfigError(
                 f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"
@@ -217,8 +217,13 @@ def _own_network(config: Experiment) -> None:
 
 
 def _thresholds(config: Experiment) -> None:
-    """Refuse learnt thresholds where no spiking layer of this package would have them."""
+    """Refuse learnt thresholds where no spiking layer of this package would have them, and QCFS outside ANN twins."""
     net = config.network
+    if net.qcfs is not None and net.twin != "ann":
+        raise ConfigError(
+            "network.qcfs is the activation of an ANN twin that will be converted, and this network spikes; set "
+            "network.twin = 'ann', or leave it out"
+        )
     if net.thresholds is None:
         return
     if net.twin == "ann":

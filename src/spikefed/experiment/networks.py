@@ -114,7 +114,7 @@ def _plain(
         "pooling": config.network.pooling,
     }
     if config.network.twin == "ann":
-        return networks.ann_twin(
+        twin = networks.ann_twin(
             config.network.name,
             input_shape=shape,
             classes=classes,
@@ -122,6 +122,7 @@ def _plain(
             pooling=config.network.pooling,
             seed=seed,
         )
+        return twin if config.network.qcfs is None else networks.quantise(twin, config.network.qcfs)
     net = networks.build(
         config.network.name,
         input_shape=shape,

@@ -27,8 +27,9 @@ Make = Callable[[int], nn.Module]
 def resolved_network(config: Experiment) -> dict[str, Any]:
     """The table ``[network]`` with what the network's own defaults put into it: a later zoo builds the same."""
     table = config.network.model_dump(exclude={"start", "start_roles", "clients"})  # which do not build it
-    if table["thresholds"] is None:
-        del table["thresholds"]  # a key that older readers do not know
+    for key in ("thresholds", "qcfs"):
+        if table[key] is None:
+            del table[key]  # which older readers do not know
     if not config.network.adapters.kinds:
         del table["adapters"]
     if config.network.name.startswith(PREFIX):

@@ -148,17 +148,27 @@ class Flat:
         return next(node for node in self.nodes if node.name == name)
 
 
-def flat(net: nn.Module) -> Flat:
+def flat(net: nn.Module, *, quantised: bool = False) -> Flat:
     """The plain form of a network of this package, spiking or ANN twin; nothing in it is shared with the network.
 
+    Args:
+        net: the network.
+        quantised: whoever asks knows of QCFS activations, for which nodes say ReLU.
+
     Raises:
-        ConfigError: somebody else's module, whose inner workings are its own; weights that are not finite.
+        ConfigError: somebody else's module, whose inner workings are its own; weights that are not finite; QCFS
+            activations, unless they are asked for.
     """
     if not isinstance(net, SpikingNetwork | ANNNetwork):
         raise ConfigError(
             f"network {type(getattr(net, 'module', net)).__name__} is a module of your own, whose inner workings "
             "spikefed does not know; export it with its own library, or from load_model(RUN).network.module with "
             "torch.export"
+        )
+    if not quantised and any(getattr(module, "qcfs", None) is not None for module in net.modules()):
+        raise ConfigError(
+            f"network {net.name} has QCFS activations (network.qcfs), which no format knows; convert it with 'spikefed "
+            "convert RUN --recipe qcfs' and export what that gives"
         )
     graph: Graph | None = net.graph if isinstance(net, GraphNetwork | ANNGraphNetwork) else None
     if graph is None:

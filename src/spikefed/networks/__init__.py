@@ -26,6 +26,7 @@ from spikefed.networks.parts import Adapter, Per
 from spikefed.networks.persample import PerSample, per_sample, unknown_parameters
 from spikefed.networks.pools import Pool
 from spikefed.networks.promises import check_promises
+from spikefed.networks.qcfs import QCFS, quantise
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
 from spikefed.networks.subnets import Choice, Space, empty_blocks, put_back, slimmed, subnet
 from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tensors
@@ -65,6 +66,7 @@ __all__ = [
     "PassLayer",
     "PerSample",
     "Pool",
+    "QCFS",
     "Role",
     "Space",
     "SpikingLayer",
@@ -91,6 +93,7 @@ __all__ = [
     "norm",
     "per_sample",
     "put_back",
+    "quantise",
     "read_tensors",
     "relu_view",
     "retie",

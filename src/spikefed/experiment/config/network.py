@@ -82,6 +82,14 @@ class NetworkConfig(Section):
         description="thresholds that training learns, of role neuron: one for each 'layer' or 'channel'; default: "
         "fixed ones",
     )
+    qcfs: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        json_schema_extra=SINCE_02,
+        description="of an ANN twin that will be converted: activations with so many steps and a learnt threshold in "
+        "place of ReLU (Bu et al. 2022), for 'spikefed convert --recipe qcfs'; default: ReLU",
+    )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32",
         description="type of products and activations; 'auto': the faster one on this machine, which the run records",

@@ -11,12 +11,15 @@ from spikefed.networks.layers.planned import PlannedLayer, WeightedLayer
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.mime import masked
 from spikefed.networks.norms import Norm
+from spikefed.networks.qcfs import QCFS
 
 
 class _Rectified(PlannedLayer):
     """What happens to the currents in the ANN twin."""
 
     rectify: bool
+    qcfs: QCFS | None
+    """In place of ReLU (`spikefed.networks.quantise`)."""
 
     def forward(self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None) -> Float[Tensor, "B ..."]:
         """Activations after pooling, or logits; ``generator`` draws what dropout drops (torch's global one if None)."""
@@ -32,7 +35,9 @@ class _Rectified(PlannedLayer):
         return self._dropped(self.pooled(y), generator)
 
     def rectified(self, y: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
-        """ReLU, or the mask of the task that is on."""
+        """ReLU, or what stands in its place: QCFS, or the mask of the task that is on."""
+        if self.qcfs is not None:
+            return self.qcfs(y)
         part = self.part()
         if part is None or part.mask_threshold is None:
             return F.relu(y)
@@ -53,6 +58,7 @@ class ReLULayer(_Rectified, WeightedLayer):
     def __init__(self, plan: LayerPlan, *, bias: bool, norm: Norm | None, rectify: bool, dropout: float = 0.0) -> None:
         super().__init__(plan, bias=bias, norm=norm, dropout=dropout)
         self.rectify = rectify
+        self.qcfs = None
 
 
 class ReLUPass(_Rectified):
@@ -63,3 +69,4 @@ class ReLUPass(_Rectified):
     ) -> None:
         super().__init__(plan, norm=norm, dropout=dropout)
         self.rectify = rectify
+        self.qcfs = None

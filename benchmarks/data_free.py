@@ -27,7 +27,7 @@ from spikefed.conversion import RECIPES, Retraining, convert, retrain, weight_ch
 from spikefed.data import SynthesisPlan, SyntheticSet, synthesise
 from spikefed.experiment import Federation, build, from_tree
 from spikefed.models import Model
-from spikefed.networks import relu_view
+from spikefed.networks import ANNNetwork, relu_view
 
 STEPS = (2, 4, 8, 16, 32, 64)
 PEERS = ("max", "channel", "channel-half", "ltb")
@@ -135,7 +135,7 @@ class Study:
         """SpikingJelly's recipes on the same real images."""
         rows = []
         ann = self.model.network
-        assert isinstance(ann, spikefed.networks.ANNNetwork)
+        assert isinstance(ann, ANNNetwork)
         for recipe in PEERS:
             net = peer(ann, self.model.preprocess(self.real), recipe)
             parts = [peer_outputs(net, x, self.steps) for x in self.test.split(500)]

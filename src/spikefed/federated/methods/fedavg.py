@@ -37,7 +37,7 @@ from spikefed.federated.robust import Merge, merge_tensors
 from spikefed.federated.selection import Selection, by_role, check_roles, everything, merge_selected, union, untouched
 from spikefed.federated.setup import Setup
 from spikefed.federated.traffic import Exchange
-from spikefed.federated.updates import add_update_noise, model_deviation
+from spikefed.federated.updates import add_update_noise, drift_ratio, model_deviation
 from spikefed.networks.roles import FROZEN
 from spikefed.training import Mask, density
 
@@ -306,6 +306,8 @@ class FedAvg(Method):
         sent = union(selections.values())
         deviations = model_deviation(tensors, sent.of(merged), ctx.networks.roles)
         values = {"model_deviation": sum(deviations.values()) / len(deviations)}
+        if ctx.networks.calendar is not None:
+            values["drift_ratio"] = _drift(tensors, before, weights, ctx)
         new, kept = self.step(state, merged, ctx)
         new = untouched(new, before, sent)
         kept = {k: untouched(v, state.get(k, {}), sent) if isinstance(v, dict) else v for k, v in kept.items()}
@@ -361,6 +363,25 @@ class FedAvg(Method):
 
 def _unmasked(tensors: Mapping[str, Tensor], names: frozenset[str]) -> Mask:
     return Mask({name: torch.ones(tensors[name].shape, dtype=torch.bool) for name in tensors if name in names})
+
+
+def _drift(
+    tensors: Mapping[int, Mapping[str, Tensor]],
+    before: Mapping[str, Tensor],
+    weights: Mapping[int, float],
+    ctx: Context,
+) -> float:
+    """Drift ratio of what the clients of a round trained; running statistics are no step of theirs.
+
+    Args:
+        tensors: that each client sent.
+        before: the server's, of the same shapes.
+        weights: shares of the mean.
+        ctx: the server's.
+    """
+    buffers = ctx.networks.buffers
+    moves = {c: {n: t - before[n] for n, t in own.items() if n not in buffers} for c, own in tensors.items()}
+    return drift_ratio(moves, weights)
 
 
 def _noisy(weights: dict[str, Tensor], start: Mapping[str, Tensor], ctx: ClientContext) -> dict[str, Tensor]:

@@ -89,8 +89,9 @@ def model_facts(federation: Federation, round: int) -> ModelFacts:
     train = federation.train
     hyper = config.hyper()
     adapters = adapters_of(config, train.classes)
+    later = set() if "proxy1x1" in adapters.kinds else {"skips"}  # which older readers do not know
     return ModelFacts(
-        network=resolved_network(config) | ({"adapters": adapters.model_dump()} if adapters.kinds else {}),
+        network=resolved_network(config) | ({"adapters": adapters.model_dump(exclude=later)} if adapters.kinds else {}),
         input_shape=tuple(train.shape),
         classes=train.classes,
         preprocess=federation.preprocess,

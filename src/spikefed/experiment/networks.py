@@ -79,7 +79,8 @@ def build_network(
                 f"network.adapters.outputs of task {task} names output {strangers[0]}, and there are 0 to {classes - 1}"
             )
     kinds = list(dict.fromkeys(own.kinds))
-    return networks.adapt(net, kinds, tasks=own.tasks or 1, per=own.per, rank=own.rank, outputs=own.outputs)
+    sizes: dict[str, Any] = {"per": own.per, "rank": own.rank, "skips": own.skips}
+    return networks.adapt(net, kinds, tasks=own.tasks or 1, outputs=own.outputs, **sizes)
 
 
 def _plain(

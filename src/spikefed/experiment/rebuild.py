@@ -32,6 +32,8 @@ def resolved_network(config: Experiment) -> dict[str, Any]:
             del table[key]  # which older readers do not know
     if not config.network.adapters.kinds:
         del table["adapters"]
+    elif "proxy1x1" not in config.network.adapters.kinds:
+        del table["adapters"]["skips"]  # as older readers know it
     if config.network.name.startswith(PREFIX):
         table["name"] = f"{PREFIX}{Path(config.network.name.removeprefix(PREFIX)).resolve()}"
     if is_own(config.network.name):

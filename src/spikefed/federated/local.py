@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Annotated, Literal
@@ -295,6 +295,7 @@ def train_locally(
     optim: torch.optim.Optimizer | None = None,
     extra: LabelLoss | None = None,
     mask: Mask | None = None,
+    hooks: Sequence[StepHook] = (),
 ) -> float:
     """Train ``net`` in place on the client's private training data; returns the last epoch's mean loss.
 
@@ -302,6 +303,7 @@ def train_locally(
         optim: goes on with this optimiser; default: a fresh one.
         extra: a method's own term, added to the loss on labels.
         mask: held through every step (`spikefed.training.held`).
+        hooks: a method's own, behind those of the options.
     """
     hyper: LocalTraining = ctx.hyper
     optim = optim or local_optimiser(net, ctx)
@@ -333,7 +335,7 @@ def train_locally(
             shuffle=hyper.shuffle,
             drop_last=hyper.drop_last,
             augment=AUGMENTATIONS[hyper.augment],
-            hooks=step_hooks(ctx),
+            hooks=[*step_hooks(ctx), *hooks],
             poisson=hyper.privacy.clip > 0,
         )
 

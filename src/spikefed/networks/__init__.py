@@ -29,6 +29,7 @@ from spikefed.networks.promises import check_promises
 from spikefed.networks.qcfs import QCFS, quantise
 from spikefed.networks.roles import Role, is_role, roles, state_bytes
 from spikefed.networks.subnets import Choice, Space, empty_blocks, put_back, slimmed, subnet
+from spikefed.networks.tailor import TaskSize, Way, block_outputs, dropped, expected_complexity, task_size, ways
 from spikefed.networks.tensorfile import NamedTensors, read_tensors, write_tensors
 from spikefed.networks.tensors import copy_tensors, load_tensors, norm, retie, state_tensors, ties
 from spikefed.networks.thresholds import Thresholds, learn_thresholds, learns_thresholds
@@ -49,6 +50,13 @@ __all__ = [
     "renew_parts",
     "select_task",
     "tasks_of",
+    "TaskSize",
+    "Way",
+    "block_outputs",
+    "dropped",
+    "expected_complexity",
+    "task_size",
+    "ways",
     "Choice",
     "Description",
     "Edge",

@@ -8,6 +8,7 @@ kind           what a task has of its own
 ``bn``         the normalisations: scale, shift and running statistics
 ``head``       the last layer's weights and bias
 ``low-rank``   an addition of a low rank to the weights of every layer but the last (LoRA; Hu et al., ICLR 2022)
+``proxy1x1``   cheap ways around every block, and the choice among them (NetTailor; `spikefed.networks.proxies`)
 =============  =====================================================================================================
 
 Everything else is frozen, running statistics included. Role of a task's tensors is ``task[k]``.
@@ -25,17 +26,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks.graph import GraphNetwork
+from spikefed.networks.graph import ANNGraphNetwork, GraphNetwork
 from spikefed.networks.layers import PlannedLayer, WeightedLayer
+from spikefed.networks.layout import LayerPlan
 from spikefed.networks.network import ANNNetwork, LayeredNetwork, SpikingNetwork
 from spikefed.networks.norms import Norm
 from spikefed.networks.parts import Adapter, Part, Per
+from spikefed.networks.proxies import is_block
 from spikefed.networks.roles import FROZEN, roles
 from spikefed.networks.tensors import state_tensors
 
@@ -64,12 +67,13 @@ def adapt(
     tasks: int = 1,
     per: Per = "channel",
     rank: int = 2,
+    skips: int = 3,
     outputs: Sequence[Sequence[int]] | None = None,
 ) -> nn.Module:
     """Freeze a network and give it parts for every task, in place; task 0 is on.
 
     A part begins as it changes nothing: thresholds and norms as they are, the head as the network's own, the low-rank
-    addition at 0.
+    addition at 0. Proxies are the exception: they begin with a small share of every block.
 
     Args:
         net: of the zoo or a layout, without loops in time, or the ANN twin of one.
@@ -77,6 +81,7 @@ def adapt(
         tasks: how many.
         per: one threshold a layer, channel or neuron.
         rank: of ``low-rank``.
+        skips: k of ``proxy1x1``: from how many blocks before a block's proxies come.
         outputs: by task the outputs that its head has; None: each has all.
 
     Returns:
@@ -93,20 +98,41 @@ def adapt(
         if isinstance(module, Norm):
             module.role = FROZEN
     last = net.layers[-1]
-    for layer in net.places:
+    for place, layer in enumerate(net.places):
+        sources = _sources(net, place, skips) if "proxy1x1" in kinds else {}
         parts = []
         for task in range(tasks):
             own = None if outputs is None else list(outputs[task])
             chosen: list[Adapter] = [kind for kind in kinds if _serves(layer, kind, last=layer is last)]
+            chosen += ["proxy1x1"] if sources else []
             if chosen:
-                parts.append(Part(layer, chosen, task, per=per, rank=rank, outputs=own))
+                given: dict[str, Any] = {"per": per, "rank": rank, "outputs": own, "place": place, "sources": sources}
+                parts.append(Part(layer, chosen, task, **given))
         if parts:
             layer.parts = nn.ModuleList(parts)
+    _check_there(net, kinds)
+    return net
+
+
+def _check_there(net: LayeredNetwork, kinds: Sequence[Adapter]) -> None:
+    """Refuse a kind that has found no place in the network."""
     if "thresholds" in kinds and not any(place.neuron for place in net.places if hasattr(place, "neuron")):
         raise ConfigError(f"network {net.name} has no spiking layer, so no thresholds; adapt something else")
     if "bn" in kinds and not any(isinstance(module, Norm) for module in net.modules()):
         raise ConfigError(f"network {net.name} has no normalisation to adapt; leave 'bn' out, or set network.norm")
-    return net
+    if "proxy1x1" in kinds and "proxy1x1" not in kinds_of(net).values():
+        raise ConfigError(
+            f"network {net.name} has fewer than two convolutions with neurons, so no block that a proxy could stand in "
+            "for; leave 'proxy1x1' out"
+        )
+
+
+def _sources(net: LayeredNetwork, place: int, skips: int) -> dict[int, LayerPlan]:
+    """The layers whose outputs a block's proxies take, by place; without any the layer is no block."""
+    places = net.places
+    if not place or not all(is_block(places[before], before) for before in range(1, place + 1)):
+        return {}
+    return {source: places[source].plan for source in range(max(0, place - skips), place)}
 
 
 def _check(net: nn.Module, kinds: Sequence[Adapter]) -> None:
@@ -123,7 +149,12 @@ def _check(net: nn.Module, kinds: Sequence[Adapter]) -> None:
     if isinstance(net, GraphNetwork) and any(net.stepwise(node.name) for node in net.graph.nodes):
         raise ConfigError(f"network {net.name} has loops in time, which adapters do not know; take one without")
     if not kinds:
-        raise ConfigError("no kind of adapter is named; give thresholds, mime, bn, head or low-rank")
+        raise ConfigError("no kind of adapter is named; give thresholds, mime, bn, head, low-rank or proxy1x1")
+    if "proxy1x1" in kinds and isinstance(net, GraphNetwork | ANNGraphNetwork):
+        raise ConfigError(
+            f"'proxy1x1' goes around the layers of a row, and network {net.name} branches; take one in a row, such as "
+            "'small', 'vgg9-bntt' or a layout, or another kind of adapter"
+        )
     last = net.layers[-1]
     if "head" in kinds and last.plan.map_shape[0] != net.classes:
         raise ConfigError(f"network {net.name} has no layer with an output a class, so no head; leave 'head' out")
@@ -138,6 +169,8 @@ def _serves(layer: PlannedLayer, kind: Adapter, *, last: bool) -> bool:
         return getattr(layer, "rectify", False)
     if kind == "bn":
         return layer.norm is not None
+    if kind == "proxy1x1":
+        return False  # where a block stands is asked of the whole row (`_sources`)
     return isinstance(layer, WeightedLayer) and not last
 
 

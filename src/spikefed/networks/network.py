@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks.layers import PlannedLayer, ReLULayer, SpikingLayer, WeightedLayer, chained
+from spikefed.networks.proxies import tailored, through
 from spikefed.neurons import Direct, Encoder, settle_precision
 from spikefed.neurons.encoding import encode_input
 
@@ -158,11 +159,20 @@ class SpikingNetwork(LayeredNetwork):
     def _outputs(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         y, repeat = encode_input(self.encoder, x, self.steps, generator, self.has_time(x))
         out = chained(self.layers, y, self.steps, repeat)
-        for layer in self.layers if out is None else ():
+        y = self._in_turn(y, repeat) if out is None else out
+        return y.unflatten(0, (self.steps, -1)).to(x.dtype)
+
+    def _in_turn(self, y: Tensor, repeat: bool) -> Tensor:
+        """The layers one after the other."""
+        layers = self.layers
+        if tailored(layers):
+            return through(
+                layers, y, lambda layer, x, place, outs: layer(x, self.steps, repeat and not place, earlier=outs)
+            )
+        for layer in layers:
             y = layer(y, self.steps, repeat)
             repeat = False
-        y = y if out is None else out
-        return y.unflatten(0, (self.steps, -1)).to(x.dtype)
+        return y
 
     def extra_repr(self) -> str:
         """Constants, for ``print(net)``."""
@@ -198,6 +208,9 @@ class ANNNetwork(LayeredNetwork):
         return self._logits(x, generator).unsqueeze(0)
 
     def _logits(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        for layer in self.layers:
+        layers = self.layers
+        if tailored(layers):
+            return through(layers, x, lambda layer, y, _, outs: layer(y, generator, outs))
+        for layer in layers:
             x = layer(x, generator)
         return x

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.norms import Norm
+from spikefed.networks.proxies import Proxies
 from spikefed.networks.roles import Role, task
 from spikefed.neurons import spike_conv2d, spike_linear
 
-Adapter = Literal["thresholds", "bn", "head", "low-rank", "mime"]
+Adapter = Literal["thresholds", "bn", "head", "low-rank", "mime", "proxy1x1"]
 Per = Literal["layer", "channel", "neuron"]
 KINDS: dict[str, Adapter] = {
     "log_threshold": "thresholds",
@@ -36,12 +37,15 @@ class Part(nn.Module):
         per: what has a threshold.
         rank: of the low-rank addition.
         outputs: rows of the layer that the head stands for; None: all.
+        place: of the layer in its network.
+        sources: sizes of the layers that proxies take from, by place.
 
     Attributes:
         log_threshold: rho = log(theta / theta_0), ``[]``, ``[C, 1, 1]`` or ``[C, H, W]`` (``[C]`` without a map).
         mask_threshold: tau of an ANN twin's masked activation, shaped like `log_threshold`.
         norm: in the place of the layer's.
         down, up: of the low-rank addition ``up @ down``, ``[r, Cin, Kh, Kw]`` and ``[C, r]``.
+        proxies: the choice between the layer and cheap ways around it.
         head_weight, head_bias: in the place of the layer's, ``[len(outputs), F]``.
     """
 
@@ -54,6 +58,8 @@ class Part(nn.Module):
         per: Per = "channel",
         rank: int = 2,
         outputs: Sequence[int] | None = None,
+        place: int = 0,
+        sources: Mapping[int, LayerPlan] | None = None,
     ) -> None:
         super().__init__()
         self.number = number
@@ -66,6 +72,7 @@ class Part(nn.Module):
         low = "low-rank" in kinds
         self.down = _parameter(low, (rank, *layer.weight.shape[1:]) if low else ())
         self.up = _parameter(low, (plan.map_shape[0], rank))
+        self.proxies = Proxies(place, sources or {}, plan, number) if "proxy1x1" in kinds else None
         head = "head" in kinds
         self.head_weight = _parameter(head, (len(self.outputs), *layer.weight.shape[1:]) if head else ())
         self.head_bias = _parameter(head and layer.bias is not None, (len(self.outputs),))
@@ -83,6 +90,8 @@ class Part(nn.Module):
             self.log_threshold.zero_()
         if self.mask_threshold is not None:
             self.mask_threshold.zero_()
+        if self.proxies is not None:
+            self.proxies.renew()
         if self.head_weight is not None:
             self.head_weight.copy_(layer.weight[self.outputs])
         if self.head_bias is not None:
@@ -99,7 +108,9 @@ class Part(nn.Module):
 
     def kinds(self) -> dict[str, Adapter]:
         """Kind of adapter of every tensor, by its name in this part."""
-        return {name: KINDS.get(name, "bn") for name in self.state_dict()}
+        return {
+            name: "proxy1x1" if name.startswith("proxies.") else KINDS.get(name, "bn") for name in self.state_dict()
+        }
 
     def currents(self, x: Tensor, plain: Any) -> Tensor:
         """The layer's weighted sums with the task's head or addition. ``x`` is the layer's input ``[N, ...]``.

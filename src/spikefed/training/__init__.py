@@ -43,6 +43,7 @@ from spikefed.training.pruning import (
     saliencies,
     schedule,
 )
+from spikefed.training.tailoring import Tailoring
 from spikefed.training.temporal import (
     TEMPORAL_LOSSES,
     centroid,
@@ -65,6 +66,7 @@ __all__ = [
     "Mask",
     "NoisyWeights",
     "OldOutputs",
+    "Tailoring",
     "Preprocess",
     "PrivateSteps",
     "Replay",

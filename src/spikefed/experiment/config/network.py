@@ -38,10 +38,18 @@ class AdapterConfig(Section):
     """Parts of each task in a frozen network (docs/continual.md), for method ``adapters``."""
 
     kinds: list[Adapter] = Field(
-        default=[], description="thresholds, bn, head, low-rank: what a task has of its own; all else is frozen"
+        default=[],
+        description="thresholds, bn, head, low-rank, proxy1x1, or mime of an ANN twin: what a task has of its own",
     )
     per: Literal["layer", "channel", "neuron"] = Field(default="channel", description="what has a threshold of its own")
     rank: int = Field(default=2, ge=1, le=1024, description="of 'low-rank'")
+    skips: int = Field(
+        default=3,
+        ge=1,
+        le=8,
+        json_schema_extra=SINCE_02,
+        description="of 'proxy1x1': from how many blocks before proxies come [NetTailor: 3]",
+    )
     tasks: int | None = Field(default=None, ge=1, description="how many; default: those of [stages], else 1")
     outputs: list[list[int]] | None = Field(
         default=None, description="outputs of each task's head; default: those of [stages], else all"

@@ -9,7 +9,7 @@ Adaptive Optimization", 2022 (arXiv 2203.13321).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -34,11 +34,12 @@ from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
 from spikefed.federated.methods.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from spikefed.federated.selection import Selection, everything
 from spikefed.federated.setup import Setup
+from spikefed.federated.tailoring import Tailor, after_dropping, check_tailor, has_proxies, tailoring
 from spikefed.federated.traffic import Exchange
 from spikefed.federated.updates import drift_ratio
 from spikefed.networks import Adapter, check_frozen, kinds_of, low_thresholds, select_task
 from spikefed.networks.roles import task
-from spikefed.training import Mask
+from spikefed.training import Mask, StepHook
 
 SERVERS: dict[str, type[FedAvg]] = {
     "mean": FedAvg, "momentum": FedAvgM, "adagrad": FedAdagrad, "adam": FedAdam, "yogi": FedYogi,
@@ -66,6 +67,11 @@ class AdapterHyperparameters(FedAvgHyperparameters):
         ge=0,
         le=1e6,
         description="beta of beta sum exp(-tau) over a task's thresholds, which raises them (kinds mime, thresholds)",
+        json_schema_extra={"since": "0.2"},
+    )
+    tailor: Tailor = Field(
+        default=Tailor(),
+        description="loss and pruning of NetTailor, of adapters 'proxy1x1' (docs/continual.md)",
         json_schema_extra={"since": "0.2"},
     )
     personal: list[Adapter] = Field(
@@ -150,6 +156,7 @@ class Adapters(FedAvg):
     @staticmethod
     def _check_kinds(hyper: AdapterHyperparameters, networks: NetworkFactory) -> None:
         there = set(kinds_of(networks.network).values())
+        check_tailor(hyper.tailor, networks)
         if strangers := [kind for kind in hyper.personal if kind not in there]:
             raise ConfigError(
                 f"method.personal names {strangers[0]}, and network.adapters.kinds are {', '.join(sorted(there))}; "
@@ -168,11 +175,20 @@ class Adapters(FedAvg):
 
     # The client's side.
 
-    def train(self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None) -> float:
-        """Local training of the task's parts; with ``mu`` pulled towards where they began, with ``sparsity`` up."""
+    def train(
+        self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None, hooks: Sequence[StepHook] = ()
+    ) -> float:
+        """Local training of the task's parts; with ``mu`` pulled towards where they began, with ``sparsity`` up.
+
+        Args:
+            net: with the parts of the task on.
+            ctx: of the round.
+            mask: none is held here.
+            hooks: of every step, beside those of the options.
+        """
         mu, beta = ctx.hyper.mu, ctx.hyper.sparsity
         if not mu and not beta:
-            return train_locally(net, ctx)
+            return train_locally(net, ctx, hooks=hooks)
         named = {name: p for name, p in net.named_parameters() if p.requires_grad}
         own = [p for name, p in named.items() if ctx.networks.roles[name] == task(ctx.task or 0)]
         begin = [p.detach().clone() for p in own]
@@ -185,7 +201,7 @@ class Adapters(FedAvg):
                 value = value + 0.5 * mu * torch.stack(distances).sum()
             return value
 
-        return train_locally(net, ctx, extra=pulls)
+        return train_locally(net, ctx, extra=pulls, hooks=hooks)
 
     def client_round(
         self, state: State, downlink: Downlink | None, ctx: ClientContext
@@ -198,9 +214,14 @@ class Adapters(FedAvg):
         start = begin | held
         net = ctx.networks.load(start)
         select_task(net, number)
-        train_loss = self.train(net, ctx)
-        accuracy = validate(net, ctx)
+        hooks, memory = tailoring(net, state, ctx) if has_proxies(ctx.networks) else ([], {})
+        train_loss = self.train(net, ctx, hooks=hooks)
         weights = ctx.networks.weights(net)
+        if "proxy1x1" in hyper.personal:
+            weights = after_dropping(weights, [number], ctx)
+            net = ctx.networks.load(weights)
+            select_task(net, number)
+        accuracy = validate(net, ctx)
         check_frozen(net, weights, begin)
         sent = self.shared(hyper, ctx.networks, number).of(weights)
         uplink = averaging.uplink(
@@ -213,7 +234,7 @@ class Adapters(FedAvg):
             exact=self._exact(hyper, ctx.networks),
         )
         kept = {name: weights[name] for name in kinds_of(net)} if hyper.personal else {}
-        return {"parts": kept} if kept else {}, uplink, ClientReport({"train_loss": train_loss})
+        return ({"parts": kept} if kept else {}) | memory, uplink, ClientReport({"train_loss": train_loss})
 
     def client_network(self, state: State, ctx: Context) -> nn.Module | None:
         """Where some adapters stay with the clients: the client's own network after its last training."""
@@ -227,7 +248,10 @@ class Adapters(FedAvg):
         rate = hyper.server_lr or (1.0 if hyper.server == "momentum" else 0.01)
         beta1 = hyper.beta1 if hyper.beta1 is not None else 0.0 if hyper.server == "adagrad" else 0.9
         settled = hyper.model_copy(update={"server_lr": rate, "beta1": beta1})
-        return chosen.step(state, merged, dataclasses.replace(ctx, hyper=settled))
+        new, kept = chosen.step(state, merged, dataclasses.replace(ctx, hyper=settled))
+        calendar = ctx.networks.calendar
+        present = [0] if calendar is None else calendar.present(calendar.stage(ctx.round))
+        return after_dropping(new, present, ctx) if has_proxies(ctx.networks) else new, kept
 
     def server_round(
         self, state: State, uplinks: Mapping[int, Uplink], ctx: Context

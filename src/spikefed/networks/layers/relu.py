@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,6 +13,7 @@ from spikefed.networks.layers.planned import PlannedLayer, WeightedLayer
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.mime import masked
 from spikefed.networks.norms import Norm
+from spikefed.networks.proxies import chosen_sum, proxies_of
 from spikefed.networks.qcfs import QCFS
 
 
@@ -21,8 +24,25 @@ class _Rectified(PlannedLayer):
     qcfs: QCFS | None
     """In place of ReLU (`spikefed.networks.quantise`)."""
 
-    def forward(self, x: Float[Tensor, "B ..."], generator: torch.Generator | None = None) -> Float[Tensor, "B ..."]:
-        """Activations after pooling, or logits; ``generator`` draws what dropout drops (torch's global one if None)."""
+    def forward(
+        self,
+        x: Float[Tensor, "B ..."],
+        generator: torch.Generator | None = None,
+        earlier: Sequence[Tensor] = (),
+    ) -> Float[Tensor, "B ..."]:
+        """Activations after pooling, or logits; ``generator`` draws what dropout drops (torch's global one if None).
+
+        ``earlier``: outputs of the layers before, by place, where proxies of a task take from them.
+        """
+        own = proxies_of(self)
+        y = self.normed(x) if own is None or own.kept()[0] else None
+        y = y if own is None else chosen_sum(own, y, earlier, 1)
+        assert y is not None
+        y = self.rectified(y) if self.rectify else y
+        return self._dropped(self.pooled(y), generator)
+
+    def normed(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
+        """What the weights and the norm make of the input."""
         y = self.currents(x)
         part = self.part()
         norm = self.norm if part is None or part.norm is None else part.norm
@@ -31,8 +51,7 @@ class _Rectified(PlannedLayer):
             y = F.batch_norm(
                 y, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, momentum, norm.eps
             )
-        y = self.rectified(y) if self.rectify else y
-        return self._dropped(self.pooled(y), generator)
+        return y
 
     def rectified(self, y: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
         """ReLU, or what stands in its place: QCFS, or the mask of the task that is on."""

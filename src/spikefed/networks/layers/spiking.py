@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from spikefed.networks.layout import LayerPlan
 from spikefed.networks.norms import Norm
 from spikefed.networks.parts import Part
 from spikefed.networks.pools import TWO_BY_TWO
+from spikefed.networks.proxies import chosen_sum, proxies_of
 from spikefed.networks.thresholds import Thresholds
 from spikefed.neurons import (
     ChainLayer,
@@ -46,6 +47,7 @@ class _Spiking(PlannedLayer):
         repeat: bool = False,
         generator: torch.Generator | None = None,
         moment: Moment | None = None,
+        earlier: Sequence[Tensor] = (),
     ) -> Float[Tensor, "M ..."] | tuple[Tensor, Tensor | None]:
         """One layer over all T time steps, or one step of it.
 
@@ -55,6 +57,7 @@ class _Spiking(PlannedLayer):
             repeat: compute the weights once and inject the same current T times (direct coding).
             generator: source of dropout; torch's global one when None.
             moment: run this step alone, on ``x [B, ...]``; statistics are then those of the step.
+            earlier: outputs of the layers before, by place, where proxies of a task take from them.
 
         Returns:
             spikes (means of four, if pooled) ``[T*B, ...]``; currents when there is no neuron, ``[B, ...]`` if they
@@ -68,6 +71,8 @@ class _Spiking(PlannedLayer):
             return self.tap(x, steps, repeat, generator, moment)
         if moment is not None:
             return self._step(self.currents(x), moment)
+        if proxies_of(self) is not None:
+            return self._dropped(self._tailored(x, steps, earlier), generator, steps)
         link = None if self.pruned() or self.parts is not None else self.link(steps, repeat)
         out = None if link is None else run_chain(x, [link])
         if out is not None:
@@ -136,6 +141,27 @@ class _Spiking(PlannedLayer):
             scale = norm.alpha * neuron.v_threshold if norm.mode == "tdbn" else 1.0
             currents = normalise(currents, steps=1 if repeat else steps, scale=scale, **options)
         spikes = norm_lif(part.gained(currents), neuron, steps=steps, pool=fused, repeat=repeat)
+        return spikes if fused else self.pooled(spikes)
+
+    def _tailored(self, x: Tensor, steps: int, earlier: Sequence[Tensor]) -> Tensor:
+        """All steps with a task's proxies beside the layer's own weights: neurons and pool behind their sum."""
+        part = self.part()
+        own = proxies_of(self)
+        neuron = self.neuron
+        assert part is not None and own is not None and neuron is not None
+        universal = None
+        if own.kept()[0]:
+            universal = self.currents(x)
+            norm = self.norm if part.norm is None else part.norm
+            options = {} if norm is None else norm.options(steps)
+            if self.thresholds is not None:
+                universal, options = self.thresholds.applied(universal, options)
+            if norm is not None:
+                scale = norm.alpha * neuron.v_threshold if norm.mode == "tdbn" else 1.0
+                universal = normalise(universal, steps=steps, scale=scale, **options)
+        fused = self.plan.pool and self.plan.window == TWO_BY_TWO
+        currents = part.gained(chosen_sum(own, universal, earlier, steps))
+        spikes = norm_lif(currents, neuron, steps=steps, pool=fused)
         return spikes if fused else self.pooled(spikes)
 
     def _step(self, currents: Tensor, moment: Moment) -> tuple[Tensor, Tensor | None]:

@@ -33,12 +33,11 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks.graph import ANNGraphNetwork, GraphNetwork
-from spikefed.networks.layers import PlannedLayer, WeightedLayer
+from spikefed.networks.layers import PlannedLayer, WeightedLayer, is_block
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.network import ANNNetwork, LayeredNetwork, SpikingNetwork
 from spikefed.networks.norms import Norm
 from spikefed.networks.parts import Adapter, Part, Per
-from spikefed.networks.proxies import is_block
 from spikefed.networks.roles import FROZEN, roles
 from spikefed.networks.tensors import state_tensors
 

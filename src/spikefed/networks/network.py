@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks.layers import PlannedLayer, ReLULayer, SpikingLayer, WeightedLayer, chained
-from spikefed.networks.proxies import tailored, through
+from spikefed.networks.layers import PlannedLayer, ReLULayer, SpikingLayer, WeightedLayer, chained, tailored, through
 from spikefed.neurons import Direct, Encoder, settle_precision
 from spikefed.neurons.encoding import encode_input
 

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spikefed.networks.adapters import adapted
-from spikefed.networks.layers import PlannedLayer
-from spikefed.networks.proxies import DROPPED, Proxies, idle_places, is_block, kept, proxies_of
+from spikefed.networks.layers import PlannedLayer, idle_places, is_block, proxies_of
+from spikefed.networks.proxies import DROPPED, Proxies, kept
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from spikefed.networks.layers.chained import chained, watched
 from spikefed.networks.layers.planned import Moment, PlannedLayer, Product, WeightedLayer
 from spikefed.networks.layers.relu import ReLULayer, ReLUPass
 from spikefed.networks.layers.spiking import PassLayer, SpikingLayer
+from spikefed.networks.layers.tailored import idle_places, is_block, proxies_of, tailored, through
 
 __all__ = [
     "Moment",
@@ -15,5 +16,10 @@ __all__ = [
     "SpikingLayer",
     "WeightedLayer",
     "chained",
+    "idle_places",
+    "is_block",
+    "proxies_of",
+    "tailored",
+    "through",
     "watched",
 ]

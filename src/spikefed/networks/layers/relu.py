@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spikefed.networks.layers.planned import PlannedLayer, WeightedLayer
+from spikefed.networks.layers.tailored import proxies_of
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.mime import masked
 from spikefed.networks.norms import Norm
-from spikefed.networks.proxies import chosen_sum, proxies_of
+from spikefed.networks.proxies import chosen_sum
 from spikefed.networks.qcfs import QCFS
 
 

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spikefed.networks.layers.planned import Moment, PlannedLayer, WeightedLayer
+from spikefed.networks.layers.tailored import proxies_of
 from spikefed.networks.layout import LayerPlan
 from spikefed.networks.norms import Norm
 from spikefed.networks.parts import Part
 from spikefed.networks.pools import TWO_BY_TWO
-from spikefed.networks.proxies import chosen_sum, proxies_of
+from spikefed.networks.proxies import chosen_sum
 from spikefed.networks.thresholds import Thresholds
 from spikefed.neurons import (
     ChainLayer,

@@ -77,11 +77,12 @@ def tune(method: str) -> list[dict[str, Any]]:
     ]
 
 
-def best(method: str, client: float | None = None) -> list[Any]:
+def best(method: str, client: float | None = None) -> tuple[float | None, float]:
     """The rates of server and clients that `tune` found, or of the server alone at one rate of the clients."""
     cells = json.loads(file_of("tune", method).read_text())
     chosen = [cell for cell in cells if client is None or cell["rates"][1] == client]
-    return max(chosen, key=lambda cell: cell["last_accuracy"])["rates"]
+    server, rate = max(chosen, key=lambda cell: cell["last_accuracy"])["rates"]
+    return server, rate
 
 
 def run(seed: int) -> dict[str, Any]:

@@ -103,7 +103,8 @@ def adapt(
         for task in range(tasks):
             own = None if outputs is None else list(outputs[task])
             chosen: list[Adapter] = [kind for kind in kinds if _serves(layer, kind, last=layer is last)]
-            chosen += ["proxy1x1"] if sources else []
+            if sources:
+                chosen.append("proxy1x1")
             if chosen:
                 given: dict[str, Any] = {"per": per, "rank": rank, "outputs": own, "place": place, "sources": sources}
                 parts.append(Part(layer, chosen, task, **given))

@@ -61,11 +61,15 @@ def by_method(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def tables(found: list[dict[str, Any]]) -> str:
+    """Both."""
+    return f"{by_upload(found)}\n\n{by_method(found)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
-    found = [json.loads(path.read_text()) for path in parser.parse_args().files]
-    print(f"{by_upload(found)}\n\n{by_method(found)}")
+    print(tables([json.loads(path.read_text()) for path in parser.parse_args().files]))
 
 
 if __name__ == "__main__":

@@ -28,16 +28,17 @@ def row(case: str, found: list[dict[str, Any]]) -> str:
     return f"| {case} | {len(mine)} | {fmean(accuracy):.1f}{spread} | {gap} | {' | '.join(sizes)} |"
 
 
+def table(found: list[dict[str, Any]]) -> str:
+    """A line for each method and source."""
+    head = "method, rows | seeds | accuracy (%) | to own set | uplink (kB) | downlink (kB) | of it rows | beforehand"
+    cases = dict.fromkeys(case for one in found for case in one if ", " in case)
+    return "\n".join([f"| {head} |", "|" + " --- |" * 8, *(row(case, found) for case in cases)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
-    found = [json.loads(path.read_text()) for path in parser.parse_args().files]
-    print(
-        "| method, rows | seeds | accuracy (%) | to own set | uplink (kB) | downlink (kB) | of it rows | beforehand |"
-    )
-    print("|" + " --- |" * 8)
-    for case in dict.fromkeys(case for one in found for case in one if ", " in case):
-        print(row(case, found))
+    print(table([json.loads(path.read_text()) for path in parser.parse_args().files]))
 
 
 if __name__ == "__main__":

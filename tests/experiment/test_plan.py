@@ -14,6 +14,7 @@ import spikefed
 from spikefed.cli.main import whole
 from spikefed.errors import ConfigError
 from spikefed.experiment.plan import plan
+from spikefed.experiment.planrows import sends
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -67,6 +68,30 @@ def test_compressed_bytes_are_near_and_said_to_be(tmp_path: Path) -> None:
     result = json.loads((spikefed.run(file, out=tmp_path / "run") / "result.json").read_text())
     assert not told.exact and "packets of a compressing codec" in str(told)
     assert 1 / 1.5 < told.upstream_bytes / result["upstream_bytes"] < 1.5
+
+
+@pytest.mark.parametrize("kind", ["sent", "seeds"])
+def test_rows_made_anew_count_as_the_ledger_counts_them(kind: str, tmp_path: Path) -> None:
+    """Four rounds are tried: a run of four is planned to the byte, whatever its codecs; longer ones nearly."""
+    source = {"kind": kind, "every": 2, "recipe": "impressions", "steps": 1}
+    data = {**TINY["data"], "public_source": source}
+    part = {"schedule": "late"}
+    short = saved(tmp_path, rounds=4, data=data, method=FSD, participation=part)
+    told = plan(short)
+    result = json.loads((spikefed.run(short, out=tmp_path / "run") / "result.json").read_text())
+    assert (told.upstream_bytes, told.downstream_bytes) == (result["upstream_bytes"], result["downstream_bytes"])
+    assert told.public_set_bytes == result["public_set_bytes"] == 0
+    late = saved(tmp_path, rounds=7, data={**data, "public_source": source | {"every": 5}}, method=FSD)
+    told = plan(late)
+    result = json.loads((spikefed.run(late, out=tmp_path / "late") / "result.json").read_text())
+    assert told.downstream_bytes == pytest.approx(result["downstream_bytes"], rel=0.3)
+
+
+def test_rows_go_to_whoever_has_not_the_newest() -> None:
+    everybody = [[0, 1]] * 6
+    assert sends(everybody, 1) == 10  # not in round 1
+    assert sends(everybody, 2) == 4  # in rounds 3 and 5
+    assert sends([[0], [0], [0], [1], [0, 1], [1]], 2) == 4  # 0 in round 3, 1 in round 4, both in round 5
 
 
 def test_the_command_says_it_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

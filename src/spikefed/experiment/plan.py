@@ -24,6 +24,7 @@ from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import RoundEnergy, experiment_energy
 from spikefed.experiment.federation import participation_for
 from spikefed.experiment.folder import RunFolder
+from spikefed.experiment.planrows import rows_bytes, with_a_renewal
 from spikefed.experiment.progress import Progress
 from spikefed.experiment.run import run
 from spikefed.federated import Method, method
@@ -53,7 +54,8 @@ class Plan:
         processor_s: of a round, all threads and workers.
         memory_bytes: the largest that this process, or a worker, was.
         upstream_bytes, downstream_bytes: of the whole run.
-        client_upstream_bytes, client_downstream_bytes: of one client in the last round.
+        client_upstream_bytes, client_downstream_bytes: of one client in the last round; public rows that are made anew
+            count by their mean over the rounds between.
         public_set_bytes: that every client holds beforehand.
         exact: whether the bytes are; else they follow the rounds tried.
         rounds_a_day: the rate of the month's bytes.
@@ -141,7 +143,8 @@ def plan(
     with tempfile.TemporaryDirectory(prefix="spikefed-plan-") as name:
         before = _processor_s()
         clock = time.perf_counter()
-        folder = RunFolder(run(config, out=Path(name) / "run", progress=progress, trial=tried))
+        trial = with_a_renewal(config, tried)
+        folder = RunFolder(run(trial, out=Path(name) / "run", progress=progress, trial=tried))
         share = (_processor_s() - before) / (time.perf_counter() - clock)  # of the wall clock; set-up is no round
         lines = folder.read_lines(folder.metrics)
         ledger = folder.read_lines(folder.ledger)
@@ -149,7 +152,11 @@ def plan(
         each = experiment_energy(folder.path, radio_nj_per_byte=radio_nj_per_byte).client_round
     clients = 1 if config.data.pooled else config.data.clients
     chosen = participation_for(config, clients)
-    asked = [len(chosen(round)) for round in range(1, config.rounds + 1)]
+    takes_part = [chosen(round) for round in range(1, config.rounds + 1)]
+    asked = [len(clients) for clients in takes_part]
+    rows, rows_each, rows_tried = rows_bytes(config, ledger, takes_part)
+    for line in lines:
+        line["downstream_bytes"] -= rows_tried.get(line["round"], 0)
     sizes = _sizes(config)
     codecs = {way: {line["codec"] for line in ledger if line["direction"] == way} for way in ("up", "down")}
     up, down = (_carried(lines, asked, sizes, way, codecs[way] <= FIXED) for way in ("up", "down"))
@@ -163,9 +170,9 @@ def plan(
         processor_s=share * round_s,
         memory_bytes=_peak_bytes(),
         upstream_bytes=up[0],
-        downstream_bytes=down[0],
+        downstream_bytes=down[0] + rows,
         client_upstream_bytes=up[1],
-        client_downstream_bytes=down[1],
+        client_downstream_bytes=down[1] + round(rows_each),
         public_set_bytes=result["public_set_bytes"],
         exact=codecs["up"] | codecs["down"] <= FIXED and len(set(sizes)) == 1,
         rounds_a_day=rounds_a_day,

@@ -205,6 +205,9 @@ def test_a_finished_run_says_what_its_network_would_cost(tiny: dict[str, Any], t
     rates = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])["firing_rates"]
     assert found["totals"]["spike_rate"].keys() == rates.keys()
     assert found["totals"]["paper_formula_fp32_pj"] > 0 and len(found["layers"]) >= 2
+    spent = found["client_round"]
+    assert spent["training_pj"] > 0 and spent["local_samples"] > 0 and "radio_pj" not in spent
+    assert "energy" in spikefed.load_run(path).probes, "the key beside totals and layers harms no reader"
 
 
 def test_folder_of_another_config(tiny: dict[str, Any], tmp_path: Path) -> None:

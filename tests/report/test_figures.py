@@ -48,7 +48,8 @@ def test_every_pdf_opens_and_has_its_titles(written: Path) -> None:
         (page,) = pypdf.PdfReader(file, strict=True).pages
         text = page.extract_text()
         assert "FedAvg" in text and page.mediabox.width == 640, file.name
-        wanted = "Round" if file.name == "accuracy-rounds.pdf" else "bytes of all clients, from round 1 on"
+        over = {"rounds": "Round", "energy": "one client, from round", "seconds": "and the server, from round"}
+        wanted = over.get(file.stem.removeprefix("accuracy-"), "bytes of all clients, from round 1 on")
         assert wanted in text, file.name
         for font in page["/Resources"]["/Font"].values():
             told = font.get_object()

@@ -27,14 +27,26 @@ def report(
         Path | None,
         typer.Option("--figures", metavar="FOLDER", help="Figures (PDF, SVG, CSV) and tables (LaTeX), too."),
     ] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option("--link", metavar="NAME=UP/DOWN/SHARE", help="A link, bits a second and share of time; again."),
+    ] = None,
+    slowdown: Annotated[
+        float, typer.Option("--slowdown", help="How many times slower a device computes than the machine of the runs.")
+    ] = 1.0,
+    radio: Annotated[
+        float | None, typer.Option("--radio-nj-per-byte", help="Energy of sending or receiving one byte.")
+    ] = None,
 ) -> None:
     """Make one offline HTML report of one or more runs; with --figures the files for a paper, too."""
-    from spikefed.report import read_points, write_figures, write_report
+    from spikefed.report import read_points, terms_of, write_figures, write_report
 
     own = [] if points is None else read_points(points)
-    print(write_report(runs, out, targets=target or None, title=title, warn=warn, points=own).resolve())
+    terms = terms_of(link or (), slowdown, radio)
+    page = write_report(runs, out, targets=target or None, title=title, warn=warn, points=own, terms=terms)
+    print(page.resolve())
     if figures is not None:
-        written = write_figures(runs, figures, target or None, own)
+        written = write_figures(runs, figures, target or None, own, terms)
         print(f"{figures.resolve()}: {len(written)} files")
 
 

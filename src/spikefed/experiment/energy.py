@@ -21,7 +21,7 @@ from spikefed.federated.randomness import EVALUATE, generator, shared
 from spikefed.hardware import EnergyReport, SpikeSim, energy_report
 from spikefed.hardware.arithmetic import FirstLayer
 from spikefed.hardware.text import energy
-from spikefed.probes.energy import IMAGES, energy_tree
+from spikefed.probes.energy import IMAGES
 from spikefed.training import batches
 
 
@@ -142,10 +142,14 @@ def experiment_energy(
 
 
 def run_energy(federation: Federation, net: nn.Module, images: int = IMAGES) -> dict[str, Any]:
-    """What a finished run says of its network's energy: totals and layers, from the first test images."""
+    """What a finished run says of energy, from the first test images: totals and layers, and a client's round."""
     draws = generator(federation.config.seed, EVALUATE, 0, 2)
+    subject = subject_of(federation).first(images)
     with shared(draws):
-        return energy_tree(net, subject_of(federation).first(images), draws)
+        report = energy_report(net, subject.preprocess(subject.images), generator=draws)
+    spent = asdict(_round(federation, report, None, None))
+    known = {key: value for key, value in spent.items() if value is not None}
+    return {**json.loads(report.to_json()), "client_round": known}
 
 
 def _round(

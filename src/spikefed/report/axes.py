@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spikefed.report.shapes import GRID, RULE, Label, Path, Shape
@@ -77,11 +77,20 @@ def percent_axis(y: Scale, step: float, title: str) -> list[Shape]:
     return [*out, Label((18, (TOP + HEIGHT - BOTTOM) / 2), title, "middle", turned=True)]
 
 
-def across_axis(x: Scale, title: str, bottom: float = HEIGHT - BOTTOM) -> list[Shape]:
-    """Ticks and title below the figure: bytes on a logarithmic scale, whole numbers on the other."""
+def across_axis(
+    x: Scale, title: str, bottom: float = HEIGHT - BOTTOM, written: Callable[[float], str] = bytes_text
+) -> list[Shape]:
+    """Ticks and title below the figure: bytes on a logarithmic scale, whole numbers on the other.
+
+    Args:
+        x: the scale.
+        title: below the ticks.
+        bottom: pixel of the axis.
+        written: a number of a logarithmic scale as text.
+    """
     out: list[Shape] = []
     for tick in ticks(x):
-        text = bytes_text(tick).replace(".00", "").replace(".0", "") if x.log else f"{tick:g}"
+        text = written(tick).replace(".00", "").replace(".0", "") if x.log else f"{tick:g}"
         out.append(Path([(x(tick), bottom), (x(tick), bottom + 5)], RULE))
         out.append(Label((x(tick), bottom + 19), text, "middle"))
     out.append(Path([(x.start, bottom), (x.end, bottom)], RULE))

@@ -10,6 +10,7 @@ from typing import Any
 
 from spikefed.errors import ReportError
 from spikefed.report.axes import BOTTOM, HEIGHT, RIGHT, WIDTH, Scale, across, across_axis, percent_axis, upward
+from spikefed.report.costs import COSTS, TERMS, Terms, band_costs, cost_title
 from spikefed.report.curves import MEASURES, axis_title
 from spikefed.report.groups import Group, group_runs
 from spikefed.report.pdf import pdf, width_of
@@ -17,8 +18,11 @@ from spikefed.report.points import ReaderPoint, read_points
 from spikefed.report.runs import Run, load_runs
 from spikefed.report.shapes import Dot, Label, Point, Shape, svg
 from spikefed.report.shapes import Path as Line
+from spikefed.report.text import bytes_text, energy_text, span_text
 
 DASHES = ("", "7 4", "2 3", "7 3 2 3")
+WRITTEN = {"energy": lambda pj: energy_text(pj).replace("\u00b5", "u"), "seconds": span_text}
+"""How a number on the axis of a cost is written; the font of PDFs has no sign for micro."""
 OWN = "#111820"
 """Colour of a reader's own points."""
 
@@ -74,15 +78,17 @@ def plot(
     Args:
         runs: run folders, folders of runs, or what `load_run` gave; one or several.
         against: ``rounds``, or the cumulative bytes of all clients, logarithmic: ``upstream``, ``downstream``,
-            ``paper`` (Algorithm 2 payload) or ``text`` (the paper's measure).
+            ``paper`` (Algorithm 2 payload) or ``text`` (the paper's measure); or what a device spends, logarithmic:
+            ``energy`` of a client's training or ``seconds`` of computing (`spikefed.report.costs`).
         points: numbers of your own beside them, or the CSV file that holds them (`spikefed.report.points`).
 
     Raises:
         ReportError: no run, none with a finished round, an unknown ``against``, or points that cannot be read.
     """
     given = [runs] if isinstance(runs, Run | Path | str) else list(runs)
-    if against != "rounds" and against not in MEASURES:
-        raise ReportError(f"plot against '{against}' is not known; use one of rounds, {', '.join(MEASURES)}")
+    if against not in ("rounds", *MEASURES, *COSTS):
+        known = ", ".join(("rounds", *MEASURES, *COSTS))
+        raise ReportError(f"plot against '{against}' is not known; use one of {known}")
     read = [run for r in given for run in ([r] if isinstance(r, Run) else load_runs([r]))]
     own = read_points(points) if isinstance(points, Path | str) else points
     drawn = draw(group_runs(read), against, own)
@@ -91,15 +97,18 @@ def plot(
     return drawn
 
 
-def draw(groups: Sequence[Group], against: str, points: Sequence[ReaderPoint] = ()) -> Drawing | None:
+def draw(
+    groups: Sequence[Group], against: str, points: Sequence[ReaderPoint] = (), terms: Terms = TERMS
+) -> Drawing | None:
     """The figure of groups; None where none of them has such numbers.
 
     Args:
         groups: of one setting.
         against: as in `plot`.
         points: those that stand in this figure are drawn.
+        terms: of the devices.
     """
-    lines = [line for line in (_line(group, against) for group in groups) if line.xs]
+    lines = [line for line in (_line(group, against, terms) for group in groups) if line.xs]
     own = [p for p in points if p.places.get(against, 0) > 0]
     if not lines:
         return None
@@ -108,9 +117,9 @@ def draw(groups: Sequence[Group], against: str, points: Sequence[ReaderPoint] = 
     x = across([*(x for line in lines for x in line.xs), *(p.places[against] for p in own)], log)
     heights = [v for line in lines for v in (*line.low, *line.high)] + [p.accuracy for p in own]
     y, step = upward(min(heights), max(heights))
-    title = axis_title(against) if log else "Round"
+    title = cost_title(against, terms) if against in COSTS else axis_title(against) if log else "Round"
     accuracy = "Server accuracy, mean over seeds" if several else "Server accuracy, one seed"
-    shapes = [*percent_axis(y, step, accuracy), *across_axis(x, title)]
+    shapes = [*percent_axis(y, step, accuracy), *across_axis(x, title, written=WRITTEN.get(against, bytes_text))]
     for line in lines:
         shapes += _curve(line, x, y)
     for point in own:
@@ -128,9 +137,9 @@ class _Line:
     high: list[float]
 
 
-def _line(group: Group, against: str) -> _Line:
+def _line(group: Group, against: str, terms: Terms) -> _Line:
     band = group.band
-    xs = band.rounds if against == "rounds" else band.totals[against] or []
+    xs = band.rounds if against == "rounds" else along(group, against, terms) or []
     rows = [
         (x, m, low, high)
         for x, m, low, high in zip(xs, band.mean, band.low, band.high, strict=False)
@@ -138,6 +147,11 @@ def _line(group: Group, against: str) -> _Line:
     ]
     columns: Any = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
     return _Line(group, *columns)
+
+
+def along(group: Group, against: str, terms: Terms = TERMS) -> list[float] | None:
+    """Where the rounds of a group's band stand over bytes or a cost; None where that is not told."""
+    return band_costs(group, against, terms) if against in COSTS else group.band.totals.get(against)
 
 
 def _curve(line: _Line, x: Scale, y: Scale) -> list[Shape]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from spikefed.errors import ReportError
 from spikefed.files import write_atomic
+from spikefed.report.costs import COSTS, TERMS, Terms
 from spikefed.report.curves import MEASURES
-from spikefed.report.drawing import Drawing, draw
+from spikefed.report.drawing import Drawing, along, draw
 from spikefed.report.groups import Group, group_runs
 from spikefed.report.latex import latex, tables_of
 from spikefed.report.points import ReaderPoint
@@ -28,6 +29,7 @@ def write_figures(
     folder: Path | str,
     targets: Sequence[float] | None = None,
     points: Sequence[ReaderPoint] = (),
+    terms: Terms = TERMS,
 ) -> list[Path]:
     """Write every figure that needs no single run, and every table of the report, as files of their own.
 
@@ -36,6 +38,7 @@ def write_figures(
         folder: where; made if it is missing.
         targets: as for `write_report`.
         points: the reader's own numbers.
+        terms: of the devices, for figures over energy and seconds.
 
     Returns:
         the files, by name.
@@ -51,8 +54,8 @@ def write_figures(
     for place, setting in enumerate(settings):
         mine = [group for group in groups if group.setting == setting]
         rows = target_rows(mine, sorted(targets) if targets else default_targets(mine))
-        files |= _of_setting(mine, rows, points, f"-{place + 1}" if len(settings) > 1 else "")
-    for table in tables_of(render(read, targets, points=points)):
+        files |= _of_setting(mine, rows, points, f"-{place + 1}" if len(settings) > 1 else "", terms)
+    for table in tables_of(render(read, targets, points=points, terms=terms)):
         files[f"table-{table.name}.tex"] = latex(table).encode()
     folder = Path(folder)
     try:
@@ -67,9 +70,17 @@ def write_figures(
 
 
 def _of_setting(
-    groups: Sequence[Group], rows: Sequence[TargetRow], points: Sequence[ReaderPoint], mark: str
+    groups: Sequence[Group], rows: Sequence[TargetRow], points: Sequence[ReaderPoint], mark: str, terms: Terms
 ) -> dict[str, bytes]:
-    """Files of one setting by name, ``mark`` behind each."""
+    """Files of one setting by name.
+
+    Args:
+        groups: of the setting.
+        rows: their targets.
+        points: the reader's own numbers.
+        mark: stands behind each name.
+        terms: of the devices.
+    """
     files: dict[str, bytes] = {}
 
     def add(name: str, drawn: Drawing | None, numbers: Callable[[], Rows]) -> None:
@@ -80,17 +91,20 @@ def _of_setting(
             files[f"{stem}.csv"] = _csv(numbers())
 
     for against in ("rounds", *MEASURES):
-        add(f"accuracy-{against}", draw(groups, against, points), partial(_curves, groups, against, points))
+        add(f"accuracy-{against}", draw(groups, against, points), partial(_curves, groups, against, points, terms))
+    for cost in COSTS:
+        add(f"accuracy-{cost}", draw(groups, cost, (), terms), partial(_curves, groups, cost, (), terms))
     for measure in MEASURES:
         add(f"targets-{measure}", draw_targets(rows, measure), partial(_targets, rows, measure))
     return files
 
 
-def _curves(groups: Sequence[Group], against: str, points: Sequence[ReaderPoint]) -> Rows:
-    out: Rows = [["label", "round", "bytes", "accuracy_mean", "accuracy_lowest_seed", "accuracy_highest_seed"]]
+def _curves(groups: Sequence[Group], against: str, points: Sequence[ReaderPoint], terms: Terms) -> Rows:
+    over = {"energy": "energy_pj", "seconds": "seconds"}.get(against, "bytes")
+    out: Rows = [["label", "round", over, "accuracy_mean", "accuracy_lowest_seed", "accuracy_highest_seed"]]
     for group in groups:
         band = group.band
-        totals = band.totals.get(against) or [None] * len(band.rounds)
+        totals = along(group, against, terms) or [None] * len(band.rounds)
         columns = zip(band.rounds, totals, band.mean, band.low, band.high, strict=False)
         out += [[group.label, *row] for row in columns]
     place = "rounds" if against == "rounds" else against

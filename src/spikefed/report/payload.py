@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from spikefed.report import palette
+from spikefed.report.costs import COSTS, TERMS, Terms, band_costs, cost_title
 from spikefed.report.curves import MEASURES, Curve
 from spikefed.report.energy import energy_layers
 from spikefed.report.groups import Group, networks_of
@@ -25,8 +26,17 @@ CONFUSION_CELLS = 120_000  # at most so many confusion cells a report; beyond, o
 RASTER_ROWS = 24  # samples of a recorded spike stream that are shown
 
 
-def payload(groups: Sequence[Group], rows: Sequence[TargetRow], points: Sequence[ReaderPoint] = ()) -> dict[str, Any]:
-    """Everything the script draws: settings, groups with bands, runs with details, target rows, the reader's points."""
+def payload(
+    groups: Sequence[Group], rows: Sequence[TargetRow], points: Sequence[ReaderPoint] = (), terms: Terms = TERMS
+) -> dict[str, Any]:
+    """Everything the script draws: settings, groups with bands, runs with details, target rows, the reader's points.
+
+    Args:
+        groups: of all settings.
+        rows: target by target.
+        points: the reader's own numbers.
+        terms: of the devices.
+    """
     named = titles(networks_of(groups))
     settings = list(named)
     runs = [(g, run, curve) for g in groups for run, curve in zip(g.runs, g.curves, strict=True)]
@@ -37,8 +47,9 @@ def payload(groups: Sequence[Group], rows: Sequence[TargetRow], points: Sequence
     all_matrices = matrices <= CONFUSION_CELLS
     return {
         "measures": {key: label for key, (_, label) in MEASURES.items()},
+        "costs": {cost: cost_title(cost, terms) for cost in COSTS},
         "settings": [{"label": label, "dataset": s.dataset} for s, label in named.items()],
-        "groups": [_group(g, settings) for g in groups],
+        "groups": [_group(g, settings, terms) for g in groups],
         "runs": [
             _run(run, curve, groups.index(g), stride, all_matrices or id(run) in firsts) for g, run, curve in runs
         ],
@@ -71,7 +82,7 @@ def to_json(value: Any) -> str:
     return json.dumps(_clean(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
-def _group(group: Group, settings: list[Any]) -> dict[str, Any]:
+def _group(group: Group, settings: list[Any], terms: Terms) -> dict[str, Any]:
     band = group.band
     return {
         "label": group.label,
@@ -87,6 +98,7 @@ def _group(group: Group, settings: list[Any]) -> dict[str, Any]:
         "high": band.high,
         "totals": band.totals,
         "home": band.home,
+        "costs": {cost: band_costs(group, cost, terms) for cost in COSTS},
     }
 
 

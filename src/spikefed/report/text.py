@@ -93,6 +93,14 @@ def short_duration(seconds: float | None) -> str:
     return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} µs"
 
 
+def span_text(seconds: float | None) -> str:
+    """As `duration`, and days from two of them on: for what a slow link takes, ``"12.3 days"``, ``"1,040 days"``."""
+    if seconds is None or seconds < 48 * 3600:
+        return duration(seconds)
+    days = seconds / 86400
+    return f"{days:,.0f} days" if days >= 99.95 else f"{days:.3g} days"
+
+
 def plural(count: int, word: str) -> str:
     """Count and word: ``1 round``, ``2 rounds``."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"

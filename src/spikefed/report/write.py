@@ -15,8 +15,10 @@ from pathlib import Path
 from spikefed.errors import ReportError
 from spikefed.report import sections, summary
 from spikefed.report.byclient import clients_table
+from spikefed.report.costs import TERMS, Terms
 from spikefed.report.energy import energy_table
 from spikefed.report.groups import Group, group_runs, method_name, networks_of
+from spikefed.report.linktable import links_table
 from spikefed.report.packed import plotly_packed
 from spikefed.report.paired import paired_table
 from spikefed.report.payload import payload, to_json
@@ -53,6 +55,7 @@ def write_report(
     title: str | None = None,
     warn: Callable[[str], None] | None = None,
     points: Path | str | Sequence[ReaderPoint] = (),
+    terms: Terms = TERMS,
 ) -> Path:
     """Write one offline HTML report over run folders, grouped by config, with bands over seeds.
 
@@ -65,6 +68,7 @@ def write_report(
         warn: called with a sentence for each thing in the folders that could not be read or contradicts another; the
             page says it too.
         points: numbers of your own for the figures, or the CSV file that holds them (`spikefed.report.points`).
+        terms: links, speed and radio of the devices (`spikefed.report.costs`).
 
     Returns:
         ``out`` as a path.
@@ -81,7 +85,7 @@ def write_report(
         for run in read:
             for problem in run.troubles:
                 warn(f"{run.folder}: {problem}")
-    page = render(read, targets, title, own)
+    page = render(read, targets, title, own, terms)
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +100,7 @@ def render(
     targets: Sequence[float] | None = None,
     title: str | None = None,
     points: Sequence[ReaderPoint] = (),
+    terms: Terms = TERMS,
 ) -> str:
     """The report as one HTML text.
 
@@ -104,6 +109,7 @@ def render(
         targets: as for `write_report`.
         title: as for `write_report`.
         points: the reader's own numbers.
+        terms: of the devices.
     """
     groups = group_runs(runs)
     named = titles(networks_of(groups))
@@ -113,7 +119,7 @@ def render(
         mine = [g for g in groups if g.setting == setting]
         found = target_rows(mine, sorted(targets) if targets else default_targets(mine))
         rows += found
-        for name, html in _sections(place, setting, mine, found):
+        for name, html in _sections(place, setting, mine, found, terms):
             parts.setdefault(name, []).append(_for_setting(place, html))
     now = datetime.now().astimezone()
     fields = {
@@ -124,7 +130,7 @@ def render(
         "MOTIF": motif(),
         "MADE": f'<time datetime="{now:%Y-%m-%dT%H:%M%z}">{now:%d %B %Y, %H:%M}</time>',
         "VERSION": escape(__version__),
-        "DATA": to_json(payload(groups, rows, points)),
+        "DATA": to_json(payload(groups, rows, points, terms)),
         "PLOTLY": plotly_packed(),
         "SCRIPT": "\n".join(asset(name) for name in SCRIPTS),
         **{name: "\n".join(html) for name, html in parts.items()},
@@ -133,7 +139,7 @@ def render(
 
 
 def _sections(
-    place: int, setting: Setting, groups: Sequence[Group], rows: Sequence[TargetRow]
+    place: int, setting: Setting, groups: Sequence[Group], rows: Sequence[TargetRow], terms: Terms
 ) -> Iterator[tuple[str, str]]:
     """The parts of one setting, by their place in the page.
 
@@ -142,6 +148,7 @@ def _sections(
         setting: what it is.
         groups: its groups.
         rows: their targets.
+        terms: of the devices.
     """
     css = sections.css_of
     yield (
@@ -153,6 +160,7 @@ def _sections(
     yield "HOME", home_table(place, groups, css) + clients_table(place, groups, css)
     yield "STAGES", stages_table(place, groups, css)
     yield "TARGETS", sections.targets_table(place, rows) + sections.printed_table(setting)
+    yield "LINKS", links_table(place, rows, css, terms)
     yield "EQUAL", sections.equal_table(place, groups)
     yield "RUNS", sections.runs_table(place, groups)
     yield "CODECS", sections.codec_table(place, groups)

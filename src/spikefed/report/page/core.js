@@ -24,6 +24,19 @@ function bytesText(count) {
     }
   }
 }
+// As span_text of the tables.
+function spanText(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const two = (value) => String(value).padStart(2, "0");
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  if (seconds < 48 * 3600) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
+  const days = seconds / 86400;
+  return days >= 99.95 ? `${Math.round(days).toLocaleString("en")} days` : `${Number(days.toPrecision(3))} days`;
+}
+
 // Picojoules with a unit, three digits.
 function energyText(pj) {
   if (pj === null || pj === undefined) return "–";

@@ -26,8 +26,8 @@ function layoutOf(extra) {
   };
 }
 
-// A logarithmic axis of decimal bytes with one label a decade, and some between when the range is short.
-function bytesAxis(values, title) {
+// A logarithmic axis with one label a decade, and some between when the range is short; of decimal bytes unless told otherwise.
+function bytesAxis(values, title, written = bytesText) {
   const known = values.filter((v) => v > 0);
   if (!known.length) return { title: { text: title } };
   const low = Math.log10(Math.min(...known));
@@ -39,7 +39,7 @@ function bytesAxis(values, title) {
   const ticks = choices.find((made) => made.filter(seen).length >= 3) ?? choices.at(-1);
   return {
     type: "log", range: [low - pad, high + pad], tickvals: ticks, title: { text: title },
-    ticktext: ticks.map((t) => bytesText(t).replace(/\.0+ /, " ").replace(/(\.\d*?)0+ /, "$1 ")), tickangle: 0,
+    ticktext: ticks.map((t) => written(t).replace(/\.0+ /, " ").replace(/(\.\d*?)0+ /, "$1 ")), tickangle: 0,
   };
 }
 
@@ -111,6 +111,25 @@ function accuracyTable(groups, measure) {
       { text: bytesText(g.totals[measure]?.[i]), value: g.totals[measure]?.[i] ?? null }]));
   }
   return { columns: ["Method", "Round", "Mean accuracy", "Lowest seed", "Highest seed", DATA.measures[measure]], rows };
+}
+
+// Accuracy over what a device spends, with the numbers as a table.
+const costText = { energy: energyText, seconds: spanText };
+function costFigure(cost) {
+  const groups = shownGroups().filter((g) => g.costs?.[cost] && g.mean.some((v) => v !== null));
+  if (!groups.length) return null;
+  const rest = shownGroups().filter((g) => g.rounds.length && !g.costs?.[cost]);
+  const written = costText[cost];
+  const hover = (g) => (i) => `<b>${g.label}</b><br>round ${g.rounds[i]}: ${percentText(g.mean[i])}<br>${written(g.costs[cost][i])} so far`;
+  return {
+    note: rest.length ? `Not shown, as their files do not tell: ${rest.map((g) => g.label).join(", ")}.` : "",
+    data: groups.flatMap((g) => bandTraces(g, g.costs[cost], hover(g))),
+    layout: { xaxis: bytesAxis(groups.flatMap((g) => g.costs[cost]), DATA.costs[cost], written), yaxis: percentAxis(accuracyTitle(groups), accuracies(groups)) },
+    table: {
+      columns: ["Method", "Round", "Mean accuracy", DATA.costs[cost]],
+      rows: groups.flatMap((g) => g.rounds.map((round, i) => [g.label, round, { text: percentText(g.mean[i]), value: g.mean[i] }, { text: written(g.costs[cost][i]), value: g.costs[cost][i] }])),
+    },
+  };
 }
 
 const withRows = (table, rows) => ({ ...table, rows: [...table.rows, ...rows] });
@@ -191,6 +210,16 @@ const compareFigures = [
         },
       };
     },
+  },
+  {
+    id: "acc-seconds", title: "Accuracy against computing time",
+    caption: "One client’s own computing, clients being devices of their own, and the server’s, from round 1 on; logarithmic axis.",
+    draw: () => costFigure("seconds"),
+  },
+  {
+    id: "acc-energy", title: "Accuracy against a client’s energy",
+    caption: "Arithmetic of one client’s training from round 1 on, mean over clients, estimated from the spikes of the finished network; logarithmic axis.",
+    draw: () => costFigure("energy"),
   },
   {
     id: "bytes-target", title: "Bytes to reach each target", measures: true, tall: true,

@@ -6,13 +6,18 @@ import json
 import tomllib
 
 import pytest
+from pydantic import Field
 from typer.testing import CliRunner
 
 from spikefed.cli import whole
+from spikefed.errors import ConfigError
 from spikefed.experiment import Experiment, from_tree
 from spikefed.experiment.settings import Part, parts
 from spikefed.federated import METHODS
 from spikefed.federated.local import LocalTraining
+from spikefed.federated.methods.fedavg import FedAvg
+from spikefed.hyper import Hyperparameters
+from spikefed.probes import Accuracy
 
 RUNNER = CliRunner()
 
@@ -65,3 +70,44 @@ def test_as_json_and_with_a_wrong_name() -> None:
     assert done.exit_code != 0 and "the nearest is 'cfd'" in str(done.exception)
     done = RUNNER.invoke(whole(), ["list", "methods", "cfd"])
     assert done.exit_code != 0 and "list settings" in str(done.exception)
+
+
+class OwnHyper(LocalTraining):
+    pull: float = Field(default=0.5, gt=0, le=1, description="how far the server goes")
+    lr: float = 0.25
+
+
+class OwnMethod(FedAvg):
+    summary = "half way"
+    hyperparameters = OwnHyper
+
+
+class Untrained(OwnMethod):
+    hyperparameters = Hyperparameters
+
+
+class OwnProbe(Accuracy):
+    summary = "the same again"
+
+
+class LooseProbe(Accuracy):
+    hyperparameters = dict  # pyright: ignore[reportAssignmentType]
+
+
+def test_an_own_method_or_probe_shows_its_settings() -> None:
+    told = listed(f"{__name__}:OwnMethod")
+    assert tomllib.loads(told)["method"] == {"pull": 0.5}
+    assert "number in (0, 1]: how far the server goes" in told and "[training]: lr = 0.25." in told
+    assert "half way" in listed(f"{__name__}:Untrained")
+    assert listed(f"{__name__}:OwnProbe").startswith("[[probe]]")
+    done = RUNNER.invoke(whole(), ["list", "settings", f"{__name__}:Own"])
+    assert isinstance(done.exception, ConfigError) and "no attribute 'Own'" in str(done.exception)
+    done = RUNNER.invoke(whole(), ["list", "settings", f"{__name__}:LooseProbe"])
+    assert isinstance(done.exception, ConfigError) and "based on ProbeHyperparameters" in str(done.exception)
+
+
+def test_settings_of_training_need_a_class_that_has_them() -> None:
+    named = {"method": {"name": f"{__name__}:Untrained"}}
+    assert from_tree(named).method["name"] == f"{__name__}:Untrained"
+    with pytest.raises(ConfigError, match=r"'training\.lr' = 0\.1 .*base it on LocalTraining"):
+        from_tree(named | {"training": {"lr": 0.1}})

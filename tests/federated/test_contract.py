@@ -7,9 +7,11 @@ import sys
 import types
 
 import numpy as np
+import pydantic
 import pytest
 from torch import nn
 
+from spikefed.errors import ConfigError
 from spikefed.federated import METHODS, Method, contract, method
 from spikefed.federated.contract import Diagnostics, Hyperparameters
 from spikefed.wire import LabelDownlink
@@ -79,3 +81,35 @@ def test_a_class_without_the_base_has_its_hooks(module: str) -> None:
 
 def test_a_class_that_gives_its_clients_networks_has_no_server_model(module: str) -> None:
     assert not method(f"{module}:Serverless").server_model
+
+
+class Loose(pydantic.BaseModel):
+    """Takes any key in silence."""
+
+
+def test_own_hyperparameters_that_refuse_unknown_keys_need_no_base(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Strict(pydantic.BaseModel, extra="forbid"):
+        pull: float = 0.5
+
+    monkeypatch.setattr(Plain, "hyperparameters", Strict)
+    assert method(f"{module}:Plain").hyperparameters is Strict
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "said"),
+    [
+        ("hyperparameters", Loose, "based on LocalTraining"),
+        ("hyperparameters", None, "'hyperparameters' is None"),
+        ("uplink_kind", "indices", "uplink_kind = 'indices' is no kind of message; use None or one of spikes, "),
+        ("downlink_kind", "weight", "downlink_kind = 'weight' is no kind of message"),
+    ],
+)
+def test_a_member_that_cannot_be_is_refused(
+    module: str, monkeypatch: pytest.MonkeyPatch, member: str, value: object, said: str
+) -> None:
+    monkeypatch.setattr(Plain, member, value)
+    with pytest.raises(ConfigError) as error:
+        method(f"{module}:Plain")
+    assert said in str(error.value)

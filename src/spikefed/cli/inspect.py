@@ -67,8 +67,10 @@ def _rows(kind: Kind) -> list[dict[str, str]]:
 
 def _parts(name: str | None) -> list[Part]:
     """All tables, methods and probes with their settings, or the one of this name."""
-    from spikefed.experiment.settings import parts
+    from spikefed.experiment.settings import own_part, parts
 
+    if name is not None and is_own(name):
+        return [own_part(name)]
     known = parts()
     chosen = known if name is None else [part for part in known if part.name == name]
     if not chosen:
@@ -93,7 +95,9 @@ def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     part: Annotated[
         str | None,
-        typer.Argument(help="Of settings: one table, such as participation, or one method or probe, such as cfd."),
+        typer.Argument(
+            help="Of settings: one table, such as participation, or one method or probe, such as cfd or module:Class."
+        ),
     ] = None,
     json_: Json = False,
 ) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from spikefed.errors import ConfigError
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.probetables import OWN
-from spikefed.federated import METHODS
+from spikefed.federated import METHODS, Method, method
 from spikefed.federated.local import LocalTraining
-from spikefed.probes import PROBES
+from spikefed.objects import import_object
+from spikefed.probes import PROBES, Probe, probe
 
 NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
@@ -69,22 +71,34 @@ def parts() -> list[Part]:
     found += [
         Part(f"training.{name}", False, model.__doc__ or "", _settings(model)) for name, model in _nested(LocalTraining)
     ]
-    shared = LocalTraining.model_fields.keys()
-    found += [
-        Part(
-            name,
-            True,
-            f"{cls.summary}.{_own_defaults(cls.hyperparameters)}",
-            _settings(cls.hyperparameters, skip=shared),
-        )
-        for name, cls in sorted(METHODS.items())
-    ]
+    found += [_method_part(name, cls) for name, cls in sorted(METHODS.items())]
     found.append(Part("probe", False, "A measure of the network; a file may have several of these tables.", _shared()))
-    found += [
-        Part(name, False, f"{cls.summary}.", _settings(cls.hyperparameters), probe=True)
-        for name, cls in sorted(PROBES.items())
-    ]
+    found += [_probe_part(name, cls) for name, cls in sorted(PROBES.items())]
     return found
+
+
+def own_part(name: str) -> Part:
+    """The settings of a user's own method or probe, named as ``module:Class``.
+
+    Raises:
+        ConfigError: there is no such class, or it is neither.
+    """
+    made = import_object(name, "list settings", ConfigError)
+    if isinstance(made, type) and issubclass(made, Probe):
+        return _probe_part(name, type(probe(name)))
+    return _method_part(name, type(method(name)))
+
+
+def _method_part(name: str, cls: type[Method]) -> Part:
+    own = cls.hyperparameters
+    # One that does not train has no keys of [training], so that their defaults are none of its own.
+    defaults = _own_defaults(own) if issubclass(own, LocalTraining) else ""
+    shared = LocalTraining.model_fields.keys()
+    return Part(name, True, f"{cls.summary}.{defaults}", _settings(own, skip=shared))
+
+
+def _probe_part(name: str, cls: type[Probe]) -> Part:
+    return Part(name, False, f"{cls.summary}.", _settings(cls.hyperparameters), probe=True)
 
 
 def _shared() -> tuple[Setting, ...]:

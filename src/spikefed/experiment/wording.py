@@ -49,6 +49,11 @@ def of_setting(error: Mapping[str, Any], where: str, source: str) -> str:
         said = f"it may hold {LETTERS} only"
     if error["type"] == "string_pattern_mismatch" and where == "data.partition":
         said = "Input should be 'iid', 'dirichlet', 'shards', 'column' or a function of your own as module:function"
+    if error["type"] == "extra_forbidden" and where.startswith("training."):  # a known key, or it were refused before
+        said = (
+            "the method's class 'hyperparameters' has no such field; base it on LocalTraining of "
+            "spikefed.federated.local, or leave the key out"
+        )
     if where == "network.precision" and str(error.get("input")) in ("float16", "fp16", "half"):
         said = "float16 overflows in gradients through time and has no kernels here; use 'bfloat16', which is as short"
     return f"'{where}' = {error.get('input')!r} in {source}: {said}"

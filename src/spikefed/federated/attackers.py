@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from spikefed.errors import ConfigError
+from spikefed.federated.answers import checked
 from spikefed.federated.contract import ClientContext, ClientReport, Labelled, Message, Method, State
 from spikefed.federated.secure import Votes
 from spikefed.federated.wrapped import Wrapped
@@ -72,7 +73,8 @@ class Attacker(Wrapped):
     ) -> tuple[State, Message | None, ClientReport]:
         if self._kind == "flip-labels":
             ctx = dataclasses.replace(ctx, train=self._flipped(ctx.train), validation=self._flipped(ctx.validation))
-        state, uplink, report = self._method.client_round(state, downlink, ctx)
+        answer = self._method.client_round(state, downlink, ctx)
+        state, uplink, report = checked(self._method, "client_round", answer)
         if uplink is None:
             return state, None, report
         if self._kind != "flip-labels":

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from spikefed.errors import PacketError
+from spikefed.federated.answers import checked
 from spikefed.federated.contract import ClientContext, ClientReport, Message, Method, State
 from spikefed.federated.divergence import DIVERGED, GROWN, GROWTH, advice, growth, is_finite, ruin
 from spikefed.federated.exchange import Reply, Request
@@ -156,7 +157,8 @@ class ClientWorker:
                 self._state = self._method.init_client(first)
         try:
             with shared(context.generator):
-                state, uplink, report = self._method.client_round(self._state, downlink, context)
+                answer = self._method.client_round(self._state, downlink, context)
+                state, uplink, report = checked(self._method, "client_round", answer)
         except Exception:
             # A network full of NaN may fail anywhere: a message refuses them, a sort has no order for them.
             if ruined := self._ruined(context):

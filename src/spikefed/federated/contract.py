@@ -240,9 +240,11 @@ class Method(ABC):
 
     Attributes:
         name: what an experiment file says.
-        title: what tables and figures say; the name when empty.
+        title: what tables and figures say; the name when empty. A class named as ``module:Class`` goes by ``Class``
+            there, or by the ``label`` of its experiment: a report must not need its code.
         summary: one line for ``spikefed list methods``.
-        hyperparameters: the class of ``ctx.hyper``.
+        hyperparameters: the class of ``ctx.hyper``; one on `LocalTraining` has the keys of ``[training]``, which every
+            experiment of this project sets, one on `Hyperparameters` refuses them.
         uplink_kind, downlink_kind: what the wire carries each way; None: nothing.
         server_model: whether there is a network at the server; without one a run reports the mean over its clients' own
             (`client_network`), which only works where all of them are in one process; see `has_server_model`.

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from spikefed.federated.answers import checked
 from spikefed.federated.contract import ClientContext, ClientReport, Message, State
 from spikefed.federated.options import StepOption
 from spikefed.federated.wrapped import Wrapped
@@ -147,7 +148,8 @@ class Remembering(Wrapped):
         """The method's own, with what the client remembers in its context; the state given stays as it was."""
         memory = _copied(state.get(MEMORY, {}))
         own = {key: value for key, value in state.items() if key != MEMORY}
-        after, uplink, report = self._method.client_round(own, downlink, dataclasses.replace(ctx, memory=memory))
+        answer = self._method.client_round(own, downlink, dataclasses.replace(ctx, memory=memory))
+        after, uplink, report = checked(self._method, "client_round", answer)
         if ctx.task is not None:
             memory["task"] = ctx.task
             outputs = torch.tensor(ctx.outputs or (), dtype=torch.int64)

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
+from spikefed.federated.answers import checked, checked_network
 from spikefed.federated.collecting import Collector
 from spikefed.federated.contract import Context, Message, Method, NetworkFactory, State
 from spikefed.federated.divergence import GROWN, GROWTH, advice, growth, ruin
@@ -106,7 +107,7 @@ class Server:
         first = context(0)
         self.has_model = method.has_server_model(first.hyper, first.networks)
         with shared(first.generator):
-            self._state, self._downlink = method.init_server(first)
+            self._state, self._downlink = checked(method, "init_server", method.init_server(first))
 
     def run_round(self) -> RoundRecord:
         """Run the next round; a round with fewer accepted uploads than the quorum leaves the server as it was."""
@@ -167,7 +168,8 @@ class Server:
         ctx = self._context(record.round)
         try:
             with shared(ctx.generator):
-                state, downlink, diagnostics = self._method.server_round(self._state, uplinks, ctx)
+                answer = self._method.server_round(self._state, uplinks, ctx)
+                state, downlink, diagnostics = checked(self._method, "server_round", answer)
         except Exception:
             if self._ruined(ctx, record):  # a network full of NaN may fail anywhere
                 return
@@ -209,7 +211,8 @@ class Server:
         A method without a server model gives the network of the first client that has one.
         """
         if self.has_model:
-            return self._method.server_network(self._state, self._context(self.round))
+            net = self._method.server_network(self._state, self._context(self.round))
+            return checked_network(self._method, net)
         everyone = range(self._participation.clients)
         return next(self._client_networks(everyone), None) or self._context(0).networks.load()
 

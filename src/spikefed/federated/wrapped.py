@@ -17,6 +17,11 @@ class Wrapped:
     def __init__(self, method: Method) -> None:
         self._method = method
 
+    @property
+    def innermost(self) -> Method:
+        """The method itself, under everything around it."""
+        return self._method.innermost if isinstance(self._method, Wrapped) else self._method
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # before __init__ has run, as when unpickling
             raise AttributeError(name)

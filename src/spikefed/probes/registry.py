@@ -10,7 +10,7 @@ from spikefed.probes.accuracy import Accuracy
 from spikefed.probes.attack import Attack
 from spikefed.probes.chip import Chip
 from spikefed.probes.coding import Coding
-from spikefed.probes.contract import Probe
+from spikefed.probes.contract import Probe, ProbeHyperparameters
 from spikefed.probes.corruption import Corruption
 from spikefed.probes.energy import Energy
 from spikefed.probes.inversion import Inversion
@@ -64,4 +64,7 @@ def probe(name: str) -> Probe:
     made = made() if inspect.isclass(made) and issubclass(made, Probe) and not inspect.isabstract(made) else made
     if not isinstance(made, Probe):
         raise ConfigError(f"probe '{name}' is no probe; see docs/adding-a-probe.md for the class that it must be")
+    hyper = made.hyperparameters
+    if not (isinstance(hyper, type) and issubclass(hyper, ProbeHyperparameters)):
+        raise ConfigError(f"probe '{name}': 'hyperparameters' is {hyper!r}; give a class based on ProbeHyperparameters")
     return made

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
 from spikefed.errors import ConfigError
 from spikefed.federated.contract import Method
 from spikefed.federated.methods.adapters import Adapters
@@ -21,6 +25,7 @@ from spikefed.federated.methods.fsdplus import FsdPlus
 from spikefed.federated.methods.hdsfl import Hdsfl
 from spikefed.federated.methods.scaffold import Scaffold
 from spikefed.federated.methods.tickets import Tickets
+from spikefed.federated.traffic import MessageKind
 from spikefed.objects import import_object, said
 
 METHODS: dict[str, type[Method]] = {
@@ -36,7 +41,7 @@ def method(name: str) -> Method:
     """A method by its short name, or a user's own as ``package.module:ClassName``.
 
     Raises:
-        ConfigError: no such method, or the class lacks a step of the contract.
+        ConfigError: no such method, or the class lacks a step of the contract or names what no message can be.
     """
     if name in METHODS:
         return METHODS[name]()
@@ -59,7 +64,24 @@ def method(name: str) -> Method:
     ]  # fmt: skip
     if missing:
         raise ConfigError(f"method '{name}' lacks {', '.join(missing)}; see docs/adding-a-method.md")
+    _check_members(made, name)
     return made if isinstance(made, Method) else _with_hooks(made)
+
+
+def _check_members(made: Any, name: str) -> None:
+    """Refuse hyperparameters that would let unknown keys pass, and kinds of message that the wire does not have."""
+    hyper = made.hyperparameters
+    if not (isinstance(hyper, type) and issubclass(hyper, BaseModel) and hyper.model_config.get("extra") == "forbid"):
+        raise ConfigError(
+            f"method '{name}': 'hyperparameters' is {hyper!r}; give a class based on LocalTraining of "
+            "spikefed.federated.local (which has the keys of [training]) or on Hyperparameters"
+        )
+    kinds = get_args(MessageKind)
+    for key in ("uplink_kind", "downlink_kind"):
+        if (kind := getattr(made, key)) not in (None, *kinds):
+            raise ConfigError(
+                f"method '{name}': {key} = {kind!r} is no kind of message; use None or one of {', '.join(kinds)}"
+            )
 
 
 def _with_hooks(made: object) -> Method:

@@ -45,6 +45,7 @@ def test_a_run_says_what_each_client_spent(tmp_path: Path) -> None:
         (["training.privacy.clip=1"], "the norm of network small mixes those of a batch; set network.norm = 'none'"),
         ([*PRIVATE, "training.local_loss=centroid"], "local_loss = 'centroid' has none"),
         ([*PRIVATE, 'method={name="fsd+"}'], "set method.rehearse = 0"),
+        ([*PRIVATE, 'method={name="fsd", silence=1.0}'], "leave method.silence at 0"),
         ([*PRIVATE, "training.privacy.delta=2"], "training.privacy.delta"),
     ],
 )

@@ -31,6 +31,7 @@ from spikefed.federated.contract import (
 from spikefed.federated.local import LocalTraining, local_optimiser, train_locally, validate
 from spikefed.federated.oldvotes import hooks_of, kept_votes
 from spikefed.federated.robust import Vote
+from spikefed.federated.strangers import quiet, strangeness
 from spikefed.training import StepHook, WeightAverage, optimiser, outputs, train
 
 
@@ -68,6 +69,15 @@ class DistillationHyperparameters(LocalTraining):
         "and taken home, the network itself trains on and answers; 0: off [FSD]",
         json_schema_extra={"since": "0.2"},
     )
+    silence: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="weight of silence on the public rows beside local training as long as the server has said "
+        "nothing, times the share of the classes that the client lacks: who knows few classes keeps still on rows of "
+        "others; 0: off [FSD]",
+        json_schema_extra={"since": "0.2"},
+    )
     old_votes: float = Field(
         default=0.0,
         ge=0,
@@ -79,6 +89,12 @@ class DistillationHyperparameters(LocalTraining):
         default="weighted", description="how uploads are merged [the papers: weighted]; see docs/privacy.md"
     )
     liars: int = Field(default=1, ge=0, description="clients assumed to lie, vote 'trimmed'")
+
+
+Term = Callable[[Tensor, Tensor], Tensor]
+"""A term of a loss, of outputs ``[T, B, C]`` and labels ``[B]``."""
+Scope = AbstractContextManager[object]
+"""Held while a network trains."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +174,16 @@ def fit(
         )
 
 
-def rehearsal(net: nn.Module, goal: Goal, ctx: Context) -> Callable[[Tensor, Tensor], Tensor]:
-    """A term of the loss of local training: the goal on a random batch of its rows, `rehearse` times.
+def rehearsal(net: nn.Module, goal: Goal, ctx: Context, weight: float) -> Term:
+    """A term of the loss of local training: the goal on a random batch of its rows, times the weight.
 
     The term takes images ``[B, ...]`` and labels ``[B]`` and is a scalar.
+
+    Args:
+        net: the network in training.
+        goal: public rows and their targets.
+        ctx: hyperparameters, public set and randomness.
+        weight: of the term.
     """
     hyper: DistillationHyperparameters = ctx.hyper
     images = ctx.public if goal.rows is None else ctx.public[goal.rows]
@@ -170,7 +192,7 @@ def rehearsal(net: nn.Module, goal: Goal, ctx: Context) -> Callable[[Tensor, Ten
         pick = torch.randint(len(images), (min(hyper.distil_batch, len(images)),), generator=ctx.generator)
         x = ctx.preprocess(images[pick].to(outputs.device))
         x = x if goal.augment is None else goal.augment(x, ctx.generator)
-        return hyper.rehearse * goal.loss(net(x, generator=ctx.generator), goal.target[pick].to(outputs.device))
+        return weight * goal.loss(net(x, generator=ctx.generator), goal.target[pick].to(outputs.device))
 
     return term
 
@@ -279,11 +301,7 @@ class Distillation(Method):
         # 4: train on D_iT
         optim = local_optimiser(net, ctx)
         optim = resumed(optim, state, "local_moments") if keep else optim
-        again = None
-        scope = nullcontext()
-        if goal is not None and len(goal.target) and hyper.rehearse:
-            again = rehearsal(net, goal, about)
-            scope = goal.scope
+        again, scope = self._beside(net, goal, about)
         with scope, following(mean, net, optim):
             values["train_loss"] = train_locally(net, ctx, optim, again)
         kept |= {"local_moments": moments(optim)} if keep else {}
@@ -294,6 +312,17 @@ class Distillation(Method):
         if mean is not None:
             kept["average"] = mean.state
         return kept | own, uplink, ClientReport(values | own_values)
+
+    @staticmethod
+    def _beside(net: nn.Module, goal: Goal | None, ctx: ClientContext) -> tuple[Term | None, Scope]:
+        """What local training learns on public rows beside its own: what the server said, or silence before it did."""
+        hyper: DistillationHyperparameters = ctx.hyper
+        if goal is not None:
+            again = rehearsal(net, goal, ctx, hyper.rehearse) if len(goal.target) and hyper.rehearse else None
+            return again, goal.scope if again else nullcontext()
+        weight = strangeness(ctx)
+        still = Goal(torch.zeros(len(ctx.public)), quiet)
+        return (rehearsal(net, still, ctx, weight) if weight else None), nullcontext()
 
     def server_round(
         self, state: State, uplinks: Mapping[int, Message], ctx: Context

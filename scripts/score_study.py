@@ -4,11 +4,12 @@
 
 Random cells of the space with edges backward in time are scored with several seeds (other images, other weights), then
 each is trained alike in a pooled run on 2,000 images of Fashion-MNIST; accuracy is that on 2,000 test images. The file
-is written after every cell, and a repeated command goes on with it; `--summary` reads it without running anything.
+is written after every cell, and a repeated command, also one with more cells, goes on with it; `--summary` reads it
+without running anything.
 
 Trained longer, which is what docs/results.md reads:
 
-    python scripts/score_study.py --cells 60 --dataset digits --images 1000 --epochs 16 --lr 4e-3 \
+    python scripts/score_study.py --cells 100 --dataset digits --images 1000 --epochs 16 --lr 4e-3 \
         --out results/search/scores-digits.json
     python scripts/score_study.py --cells 36 --epochs 5 --lr 4e-3 --out results/search/scores-fashion-mnist.json
 """
@@ -132,9 +133,11 @@ def main() -> None:
     if not args.summary:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         chosen = cells(args.cells)
-        if {"lr": 1e-3, **found.get("setting", {})} != setting:
-            found = {"setting": setting, "cpu": cpu_model(), "commit": commit(), "accuracy": {}}
-            found["scores"] = scored(args, chosen)
+        if {"lr": 1e-3, **found.get("setting", {}), "cells": args.cells} != setting:
+            found = {"setting": setting, "cpu": cpu_model(), "commit": commit(), "scores": {}, "accuracy": {}}
+        found["setting"] = setting  # a study with more cells goes on with that of fewer
+        new = [cell for cell in chosen if str(cell) not in found["scores"]]
+        found["scores"] |= scored(args, new)
         for cell in chosen:
             if str(cell) not in found["accuracy"]:
                 found["accuracy"][str(cell)] = trained(args, cell)

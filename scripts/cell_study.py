@@ -3,7 +3,7 @@
     python scripts/cell_study.py [--seeds 3] [--cells 3] [--out results/search/cells-digits.json]
 
 Cells of the highest, of the middle and of the lowest mean SAHD in ``--scores`` (of `score_study.py`), and a family of
-VGG-like networks of eighteen widths (two convolutions, pool, two of twice the width, pool, 64 hidden), all with the same
+VGG-like networks of eighteen widths (two convolutions, pool, two of twice the width, pool, 64 hidden), all with equal
 neurons, norm, images, epochs and learning rate. The file is written after every run, and a repeated command goes on
 with it; `--summary` reads it without running anything. Accuracy is that on the test images; synaptic operations are
 counted on the trained network. Differences are paired by seed, with their 95 % t interval.

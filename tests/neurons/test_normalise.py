@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikefed.neurons import Norm, normalise, normalise_pooled, steps, use_kernels
+from spikefed.neurons import Norm, normalise, normalise_each, normalise_pooled, steps, use_kernels
 
 pytestmark = pytest.mark.skipif(not steps.available(), reason="the native library was not built")
 STEPS = 3
@@ -67,6 +67,26 @@ def test_a_mean_pool_goes_before_the_norm_or_behind_it(norm, grad):
                 x, lambda y: torch.nn.functional.avg_pool2d(y, 2), steps=STEPS, norm=norm, scale=0.7,
                 running_mean=running[0], running_var=running[1], **options,
             )  # fmt: skip
+        told.append([given, *running])
+    for ours, theirs in zip(*told, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["bn", "bn-step"])
+@pytest.mark.parametrize("pool", [None, lambda y: torch.nn.functional.avg_pool2d(y, 2)], ids=["whole", "pooled"])
+def test_one_step_after_another_is_all_steps_at_once(norm, pool):
+    x = draw(6, 5, 8, 6)
+    told = []
+    for each in (True, False):
+        running = [draw(5, seed=3), draw(5, seed=4).abs() + 0.5]
+        options = {"weight": draw(5, seed=1), "bias": draw(5, seed=2), "training": True, "momentum": 0.3}
+        options |= {"running_mean": running[0], "running_var": running[1], "norm": norm, "steps": STEPS}
+        with torch.no_grad():
+            if each:
+                given = normalise_each(lambda part: 2 * part, x, pool, **options)
+            else:
+                given = normalise(2 * x, **options)
+                given = given if pool is None else pool(given)
         told.append([given, *running])
     for ours, theirs in zip(*told, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

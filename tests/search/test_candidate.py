@@ -81,6 +81,21 @@ def test_what_is_shared_is_what_each_would_have_computed() -> None:
     assert memory.hits > 20
 
 
+def test_nodes_run_only_where_nobody_knows_what_they_give() -> None:
+    memory = Memory(64 << 20)
+    cell = Cell.parse("0302-0030-0003-0000")
+    first = told(cell, memory)
+    ran = memory.misses
+    again = told(cell, memory)
+    assert memory.misses == ran and again.evidence.calls == first.evidence.calls
+    assert torch.equal(first.evidence.similar, again.evidence.similar)
+    # Two nodes on the same sum are one, and so are their means: 0 -> 1 and 0 -> 2 pass values on.
+    twins, single = Memory(0), Memory(0)
+    told(Cell.parse("0111-0004-0004-0000"), twins)
+    told(Cell.parse("0101-0004-0000-0000"), single)
+    assert twins.misses == single.misses
+
+
 def test_batches_do_not_mix() -> None:
     cell, memory = CIFAR100, Memory(64 << 20)
     for _ in range(3):
@@ -91,7 +106,7 @@ def test_batches_do_not_mix() -> None:
 
 
 def test_a_small_memory_forgets_and_changes_nothing() -> None:
-    small, large = Memory(100_000), Memory(64 << 20)
+    small, large = Memory(2_000), Memory(64 << 20)
     for cell in 3 * some_cells(4, False):
         one, other = (told(cell, m) for m in (small, large))
         assert torch.equal(one.evidence.similar, other.evidence.similar)

@@ -10,7 +10,7 @@ from spikefed.neurons.joined import Branch, join_lif, joins
 from spikefed.neurons.kernels import kernels, use_kernels
 from spikefed.neurons.modules import IF, LIF
 from spikefed.neurons.norm_lif import norm_lif
-from spikefed.neurons.normalise import Norm, normalise, normalise_pooled
+from spikefed.neurons.normalise import Norm, normalise, normalise_each, normalise_pooled
 from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.paths import Choice, record_paths, recording
@@ -61,6 +61,7 @@ __all__ = [
     "norm_lif",
     "norm_lif_gradient",
     "normalise",
+    "normalise_each",
     "normalise_pooled",
     "pair",
     "record_paths",

@@ -90,9 +90,8 @@ def normalise_pooled(x: Tensor, pool: Callable[[Tensor], Tensor], *, steps: int,
         steps: as in `normalise`.
         options: as in `normalise`.
     """
-    state = {"weight": None, "bias": None, "running_mean": None, "running_var": None}
-    told = {**state, "training": True, "momentum": 0.1, "eps": 1e-5, "scale": 1.0, **options}
-    if torch.is_grad_enabled() or told["norm"] == "none" or not _native(x, *(told[key] for key in state)):
+    told = {**_DEFAULTS, **options}
+    if _plainly(x, told):
         return pool(normalise(x, steps=steps, **told))
     groups = Groups.of(told, steps)
     x = stepwise.laid_out(x)
@@ -101,6 +100,60 @@ def normalise_pooled(x: Tensor, pool: Callable[[Tensor], Tensor], *, steps: int,
     for part, of_part in zip(out.chunk(len(made)), made, strict=True):
         stepwise.total([stepwise.Term(part, of_part)], part)
     return out
+
+
+def normalise_each(
+    currents: Callable[[Tensor], Tensor],
+    x: Tensor,
+    pool: Callable[[Tensor], Tensor] | None,
+    *,
+    steps: int,
+    **options: Any,
+) -> Tensor:
+    """``normalise_pooled(currents(x))`` one step after another, where statistics are those of each step.
+
+    A step's map is read twice more while the processor's cache still holds it, and lies in the memory of the step
+    before. Without a gradient; where one is wanted, or the norm is another, all steps at once.
+
+    Args:
+        currents: of each row apart, ``[N, C, H, W]`` to ``[N, C2, H2, W2]``.
+        x: ``[T*B, C, H, W]``, time-major.
+        pool: as in `normalise_pooled`; None for none.
+        steps: T.
+        options: as in `normalise`.
+    """
+    told = {**_DEFAULTS, **options}
+    if told["norm"] not in PER_STEP or _plainly(x, told):
+        y = currents(x)
+        return normalise(y, steps=steps, **told) if pool is None else normalise_pooled(y, pool, steps=steps, **told)
+    groups = Groups.of(told, steps)
+    given: Tensor | None = None
+    for t, part in enumerate(x.chunk(steps)):
+        y = stepwise.laid_out(currents(part))
+        made = groups.statistics_at(t, y, told["weight"], told["bias"])
+        small = y if pool is None else stepwise.laid_out(pool(y))
+        if given is None:
+            shape = (len(x), *small.shape[1:])
+            given = torch.empty(shape, dtype=small.dtype, memory_format=torch.channels_last)
+        stepwise.total([stepwise.Term(small, made)], given[t * len(small) : (t + 1) * len(small)])
+        del y, small  # the next step's take their place
+    assert given is not None
+    return given
+
+
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("weight", "bias", "running_mean", "running_var")),
+    "training": True,
+    "momentum": 0.1,
+    "eps": 1e-5,
+    "scale": 1.0,
+}
+
+
+def _plainly(x: Tensor, told: dict[str, Any]) -> bool:
+    """Whether a norm with these arguments is left to `normalise`: a gradient is wanted, or no kernel takes it."""
+    state = (told[key] for key in ("weight", "bias", "running_mean", "running_var"))
+    return torch.is_grad_enabled() or told["norm"] == "none" or not _native(x, *state)
 
 
 def _batch_norm(
@@ -151,17 +204,24 @@ class Groups(NamedTuple):
 
     def statistics(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> list[Tensor]:
         """What `spikefed.neurons.steps.statistics` makes of every group of ``x``, ``[4, C]`` each."""
+        parts = x.chunk(len(self.momenta))
+        return [self.statistics_at(t, part, weight, bias) for t, part in enumerate(parts)]
+
+    def statistics_at(self, t: int, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Those of one group alone, ``[4, C]``.
+
+        Args:
+            t: which group.
+            x: its rows, ``[N, C, ...]``.
+            weight: the norm's.
+            bias: the norm's.
+        """
         tensors = (weight, bias, self.running_mean, self.running_var)
-        made = []
-        for t, part in enumerate(x.chunk(len(self.momenta))):
-            of_weight, of_bias, mean, var = (
-                tensor[t] if self.own and tensor is not None else tensor for tensor in tensors
-            )
-            options = stepwise.NormOptions(
-                of_weight, of_bias, mean, var, self.training, self.momenta[t], self.eps, self.scale
-            )
-            made.append(stepwise.statistics(part, options))
-        return made
+        of_weight, of_bias, mean, var = (tensor[t] if self.own and tensor is not None else tensor for tensor in tensors)
+        options = stepwise.NormOptions(
+            of_weight, of_bias, mean, var, self.training, self.momenta[t], self.eps, self.scale
+        )
+        return stepwise.statistics(x, options)
 
     def backward(self, x: Tensor, made: list[Tensor], upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of ``x`` ``[T*B, C, ...]``, weight and bias."""

@@ -15,7 +15,7 @@ from spikefed.networks.cells import Cell
 from spikefed.networks.graph import ANNGraphNetwork
 from spikefed.neurons import pair
 from spikefed.search.kernels import Evidence
-from spikefed.search.shared import Memory, watch
+from spikefed.search.shared import Memory, Watching
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,13 @@ def answers(net: GraphNetwork, cell: Cell | None, batches: Sequence[Tensor], mem
         memory: of networks that saw the same batches, drawn with the same seed.
     """
     fan_out = _fan_out(net)
-    watching = watch(net.train(), cell, memory)
+    watching = Watching(net.train(), cell, memory)
     found = []
     for number, x in enumerate(batches):
-        watching.show(number)
-        net(x, generator=torch.Generator().manual_seed(number))
+        net.check_input(x)
         total = Evidence.none(len(x))
         sops = 0.0
-        for name, seen in watching.told:
+        for name, seen in watching.show(number, x, torch.Generator().manual_seed(number)):
             total = total + seen
             sops += seen.spikes * fan_out[name]
         found.append(Answers(total, total.spikes / len(x), sops / len(x)))

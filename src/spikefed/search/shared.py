@@ -3,46 +3,49 @@
 Two cells that agree in their first edges compute the same up to the first difference, given the same images and the
 same weights in the same places. So weights belong to places: each is drawn from a seed and the node's name
 (`spikefed.networks.initialise_by_place`), and a node's result is known by its own plan and by what enters it
-(`Memory`).
+(`Memory`). A score needs no more than what spikes told, so that a node runs only where that, or something behind it, is
+not known (`Watching`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spikefed.networks import GraphNetwork, PassLayer, SpikingLayer
 from spikefed.networks.cells import Cell, cell_ops
-from spikefed.networks.graph import INPUT, in_order
+from spikefed.networks.graph import INPUT, Edge, Node, Part, Value, parts, step_by_step, total
 from spikefed.networks.layers import Moment
-from spikefed.neurons import normalise_pooled
+from spikefed.neurons import normalise_each
 from spikefed.search.kernels import Evidence, evidence
 
-Result = tuple[Tensor, Evidence | None]
 Told = list[tuple[str, Evidence]]
 """What spiking layers told, each by its node's name, step by step in a loop."""
 
 
 class Memory:
-    """Results of nodes that were asked for more than once, the least used thrown away first.
+    """What nodes gave and what their spikes told, the least used thrown away first.
 
-    What is asked for a first time is only noted: most results of a second cell never come again, and would push out
-    those of a first one that do.
+    A tensor that is kept a first time is only noted: most of a second cell never come again, and would push out those
+    of a first one that do. Evidence is small and kept at once.
 
     Args:
-        limit_bytes: of all tensors that are kept.
+        limit_bytes: of all tensors, and an eighth of it for evidence.
+
+    Attributes:
+        hits: nodes that did not have to run.
+        misses: nodes that had to.
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
-        self._held: OrderedDict[Hashable, Result] = OrderedDict()
-        self._bytes = 0
+        self.given = Shelf(limit_bytes, twice=True)
+        self.told = Shelf(limit_bytes // 8, twice=False)
         self._keys: dict[Hashable, int] = {}
-        self._asked: set[Hashable] = set()
         self.hits = 0
         self.misses = 0
 
@@ -50,128 +53,93 @@ class Memory:
         """A number for a structure, the same whenever it comes again."""
         return self._keys.setdefault(structure, len(self._keys))
 
-    def get(self, key: Hashable) -> Result | None:
-        """What is remembered under a key, or None."""
-        found = self._held.get(key)
-        if found is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._held.move_to_end(key)
-        return found
 
-    def put(self, key: Hashable, result: Result) -> None:
-        """Remember a result, if it was asked for before."""
-        size = _size(result)
-        if key not in self._asked or size > self._limit:
-            self._asked.add(key)
-            return
-        self._held[key] = result
-        self._bytes += size
-        while self._bytes > self._limit:
-            _, old = self._held.popitem(last=False)
-            self._bytes -= _size(old)
-
-
-def _size(result: Result) -> int:
-    tensor, told = result
-    return tensor.nbytes + (0 if told is None else 2 * told.agree.nbytes)
-
-
-class Watching:
-    """What the layers of one network share while it is shown batches of images.
+class Shelf:
+    """Things by key, the least used thrown away first.
 
     Args:
-        memory: of networks that see the same batches, with the same weights in the same places.
-
-    Attributes:
-        batch: number of the batch that is shown.
-        told: what spiking layers said of it.
+        limit_bytes: of all that is kept.
+        twice: only what is put a second time is kept.
     """
 
-    def __init__(self, memory: Memory) -> None:
-        self.memory = memory
-        self.batch = 0
-        self.told: Told = []
+    def __init__(self, limit_bytes: int, *, twice: bool) -> None:
+        self._limit = limit_bytes
+        self._twice = twice
+        self._seen: set[Hashable] = set()
+        self._held: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
 
-    def show(self, batch: int) -> None:
-        """Begin with a batch."""
-        self.batch = batch
-        self.told = []
+    def get(self, key: Hashable) -> Any:
+        """What lies under a key, or None."""
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key][0]
+
+    def put(self, key: Hashable, thing: object, size: int) -> None:
+        """Keep a thing of so many bytes."""
+        first = self._twice and key not in self._seen
+        self._seen.add(key)
+        if first or size > self._limit or key in self._held:
+            return
+        self._held[key] = (thing, size)
+        self._bytes += size
+        while self._bytes > self._limit:
+            _, (_, freed) = self._held.popitem(last=False)
+            self._bytes -= freed
 
 
 class Watched(nn.Module):
-    """Stands where a layer stood: takes its result from the memory if it is there, and its spikes' evidence.
+    """Stands where a layer stood, and looks at its spikes.
 
     Args:
         layer: what stood here.
-        watching: shared with the network's other layers.
-        key: of its result; None in a loop, whose steps are not remembered.
-        times: how often its spikes count as a call.
+
+    Attributes:
+        fires: whether it has neurons.
+        heard: what the spikes of a loop's steps told.
     """
 
-    def __init__(self, layer: SpikingLayer | PassLayer, watching: Watching, key: int | None, times: int) -> None:
+    def __init__(self, layer: SpikingLayer | PassLayer) -> None:
         super().__init__()
         self.layer = layer
         self.plan = layer.plan
-        self.keeps_still = layer.keeps_still
-        self._watching = watching
-        self._key = key
-        self._times = times
-        self._fires = layer.neuron is not None
-        self._pool = layer.plan.window if self._fires and layer.plan.pool else None
+        self.fires = layer.neuron is not None
+        self.heard: list[Evidence] = []
+        self._pool = layer.plan.window if self.fires and layer.plan.pool else None
         if self._pool is not None:
             layer.plan = replace(layer.plan, pool=False)
 
-    def forward(
-        self,
-        x: Tensor,
-        steps: int,
-        repeat: bool = False,
-        generator: torch.Generator | None = None,
-        moment: Moment | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor | None]:
-        """As the layer's.
+    def shown(self, x: Value, steps: int, generator: torch.Generator | None) -> tuple[Value, Evidence | None]:
+        """What the layer gives over all steps, and what its spikes tell.
 
         Args:
-            x: input of the layer, time folded into the batch.
+            x: its input.
             steps: T.
-            repeat: whether every step sees the same input.
             generator: draws of the layer.
-            moment: the step, where a graph runs step by step.
         """
-        if moment is not None:
-            return self._one_step(x, steps, moment)
-        memory = self._watching.memory
-        key = (self._key, self._watching.batch)
-        found = None if self._key is None else memory.get(key)
-        if found is None:
-            given = self._given(x, steps, repeat, generator)
-            seen = evidence(_codes(given, steps)) if self._fires else None
-            found = (given if self._pool is None else self._pool(given), seen)
-            if self._key is not None:
-                memory.put(key, found)
-        given, seen = found
-        if seen is not None:
-            self._watching.told.append((self.plan.name, seen.times(self._times)))
-        return given
+        given = self._given(x.tensor, steps, x.still, generator)
+        told = evidence(_codes(given, steps)) if self.fires else None
+        return Value(given if self._pool is None else self._pool(given), self.layer.keeps_still(x.still)), told
+
+    def forward(self, x: Tensor, steps: int, *, moment: Moment) -> tuple[Tensor, Tensor | None]:
+        """One step of a loop, on ``x [B, ...]``."""
+        given, potential = self.layer(x, steps, moment=moment)
+        if self.fires:
+            self.heard.append(evidence(given.flatten(1)[None]))
+        return given if self._pool is None else self._pool(given), potential
 
     def _given(self, x: Tensor, steps: int, repeat: bool, generator: torch.Generator | None) -> Tensor:
-        """The layer's result; of a norm with a mean pool behind it by way of the smaller map."""
+        """The layer's result; of a norm with statistics of each step one step after another."""
         layer = self.layer
         norm = layer.norm
         pool = layer.plan.window
-        means = layer.plan.pool and pool.kind == "average" and not pool.padding
-        if not means or norm is None or self._fires or layer.tap is not None or layer.part() is not None or repeat:
+        if norm is None or self.fires or layer.tap is not None or layer.part() is not None or repeat:
             return layer(x, steps, repeat, generator).detach()  # event lists pay in training: they serve a gradient too
-        options = norm.options(steps)
-        return normalise_pooled(layer.currents(x), pool, steps=steps, scale=norm.scale(), **options)
-
-    def _one_step(self, x: Tensor, steps: int, moment: Moment) -> tuple[Tensor, Tensor | None]:
-        given, potential = self.layer(x, steps, moment=moment)
-        if self._fires:
-            self._watching.told.append((self.plan.name, evidence(given.flatten(1)[None]).times(self._times)))
-        return given if self._pool is None else self._pool(given), potential
+        means = layer.plan.pool and pool.kind == "average" and not pool.padding
+        behind = pool if means else None
+        told = normalise_each(layer.currents, x, behind, steps=steps, scale=norm.scale(), **norm.options(steps))
+        return told if means else layer.pooled(told)
 
 
 def _codes(spikes: Tensor, steps: int) -> Tensor:
@@ -181,33 +149,130 @@ def _codes(spikes: Tensor, steps: int) -> Tensor:
     return spikes.reshape(steps, -1, spikes[0].numel())
 
 
-def watch(net: GraphNetwork, cell: Cell | None, memory: Memory) -> Watching:
-    """Put `Watched` in the place of every layer; gives what they share.
+class Watching:
+    """A network whose nodes run only where nobody knows what they would give.
 
     Args:
         net: of ``cell``; changed in place. Its weights must be those of their places.
         cell: tells how many operations with neurons leave a node: the public code gives each neurons of its own, ours
             share them, and they count as often as there. None for a network of no cell, whose neurons count once.
-        memory: see `Watching`.
+        memory: of networks that see the same batches.
     """
-    watching = Watching(memory)
-    keys: dict[str, int] = {INPUT: memory.key(INPUT)}
-    for node in in_order(net.graph):
-        layer = net.get_submodule(node.name)
-        assert isinstance(layer, SpikingLayer | PassLayer)
-        key = None if net.stepwise(node.name) else _key(net, node.name, keys, memory)
-        if key is not None:
-            keys[node.name] = key
-        net.set_submodule(node.name, Watched(layer, watching, key, _times(node.name, cell)))
-    return watching
 
+    def __init__(self, net: GraphNetwork, cell: Cell | None, memory: Memory) -> None:
+        self._net = net
+        self._memory = memory
+        self._layers: dict[str, Watched] = {}
+        self._keys: dict[str, int] = {INPUT: memory.key(INPUT)}
+        self._first: dict[str, str] = {INPUT: INPUT}  # of the nodes that give the same
+        self._parts: list[Part] = []
+        self._times = {node.name: _times(node.name, cell) for node in net.graph.nodes}
+        nodes = {node.name: node for node in net.graph.nodes}
+        known: dict[int, str] = {}
+        for part in parts(net.graph):
+            entering = {name: tuple(self._from_first(e) for e in edges) for name, edges in part.entering.items()}
+            self._parts.append(replace(part, entering=entering))
+            for name in part.nodes:
+                layer = net.get_submodule(name)
+                assert isinstance(layer, SpikingLayer | PassLayer)
+                self._layers[name] = Watched(layer)
+                key = None if part.stepwise else self._key(nodes[name], entering[name])
+                if key is not None:
+                    self._keys[name] = key
+                self._first[name] = name if key is None else known.setdefault(key, name)
+        readers = {edge.source: part for part in self._parts for edges in part.entering.values() for edge in edges}
+        self._last = {name: part.nodes[0] for name, part in readers.items()}
 
-def _key(net: GraphNetwork, name: str, keys: Mapping[str, int], memory: Memory) -> int | None:
-    """Of a node by its plan and all that enters it; None behind a loop."""
-    entering = [(keys.get(edge.source), edge.back) for edge in net.graph.into(name)]
-    if any(source is None for source, _ in entering):
-        return None
-    return memory.key((net.graph.node(name), tuple(entering)))
+    def _from_first(self, edge: Edge) -> Edge:
+        return replace(edge, source=self._first[edge.source])
+
+    def _key(self, node: Node, entering: tuple[Edge, ...]) -> int | None:
+        """Of a node by its plan and all that enters it, and by its place if it has tensors; None behind a loop."""
+        if any(edge.source not in self._keys for edge in entering):
+            return None
+        if node == Node(name=node.name) and len(entering) == 1 and not entering[0].back:
+            return self._keys[entering[0].source]
+        bare = replace(node, name="") if node.weights == "pass" and not node.norm else node
+        return self._memory.key((bare, tuple((self._keys[edge.source], edge.back) for edge in entering)))
+
+    def show(self, batch: int, x: Tensor, generator: torch.Generator) -> Told:
+        """What the spiking layers tell of a batch.
+
+        Args:
+            batch: its number.
+            x: preprocessed images ``[B, C, H, W]``.
+            generator: draws of the network.
+        """
+        values = {INPUT: self._net.source(x, generator)}
+        told: dict[str, Evidence] = {}
+        running = self._running(batch, values, told)
+        heard: Told = []
+        for part in self._parts:
+            name = part.nodes[0]
+            if part.stepwise:
+                values |= step_by_step(part, self._layers, values, self._net.steps)
+                heard += self._heard(part)
+            elif name in running:
+                self._run(part, batch, values, told, generator)
+            for source in {edge.source for edges in part.entering.values() for edge in edges}:
+                if self._last[source] == name:  # memory: what nobody needs any more is free
+                    values.pop(source, None)
+        neurons = [name for name, layer in self._layers.items() if layer.fires and self._first[name] in told]
+        return [(name, told[self._first[name]].times(self._times[name])) for name in neurons] + heard
+
+    def _running(self, batch: int, values: dict[str, Value], told: dict[str, Evidence]) -> set[str]:
+        """Nodes that have to run; what the others gave and told is taken from the memory, as far as it is needed."""
+        wanted: set[str] = set()
+        running: set[str] = set()
+        for part in reversed(self._parts):
+            name = part.nodes[0]
+            sources = {edge.source for edges in part.entering.values() for edge in edges}
+            if part.stepwise:
+                wanted |= sources
+            elif self._first[name] == name:
+                key = (self._keys.get(name), batch)
+                given = self._memory.given.get(key) if name in wanted else None
+                seen = self._memory.told.get(key) if self._layers[name].fires else None
+                if (name in wanted and given is None) or (self._layers[name].fires and seen is None):
+                    running.add(name)
+                    wanted |= sources
+                    continue
+                self._memory.hits += 1
+                if given is not None:
+                    values[name] = given
+                if seen is not None:
+                    told[name] = seen
+        return running
+
+    def _run(
+        self,
+        part: Part,
+        batch: int,
+        values: dict[str, Value],
+        told: dict[str, Evidence],
+        generator: torch.Generator,
+    ) -> None:
+        (name,) = part.nodes
+        steps = self._net.steps
+        given, seen = self._layers[name].shown(total(part.entering[name], values, steps), steps, generator)
+        self._memory.misses += 1
+        values[name] = given
+        if seen is not None:
+            told[name] = seen
+        if name in self._keys:
+            key = (self._keys[name], batch)
+            self._memory.given.put(key, given, given.tensor.nbytes)
+            if seen is not None:
+                self._memory.told.put(key, seen, 2 * seen.agree.nbytes)
+
+    def _heard(self, part: Part) -> Told:
+        """What a loop's neurons told, step by step."""
+        found = []
+        for name in part.nodes:
+            layer = self._layers[name]
+            found += [(name, seen.times(self._times[name])) for seen in layer.heard]
+            layer.heard = []
+        return found
 
 
 def _times(name: str, cell: Cell | None) -> int:

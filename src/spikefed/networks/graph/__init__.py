@@ -4,6 +4,7 @@ from spikefed.networks.graph.build import forward_part, rectified_graph, spiking
 from spikefed.networks.graph.network import ANNGraphNetwork, GraphNetwork
 from spikefed.networks.graph.order import Part, binary, parts
 from spikefed.networks.graph.plan import INPUT, Edge, Graph, Node, in_order, sized
+from spikefed.networks.graph.run import Value, step_by_step, total
 
 __all__ = [
     "ANNGraphNetwork",
@@ -13,6 +14,7 @@ __all__ = [
     "INPUT",
     "Node",
     "Part",
+    "Value",
     "binary",
     "forward_part",
     "in_order",
@@ -20,4 +22,6 @@ __all__ = [
     "rectified_graph",
     "sized",
     "spiking_graph",
+    "step_by_step",
+    "total",
 ]

@@ -87,8 +87,12 @@ class GraphNetwork(SpikingNetwork):
         """Whether a node lies in a loop, and so runs once for each time step."""
         return any(part.stepwise and name in part.nodes for part in self._parts)
 
+    def source(self, x: Tensor, generator: torch.Generator | None) -> Value:
+        """The coded images ``x`` (``[B, C, H, W]``, or with steps of their own), as they enter the graph."""
+        return Value(*encode_input(self.encoder, x, self.steps, generator, self.has_time(x)))
+
     def _outputs(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        source = Value(*encode_input(self.encoder, x, self.steps, generator, self.has_time(x)))
+        source = self.source(x, generator)
         layers = {name: self.get_submodule(name) for part in self._parts for name in part.nodes}
         y = run(self._parts, layers, source, self.graph.output, self.steps, generator)
         return y.unflatten(0, (self.steps, -1)).to(x.dtype)

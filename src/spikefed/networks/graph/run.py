@@ -49,7 +49,7 @@ def run(
     joining, bare = joined_sums(parts, layers)
     for part in parts:
         if part.stepwise:
-            values |= _step_by_step(part, layers, values, steps)
+            values |= step_by_step(part, layers, values, steps)
         else:
             (name,) = part.nodes
             arriving = part.entering[name]
@@ -154,10 +154,17 @@ def _delayed(value: Value, steps: int) -> Value:
     return Value(torch.cat([torch.zeros_like(moved[:1]), moved[:-1]]).flatten(0, 1), False)
 
 
-def _step_by_step(
+def step_by_step(
     part: Part, layers: Mapping[str, nn.Module], values: Mapping[str, Value], steps: int
 ) -> dict[str, Value]:
-    """Run a loop of the graph; gives the values that others need."""
+    """Run a loop of the graph; gives the values that others need, ``[T*B, ...]``.
+
+    Args:
+        part: the loop.
+        layers: module of every node.
+        values: of the nodes before it, by name.
+        steps: T.
+    """
     outside = {name: total(edges, values, steps) for name, edges in part.entering.items() if edges}
     sample = next(iter(outside.values()))
     if loop.takes(part, layers, sample.tensor):

@@ -32,6 +32,8 @@ from spikefed.networks import ANNNetwork, relu_view
 STEPS = (2, 4, 8, 16, 32, 64)
 PEERS = ("max", "channel", "channel-half", "ltb")
 """Of `PEER_RECIPES`: max-half gives what max gives."""
+MIDDLE = ("percentile", "local")
+"""Recipes for class impressions."""
 TREE: dict[str, Any] = {
     "name": "ann-fashion",
     "rounds": 6,
@@ -50,8 +52,8 @@ TREE: dict[str, Any] = {
 
 
 def on_cifar10(tree: dict[str, Any]) -> dict[str, Any]:
-    """The same on CIFAR-10: 20 epochs."""
-    return {**tree, "name": "ann-cifar10", "rounds": 10, "data": {**tree["data"], "dataset": "cifar10"}}
+    """The same on CIFAR-10: 16 epochs, two recipes."""
+    return {**tree, "name": "ann-cifar10", "rounds": 8, "data": {**tree["data"], "dataset": "cifar10"}}
 
 
 def on_digits(tree: dict[str, Any], toy: bool) -> dict[str, Any]:
@@ -79,6 +81,7 @@ class Study:
         settings = {"shape": shape, "classes": self.model.facts.classes, "preprocess": self.model.preprocess}
         self.settings: dict[str, Any] = {**settings, "seed": seed}
         self.toy = toy
+        self.brief = tree["data"]["dataset"] == "cifar10"
 
     @cached_property
     def judge(self) -> Model:
@@ -88,7 +91,7 @@ class Study:
     @cached_property
     def made(self) -> SyntheticSet:
         """Images by statistics, more than a calibration takes: PrivateSNN trains on them."""
-        return self.images("statistics", 80 if self.toy else 1000)
+        return self.images("statistics", 80 if self.toy else self.count if self.brief else 1000)
 
     def accuracy(self, outputs: Tensor) -> float:
         """Of mean outputs ``[N, C]``, percent."""
@@ -106,15 +109,13 @@ class Study:
 
     def conversions(self) -> list[dict[str, Any]]:
         """Every recipe and calibration at every T."""
-        sets = {
-            "train": self.real,
-            "statistics": self.made.images[: self.count],
-            "impressions": self.images("impressions", self.count).images,
-        }
+        sets = {"train": self.real, "statistics": self.made.images[: self.count]}
+        if not self.brief:
+            sets["impressions"] = self.images("impressions", self.count).images
         rows = []
         for calibration, images in sets.items():
             x = self.model.preprocess(images)
-            for recipe in RECIPES if calibration != "impressions" else ("percentile", "local"):
+            for recipe in ("max", "local") if self.brief else RECIPES if calibration != "impressions" else MIDDLE:
                 for steps in self.steps if recipe in ("max", "local") else self.steps[:5]:
                     net = convert(self.model.network, x, steps=steps, recipe=recipe).network  # type: ignore[arg-type]
                     told = {"calibration": calibration, "recipe": recipe, "steps": steps}

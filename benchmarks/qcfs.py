@@ -2,7 +2,7 @@
 
     python benchmarks/qcfs.py [--dataset fashion-mnist] [--seeds 0,1,2]
 
-``small`` on 10,000 images, 12 epochs (CIFAR-10: 20), 512 calibration images of the clients, 1,000 test images. A ReLU
+``small`` on 10,000 images, 12 epochs (CIFAR-10: 16), 512 calibration images of the clients, 1,000 test images. A ReLU
 twin with recipe ``local``, and QCFS twins with L = 4 and 8 with the thresholds that they learnt, at each T.
 """
 
@@ -21,7 +21,7 @@ from cases import measure
 import spikefed
 from spikefed.experiment.conversion import ConversionPlan, convert_run
 
-STEPS = (2, 4, 8, 16, 32)
+STEPS = (2, 4, 8, 16)
 TWINS: dict[str, int | None] = {"ReLU": None, "QCFS, L = 4": 4, "QCFS, L = 8": 8}
 
 
@@ -32,7 +32,7 @@ def measured(levels: int | None, dataset: str, seed: int, toy: bool, work: Path)
     tree = {
         "name": "qcfs",
         "seed": seed,
-        "rounds": 1 if toy else 10 if dataset == "cifar10" else 6,
+        "rounds": 1 if toy else 8 if dataset == "cifar10" else 6,
         "data": data,
         "network": {"name": "small", "twin": "ann", **({} if levels is None else {"qcfs": levels})},
         "training": {"local_epochs": 2},

@@ -22,7 +22,6 @@ TAUGHT = {
     OWN: "the own public set",
     "distilled, noise": "noise",
     "distilled, generator": "images of a generator",
-    "distilled, statistics": "images by statistics of each client",
 }
 
 

@@ -240,6 +240,20 @@ def test_feddf_brings_the_average_nearer_to_the_ensemble() -> None:
     assert near < far
 
 
+def test_feddf_teaches_on_images_that_it_makes_and_not_on_the_public_set() -> None:
+    hyper = FedDfHyperparameters(local_epochs=1, server_epochs=2, rows="generator", made_rows=20, made_steps=3)
+    world = World(hyper)
+    found = play(FedDf(), world, 2)["server"]["weights"]
+    again = play(FedDf(), World(hyper), 2)["server"]["weights"]
+    assert all(torch.equal(found[name], again[name]) for name in found)
+    other = World(hyper)
+    other.public = torch.zeros_like(other.public)
+    blind = play(FedDf(), other, 2)["server"]["weights"]
+    assert all(torch.equal(found[name], blind[name]) for name in found)
+    average = play(FedAvg(), World(hyper), 2)["server"]["weights"]
+    assert not torch.equal(found["fc.weight"], average["fc.weight"])
+
+
 @pytest.mark.parametrize("name", ["fednova", "scaffold", "feddyn", "feddf"])
 def test_the_order_of_arrival_changes_no_bit(name: str) -> None:
     made = method(name)

@@ -20,7 +20,8 @@ def synthesise(
     ],
     images: Annotated[int, typer.Option("--images", help="How many.")] = 1000,
     kind: Annotated[
-        str, typer.Option("--kind", help="statistics (of batch norm, too) or impressions (of the classifier alone).")
+        str,
+        typer.Option("--kind", help="statistics (of batch norm), impressions (of the classifier), or generator."),
     ] = "statistics",
     steps: Annotated[int, typer.Option("--steps", help="Gradient steps of an image.")] = 200,
     client: Annotated[

@@ -8,6 +8,7 @@ from spikefed.data.convert import converted
 from spikefed.data.events import EVENT_SETS
 from spikefed.data.federation import ClientIndices, FederatedSplit, generator_of, label_counts, pooled, split_federation
 from spikefed.data.fetch import fetch
+from spikefed.data.generator import Ensemble
 from spikefed.data.groups import check_owners, leave_out, together
 from spikefed.data.images import ImageSet, by_content, public_set_id, resize, to_channels
 from spikefed.data.lazy import LazyImages
@@ -58,6 +59,7 @@ from spikefed.data.tasks import (
 from spikefed.data.timeaxis import to_steps
 
 __all__ = [
+    "Ensemble",
     "CheckRow",
     "ClientIndices",
     "DatasetInfo",

@@ -6,7 +6,8 @@
 The first line is the class impressions of PrivateSNN; the second the feature regularisation of DeepInversion (Yin et
 al., CVPR 2020), in units of the running deviation. Pixels move by Adam, which keeps them apart: without ``statistics``
 an image is the same whether it is made alone or among a thousand, but for rounding. The network may spike: surrogate
-gradients then lead to the pixels.
+gradients then lead to the pixels. ``generator`` moves a generator's weights in place of pixels
+(`spikefed.data.generator`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spikefed.data.generator import LATENT, Generator
 from spikefed.data.madepublic import noise
 from spikefed.data.synthetic import SyntheticSet, similarity, soft_targets
 from spikefed.errors import ConfigError
@@ -29,6 +31,9 @@ from spikefed.networks.monitor import in_eval_mode
 
 Preprocessing = Callable[[Tensor], Tensor]
 """Pixels 0..255 ``[N, C, H, W]`` to network input."""
+Kind = Literal["impressions", "statistics", "generator"]
+Make = Callable[[slice, Tensor], Tensor]
+"""Pixels uint8 ``[n, C, H, W]`` of some places among all images, for their targets ``[n, C]``."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,11 @@ class SynthesisPlan:
     """How images are made.
 
     Attributes:
-        kind: ``impressions`` or ``statistics`` (those with batch norm's statistics).
+        kind: ``impressions``, ``statistics`` (those with batch norm's statistics), or ``generator`` (made by a small
+            network that learns what the network recognises; with statistics where there is batch norm).
         images: how many; classes take turns.
         steps: of Adam [PrivateSNN: 2,500 at 1e-3, MNIST 1,500].
-        lr: of pixels in [0, 1].
+        lr: of pixels in [0, 1]; a generator's is a tenth of it [DENSE: 1e-3].
         temperature: of the softmax [PrivateSNN: 20].
         scale: of the concentrations, see `spikefed.data.soft_targets`.
         smoothness: weight of the total variation, mean absolute difference of neighbours.
@@ -49,7 +55,7 @@ class SynthesisPlan:
             of all sizes (`spikefed.data.noise`).
     """
 
-    kind: Literal["impressions", "statistics"] = "statistics"
+    kind: Kind = "statistics"
     images: int = 1000
     steps: int = 200
     lr: float = 0.05
@@ -62,8 +68,10 @@ class SynthesisPlan:
 
     def check(self) -> None:
         """Raise ConfigError for a number or word that is none."""
-        if self.kind not in ("impressions", "statistics"):
-            raise ConfigError(f"synthetic images of kind '{self.kind}' are not known; use impressions or statistics")
+        if self.kind not in get_args(Kind):
+            raise ConfigError(
+                f"synthetic images of kind '{self.kind}' are not known; use one of {', '.join(get_args(Kind))}"
+            )
         for name in ("images", "steps", "batch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"synthesis with {name} = {getattr(self, name)} makes nothing; use at least 1")
@@ -99,26 +107,28 @@ def synthesise(
         ConfigError: a network without a classifier, or without batch norm where its statistics are asked for.
     """
     check_synthesis(net, plan)
-    alike = similarity(classifier(net, classes))
-    asked = torch.arange(plan.images) % classes
-    targets = soft_targets(alike, asked, plan.scale, seed)
-    if plan.begin == "areas":
-        channels, height, width = shape
-        pixels = noise(plan.images, (channels, height, width), seed) / 255
-    else:
-        pixels = torch.rand((plan.images, *shape), generator=torch.Generator().manual_seed(seed))
+    targets = _targets(net, plan, classes, seed)
+    make = (_generated if plan.kind == "generator" else _moved)(net, plan, shape, classes, preprocess, seed)
     made = []
     outputs = []
     with held(net):
         for first in range(0, plan.images, plan.batch):
-            part = slice(first, first + plan.batch)
-            images = _made(net, plan, pixels[part], targets[part], preprocess, seed)
+            part = slice(first, min(first + plan.batch, plan.images))
+            images = make(part, targets[part])
             made.append(images)
             with torch.no_grad():
                 outputs.append(_logits(net, preprocess(images), seed))
             tell(first + len(images), plan.images)
     facts = {**(provenance or {}), **asdict(plan), "seed": seed}
     return SyntheticSet(torch.cat(made), targets, torch.cat(outputs), facts)
+
+
+def _targets(net: nn.Module, plan: SynthesisPlan, classes: int, seed: int) -> Tensor:
+    """What is asked for, ``[N, C]``: the classes in turn; of a generator they alone, else shares drawn for each."""
+    asked = torch.arange(plan.images) % classes
+    if plan.kind == "generator":
+        return F.one_hot(asked, classes).float()
+    return soft_targets(similarity(classifier(net, classes)), asked, plan.scale, seed)
 
 
 def check_synthesis(net: nn.Module, plan: SynthesisPlan) -> None:
@@ -130,34 +140,96 @@ def check_synthesis(net: nn.Module, plan: SynthesisPlan) -> None:
         )
 
 
-def _made(
-    net: nn.Module, plan: SynthesisPlan, start: Tensor, targets: Tensor, preprocess: Preprocessing, seed: int
-) -> Tensor:
-    """Pixels uint8 ``[n, C, H, W]`` from noise in [0, 1].
+def _moved(
+    net: nn.Module, plan: SynthesisPlan, shape: tuple[int, ...], classes: int, preprocess: Preprocessing, seed: int
+) -> Make:
+    """Pixels that gradients move, from noise in [0, 1] on.
 
     Args:
         net: with fixed tensors.
         plan: how.
-        start: the noise.
+        shape: ``(C, H, W)`` of an image.
+        classes: number of outputs.
+        preprocess: pixels to network input.
+        seed: of the noise, and of an input coding's draws.
+    """
+    if plan.begin == "areas":
+        channels, height, width = shape
+        pixels = noise(plan.images, (channels, height, width), seed) / 255
+    else:
+        pixels = torch.rand((plan.images, *shape), generator=torch.Generator().manual_seed(seed))
+
+    def make(part: slice, targets: Tensor) -> Tensor:
+        x = pixels[part].clone().requires_grad_()
+        optim = torch.optim.Adam([x], lr=plan.lr)
+        with Statistics(net, plan.kind == "statistics") as statistics:
+            for step in range(plan.steps):
+                loss = _loss(net, plan, x, targets, preprocess, seed + step, statistics)
+                (x.grad,) = torch.autograd.grad(loss, x)
+                optim.step()
+                with torch.no_grad():
+                    x.clamp_(0, 1)
+        return (255 * x.detach()).round().to(torch.uint8)
+
+    return make
+
+
+def _generated(
+    net: nn.Module, plan: SynthesisPlan, shape: tuple[int, ...], classes: int, preprocess: Preprocessing, seed: int
+) -> Make:
+    """Images of a generator that learns while they are made.
+
+    Args:
+        net: with fixed tensors.
+        plan: how.
+        shape: ``(C, H, W)`` of an image.
+        classes: number of outputs.
+        preprocess: pixels to network input.
+        seed: of weights and noise, and of an input coding's draws.
+    """
+    generator = Generator(shape, classes, seed)
+    noise = torch.randn((plan.images, LATENT), generator=torch.Generator().manual_seed(seed + 1))
+    optim = torch.optim.Adam(generator.parameters(), lr=plan.lr / 10)
+
+    def make(part: slice, targets: Tensor) -> Tensor:
+        labels = targets.argmax(dim=1)
+        with Statistics(net, bool(normed_layers(net))) as statistics:
+            for step in range(plan.steps):
+                optim.zero_grad(set_to_none=True)
+                x = generator(noise[part], labels)
+                _loss(net, plan, x, targets, preprocess, seed + step, statistics).backward()
+                optim.step()
+        with torch.no_grad():
+            return (255 * generator(noise[part], labels)).round().to(torch.uint8)
+
+    return make
+
+
+def _loss(
+    net: nn.Module,
+    plan: SynthesisPlan,
+    x: Tensor,
+    targets: Tensor,
+    preprocess: Preprocessing,
+    seed: int,
+    statistics: Statistics,
+) -> Tensor:
+    """What images lack, summed over ``x``.
+
+    Args:
+        net: with fixed tensors.
+        plan: its weights.
+        x: pixels in [0, 1] ``[n, C, H, W]``.
         targets: shares of classes ``[n, C]``.
         preprocess: pixels to network input.
         seed: of an input coding's draws.
+        statistics: entered.
     """
-    x = start.clone().requires_grad_()
-    optim = torch.optim.Adam([x], lr=plan.lr)
-    with Statistics(net, plan.kind == "statistics") as statistics:
-        for step in range(plan.steps):
-            logits = _logits(net, preprocess(255 * x), seed + step)
-            loss = F.cross_entropy(logits / plan.temperature, targets, reduction="sum")
-            if plan.smoothness:
-                loss = loss + plan.smoothness * len(x) * total_variation(x)
-            if statistics.on:
-                loss = loss + plan.weight * len(x) * statistics.gap()
-            (x.grad,) = torch.autograd.grad(loss, x)
-            optim.step()
-            with torch.no_grad():
-                x.clamp_(0, 1)
-    return (255 * x.detach()).round().to(torch.uint8)
+    logits = _logits(net, preprocess(255 * x), seed)
+    loss = F.cross_entropy(logits / plan.temperature, targets, reduction="sum")
+    if plan.smoothness:
+        loss = loss + plan.smoothness * len(x) * total_variation(x)
+    return loss + plan.weight * len(x) * statistics.gap() if statistics.on else loss
 
 
 def classifier(net: nn.Module, classes: int) -> Float[Tensor, "C F"]:

@@ -18,7 +18,7 @@ class PublicSourceConfig(Section):
         "sends them; 'seeds': every participant makes the same rows, and no image travels",
     )
     every: int = Field(default=1, ge=1, description="rounds after which rows are made anew")
-    recipe: Literal["impressions", "statistics"] | None = Field(
+    recipe: Literal["impressions", "statistics", "generator"] | None = Field(
         default=None,
         description="as in 'spikefed synthesise'; default: statistics where the network has batch norm, else "
         "impressions",

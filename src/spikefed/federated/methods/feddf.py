@@ -3,10 +3,14 @@
 The server averages the clients' weights, as FedAvg does, and then teaches the average what all their networks together
 say of the public set (Algorithm 1: the mean of their outputs, softened, is the teacher). It costs the bytes of FedAvg;
 the public set stays at the server.
+
+With ``rows = "generator"`` the server needs no public set: it makes images that the clients' networks together
+recognise (DENSE, Zhang et al., NeurIPS 2022; `spikefed.data.generator`), and teaches on these.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar, Literal
 
 import torch
@@ -14,6 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from spikefed.data import Ensemble, SynthesisPlan, synthesise
 from spikefed.errors import ConfigError
 from spikefed.federated.contract import Context, Hyperparameters
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters, Sent
@@ -31,6 +36,18 @@ class FedDfHyperparameters(FedAvgHyperparameters):
         default=4.0,
         gt=0,
         description="factor on firing rates before the softmax; the rates of a spiking readout end at 1",
+    )
+    rows: Literal["public", "generator"] = Field(
+        default="public",
+        json_schema_extra={"since": "0.2"},
+        description="what the clients' networks teach on: the public set, or images that a 'generator' makes, which "
+        "learns at the server from these networks alone [DENSE]",
+    )
+    made_rows: int = Field(
+        default=1000, ge=1, json_schema_extra={"since": "0.2"}, description="images that the server makes"
+    )
+    made_steps: int = Field(
+        default=100, ge=1, json_schema_extra={"since": "0.2"}, description="gradient steps of each 250 [DENSE: 30]"
     )
 
 
@@ -57,7 +74,8 @@ class FedDf(FedAvg):
         hyper: FedDfHyperparameters = ctx.hyper
         if not len(ctx.public) or not hyper.server_epochs:
             return mean
-        taught = self._ensemble(sent, ctx)
+        rows = ctx.public if hyper.rows == "public" else self._made(sent, ctx)
+        taught = self._ensemble(sent, rows, ctx)
         net = ctx.networks.load(mean)
         scale = hyper.rate_scale
 
@@ -65,18 +83,31 @@ class FedDf(FedAvg):
             return F.kl_div(F.log_softmax(scale * spikes.mean(dim=0), dim=1), teacher, reduction="batchmean")
 
         train(
-            net, ctx.public, taught, loss, optimiser(net, "adam", hyper.distil_lr, 0.0, 0.0),
+            net, rows, taught, loss, optimiser(net, "adam", hyper.distil_lr, 0.0, 0.0),
             epochs=hyper.server_epochs, batch_size=hyper.distil_batch, preprocess=ctx.preprocess,
             generator=ctx.generator, shuffle=hyper.shuffle,
         )  # fmt: skip
         return ctx.networks.weights(net)
 
     @staticmethod
-    def _ensemble(sent: Sent, ctx: Context) -> Tensor:
-        """What all clients together say of the public set: probabilities, float32 ``[P, C]``."""
+    def _made(sent: Sent, ctx: Context) -> Tensor:
+        """Images ``[made_rows, C, H, W]`` that the clients' networks together recognise."""
+        hyper: FedDfHyperparameters = ctx.hyper
+        nets = [copy.deepcopy(ctx.networks.load(sent.tensors[client])).cpu().eval() for client in sorted(sent.tensors)]
+        plan = SynthesisPlan("generator", hyper.made_rows, hyper.made_steps, temperature=1 / hyper.rate_scale)
+        shape = tuple(ctx.public.shape[1:])
+        with torch.no_grad():
+            classes = nets[0](ctx.preprocess(ctx.public[:1]), generator=ctx.generator).shape[-1]
+        seed = int(torch.randint(2**31, (), generator=ctx.generator))
+        made = synthesise(Ensemble(nets), plan, shape=shape, classes=classes, preprocess=ctx.preprocess, seed=seed)
+        return made.images
+
+    @staticmethod
+    def _ensemble(sent: Sent, rows: Tensor, ctx: Context) -> Tensor:
+        """What all clients together say of some rows: probabilities, float32 ``[P, C]``."""
         total = torch.zeros(())
         for client in sorted(sent.tensors):
             net = ctx.networks.load(sent.tensors[client])
-            told = outputs(net, ctx.public, preprocess=ctx.preprocess, generator=ctx.generator)
+            told = outputs(net, rows, preprocess=ctx.preprocess, generator=ctx.generator)
             total = total + told.mean(dim=2)
         return F.softmax(ctx.hyper.rate_scale * total / len(sent.tensors), dim=1)

@@ -3,7 +3,8 @@
     python benchmarks/precision.py --data-dir DATA [--set rounds=2 ...] [--work runs/precision]
 
 Each run is a process of its own (``spikefed run``); its folder stays under ``--work``, so a repeated command goes on
-where it was cut off. Beside float32 stands the difference of each seed's last server accuracy. To see a processor
+where it was cut off. Beside float32 stand the difference of each seed's last server accuracy, their mean and its 95 %
+interval (Student's t over the seeds). To see a processor
 without bfloat16 instructions, set ONEDNN_MAX_CPU_ISA=AVX2, ATEN_CPU_CAPABILITY=avx2 and SPIKEFED_NATIVE_ISA=avx2.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import provenance
+from scipy import stats
 
 from spikefed.neurons import processor
 
@@ -42,13 +44,25 @@ def run(command: list[str], folder: Path) -> dict[str, Any]:
     }
 
 
+def interval(differences: list[float]) -> list[float] | None:
+    """95 % interval of the mean difference, by Student's t; None for one seed or for equal differences."""
+    if len(set(differences)) < 2:
+        return None
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    return [round(statistics.mean(differences) - half, 4), round(statistics.mean(differences) + half, 4)]
+
+
 def compared(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Mean last accuracy of each precision, and its differences from float32 seed by seed."""
     last = {name: [row["accuracy"][-1] for row in runs] for name, runs in rows.items()}
+    apart = {name: [v - f for v, f in zip(values, last["float32"], strict=True)] for name, values in last.items()}
     return {
         name: {
             "accuracy": round(statistics.mean(values), 4),
-            "differences": [round(v - f, 4) for v, f in zip(values, last["float32"], strict=True)],
+            "differences": [round(d, 4) for d in apart[name]],
+            "difference": round(statistics.mean(apart[name]), 4),
+            "interval": interval(apart[name]),
             "cpu_s": round(statistics.median(row["cpu_s"] for row in rows[name]), 1),
         }
         for name, values in last.items()
@@ -60,13 +74,14 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--experiment", default="experiments/fsd-fashion-mnist-mini.toml")
     parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="0,1,2", help="comma list")
+    parser.add_argument("--precisions", default=",".join(PRECISIONS), help="comma list that begins with float32")
     parser.add_argument("--work", type=Path, default=Path("runs/precision"))
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     given = parser.parse_args()
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in PRECISIONS}
-    for seed in range(given.seeds):
-        for name in PRECISIONS:
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in given.precisions.split(",")}
+    for seed in map(int, given.seeds.split(",")):
+        for name in rows:
             command = [sys.executable, "-m", "spikefed", "run", given.experiment, "--data-dir", given.data_dir]
             for setting in (*given.settings, f"seed={seed}", f"network.precision={name}"):
                 command += ["--set", setting]

@@ -397,6 +397,8 @@ static int64_t events_bands(const Events &a) { return Bands(a).count; }
 
 // ---- weight gradient ----------------------------------------------------------------------------------------------------------
 
+static constexpr int64_t kPixelsAhead = 16; // by which the gradient is asked for ahead of its use
+
 // Blocks [first, first + blocks) of the band's output gradient, each as a padded buffer of its own.
 template <class E> static void pad_blocks(const Events &a, const Bands &bands, const Band &band, int64_t first, int64_t blocks, float *to) {
     const int64_t W = bands.width, H = bands.height, Co = a.out_channels, pad = bands.pad, size = bands.pixels() * kEventLanes;
@@ -413,6 +415,7 @@ template <class E> static void pad_blocks(const Events &a, const Bands &bands, c
                     const int64_t c0 = (first + b) * kEventLanes, n = smaller(kEventLanes, Co - c0);
                     const E *__restrict f = from + c0;
                     float *__restrict t = to + b * size + at + w * kEventLanes;
+                    SPIKEFED_PREFETCH(f + kPixelsAhead * Co, 0);
                     if (n == kEventLanes)
                         for (int64_t c = 0; c < kEventLanes; ++c) t[c] = load(f[c]);
                     else

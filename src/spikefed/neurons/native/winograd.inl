@@ -180,8 +180,11 @@ template <class E> static void transform_output(const Winograd &a, const Tiles &
         const Vec bias = a.bias ? load_some(a.bias + c, lanes) : broadcast(0.0f);
         for (int64_t row = 0; row < rows; ++row) {
             from_points(half + row * 6, 1, y);
-            for (int64_t column = 0; column < columns; ++column)
-                store_some(out + (row * a.width + column) * Co + c, y[column] + bias, lanes);
+            for (int64_t column = 0; column < columns; ++column) {
+                E *at = out + (row * a.width + column) * Co + c;
+                if (c * static_cast<int64_t>(sizeof(E)) % 64 == 0) SPIKEFED_PREFETCH(at + 4 * Co, 1); // the next tile's
+                store_some(at, y[column] + bias, lanes);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikefed.neurons import fused, spike_conv2d, winograd
+from spikefed.neurons import fused, paths, spike_conv2d, winograd
 
 pytestmark = pytest.mark.skipif(winograd.library() is None, reason="no Winograd kernel on this processor")
 SHAPES = [(64, 64, 9, 7), (16, 40, 4, 4), (33, 20, 5, 11), (130, 48, 1, 1), (3, 17, 2, 3), (24, 70, 14, 14)]
@@ -47,6 +47,33 @@ def test_bfloat16_rounds_inputs_weights_and_results_and_nothing_else(inputs, out
     assert error(got, wanted.double()) < 2**-12
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 1, 28, 28), (20, 3, 9, 5), (1, 2, 1, 3), (17, 4, 4, 4)])
+@pytest.mark.parametrize("outputs", [1, 8, 37])
+def test_the_weight_gradient_of_images_equals_the_direct_sums(shape, outputs, dtype) -> None:
+    x = normal(*shape).to(dtype).contiguous(memory_format=torch.channels_last)
+    upstream = normal(shape[0], outputs, *shape[2:], seed=1).to(dtype).contiguous(memory_format=torch.channels_last)
+    weight = torch.zeros(outputs, shape[1], 3, 3)
+    got = winograd.weight_gradient(upstream, x, weight, direct=True)
+    assert got.dtype == torch.float32
+    wanted = torch.nn.grad.conv2d_weight(x.double(), weight.shape, upstream.double(), padding=1)
+    assert error(got, wanted) < 1e-6
+
+
+def test_a_first_layer_learns_by_the_direct_sums_and_its_forward_pass_is_torchs() -> None:
+    x = normal(8, 1, 28, 28)
+    weight = normal(32, 1, 3, 3, seed=1).requires_grad_()
+    assert paths.convolution(x, weight, 1, 1, torch.float32).weight == "direct"
+    out = spike_conv2d(x, weight, padding=1)
+    assert torch.equal(out, F.conv2d(x, weight, padding=1))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    upstream = normal(*out.shape, seed=2)
+    out.backward(upstream)
+    assert weight.grad is not None
+    wanted = torch.nn.grad.conv2d_weight(x.double(), weight.shape, upstream.double(), padding=1)
+    assert error(weight.grad, wanted) < 1e-6
+
+
 def test_every_instruction_set_with_fused_products_gives_the_same_bits() -> None:
     lib = fused.library()
     assert lib is not None
@@ -54,11 +81,13 @@ def test_every_instruction_set_with_fused_products_gives_the_same_bits() -> None
     if best < 2:
         pytest.skip("this processor has one of them only")
     x, weight = normal(5, 40, 10, 6), torch.randn(50, 40, 3, 3)
+    image, upstream, first = normal(5, 3, 10, 6), normal(5, 21, 10, 6), torch.zeros(21, 3, 3, 3)
     try:
         results = []
         for level in (1, 2):
             lib.spikefed_set_level(level)
-            results.append(winograd.convolve(x, weight, None))
+            direct = winograd.weight_gradient(upstream, image, first, direct=True)
+            results.append(torch.cat([winograd.convolve(x, weight, None).flatten(), direct.flatten()]))
     finally:
         lib.spikefed_set_level(best)
     assert torch.equal(*results)
@@ -91,7 +120,10 @@ def test_repeats_bit_for_bit_on_any_number_of_threads() -> None:
         torch.set_num_threads(count)
         results.append(winograd.input_gradient(normal(40, 48, 10, 10), weight))
         results.append(winograd.convolve(x, weight, None))
-    assert all(torch.equal(a, b) for a, b in zip(results, results[2:], strict=False))
+        results.append(
+            winograd.weight_gradient(normal(40, 48, 10, 10), normal(40, 3, 10, 10), weight[:, :3], direct=True)
+        )
+    assert all(torch.equal(a, b) for a, b in zip(results, results[3:], strict=False))
 
 
 def test_nan_and_infinity_are_not_hidden() -> None:

@@ -32,7 +32,7 @@ class Convolution(torch.autograd.Function):
             elif plan.forward == "winograd":
                 out = winograd.convolve(x.to(dtype), weight, bias)
             else:
-                out = products.convolve(x, weight, bias, stride, padding, dtype)
+                out = fused.channels_last(products.convolve(x, weight, bias, stride, padding, dtype))
         saved: tuple[Tensor, ...] = (x,) if learning else ()
         if lists and listed is not None:
             saved = events.banded(listed, weight.shape[2], pair(stride)[0]).tensors()
@@ -76,6 +76,9 @@ def _weight_gradient(ctx, upstream: Tensor, weight: Tensor, rest: list[Tensor]) 
     if ctx.listed:
         listed = events.BandedList(ctx.shape, weight.shape[2], pair(ctx.stride)[0], *rest[:3])
         return events.weight_gradient(listed, upstream)
+    if ctx.plan.weight == "direct":
+        last = rest[0].to(upstream.dtype).contiguous(memory_format=torch.channels_last)
+        return winograd.weight_gradient(upstream, last, weight, direct=True)
     if ctx.plan.gradient == "winograd":
         return winograd.weight_gradient(upstream, rest[0].to(upstream.dtype), weight)
     return products.weight_gradient(upstream, rest[0], weight, ctx.stride, ctx.padding)

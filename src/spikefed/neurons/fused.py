@@ -248,6 +248,14 @@ def transpose(source: Tensor, target: Tensor, n: int, rows: int, columns: int) -
     return target
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """``x`` ``[N, C, H, W]``, float32 or bfloat16, in that memory layout; a native transpose where it has the other."""
+    if x.is_contiguous(memory_format=torch.channels_last) or library() is None:
+        return x.contiguous(memory_format=torch.channels_last)
+    n, c, h, w = x.shape
+    return transpose(x.contiguous(), torch.empty_like(x, memory_format=torch.channels_last), n, c, h * w)
+
+
 def lif_native(x: Tensor, p: LIFParameters) -> Tensor:
     """Spikes of the LIF alone, from potential 0: x ``[T, B, ...]`` of any shape. Call only if `suits`."""
     x = x.contiguous()

@@ -40,6 +40,9 @@ LEAST_WORK = 64 * 1024 * 1024
 # Channels on both sides below which Winograd's transforms cost more than they save.
 LEAST_CHANNELS = 16
 LEAST_CHANNELS_BF16 = 64  # beside oneDNN on bf16 instructions
+# Channels of an image up to which its weight gradient is taken tap by tap, and the least multiply-adds of that.
+MOST_DIRECT_CHANNELS = 4
+LEAST_DIRECT_WORK = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Plan:
     """
 
     forward: Literal["dense", "winograd", "events"]
-    weight: Literal["dense", "events"]
+    weight: Literal["dense", "events", "direct"]
     gradient: Literal["dense", "winograd"]
     reason: str
 
@@ -144,7 +147,26 @@ def convolution(x: Tensor, weight: Tensor, stride: Sides, padding: Sides, dtype:
     if products.emulated(dtype):
         reason += f"; {products.WHY_EMULATED}"
     density = 1.0 if density is None else density
-    return Plan("events" if density < forward else dense, "events" if density < by_weight else "dense", dense, reason)
+    rest = "direct" if by_direct(x, weight, stride, padding, dtype) else "dense"
+    return Plan("events" if density < forward else dense, "events" if density < by_weight else rest, dense, reason)
+
+
+def by_direct(x: Tensor, weight: Tensor, stride: Sides, padding: Sides, dtype: torch.dtype) -> bool:
+    """Whether the weight gradient of images with few channels is taken tap by tap, by a kernel of our own.
+
+    Args:
+        x: ``[N, Cin, H, W]``.
+        weight: ``[Cout, Cin, K, K]``.
+        stride: of the convolution.
+        padding: of the convolution.
+        dtype: precision of the products.
+    """
+    return (
+        weight.shape[1] <= MOST_DIRECT_CHANNELS
+        and _work(x, weight, stride) >= LEAST_DIRECT_WORK
+        and winograd.suits(weight, stride, padding)
+        and not (_bf16_instructions(dtype) and processor.has_amx())
+    )
 
 
 def by_winograd(weight: Tensor, stride: Sides, padding: Sides, dtype: torch.dtype) -> bool:

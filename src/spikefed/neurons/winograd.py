@@ -39,7 +39,7 @@ def _prepared() -> ctypes.CDLL | None:
     lib = fused.library()
     if lib is None:
         return None
-    for function in (lib.spikefed_winograd, lib.spikefed_winograd_weight_grad):
+    for function in (lib.spikefed_winograd, lib.spikefed_winograd_weight_grad, lib.spikefed_direct_weight_grad):
         function.argtypes = [ctypes.POINTER(Arguments)]
         function.restype = None
     lib.spikefed_winograd_size.restype = c_int64
@@ -77,10 +77,16 @@ def input_gradient(upstream: Tensor, weight: Tensor) -> Tensor:
     return _run(upstream, weight, None, weight.shape[1], gradient=True)
 
 
-def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor, *, direct: bool = False) -> Tensor:
     """Gradient of the weight (float32), from the input and the gradient of the output, both channels-last.
 
     Shape ``[Cout, Cin, 3, 3]``.
+
+    Args:
+        upstream: ``[N, Cout, H, W]``.
+        x: ``[N, Cin, H, W]``, in the precision of ``upstream``.
+        weight: ``[Cout, Cin, 3, 3]``; only its shape is read.
+        direct: without filtering, tap by tap: for images with few channels.
     """
     lib = library()
     assert lib is not None
@@ -89,7 +95,7 @@ def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     a.x = x.data_ptr()
     a.go = upstream.data_ptr()
     a.weight = out.data_ptr()
-    lib.spikefed_winograd_weight_grad(a)
+    (lib.spikefed_direct_weight_grad if direct else lib.spikefed_winograd_weight_grad)(a)
     return out
 
 

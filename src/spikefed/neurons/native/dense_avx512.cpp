@@ -25,11 +25,12 @@ namespace {
 #include "vectors.inl"
 #include "multiply.inl"
 #include "winograd.inl"
+#include "direct.inl"
 #include "linear.inl"
 #include "optimiser.inl"
 } // namespace
 extern const WinogradKernels winograd_kernels;
-const WinogradKernels winograd_kernels = {winograd_convolve, winograd_weight_grad};
+const WinogradKernels winograd_kernels = {winograd_convolve, winograd_weight_grad, direct_weight_grad};
 extern const LinearKernels linear_kernels;
 const LinearKernels linear_kernels = {linear_forward, linear_input_grad, linear_weight_grad};
 extern const OptimiserKernels optimiser_kernels;

@@ -95,6 +95,7 @@ SPIKEFED_API int64_t spikefed_step_norm_size() { return sizeof(spikefed::StepNor
 SPIKEFED_API int32_t spikefed_has_winograd() { return spikefed::kernels_in_use().winograd != nullptr; }
 SPIKEFED_API void spikefed_winograd(const spikefed::Winograd *a) { spikefed::kernels_in_use().winograd->convolve(*a); }
 SPIKEFED_API void spikefed_winograd_weight_grad(const spikefed::Winograd *a) { spikefed::kernels_in_use().winograd->weight_grad(*a); }
+SPIKEFED_API void spikefed_direct_weight_grad(const spikefed::Winograd *a) { spikefed::kernels_in_use().winograd->direct_weight_grad(*a); }
 SPIKEFED_API int64_t spikefed_winograd_size() { return sizeof(spikefed::Winograd); }
 
 SPIKEFED_API void spikefed_adam(const spikefed::OptimiserStep *step, const spikefed::Moved *tensors, int64_t count) {

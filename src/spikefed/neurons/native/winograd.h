@@ -23,6 +23,7 @@ struct Winograd {
 struct WinogradKernels {
     void (*convolve)(const Winograd &);    // forward and input gradient
     void (*weight_grad)(const Winograd &);
+    void (*direct_weight_grad)(const Winograd &); // the same without filtering, for few input channels
 };
 
 } // namespace spikefed

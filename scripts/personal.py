@@ -42,11 +42,14 @@ CASES: dict[str, dict[str, Any]] = {
     "head": {"kinds": ["head"]},
     "thresholds + head": {"kinds": ["thresholds", "head"]},
     "norms + head": {"kinds": ["bn", "head"]},
+    "thresholds a neuron + head": {"kinds": ["thresholds", "head"], "per": "neuron"},
+    "rank 1 + head": {"kinds": ["low-rank", "head"], "rank": 1},
+    "rank 6 + head": {"kinds": ["low-rank", "head"], "rank": 6},
     "thresholds, head personal": {"kinds": ["thresholds", "head"], "personal": ["head"]},
     "norms, head personal": {"kinds": ["bn", "head"], "personal": ["head"]},
 }
 RATES = {"FedAvg": (1e-3, 3e-3, 1e-2), "adapters": (3e-3, 1e-2, 3e-2)}
-AS = {"FedAvg by STC 1:100": "FedAvg", "alone": "FedAvg", "head": "thresholds + head"}
+AS = {"FedAvg by STC 1:100": "FedAvg", "alone": "FedAvg", "head": "thresholds + head", "rank 1 + head": "rank 6 + head"}
 """Cases that take the learning rate of another."""
 TUNING_SEED = 100
 
@@ -65,7 +68,7 @@ def tables(seed: int, case: str, partition: str, lr: float, parent: Path) -> dic
     network: dict[str, Any] = {**NETWORK, "start": str(parent)}
     method = told.get("method") or {"name": "adapters", "personal": told.get("personal", [])}
     if "kinds" in told:
-        network["adapters"] = {"kinds": told["kinds"]}
+        network["adapters"] = {key: told[key] for key in ("kinds", "per", "rank") if key in told}
     rounds = 1 if case == "alone" else ROUNDS
     return {
         "name": "personal",

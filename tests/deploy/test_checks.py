@@ -422,17 +422,3 @@ def test_a_network_that_stays_in_part_with_its_clients_is_no_fleets(tmp_path: Pa
         made = build(config.model_copy(update={"method": table}))
         with pytest.raises(ConfigError, match=f"{said}.*run it with 'spikefed run'"):
             fleet.open(made, RunFolder(tmp_path / "run"))
-
-
-def test_personal_adapters_are_no_fleets(tmp_path: Path) -> None:
-    from experiment.parents import adapted
-    from spikefed.deploy.server import Fleet, ServerOptions
-    from spikefed.errors import ConfigError
-    from spikefed.experiment import RunFolder, from_tree
-
-    method = {"name": "adapters", "personal": ["head"]}
-    data = {"clients": 2, "private_per_client": 20, "public": 20, "test_limit": 30}
-    made = build(from_tree({"data": data, "network": adapted("small"), "method": method}))
-    with pytest.raises(ConfigError, match=r"leaves part of the network with each client \(method\.personal\)"):
-        Fleet(ServerOptions("127.0.0.1:0", tmp_path / "certs")).open(made, RunFolder(tmp_path / "run"))
-    assert not (tmp_path / "run.deploy").exists()

@@ -127,8 +127,10 @@ def summary(path: Path) -> None:
     result = RunFolder(path).read_result()
     steps = method(result["method"])
     # Without a server's network the run is measured on its clients', of which a pooled method has one.
-    alone = "accuracy_of" in result or (not steps.server_model and not steps.pooled)
+    alone = result.get("accuracy_of") == "clients" or (not steps.server_model and not steps.pooled)
     whose = "mean accuracy of the clients" if alone else "server accuracy"
+    if result.get("accuracy_of") == "shared parts":
+        whose = "accuracy without the clients' own parts"
     Console(emoji=False).print(
         f"{result['name']} ({result['method']}), seed {result['seed']}: {whose} {result['accuracy']:.4f} "
         f"after {result['rounds']} rounds{_taken_home(result)}, up {size(result['upstream_bytes'])}, "

@@ -192,16 +192,16 @@ class Fleet:
 
 
 def _check_method(federation: Federation) -> None:
-    """Refuse a method whose server never holds a whole network."""
+    """Refuse a method whose server never holds a whole network; personal parts of tasks have a start that it knows."""
     from spikefed.federated import method
 
     name = federation.config.method["name"]
-    if method(name).has_server_model(federation.config.hyper(), federation.networks):
+    personal = getattr(federation.config.hyper(), "personal", None)
+    if personal or method(name).has_server_model(federation.config.hyper(), federation.networks):
         return
     part = "has no server model"
     if method(name).server_model:
-        key = "personal" if getattr(federation.config.hyper(), "personal", None) else "send"
-        part = f"leaves part of the network with each client (method.{key})"
+        part = "leaves part of the network with each client (method.send)"
     raise ConfigError(
         f"method {name} {part}, so a deployed server has no whole network to measure or save; run it with "
         "'spikefed run', where all clients are in one process"

@@ -230,7 +230,10 @@ def _check_merged(lines: Sequence[Mapping[str, Any]], folder: RunFolder, *, alon
 def _told(config: Experiment, lines: list[dict[str, Any]], federation: Federation, server: Server) -> dict[str, Any]:
     """The closing record, with a row a client where clients have test data of their own."""
     found = people(federation, server)
-    return result(config, lines, federation) | ({"people": found} if found else {})
+    told = result(config, lines, federation)
+    if server.has_model and "accuracy_of" in told:  # a fleet's clients keep what is theirs
+        told["accuracy_of"] = "shared parts"
+    return told | ({"people": found} if found else {})
 
 
 def _write_energy(federation: Federation, folder: RunFolder, server: Server, progress: Progress) -> None:

@@ -69,7 +69,8 @@ class Server:
         source: makes public rows anew during the run; None: they stay.
 
     Attributes:
-        has_model: whether there is one network for all.
+        has_model: whether there is one network for all; over a fleet also where clients keep parts of it, which are
+            then what they were at the start.
     """
 
     def __init__(
@@ -105,7 +106,8 @@ class Server:
         )
         self.round = 0
         first = context(0)
-        self.has_model = method.has_server_model(first.hyper, first.networks)
+        away = not hasattr(transport, "client_state")  # what clients keep stays on their machines
+        self.has_model = method.has_server_model(first.hyper, first.networks) or (away and method.server_model)
         with shared(first.generator):
             self._state, self._downlink = checked(method, "init_server", method.init_server(first))
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
-from spikefed.search import kernels
 from spikefed.search.kernels import FLOOR, Evidence, evidence, log_determinant
 
 
@@ -37,16 +35,6 @@ def test_equals_the_public_codes_steps() -> None:
     sign, value = np.linalg.slogdet((wanted / 3).numpy())
     assert abs(log_determinant(found.similar / found.calls) - value) < 1e-8
     assert found.calls == 3 and found.spikes == fired.sum()
-
-
-def test_counting_in_bytes_and_in_floats_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    fired = bernoulli(0.3, steps=3, images=9, neurons=1001)
-    told = []
-    for bytewise in (True, False):
-        monkeypatch.setattr(kernels, "has_vnni", lambda bytewise=bytewise: bytewise)
-        told.append((evidence(fired), evidence(fired.float())))
-    for one, other in zip(*told, strict=True):
-        assert torch.equal(one.agree, other.agree) and torch.equal(one.similar, other.similar)
 
 
 def test_by_hand() -> None:

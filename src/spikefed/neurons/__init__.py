@@ -1,11 +1,14 @@
 """Spiking neurons: equations, surrogate gradients, input coding, and the fused operations networks are built from."""
 
 from spikefed.neurons.chain import ChainLayer, run_chain
+from spikefed.neurons.codes import fire_both
 from spikefed.neurons.dense import Products
 from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, Latency, SendOnDelta, SignedPoisson, encoder
 from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, lif_step, spike
 from spikefed.neurons.gradients import conv2d_gradient, linear_gradient, norm_lif_gradient
+from spikefed.neurons.halved import normalised_halves
+from spikefed.neurons.halved import suits as halves_suit
 from spikefed.neurons.joined import Branch, join_lif, joins
 from spikefed.neurons.kernels import kernels, use_kernels
 from spikefed.neurons.modules import IF, LIF
@@ -14,7 +17,7 @@ from spikefed.neurons.normalise import Norm, normalise, normalise_each, normalis
 from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.paths import Choice, record_paths, recording
-from spikefed.neurons.processor import fastest_precision, has_vnni, settle_precision, why_slow
+from spikefed.neurons.processor import fastest_precision, settle_precision, why_slow
 from spikefed.neurons.sides import Sides, pair, same_padding
 from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
 from spikefed.neurons.synapses import dense_weights, few_weights
@@ -48,7 +51,8 @@ __all__ = [
     "encoder",
     "fastest_precision",
     "few_weights",
-    "has_vnni",
+    "fire_both",
+    "halves_suit",
     "if_",
     "join_lif",
     "joins",
@@ -63,6 +67,7 @@ __all__ = [
     "normalise",
     "normalise_each",
     "normalise_pooled",
+    "normalised_halves",
     "pair",
     "record_paths",
     "recording",

@@ -17,7 +17,7 @@ from spikefed import native
 from spikefed.neurons import fused
 from spikefed.neurons.sides import Sides
 
-_POINTERS = ("x", "go", "out", "weight", "bias")
+_POINTERS = ("x", "go", "out", "weight", "bias", "sums")
 _SIZES = ("images", "height", "width", "in_channels", "out_channels")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
@@ -70,6 +70,34 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     In bfloat16 the weights are rounded to it, the sums are float32, the result is rounded.
     """
     return _run(x, weight, bias, len(weight), gradient=False)
+
+
+def convolve_halved(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Means over 2x2 outputs of the convolution, and what a norm before those means asks of the outputs.
+
+    The whole map is never written. One thread: sums are then the same for any number of them.
+
+    Args:
+        x: ``[N, Cin, H, W]``, channels-last float32, of even sides.
+        weight: ``[Cout, Cin, 3, 3]``.
+
+    Returns:
+        ``[N, Cout, H / 2, W / 2]``, and float64 ``[2, Cout]``: sums of all outputs and of their squares.
+    """
+    lib = library()
+    assert lib is not None
+    weight = weight.detach().contiguous()
+    shape = (len(x), len(weight), x.shape[2] // 2, x.shape[3] // 2)
+    out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    sums = torch.zeros(len(x), 2, len(weight), dtype=torch.float64)
+    a = _arguments(x, len(weight))
+    a.x = x.data_ptr()
+    a.out = out.data_ptr()
+    a.weight = weight.data_ptr()
+    a.sums = sums.data_ptr()
+    a.threads = 1
+    lib.spikefed_winograd(a)
+    return out, sums.sum(0)
 
 
 def input_gradient(upstream: Tensor, weight: Tensor) -> Tensor:

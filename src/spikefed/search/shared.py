@@ -12,16 +12,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from spikefed.networks import GraphNetwork, PassLayer, SpikingLayer
 from spikefed.networks.cells import Cell, cell_ops
-from spikefed.networks.graph import INPUT, Edge, Node, Part, Value, parts, step_by_step, total
+from spikefed.networks.graph import INPUT, Edge, Node, Part, Value, step_by_step, total
 from spikefed.networks.layers import Moment
-from spikefed.neurons import normalise_each
+from spikefed.networks.pools import TWO_BY_TWO
+from spikefed.neurons import halves_suit, normalise_each, normalised_halves, pair, same_padding
 from spikefed.search.kernels import Evidence, evidence
 
 Told = list[tuple[str, Evidence]]
@@ -136,10 +137,22 @@ class Watched(nn.Module):
         pool = layer.plan.window
         if norm is None or self.fires or layer.tap is not None or layer.part() is not None or repeat:
             return layer(x, steps, repeat, generator).detach()  # event lists pay in training: they serve a gradient too
+        options = norm.options(steps)
+        if _halving(layer) and halves_suit(x, layer.weight, layer.bias, options):
+            return normalised_halves(x, layer.weight, steps, options)
         means = layer.plan.pool and pool.kind == "average" and not pool.padding
         behind = pool if means else None
-        told = normalise_each(layer.currents, x, behind, steps=steps, scale=norm.scale(), **norm.options(steps))
+        told = normalise_each(layer.currents, x, behind, steps=steps, scale=norm.scale(), **options)
         return told if means else layer.pooled(told)
+
+
+def _halving(layer: SpikingLayer | PassLayer) -> TypeGuard[SpikingLayer]:
+    """Whether a layer is a plain convolution with means over 2x2 behind it."""
+    plan = layer.plan
+    if not isinstance(layer, SpikingLayer) or plan.kind != "conv" or layer.product is not None:
+        return False
+    same = pair(plan.strides) == (1, 1) and plan.padding == same_padding(layer.weight)
+    return same and plan.pool and plan.window == TWO_BY_TWO
 
 
 def _codes(spikes: Tensor, steps: int) -> Tensor:
@@ -169,7 +182,7 @@ class Watching:
         self._times = {node.name: _times(node.name, cell) for node in net.graph.nodes}
         nodes = {node.name: node for node in net.graph.nodes}
         known: dict[int, str] = {}
-        for part in parts(net.graph):
+        for part in net.parts:
             entering = {name: tuple(self._from_first(e) for e in edges) for name, edges in part.entering.items()}
             self._parts.append(replace(part, entering=entering))
             for name in part.nodes:

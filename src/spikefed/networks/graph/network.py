@@ -40,7 +40,7 @@ class GraphNetwork(SpikingNetwork):
     ) -> None:
         super().__init__(name, input_shape, [], steps=steps, encoder=encoder)
         self.graph = graph
-        self._parts = parts(graph)
+        self.parts = parts(graph)
         self._names = place(self, graph, layers)
 
     @property
@@ -85,7 +85,7 @@ class GraphNetwork(SpikingNetwork):
 
     def stepwise(self, name: str) -> bool:
         """Whether a node lies in a loop, and so runs once for each time step."""
-        return any(part.stepwise and name in part.nodes for part in self._parts)
+        return any(part.stepwise and name in part.nodes for part in self.parts)
 
     def source(self, x: Tensor, generator: torch.Generator | None) -> Value:
         """The coded images ``x`` (``[B, C, H, W]``, or with steps of their own), as they enter the graph."""
@@ -93,8 +93,8 @@ class GraphNetwork(SpikingNetwork):
 
     def _outputs(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         source = self.source(x, generator)
-        layers = {name: self.get_submodule(name) for part in self._parts for name in part.nodes}
-        y = run(self._parts, layers, source, self.graph.output, self.steps, generator)
+        layers = {name: self.get_submodule(name) for part in self.parts for name in part.nodes}
+        y = run(self.parts, layers, source, self.graph.output, self.steps, generator)
         return y.unflatten(0, (self.steps, -1)).to(x.dtype)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Literal
 
@@ -137,7 +138,14 @@ class Graph:
 
     def into(self, name: str) -> list[Edge]:
         """Edges that lead to a node, as drawn."""
-        return [edge for edge in self.edges if edge.target == name]
+        return list(self._arriving.get(name, ()))
+
+    @cached_property
+    def _arriving(self) -> dict[str, list[Edge]]:
+        found: dict[str, list[Edge]] = {}
+        for edge in self.edges:
+            found.setdefault(edge.target, []).append(edge)
+        return found
 
 
 def in_order(graph: Graph) -> list[Node]:

@@ -11,9 +11,10 @@ namespace spikefed {
 struct Winograd {
     const void *x;       // [N, H, W, Ci]
     const void *go;      // [N, H, W, Co], weight gradient only
-    void *out;           // [N, H, W, Co]
+    void *out;           // [N, H, W, Co]; with `sums` [N, H / 2, W / 2, Co], means over 2x2 outputs
     float *weight;       // [Co, Ci, 3, 3]; input gradient: [Ci, Co, 3, 3], the convolution's own
     const float *bias;   // [Co] or null
+    double *sums;        // null, or [N, 2, Co]: forward out, of an image's outputs and of their squares; needs one thread, no bias, even sides
     int64_t images, height, width, in_channels, out_channels;
     int32_t dtype;       // of x, go and out: 0 float32, 1 bfloat16 (weights are then rounded to it; sums are float32)
     int32_t gradient;    // 1: input gradient

@@ -189,6 +189,43 @@ template <class E> static void transform_output(const Winograd &a, const Tiles &
     }
 }
 
+// The same without a bias for means over 2x2 outputs, which alone are written; the sums of all outputs and of their squares go to `sums`.
+template <class E> static void transform_halved(const Winograd &a, const Tiles &tiles, int64_t tile, const float *from) {
+    const int64_t image = tile / (tiles.down * tiles.across), place = tile % (tiles.down * tiles.across), Co = a.out_channels;
+    const int64_t top = place / tiles.across * 4, left = place % tiles.across * 4;
+    const int64_t rows = smaller(4, a.height - top), columns = smaller(4, a.width - left);
+    E *out = static_cast<E *>(a.out) + ((image * a.height / 2 + top / 2) * (a.width / 2) + left / 2) * Co;
+    double *sums = a.sums + image * 2 * Co;
+    for (int64_t c = 0; c < Co; c += kVec) {
+        Vec half[24], m[6], y[8];
+        for (int column = 0; column < 6; ++column) {
+            for (int row = 0; row < 6; ++row) m[row] = load_vec(from + (row * 6 + column) * tiles.out_size + c);
+            from_points(m, 1, y);
+            for (int row = 0; row < 4; ++row) half[row * 6 + column] = y[row];
+        }
+        const int64_t lanes = smaller(kVec, Co - c);
+        Vec sum = broadcast(0.0f), squares = broadcast(0.0f);
+        for (int64_t row = 0; row < rows; row += 2) {
+            from_points(half + row * 6, 1, y);
+            from_points(half + row * 6 + 6, 1, y + 4);
+            for (int64_t column = 0; column < columns; column += 2) {
+                const Vec *v = y + column;
+                const Vec four = (v[0] + v[1]) + (v[4] + v[5]);
+                sum = sum + four;
+                squares = SPIKEFED_FMA(v[0], v[0], SPIKEFED_FMA(v[1], v[1], SPIKEFED_FMA(v[4], v[4], SPIKEFED_FMA(v[5], v[5], squares))));
+                store_some(out + (row / 2 * (a.width / 2) + column / 2) * Co + c, broadcast(0.25f) * four, lanes);
+            }
+        }
+        float one[kVec], two[kVec];
+        store_vec(one, sum);
+        store_vec(two, squares);
+        for (int64_t n = 0; n < lanes; ++n) {
+            sums[c + n] += one[n];
+            sums[Co + c + n] += two[n];
+        }
+    }
+}
+
 template <class E> static void convolve_typed(const Winograd &a) {
     // Large weights are read from memory once for every block of tiles, so blocks grow with them.
     const bool large = kPoints * a.in_channels * a.out_channels > 2 << 20;
@@ -214,7 +251,8 @@ template <class E> static void convolve_typed(const Winograd &a) {
                         multiply_panel<false>(a.out_channels - panel * kPanel, in + point * tiles.in_size + t * tiles.in_row, tiles.in_row, 1, w, kPanel, a.in_channels,
                                         out + point * tiles.out_size + t * tiles.out_row + panel * kPanel, tiles.out_row);
                 }
-            for (int64_t t = 0; t < n; ++t) transform_output<E>(a, tiles, first + t, out + t * tiles.out_row);
+            for (int64_t t = 0; t < n; ++t)
+                a.sums ? transform_halved<E>(a, tiles, first + t, out + t * tiles.out_row) : transform_output<E>(a, tiles, first + t, out + t * tiles.out_row);
         }
         release(blank);
         release(out);

@@ -51,6 +51,8 @@ CASES: dict[str, dict[str, Any]] = {
 RATES = {"FedAvg": (1e-3, 3e-3, 1e-2), "adapters": (3e-3, 1e-2, 3e-2)}
 AS = {"FedAvg by STC 1:100": "FedAvg", "alone": "FedAvg", "head": "thresholds + head", "rank 1 + head": "rank 6 + head"}
 """Cases that take the learning rate of another."""
+ONLY_IID = ("thresholds a neuron + head", "rank 1 + head", "rank 6 + head")
+"""Cases that are measured where clients are alike."""
 TUNING_SEED = 100
 
 
@@ -138,7 +140,10 @@ def rates() -> dict[str, dict[str, float]]:
         own = cases[AS.get(case, case)]
         return float(max(own, key=lambda lr: reached(own[lr])))
 
-    return {partition: {case: best(cases, case) for case in CASES} for partition, cases in found.items()}
+    return {
+        partition: {case: best(cases, case) for case in CASES if partition == "iid" or case not in ONLY_IID}
+        for partition, cases in found.items()
+    }
 
 
 def collect(seed: int, out: Path, tuned: dict[str, dict[str, float]] | None) -> None:
@@ -153,7 +158,7 @@ def collect(seed: int, out: Path, tuned: dict[str, dict[str, float]] | None) -> 
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for partition, case in product(PARTITIONS, CASES):
-            if tuned is None and case in AS:
+            if (tuned is None and case in AS) or (partition != "iid" and case in ONLY_IID):
                 continue
             place = rows.setdefault(partition, {}).setdefault(case, {})
             for lr in grid(case) if tuned is None else (tuned[partition][case],):
@@ -171,6 +176,8 @@ def table() -> Iterator[str]:
     for partition in PARTITIONS:
         whole = fmean(next(iter(row[partition]["FedAvg"].values()))["bytes"][-1] for row in found)
         for case in CASES:
+            if partition != "iid" and case in ONLY_IID:
+                continue
             cells = [next(iter(row[partition][case].values())) for row in found]
             lr = next(iter(found[0][partition][case]))
             own = over([cell["own"][-1] for cell in cells])

@@ -14,7 +14,7 @@ from experiment.test_adapter_runs import DATA
 from experiment.test_ticket_runs import Interrupted, Stops
 from spikefed import networks
 from spikefed.errors import ConfigError
-from spikefed.experiment import RunFolder
+from spikefed.experiment import RunFolder, probe_run
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import build
 from spikefed.federated import method
@@ -59,6 +59,8 @@ def test_blocks_are_dropped_for_all_and_the_parent_stays_to_the_bit(parent: str,
         networks.select_task(model.network, number)
         size = networks.task_size(model.network)
         assert size.frozen < numbers and size.macs < 1
+    for probe in ("sparsity", "rates"):  # what was dropped is silent for whoever watches layers
+        assert probe_run(folder.path, probe)["measurements"][-1]["records"]
     rows = {row.kind: row for row in networks.adapter_rows(model.network)}
     sent = folder.read_lines(folder.metrics)[0]["upstream_bytes"] / 2
     own = rows["proxy1x1"].bytes + rows["head"].bytes

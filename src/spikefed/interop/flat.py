@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import ANNNetwork, GraphNetwork, SpikingNetwork
+from spikefed.networks import ANNNetwork, GraphNetwork, SpikingNetwork, tasks_of
 from spikefed.networks.graph import INPUT, ANNGraphNetwork, Graph, in_order
 from spikefed.networks.layers import PlannedLayer
 from spikefed.networks.norms import Norm
@@ -157,7 +157,7 @@ def flat(net: nn.Module, *, quantised: bool = False) -> Flat:
 
     Raises:
         ConfigError: somebody else's module, whose inner workings are its own; weights that are not finite; QCFS
-            activations, unless they are asked for.
+            activations, unless they are asked for; parts of tasks.
     """
     if not isinstance(net, SpikingNetwork | ANNNetwork):
         raise ConfigError(
@@ -169,6 +169,11 @@ def flat(net: nn.Module, *, quantised: bool = False) -> Flat:
         raise ConfigError(
             f"network {net.name} has QCFS activations (network.qcfs), which no format knows; convert it with 'spikefed "
             "convert RUN --recipe qcfs' and export what that gives"
+        )
+    if tasks_of(net):
+        raise ConfigError(
+            f"network {net.name} has parts of tasks (network.adapters), which no format knows: what it would hold is "
+            "the parent; export the run that network.start names, or predict with spikefed.load_model(RUN)"
         )
     graph: Graph | None = net.graph if isinstance(net, GraphNetwork | ANNGraphNetwork) else None
     if graph is None:

@@ -111,6 +111,24 @@ def summary(found: dict[str, Any]) -> list[dict[str, Any]]:
     return told
 
 
+def table(lines: list[dict[str, Any]]) -> str:
+    """As Markdown."""
+    rows = ["| SAHD | cell | accuracy | parameters | SOPs | less VGG of its parameters | less VGG of its SOPs |"]
+    rows.append("| --- | --- | --- | --- | --- | --- | --- |")
+    for line in lines:
+        beside = [line["equal_parameters"], line["equal_synops"]]
+        apart = [
+            f"{it['difference']['points']:+.1f} ({it['difference']['low']:.1f} to {it['difference']['high']:.1f}), "
+            f"{it['parameters']:,.0f} and {it['synops']:,.0f}"
+            for it in beside
+        ]
+        rows.append(
+            f"| {line['kind']} | `{line['cell']}` | {100 * line['accuracy']:.1f} | {line['parameters']:,.0f} | "
+            f"{line['synops']:,.0f} | {apart[0]} | {apart[1]} |"
+        )
+    return "\n".join(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scores", type=Path, default=Path("results/search/scores-digits.json"))
@@ -141,7 +159,7 @@ def main() -> None:
                     print(found["rows"][-1], flush=True)
     found["summary"] = summary(found)
     write_atomic(args.out, json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found["summary"], indent=1))
+    print(table(found["summary"]))
 
 
 if __name__ == "__main__":

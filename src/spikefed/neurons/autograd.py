@@ -113,6 +113,62 @@ class Linear(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None
 
 
+class ListedLinear(torch.autograd.Function):
+    """Linear layer on the non-zeros of its input, which is saved as a list; the input's gradient is dense.
+
+    Maps ``[N, C, H, W]`` in channels-last memory are read as they lie, with the weights put in that order.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        shape = x.shape
+        mixed = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+        ctx.positions = shape[2:].numel() if mixed else 1
+        rows = (x.permute(0, 2, 3, 1).flatten(1) if mixed else x.flatten(1)).to(dtype).contiguous()
+        own = _turned(weight.detach(), shape[1], ctx.positions) if mixed else weight.detach().contiguous()
+        with torch.autocast("cpu", enabled=False):
+            listed = events.listed_rows(rows)
+            out = events.rows_product(listed, own, bias, dtype)
+        banded = events.banded(listed, 1).tensors() if ctx.needs_input_grad[1] else ()
+        ctx.save_for_backward(own, *banded)
+        ctx.shape = shape
+        ctx.mixed = mixed
+        ctx.x_dtype = x.dtype
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.dtype = dtype
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *banded = ctx.saved_tensors
+        upstream = grads[0].to(ctx.dtype).contiguous()
+        grad_x = grad_weight = grad_bias = None
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:
+                rows = products.linear(upstream, weight.t(), None, ctx.dtype).to(ctx.x_dtype)
+                grad_x = _as_map(rows, ctx.shape) if ctx.mixed else rows.view(ctx.shape)
+            if ctx.needs_input_grad[1]:
+                one_pixel = torch.Size((len(upstream), weight.shape[1], 1, 1))
+                grad_weight = events.rows_weight_gradient(events.BandedList(one_pixel, 1, 1, *banded), upstream)
+                if ctx.mixed:
+                    grad_weight = _turned(grad_weight, ctx.positions, ctx.shape[1])
+            if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
+                grad_bias = upstream.float().sum(0).to(ctx.bias_dtype)
+        return grad_x, grad_weight, grad_bias, None
+
+
+def _turned(weight: Tensor, rows: int, columns: int) -> Tensor:
+    """``[F, rows * columns]`` as ``[F, columns * rows]``."""
+    return fused.transpose(weight.contiguous(), torch.empty_like(weight), len(weight), rows, columns)
+
+
+def _as_map(rows: Tensor, shape: torch.Size) -> Tensor:
+    """``[N, H * W * C]`` as the channels-last map ``[N, C, H, W]`` that has this memory."""
+    n, c, h, w = shape
+    return rows.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
 class Flatten(torch.autograd.Function):
     """``flatten(1)`` of a channels-last map, by a native transpose (torch's generic copy is several times slower)."""
 

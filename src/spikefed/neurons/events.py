@@ -56,7 +56,7 @@ def _prepared() -> ctypes.CDLL | None:
     lib = fused.library()
     if lib is None:
         return None
-    for name in ("count", "list", "band", "forward", "weight_grad", "input_grad"):
+    for name in ("count", "list", "band", "forward", "weight_grad", "rows_grad", "input_grad"):
         function = getattr(lib, f"spikefed_events_{name}")
         function.argtypes = [ctypes.POINTER(Arguments)]
         function.restype = None
@@ -245,6 +245,36 @@ def weight_gradient(events: BandedList, upstream: Tensor) -> Tensor:
     lib.spikefed_events_weight_grad(a)
     flat = fused.transpose(table, table.new_empty(_padded(co), ci * k * k), len(table), ci * k * k, _LANES)
     return flat.unflatten(1, (ci, k, k))[:co]
+
+
+def listed_rows(x: Tensor) -> EventList:
+    """The events of a linear layer's input ``[N, Fin]``: of maps of one pixel with Fin channels."""
+    return listed(x.view(*x.shape, 1, 1))
+
+
+def rows_product(rows: EventList, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Linear layer on listed rows, ``[N, Fout]`` in ``dtype``.
+
+    Args:
+        rows: of `listed_rows`.
+        weight: ``[Fout, Fin]``, float32.
+        bias: ``[Fout]`` or None.
+        dtype: of the result.
+    """
+    return convolve(rows, weight.view(*weight.shape, 1, 1), bias, dtype).flatten(1)
+
+
+def rows_weight_gradient(rows: BandedList, upstream: Tensor) -> Tensor:
+    """Gradient of a linear layer's weight ``[Fout, Fin]`` (float32); ``upstream`` ``[N, Fout]``."""
+    lib = library()
+    assert lib is not None
+    outputs = upstream.shape[1]
+    sums = torch.empty(rows.shape[1], _padded(outputs))
+    a = _with_bands(rows, upstream.dtype, outputs)
+    a.go = upstream.data_ptr()
+    a.weight = sums.data_ptr()
+    lib.spikefed_events_rows_grad(a)
+    return fused.transpose(sums, sums.new_empty(*sums.shape[::-1]), 1, *sums.shape)[:outputs]
 
 
 def input_gradient_at(window: BandedList, upstream: Tensor, weight: Tensor) -> Tensor:

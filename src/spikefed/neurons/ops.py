@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spikefed.neurons import events, fused, gpu, paths, products, synapses
-from spikefed.neurons.autograd import Convolution, Flatten, Linear
+from spikefed.neurons.autograd import Convolution, Flatten, Linear, ListedLinear
 from spikefed.neurons.kernels import kernels
 from spikefed.neurons.sides import Sides
 
@@ -96,6 +96,9 @@ def spike_linear(
     if not _fast(x, dtype):
         paths.note("spike_linear", "dense", "matrix product", x, density)
         return F.linear(x.flatten(1), weight, bias)
+    if paths.linear_by_lists(x, weight, dtype):
+        paths.note("spike_linear", "events", f"density {density:.3f}: sums over the non-zeros alone", x, density)
+        return cast(Tensor, ListedLinear.apply(x, weight, bias, dtype))
     mixed = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     mixed = mixed and fused.suits(x)
     reason = "matrix product after a native flatten" if mixed else "matrix product"

@@ -35,6 +35,9 @@ AMX_WEIGHT_LIMIT = 0.10  # matrix tiles: only the weight gradient of deep, small
 WINDOW_LIMIT = 0.30
 BF16_WINDOW_LIMIT = 0.22
 WINOGRAD_WINDOW_LIMIT = 0.12
+# Part of non-zeros below which a linear layer takes lists, beside oneDNN in float32.
+LINEAR_LIMIT = {"portable": 0.0, "avx2": 0.25, "avx512": 0.15}
+LARGE_LINEAR = 2**20  # weights from which lists gain nothing beside AVX-512's products
 # Multiply-adds of the dense convolution below which lists are not worth their calls.
 LEAST_WORK = 64 * 1024 * 1024
 # Channels on both sides below which Winograd's transforms cost more than they save.
@@ -166,6 +169,29 @@ def by_direct(x: Tensor, weight: Tensor, stride: Sides, padding: Sides, dtype: t
         and _work(x, weight, stride) >= LEAST_DIRECT_WORK
         and winograd.suits(weight, stride, padding)
         and not (_bf16_instructions(dtype) and processor.has_amx())
+    )
+
+
+def linear_by_lists(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a linear layer goes by the non-zeros of its input.
+
+    Args:
+        x: ``[N, *rest]``.
+        weight: ``[Fout, Fin]``.
+        dtype: precision of the products.
+    """
+    density = density_of(x)
+    return (
+        density is not None
+        and density < LINEAR_LIMIT[processor.instruction_set()]
+        and not _bf16_instructions(dtype)
+        and not (weight.numel() >= LARGE_LINEAR and processor.instruction_set() == "avx512")
+        and x.dim() in (2, 4)
+        and len(x) * weight.numel() >= LEAST_WORK
+        and weight.shape[1] < 2**16  # an event's place has 16 bits
+        and x.numel() < 2**31
+        and weight.dtype == torch.float32
+        and events.library() is not None
     )
 
 

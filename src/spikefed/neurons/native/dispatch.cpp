@@ -79,6 +79,7 @@ SPIKEFED_API void spikefed_events_list(const spikefed::Events *a) { spikefed::ke
 SPIKEFED_API void spikefed_events_band(const spikefed::Events *a) { spikefed::kernels_in_use().events->band(*a); }
 SPIKEFED_API void spikefed_events_forward(const spikefed::Events *a) { spikefed::kernels_in_use().events->forward(*a); }
 SPIKEFED_API void spikefed_events_weight_grad(const spikefed::Events *a) { spikefed::kernels_in_use().events->weight_grad(*a); }
+SPIKEFED_API void spikefed_events_rows_grad(const spikefed::Events *a) { spikefed::kernels_in_use().events->rows_grad(*a); }
 SPIKEFED_API void spikefed_events_input_grad(const spikefed::Events *a) { spikefed::kernels_in_use().events->input_grad(*a); }
 SPIKEFED_API int64_t spikefed_events_size() { return sizeof(spikefed::Events); }
 

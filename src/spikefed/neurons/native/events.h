@@ -35,6 +35,7 @@ struct EventKernels {
     void (*band)(const Events &);         // fills start, position, banded (from the list by pixel)
     void (*forward)(const Events &);      // out = conv(x, weight) + bias, padding (K - 1) / 2
     void (*weight_grad)(const Events &);  // weight = gradient
+    void (*rows_grad)(const Events &);    // the same of maps of one pixel: weight [Ci, Cp] = gradient, go [N, Co]
     void (*input_grad)(const Events &);   // out [N, H, W, Ci] = gradient at the listed elements, 0 elsewhere
 };
 

@@ -545,6 +545,52 @@ template <int K> static void weight_grad_sized(const Events &a) {
     release(sums);
 }
 
+// ---- weight gradient of a linear layer: a 1x1 convolution of many channels on maps of one pixel ---------------------------------
+
+// Channels [from, to) of one band, N * 16 outputs: `go` [rows of the band][N * 16], `sums` [Ci][pitch], which holds the bands before.
+template <int N> static void rows_band(const Events &a, int64_t band, int64_t from, int64_t to, const float *go, float *sums, int64_t pitch) {
+    constexpr int K = N * kEventLanes / kVec;
+    const int32_t *start = a.start + band * a.in_channels;
+    for (int64_t c = from; c < to; ++c) {
+        Vec acc[K];
+        for (int v = 0; v < K; ++v) acc[v] = band ? load_vec(sums + c * pitch + v * kVec) : broadcast(0.0f);
+        for (int32_t e = start[c]; e < start[c + 1]; ++e) {
+            const float *at = go + a.position[e] * (N * kEventLanes);
+            const Vec x = broadcast(a.banded ? a.banded[e] : 1.0f);
+            for (int v = 0; v < K; ++v) acc[v] = SPIKEFED_FMA(x, load_vec(at + v * kVec), acc[v]);
+        }
+        for (int v = 0; v < K; ++v) store_vec(sums + c * pitch + v * kVec, acc[v]);
+    }
+}
+
+template <class E> static void rows_typed(const Events &a) {
+    const int64_t Co = a.out_channels, pitch = (Co + kEventLanes - 1) / kEventLanes * kEventLanes, widest = 8 * kVec;
+    const Bands bands(a);
+    parallel(a.in_channels, a.threads, [&](int64_t begin, int64_t end) {
+        float *go = unset<float>(bands.group * widest);
+        for (int64_t c0 = 0, width = widest; c0 < pitch; c0 += width) {
+            while (width > kEventLanes && c0 + width > pitch) width /= 2;
+            for (int64_t k = 0; k < bands.count; ++k) {
+                const Band band = bands.at(a, k);
+                for (int64_t r = 0; r < band.images; ++r) {
+                    const E *from = static_cast<const E *>(a.go) + (band.image + r) * Co + c0;
+                    for (int64_t j = 0; j < width; ++j) go[r * width + j] = c0 + j < Co ? load(from[j]) : 0.0f;
+                }
+                float *sums = a.weight + c0;
+                switch (width / kEventLanes) {
+                case 8: rows_band<8>(a, k, begin, end, go, sums, pitch); break;
+                case 4: rows_band<4>(a, k, begin, end, go, sums, pitch); break;
+                case 2: rows_band<2>(a, k, begin, end, go, sums, pitch); break;
+                default: rows_band<1>(a, k, begin, end, go, sums, pitch);
+                }
+            }
+        }
+        release(go);
+    });
+}
+
+static void events_rows_grad(const Events &a) { a.dtype == 0 ? rows_typed<F32>(a) : rows_typed<BF16>(a); }
+
 // ---- input gradient, only where the list says it is needed --------------------------------------------------------------------
 
 // Adds to sums[e] the product of one input channel's weights with the gradient around event e. Four at a time: their lanes are

@@ -13,7 +13,7 @@ extern const NormLifKernels norm_lif_kernels;
 const NormLifKernels norm_lif_kernels = {forward, backward};
 extern const EventKernels event_kernels;
 const EventKernels event_kernels = {events_bands, events_count, events_list, events_band, events_forward, events_weight_grad,
-                                    events_input_grad};
+                                    events_rows_grad, events_input_grad};
 extern const StepKernels step_kernels;
 const StepKernels step_kernels = {step_sum, step_sum_backward, step_norm, step_norm_backward, join, join_backward};
 } // namespace SPIKEFED_VARIANT

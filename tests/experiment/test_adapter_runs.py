@@ -19,7 +19,6 @@ from spikefed.experiment import config as configs
 from spikefed.experiment.build import build
 from spikefed.federated import method
 from spikefed.federated.methods.adapters import SERVERS
-from spikefed.interop import flat
 from spikefed.networks import read_tensors
 from spikefed.networks.roles import FROZEN, task
 
@@ -187,12 +186,6 @@ def test_settings_that_do_not_fit_are_one_sentence(what: str, parent: str, tmp_p
     with pytest.raises(ConfigError, match=sentence):
         spikefed.run(told, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_exports_do_not_pass_the_parent_off_as_the_task(parent: str, tmp_path: Path) -> None:
-    run = spikefed.run(tables(parent, ["head"]), out=tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"has parts of tasks \(network\.adapters\), which no format knows"):
-        flat(spikefed.load_model(run).network)
 
 
 def test_other_classes_need_a_head_that_learns(parent: str, tmp_path: Path) -> None:

@@ -48,6 +48,36 @@ def test_the_script_gives_the_networks_outputs(name: str, settings: dict[str, An
     torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("norm", ["none", "bn", "tdbn", "bntt"])
+def test_the_task_that_is_on_is_what_a_file_holds(norm: str) -> None:
+    net = built("8C3-AP2-16FC", norm=norm, readout="current", neuron=EAGER)
+    kinds: list[networks.Adapter] = ["thresholds", "low-rank", "head"]
+    if norm != "none":
+        kinds.append("bn")
+    networks.adapt(net, kinds, tasks=2, outputs=[[0, 1, 2], [4, 7]])
+    draw = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=draw))
+    x = torch.rand(9, 1, 12, 12, generator=draw)
+    outs = []
+    for task in (0, 1):
+        networks.select_task(net, task)
+        outs.append(net(x).detach())
+        theirs = module_of(script(flat(net), ABOUT)).load()(x)
+        torch.testing.assert_close(theirs, outs[-1], rtol=0, atol=1e-5)
+    assert not torch.equal(outs[0], outs[1]) and bool(outs[0].any())
+
+
+def test_parts_that_are_no_weights_are_refused() -> None:
+    cases: list[tuple[list[networks.Adapter], networks.Per]] = [(["thresholds"], "neuron"), (["proxy1x1"], "channel")]
+    for kinds, per in cases:
+        net = networks.adapt(built("4C3-AP2-4C3"), kinds, per=per)
+        with pytest.raises(ConfigError, match="which no format knows: what it would hold is the parent"):
+            flat(net)
+
+
 def test_data_with_time_steps_and_send_on_delta() -> None:
     draw = torch.Generator().manual_seed(0)
     for coding in ("direct", SendOnDelta(0.2)):

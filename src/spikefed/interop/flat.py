@@ -20,10 +20,11 @@ import torch
 from torch import nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import ANNNetwork, GraphNetwork, SpikingNetwork, tasks_of
+from spikefed.networks import ANNNetwork, GraphNetwork, SpikingNetwork, kinds_of
 from spikefed.networks.graph import INPUT, ANNGraphNetwork, Graph, in_order
 from spikefed.networks.layers import PlannedLayer
 from spikefed.networks.norms import Norm
+from spikefed.networks.parts import Part
 from spikefed.networks.pools import Pool
 from spikefed.neurons import Encoder, LIFParameters
 
@@ -157,7 +158,7 @@ def flat(net: nn.Module, *, quantised: bool = False) -> Flat:
 
     Raises:
         ConfigError: somebody else's module, whose inner workings are its own; weights that are not finite; QCFS
-            activations, unless they are asked for; parts of tasks.
+            activations, unless they are asked for; parts of a task that fold into no weights.
     """
     if not isinstance(net, SpikingNetwork | ANNNetwork):
         raise ConfigError(
@@ -170,11 +171,7 @@ def flat(net: nn.Module, *, quantised: bool = False) -> Flat:
             f"network {net.name} has QCFS activations (network.qcfs), which no format knows; convert it with 'spikefed "
             "convert RUN --recipe qcfs' and export what that gives"
         )
-    if tasks_of(net):
-        raise ConfigError(
-            f"network {net.name} has parts of tasks (network.adapters), which no format knows: what it would hold is "
-            "the parent; export the run that network.start names, or predict with spikefed.load_model(RUN)"
-        )
+    _check_parts(net)
     graph: Graph | None = net.graph if isinstance(net, GraphNetwork | ANNGraphNetwork) else None
     if graph is None:
         names = [layer.plan.name for layer in net.places]
@@ -187,6 +184,18 @@ def flat(net: nn.Module, *, quantised: bool = False) -> Flat:
         output = graph.output
     nodes = tuple(_node(net, name, sources[name]) for name in names)
     return Flat(net.name, net.input_shape, net.steps, net.encoder, nodes, output)
+
+
+def _check_parts(net: SpikingNetwork | ANNNetwork) -> None:
+    """Refuse parts of the task that is on which are neither weights, nor norms, nor thresholds of channels."""
+    kinds = set(kinds_of(net).values())
+    single = any(part is not None and not part.folds for part in (layer.part() for layer in net.places))
+    if kinds & {"mime", "proxy1x1"} or single:
+        what = "thresholds of single neurons" if single else f"parts '{min(kinds & {'mime', 'proxy1x1'})}'"
+        raise ConfigError(
+            f"network {net.name} has {what} (network.adapters), which no format knows: what it would hold is the "
+            "parent; predict with spikefed.load_model(RUN), or learn a task by other parts"
+        )
 
 
 def _node(net: SpikingNetwork | ANNNetwork, name: str, sources: tuple[Source, ...]) -> FlatNode:
@@ -221,16 +230,19 @@ def _folded(
     layer: PlannedLayer, steps: int, neuron: LIFParameters | None
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Weight, gain and shift of a layer; sums and products in float64, then rounded once to float32."""
-    weight = _numbers(getattr(layer, "weight", None))
-    bias = _numbers(getattr(layer, "bias", None))
+    part = layer.part()
+    weight, bias = _weights(layer, part)
     for array in (weight, bias):
         if array is not None and not np.isfinite(array).all():
             raise ConfigError(
                 f"layer {layer.plan.name} holds weights that are not finite, so the network predicts nothing; export "
                 "another round of the run"
             )
-    norm = layer.norm
+    norm = layer.norm if part is None or part.norm is None else part.norm
     learnt = _gain(layer)
+    if part is not None and part.log_threshold is not None:
+        own = np.exp(-part.log_threshold.detach().cpu().double().numpy()).reshape(-1)
+        learnt = own if learnt is None else learnt * own
     if norm is None and learnt is None:
         return _single(weight), None, _single(bias)
     factor, offset = (np.ones(layer.plan.map_shape[0]), np.zeros(())) if norm is None else _affine(norm, steps, neuron)
@@ -243,6 +255,26 @@ def _folded(
         scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
         return _single(scaled), None, _single(offset)
     return _single(weight), _single(np.atleast_2d(factor)), _single(np.atleast_2d(offset))
+
+
+def _weights(layer: PlannedLayer, part: Part | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Weights and bias of a layer with those of the task that is on, float64; outputs of other tasks get 0."""
+    weight = _numbers(getattr(layer, "weight", None))
+    bias = _numbers(getattr(layer, "bias", None))
+    if part is None or weight is None:
+        return weight, bias
+    low, high = _numbers(part.down), _numbers(part.up)
+    if low is not None and high is not None:
+        weight = weight + np.tensordot(high, low, axes=1)
+    own, shift = _numbers(part.head_weight), _numbers(part.head_bias)
+    if own is None:
+        return weight, bias
+    weight = np.zeros_like(weight)
+    weight[part.outputs] = own
+    if bias is not None and shift is not None:
+        bias = np.zeros_like(bias)
+        bias[part.outputs] = shift
+    return weight, bias
 
 
 def _charged(

@@ -16,6 +16,7 @@ from spikefed.errors import ConfigError, DataError
 from spikefed.experiment import RunFolder
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import build
+from spikefed.federated import method
 
 FSD = {"name": "fsd", "distil_epochs": 1, "server_epochs": 1, "distil_batch": 8}
 
@@ -90,13 +91,29 @@ def test_a_client_sees_the_images_of_its_task_and_no_others() -> None:
 def test_a_head_of_its_own_learns_nothing_for_other_tasks() -> None:
     federation = build(configs.from_tree(RUNS["fedavg"]))
     ctx = federation.client_context(0, 1)
-    from spikefed.federated import method
 
     uplink: Any = method("fedavg").client_round({}, None, ctx)[1]
     last = [n for n in uplink.tensors if n.endswith("weight")][-1]
     before = federation.networks.initial()[last]
     assert torch.equal(torch.from_numpy(uplink.tensors[last].copy())[5:], before[5:])
     assert not torch.equal(torch.from_numpy(uplink.tensors[last].copy())[:5], before[:5])
+
+
+def test_drift_of_clients_is_told_of_what_they_trained() -> None:
+    federation = build(configs.from_tree(RUNS["fedavg"]))
+    steps = method("fedavg")
+    state, _ = steps.init_server(federation.context(0))
+    uplinks: dict[int, Any] = {c: steps.client_round({}, None, federation.client_context(c, 1))[1] for c in (0, 1)}
+    _, _, diagnostics = steps.server_round(state, uplinks, federation.context(1))
+    moved = [
+        {n: torch.from_numpy(a.copy()) - state["weights"][n] for n, a in u.tensors.items()} for u in uplinks.values()
+    ]
+    named = [n for n in moved[0] if n not in federation.networks.buffers]
+    flat = [torch.cat([own[n].double().flatten() for n in named]) for own in moved]
+    shares = [diagnostics.weights[c] for c in (0, 1)]
+    mean = shares[0] * flat[0] + shares[1] * flat[1]
+    apart = [float((own - mean).norm() / mean.norm()) for own in flat]
+    assert diagnostics.values["drift_ratio"] == pytest.approx(sum(apart) / 2)
 
 
 def test_known_tasks_are_easier_than_unknown_ones(tmp_path: Path) -> None:

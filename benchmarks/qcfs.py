@@ -2,8 +2,9 @@
 
     python benchmarks/qcfs.py [--dataset fashion-mnist] [--seeds 0,1,2]
 
-``small`` on 10,000 images, 12 epochs (CIFAR-10: 16), 512 calibration images of the clients, 1,000 test images. A ReLU
-twin with recipe ``local``, and QCFS twins with L = 4 and 8 with the thresholds that they learnt, at each T.
+``small`` on 10,000 images, 12 epochs (8x8 digits and CIFAR-10: 16), 512 calibration images of the clients, 1,000 test
+images. A ReLU twin with recipe ``local``, and QCFS twins with L = 4 and 8 with the thresholds that they learnt, at each
+T.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ TWINS: dict[str, int | None] = {"ReLU": None, "QCFS, L = 4": 4, "QCFS, L = 8": 8
 def measured(levels: int | None, dataset: str, seed: int, toy: bool, work: Path) -> list[dict[str, Any]]:
     """The twin's own accuracy and its conversions'."""
     data = {"dataset": dataset, "pooled": True, "private_per_client": 2500, "public": 2000, "test_limit": 1000}
+    data = {"dataset": "digits", "pooled": True, "public": 100} if dataset == "digits" else data
     data |= {"private_per_client": 60, "public": 60, "test_limit": 60} if toy else {}
     tree = {
         "name": "qcfs",
         "seed": seed,
-        "rounds": 1 if toy else 8 if dataset == "cifar10" else 6,
+        "rounds": 1 if toy else 6 if dataset == "fashion-mnist" else 8,
         "data": data,
         "network": {"name": "small", "twin": "ann", **({} if levels is None else {"qcfs": levels})},
         "training": {"local_epochs": 2},

@@ -22,7 +22,8 @@ import spikefed
 from spikefed import data, networks
 
 NETWORK = {"name": "16C3-AP2-32C3-32C3-AP2-64C3-64C3-AP2", "steps": 4, "norm": "bn", "readout": "current"}
-ROUNDS = 18
+ROUNDS = 24
+FALLS = {"local_epochs": 1, "local_batch": 32, "lr_milestones": [16, 20], "lr_decay": 0.3}
 DROPPED_BLOCKS = (3,)
 CHILDREN: dict[str, tuple[str, Any]] = {
     "mnist": ("mnist", None),
@@ -38,7 +39,7 @@ def tables(seed: int, rounds: int = ROUNDS, **changes: Any) -> dict[str, Any]:
         "rounds": rounds,
         "data": {"clients": 2, "public": 20},
         "network": NETWORK,
-        "training": {"local_epochs": 1, "local_batch": 32, "lr": 3e-3},
+        "training": {**FALLS, "lr": 3e-3},
         "method": {"name": "fedavg"},
         "run": {"threads": 1},
     }
@@ -54,7 +55,7 @@ def case(parent: Path, blocks: int | None) -> dict[str, Any]:
     method: dict[str, Any] = {"name": "adapters"}
     if blocks:
         method["tailor"] = {"drop_after": ROUNDS // 2, "drop_blocks": blocks}
-    return {"network": network, "method": method, "training": {"local_epochs": 1, "local_batch": 32, "lr": 1e-2}}
+    return {"network": network, "method": method, "training": {**FALLS, "lr": 1e-2}}
 
 
 def study(seed: int, folder: Path, children: dict[str, tuple[str, Any]]) -> dict[str, Any]:

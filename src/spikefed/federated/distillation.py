@@ -8,6 +8,7 @@ predictions merge and what goes back.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -46,6 +47,14 @@ class DistillationHyperparameters(LocalTraining):
         ge=0,
         description="weight of the same loss in local training, on a batch of public rows a step, so that what was "
         "distilled is not forgotten; 0: never [FSD]",
+    )
+    rehearse_every: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="local steps for each batch of public rows, which weighs that many times as much: what rehearsal "
+        "costs a client falls by this factor",
+        json_schema_extra={"since": "0.2"},
     )
     server_epochs: int = Field(
         default=5, ge=0, description="server epochs on the merged predictions, per round [FSD 4.1.2: 5]"
@@ -177,6 +186,7 @@ def fit(
 def rehearsal(net: nn.Module, goal: Goal, ctx: Context, weight: float) -> Term:
     """A term of the loss of local training: the goal on a random batch of its rows, times the weight.
 
+    It is 0 but for every `rehearse_every`-th step.
     The term takes images ``[B, ...]`` and labels ``[B]`` and is a scalar.
 
     Args:
@@ -188,11 +198,19 @@ def rehearsal(net: nn.Module, goal: Goal, ctx: Context, weight: float) -> Term:
     hyper: DistillationHyperparameters = ctx.hyper
     images = ctx.public if goal.rows is None else ctx.public[goal.rows]
 
+    steps = itertools.count()
+
     def term(outputs: Tensor, labels: Tensor) -> Tensor:
+        if next(steps) % hyper.rehearse_every:
+            return outputs.new_zeros(())
         pick = torch.randint(len(images), (min(hyper.distil_batch, len(images)),), generator=ctx.generator)
         x = ctx.preprocess(images[pick].to(outputs.device))
         x = x if goal.augment is None else goal.augment(x, ctx.generator)
-        return weight * goal.loss(net(x, generator=ctx.generator), goal.target[pick].to(outputs.device))
+        return (
+            hyper.rehearse_every
+            * weight
+            * goal.loss(net(x, generator=ctx.generator), goal.target[pick].to(outputs.device))
+        )
 
     return term
 

@@ -1,0 +1,27 @@
+"""`rehearse_every`: a batch of public rows beside every so many'th local step, with so many times the weight."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from federated.tiny import PUBLIC, World
+from spikefed.federated import method
+from spikefed.federated.distillation import Goal, rehearsal
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_weight_of_a_round_is_the_same_however_often_rows_are_rehearsed(every: int) -> None:
+    where = World(method("fsd+").hyperparameters(rehearse_every=every, distil_batch=6))
+    seen: list[int] = []
+
+    def loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        seen.append(len(target))
+        return outputs.new_tensor(1.0)
+
+    ctx = where.client(0)
+    net = ctx.networks.load(ctx.networks.initial())
+    term = rehearsal(net, Goal(torch.zeros(PUBLIC), loss), ctx, 2.0)
+    values = [float(term(torch.zeros(4, 5, 3), torch.zeros(5, dtype=torch.int64))) for _ in range(6)]
+    assert sum(values) == 12.0 and values[0] == 2.0 * every
+    assert seen == [6] * (6 // every), "rows are shown in those steps alone"

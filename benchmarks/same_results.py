@@ -2,7 +2,8 @@
 
     python benchmarks/same_results.py --other CHECKOUT [--only WORD ...] [--rounds 2] [--json FILE]
 
-For every experiment of digits and every method that both know: metrics (without seconds), ledger and model. Then what
+For every experiment of digits and every method that both know: metrics (without seconds), ledger and model; with
+``--sweeps`` for every variant of every sweep of digits too, seed 0. Then what
 the other build left behind: a run that was killed after its first round goes on here and ends as if nothing had been; a
 finished run opens here. Last, a loopback fleet of each build (``--fleet``). Both use the kernels that they were built
 with, so build the native library in both. A key of the metrics that only this build writes is named, not counted.
@@ -78,6 +79,11 @@ for text in sys.stdin:
         if "open" in job:
             load_run(job["open"])
             print("answer " + json.dumps("ok"), flush=True)
+            continue
+        if "sweep" in job:
+            done = experiment.compare([Path(job["sweep"])], Path(job["out"]), overrides=job["set"], seeds=[0])
+            refused = sorted({str(each.error) for each in done if each.error is not None})
+            print("answer " + json.dumps("; ".join(refused) or "ok"), flush=True)
             continue
         config = Path(job["file"]) if "file" in job else job["config"]
         progress = Once() if job.get("kill") else Quiet()
@@ -167,10 +173,34 @@ def cases(other: Build, here: Build, rounds: int) -> dict[str, dict[str, Any]]:
     return jobs
 
 
+def sweeps(other: Build, rounds: int) -> dict[str, dict[str, Any]]:
+    """Jobs by name: the sweeps of digits, every variant with its first seed."""
+    some = [f"rounds={rounds}", "run.threads=1"]
+    files = sorted((other.checkout / "experiments" / "sweeps").glob("*digits*.toml"))
+    return {f"sweep {file.stem}": {"sweep": str(file), "set": some} for file in files}
+
+
 def _tables(file: Path) -> dict[str, Any]:
     tree = tomllib.loads(file.read_text())
     base = tree.pop("extends", None)
     return {**(_tables(file.parent / base) if base else {}), **tree}
+
+
+def swept(job: dict[str, Any], old: Build, new: Build, folder: Path) -> str:
+    """``same`` with the number of runs, or what differs in how many, and what both builds refuse."""
+    said = {build.run(job | {"out": str(folder / name)}) for name, build in (("old", old), ("new", new))}
+    if len(said) > 1:
+        return " / ".join(sorted(said))
+    told = "" if said == {"ok"} else f"; both refuse: {said.pop()}"
+    return _all_runs(folder) + told
+
+
+def _all_runs(folder: Path) -> str:
+    """What differs between the run folders under ``old`` and those under ``new``."""
+    found = [path.parent.relative_to(folder / "old") for path in sorted((folder / "old").rglob("metrics.jsonl"))]
+    apart = {str(run): differences(folder / "old" / run, folder / "new" / run)[0] for run in found}
+    named = [f"{run}: {', '.join(what)}" for run, what in apart.items() if what]
+    return "; ".join(named) or f"same ({len(found)} run folders)"
 
 
 def compared(job: dict[str, Any], old: Build, new: Build, folder: Path) -> str:
@@ -199,11 +229,7 @@ def fleets(old: Build, new: Build, folder: Path) -> str:
         )  # fmt: skip
         if done.returncode:
             return f"{name}: {(done.stderr or done.stdout)[-300:]}"
-    pairs = [
-        (path, folder / "new" / path.relative_to(folder / "old")) for path in (folder / "old").rglob("metrics.jsonl")
-    ]
-    found = {what for left, right in pairs for what in differences(left.parent, right.parent)[0]}
-    return ", ".join(sorted(found)) or f"same ({len(pairs)} run folders)"
+    return _all_runs(folder)
 
 
 def main() -> None:
@@ -213,16 +239,19 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="cases whose names hold one of these words")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--fleet", action="store_true", help="loopback fleets too")
+    parser.add_argument("--sweeps", action="store_true", help="sweeps of digits too")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     old = Build(chosen.other.resolve())
     new = Build(HERE)
     results: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        for number, (name, job) in enumerate(cases(old, new, chosen.rounds).items()):
+        jobs = cases(old, new, chosen.rounds) | (sweeps(old, chosen.rounds) if chosen.sweeps else {})
+        for number, (name, job) in enumerate(jobs.items()):
             if chosen.only and not any(word in name for word in chosen.only):
                 continue
-            results[name] = compared(job, old, new, Path(temporary) / str(number))
+            held = swept if "sweep" in job else compared
+            results[name] = held(job, old, new, Path(temporary) / str(number))
             print(f"{name:28} {results[name]}", flush=True)
         if chosen.fleet:
             results["loopback fleet"] = fleets(old, new, Path(temporary))

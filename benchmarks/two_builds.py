@@ -2,11 +2,13 @@
 
     python benchmarks/two_builds.py --other CHECKOUT [--experiment FILE] [--rounds 6] [--set table.key=value ...]
     python benchmarks/two_builds.py --other CHECKOUT --steps small,vgg9-bntt [--rounds 20]
+    python benchmarks/two_builds.py --other CHECKOUT --codecs context,bitpack,fp16 [--rounds 40]
 
 Each checkout runs in a process of its own, which stays alive and does one round at a time: here, there, there, here,
 ... A figure is processor time of the whole round (clients, server, evaluation, codecs), or of one training step in
-float32 (forward, backward, SGD); x is the median over rounds of (there / here). Round 1 is the warm-up. Both begin from
-the same seed, so their accuracies, or losses, say whether they learn alike.
+float32 (forward, backward, SGD), or of messages through both links (the server's to a client, a client's back); x is
+the median over rounds of (there / here). Round 1 is the warm-up. Both begin from the same seed, so their accuracies,
+losses or bytes say whether they do the same.
 """
 
 from __future__ import annotations
@@ -66,6 +68,46 @@ for line in sys.stdin:
     optimiser.step()
     print(json.dumps({"seconds": time.process_time() - start, "loss": loss.item()}), flush=True)
 """
+CODEC_WORKER = """
+import json, sys, time
+import numpy as np
+from spikefed.wire import ClientLink, ServerLink, SpikeDownlink, SpikeUplink, WeightsDownlink, WeightsUplink
+
+codec, repeats = sys.argv[2], int(sys.argv[3])
+rng = np.random.default_rng(0)
+spiking = codec in ("context", "bitpack")
+
+def train():
+    return (truth ^ (rng.random(truth.shape) < 0.02)).astype(np.uint8)
+
+rates = np.where(np.arange(10) == rng.integers(0, 10, (4000, 1)), 0.93, 0.004)
+truth = (rng.random((4000, 10, 8)) < rates[:, :, None]).astype(np.uint8)
+tensors = lambda: {f"layer{i}.weight": rng.normal(0, 0.05, (200, 500)).astype(np.float32) for i in range(3)}
+server = ServerLink(codec, codec)
+client = ClientLink(0, codec, codec)
+print("ready", flush=True)
+number = 0
+for line in sys.stdin:
+    drawn = [(train(), train()) if spiking else (tensors(), tensors()) for _ in range(repeats)]
+    size = 0
+    start = time.process_time()
+    for down, up in drawn:
+        number += 1
+        if spiking:
+            down = SpikeDownlink(number, down, bytes(32))
+            up = SpikeUplink(number, 0, up, 0.5, bytes(32))
+        else:
+            down = WeightsDownlink(number, down)
+            up = WeightsUplink(number, 0, up, 100, 0.5)
+        sent = server.encode(down, client=0)
+        client.decode(sent, down.plan().for_client(0))
+        back = client.encode(up)
+        server.decode(back, up.plan())
+        size += len(sent) + len(back)
+    print(json.dumps({"seconds": time.process_time() - start, "bytes": size}), flush=True)
+"""
+REPEATS = {"context": 6, "bitpack": 400, "float32": 40, "fp16": 40, "qsgd-7": 8}
+"""Messages each way in a round of a codec, so that it takes about a tenth of a second; 4 of any other."""
 SHAPES = {"small": ("1x28x28", "64"), "vgg9-bntt": ("3x32x32", "32"), "cifarnet": ("3x32x32", "8")}
 """Images and batch of the steps, as in `steps.py`."""
 
@@ -114,7 +156,7 @@ def compared(builds: dict[str, Build], rounds: int, measure: str) -> dict[str, A
     Args:
         builds: ``here`` and ``there``.
         rounds: after the warm-up.
-        measure: ``accuracy`` or ``loss``: what both say of their round.
+        measure: ``accuracy``, ``loss`` or ``bytes``: what both say of their round.
     """
     rows = []
     for number in range(rounds + 1):
@@ -140,6 +182,7 @@ def main() -> None:
     parser.add_argument("--other", type=Path, required=True, help="the other checkout, with its native library built")
     parser.add_argument("--experiment", default="experiments/fsd-digits.toml", help="relative to both checkouts")
     parser.add_argument("--steps", help=f"training steps of these networks instead: {', '.join(SHAPES)}")
+    parser.add_argument("--codecs", help="messages by these codecs instead: context, bitpack, or any of weights")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], dest="settings")
@@ -150,7 +193,14 @@ def main() -> None:
     asked = ["git", "rev-parse", "HEAD"]
     commit = subprocess.run(asked, cwd=given.other, capture_output=True, text=True).stdout.strip()
     content: dict[str, Any] = {"threads": given.threads, "other": given.other_commit or commit}
-    if given.steps:
+    if given.codecs:
+        content["codecs"] = {}
+        for name in given.codecs.split(","):
+            print(name)
+            arguments = [name, str(REPEATS.get(name, 4))]
+            builds = {n: Build(at, CODEC_WORKER, arguments, given.threads) for n, at in folders.items()}
+            content["codecs"][name] = compared(builds, given.rounds, "bytes")
+    elif given.steps:
         content["nets"] = {}
         for name in given.steps.split(","):
             print(name)

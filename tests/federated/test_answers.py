@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.federated.tiny import World
 from torch import nn
 
+from federated.tiny import World
 from spikefed.errors import ConfigError
 from spikefed.federated.answers import GIVES, checked, checked_network
 from spikefed.federated.attackers import Attacker

@@ -177,3 +177,13 @@ def test_units_are_read_off_keys() -> None:
         "a_pj": "pj", "a_bytes": "bytes", "a_s": "seconds", "a_share": "share", "steps": "number", "a_bits": "bits",
     }  # fmt: skip
     assert Quantity("a_pj", "", unit="text").written == "text"
+
+
+class Headless(Noise):
+    def headline(self, records: Any) -> dict[str, Any]:
+        return {"sum": records[-1]["margin"]}
+
+
+def test_a_headline_that_reads_what_no_row_has_is_one_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"'noise': its headline reads 'margin', .* records hold place, sum$"):
+        run_probe(network(), subject(), Headless())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +14,7 @@ from report.synthetic import make_run
 from spikefed.errors import ReportError
 from spikefed.report import load_run
 from spikefed.report.curves import curve_of
-from spikefed.report.runs import load_runs
+from spikefed.report.runs import Run, load_runs
 
 
 def test_a_whole_run_tells_what_it_is(tmp_path: Path) -> None:
@@ -155,4 +156,13 @@ def test_every_method_has_a_name_and_a_colour_and_marker_of_its_own() -> None:
 
     looks = {name: (colour_of(name), symbol_of(name)) for name in METHODS}
     assert len(set(looks.values())) == len(looks), looks
-    assert [name for name in METHODS if method_name(name) == name] == []
+    runs = [Run(Path("a"), result={"method": name}) for name in METHODS]
+    assert [run.method for run in runs if method_name(run) == run.method] == []
+
+
+def test_an_own_method_goes_by_its_title_and_else_by_its_class() -> None:
+    from spikefed.report.groups import method_name
+
+    plain = Run(Path("a"), result={"method": "mymethods:MedianVote"})
+    assert method_name(plain) == "MedianVote"
+    assert method_name(replace(plain, provenance={"method_title": "Median vote"})) == "Median vote"

@@ -18,6 +18,8 @@ import torch
 
 from spikefed import neurons
 from spikefed.experiment.config import Experiment
+from spikefed.federated import Method, method
+from spikefed.objects import is_own
 from spikefed.version import __version__
 
 
@@ -77,7 +79,12 @@ def command(argv: Sequence[str]) -> str:
 
 
 def provenance(config: Experiment) -> dict[str, Any]:
-    """`machine`, with seed, config hash, threads, kernels and the command that started this."""
+    """`machine`, with seed, config hash, threads, kernels and the command that started this.
+
+    Of a user's own method also its title, where it has one: a report must not need its code.
+    """
+    name = str(config.method["name"])
+    title = _own_title(type(method(name))) if is_own(name) else ""
     return machine() | {
         "threads": torch.get_num_threads(),
         "kernels": neurons.kernels(),
@@ -85,4 +92,11 @@ def provenance(config: Experiment) -> dict[str, Any]:
         "config_hash": config.hash(),
         "command": command(sys.argv),
         "started": now(),
+        **({"method_title": title} if title else {}),
     }
+
+
+def _own_title(made: type[Method]) -> str:
+    """The title that a user's class gives itself; empty where it only inherits that of a method of this project."""
+    giver = next((base for base in made.__mro__ if "title" in vars(base)), Method)
+    return "" if giver.__module__.startswith("spikefed.") else str(vars(giver)["title"])

@@ -240,8 +240,8 @@ class Method(ABC):
 
     Attributes:
         name: what an experiment file says.
-        title: what tables and figures say; the name when empty. A class named as ``module:Class`` goes by ``Class``
-            there, or by the ``label`` of its experiment: a report must not need its code.
+        title: what tables and figures say; the name when empty. A class named as ``module:Class`` that gives itself
+            none goes by ``Class``.
         summary: one line for ``spikefed list methods``.
         hyperparameters: the class of ``ctx.hyper``; one on `LocalTraining` has the keys of ``[training]``, which every
             experiment of this project sets, one on `Hyperparameters` refuses them.

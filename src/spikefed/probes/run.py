@@ -153,7 +153,7 @@ def run_probe(
         weights_sha256=weights,
         images=len(shown),
         seconds=time.perf_counter() - started,
-        headline=_checked(chosen.headline(records), name),
+        headline=_headline(chosen, records, name),
         records=records,
         quantities=tuple(chosen.quantities),
         curves=tuple(chosen.curves),
@@ -207,6 +207,16 @@ def weights_sha256(net: nn.Module) -> str:
 def _generator(seed: int, round: int) -> torch.Generator:
     drawn = np.random.SeedSequence([seed, round]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(drawn >> np.uint64(1)))
+
+
+def _headline(probe: Probe, records: list[Record], name: str) -> Record:
+    try:
+        return _checked(probe.headline(records), name)
+    except KeyError as error:
+        known = ", ".join(dict.fromkeys(key for record in records for key in record))
+        raise ConfigError(
+            f"probe '{name}': its headline reads {error}, and a record lacks it; records hold {known}"
+        ) from error
 
 
 def _identity(subject: Subject) -> str:

@@ -40,6 +40,11 @@ class Group:
     colour: tuple[str, str] = palette.BLUE
 
     @property
+    def title(self) -> str:
+        """How a reader writes its method."""
+        return method_name(self.runs[0])
+
+    @property
     def symbol(self) -> str:
         return palette.symbol_of(self.method, self.variant)
 
@@ -120,10 +125,12 @@ def common_rounds(groups: Sequence[Group]) -> int | None:
     return min(counts) if len(counts) > 1 else None
 
 
-def method_name(method: str) -> str:
-    """How a reader writes the method; a user's own goes by the name of its class."""
-    made = METHODS.get(method)
-    return (made.title or made.name) if made else method.rpartition(":")[2]
+def method_name(run: Run) -> str:
+    """How a reader writes the run's method; a user's own goes by its title, or else by the name of its class."""
+    made = METHODS.get(run.method)
+    if made is not None:
+        return made.title or made.name
+    return run.method_title or run.method.rpartition(":")[2]
 
 
 def _traits(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -150,7 +157,7 @@ def _name(groups: list[Group]) -> None:
             group.variant = place
             if group.label:  # that of a sweep's variant stands as it is
                 continue
-            group.label = method_name(method)
+            group.label = group.title
             if several and group.preset:
                 group.label += f" {group.preset}"
             if len(networks) > 1 and group.network:

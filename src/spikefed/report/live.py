@@ -201,7 +201,7 @@ def _live(run: Run) -> dict[str, Any]:
         if _silent_s(run) > max(STALLED_AFTER_S, 5 * (a_round or 0))
         else "running"
     )
-    what = " · ".join(filter(None, [method_name(run.method), run.preset, run.dataset, run.partition, run.network]))
+    what = " · ".join(filter(None, [method_name(run), run.preset, run.dataset, run.partition, run.network]))
     progress = f"{done} of {total} rounds" if total else f"{done} rounds"
     if state == "running" and left:
         progress += f", about {duration(left)} left"

@@ -59,6 +59,11 @@ class Run:
         return str(self._told("method") or "unknown")
 
     @property
+    def method_title(self) -> str | None:
+        """What an own method calls itself in tables; None where it does not say, and for methods of this project."""
+        return _text(self.provenance.get("method_title"))
+
+    @property
     def label(self) -> str | None:
         """What tables call the run, where its experiment or sweep file says so; None where that is its method."""
         label = _text(self._told("label"))

@@ -17,7 +17,7 @@ from spikefed.report import sections, summary
 from spikefed.report.byclient import clients_table
 from spikefed.report.costs import TERMS, Terms
 from spikefed.report.energy import energy_table
-from spikefed.report.groups import Group, group_runs, method_name, networks_of
+from spikefed.report.groups import Group, group_runs, networks_of
 from spikefed.report.linktable import links_table
 from spikefed.report.packed import plotly_packed
 from spikefed.report.paired import paired_table
@@ -171,7 +171,7 @@ def _sections(
 
 def default_title(groups: Sequence[Group]) -> str:
     """What is compared, on what."""
-    methods = list(dict.fromkeys(method_name(g.method) for g in groups))
+    methods = list(dict.fromkeys(g.title for g in groups))
     datasets = list(dict.fromkeys(g.setting.dataset for g in groups))
     head = " and ".join(filter(None, [", ".join(methods[:-1]), methods[-1]]))
     if len(methods) > MOST_NAMES:

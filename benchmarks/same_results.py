@@ -164,7 +164,11 @@ def cases(other: Build, here: Build, rounds: int) -> dict[str, dict[str, Any]]:
     """Jobs by name: files of digits, then every method on a small network."""
     some = [f"rounds={rounds}", "run.threads=1"]
     files = sorted((other.checkout / "experiments").glob("*digits*.toml"))
-    jobs = {file.stem: {"file": str(file), "set": some} for file in files if "method" in _tables(file)}
+    jobs = {
+        file.stem: {"file": str(file), "set": [*some, *_shortened(tables)]}
+        for file in files
+        if "method" in (tables := _tables(file))
+    }
     known = here.methods()
     for name in (method for method in other.methods() if method in known):
         jobs[f"method {name}"] = {"config": {**TINY, "rounds": rounds, "method": {"name": name}}, "set": []}
@@ -177,7 +181,16 @@ def sweeps(other: Build, rounds: int) -> dict[str, dict[str, Any]]:
     """Jobs by name: the sweeps of digits, every variant with its first seed."""
     some = [f"rounds={rounds}", "run.threads=1"]
     files = sorted((other.checkout / "experiments" / "sweeps").glob("*digits*.toml"))
-    return {f"sweep {file.stem}": {"sweep": str(file), "set": some} for file in files}
+    return {f"sweep {file.stem}": {"sweep": str(file), "set": [*some, *_shortened(_tables(file))]} for file in files}
+
+
+def _shortened(tables: dict[str, Any]) -> list[str]:
+    """What else makes a search for branches end in the first of few rounds."""
+    methods = [
+        tables.get("method", {}),
+        *(each.get("method", {}) for each in tables.get("sweep", {}).get("methods", [])),
+    ]
+    return ["method.search_rounds=1"] if any(each.get("name") == "dc-nas" for each in methods) else []
 
 
 def _tables(file: Path) -> dict[str, Any]:

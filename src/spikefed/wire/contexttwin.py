@@ -1,159 +1,21 @@
 """The ``context`` model in plain Python: the same bytes as native/context.cpp, about a hundred times slower.
 
-It is also the readable statement of the model; names follow docs/wire-format.md, section 5.
+It is also the readable statement of the model; names and the order of keys follow docs/wire-format.md, section 5.4. The
+coder below it is `contextcoder`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from spikefed.wire.contextmodel import (
-    FIRST,
-    LIMIT,
-    SETS_A,
-    SETS_B,
-    TABLE_BITS,
-    ModelState,
-    squash_table,
-    stretch_table,
-)
+from spikefed.wire.contextcoder import BIT, FULL, SILENT, Coder
+from spikefed.wire.contextmodel import ModelState
 
 _WORD = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
-_MIX = 0xD6E8FEB86659FD93
-_COUNT_LIMIT = 255
-_WEIGHT_LIMIT = (1 << 18) - 1
-_BIAS = 77
-_RATE_MIN = 131
-_RECIPROCAL = [0] + [655360 // (10 * n + 9) for n in range(1, _COUNT_LIMIT + 1)]
-SILENT = 0
-FULL = 1
-BIT = 2
-
-
-class Coder:
-    """Binary arithmetic coder and the adaptive model that feeds it."""
-
-    def __init__(self, state: ModelState, code: bytes | None, capacity: int) -> None:
-        self.tables = state.tables.reshape(-1).tolist()
-        self.weights = state.weights.tolist()
-        self.coded = state.coded.tolist()
-        self.squash_of = squash_table().tolist()
-        self.stretch_of = stretch_table().tolist()
-        self.rate = [self._rate(kind) for kind in range(3)]
-        self.decoding = code is not None
-        self.payload = bytearray(code or b"")
-        self.capacity = capacity
-        self.low = 0
-        self.high = 0xFFFFFFFF
-        self.window = 0
-        self.position = 0
-        self.emitted = 0
-        self.ideal_bits = 0.0
-        self.decisions = 0
-        if self.decoding:
-            for _ in range(4):
-                self.window = self.window << 8 | self._next()
-
-    def _rate(self, kind: int) -> int:
-        return max(_RATE_MIN, 2622000 // (2000 + self.coded[kind]))
-
-    def _next(self) -> int:
-        self.position += 1
-        return self.payload[self.position - 1] if self.position <= len(self.payload) else 0
-
-    def _squash(self, x: int) -> int:
-        return self.squash_of[min(max(x, -LIMIT), LIMIT) + LIMIT]
-
-    def decide(self, kind: int, keys: Sequence[int], set_a: int, set_b: int, bit: int) -> int:
-        """Code one binary decision under these context keys and weight sets; returns the bit.
-
-        Args:
-            kind: which family of contexts.
-            keys: context keys, one a model.
-            set_a, set_b: weight sets of the mixer.
-            bit: the bit to code; not looked at when decoding.
-        """
-        slots = []
-        inputs = []
-        for i, key in enumerate(keys):
-            slot = (FIRST[kind] + i << TABLE_BITS) + ((key * _GOLDEN & _WORD) >> 64 - TABLE_BITS)
-            counter = self.tables[slot]
-            slots.append(slot)
-            inputs.append(self.stretch_of[counter >> 20] if counter & 1023 else 0)
-        inputs.append(_BIAS)
-        a = self.weights[SETS_A[kind] + set_a]
-        b = self.weights[SETS_B[kind] + set_b]
-        dot_a = sum(w * x >> 8 for w, x in zip(a, inputs, strict=False)) >> 8
-        dot_b = sum(w * x >> 8 for w, x in zip(b, inputs, strict=False)) >> 8
-        dot_a = min(max(dot_a, -LIMIT), LIMIT)
-        dot_b = min(max(dot_b, -LIMIT), LIMIT)
-        p = self._squash(dot_a + dot_b >> 1)
-        bit = self._code(bit, p)
-        self.decisions += 1
-        self.ideal_bits -= math.log2((p if bit else 65536 - p) / 65536)
-
-        for weights, dot in ((a, dot_a), (b, dot_b)):
-            step = ((bit << 16) - self._squash(dot)) * self.rate[kind] >> 10
-            for i, x in enumerate(inputs):
-                weights[i] = min(max(weights[i] + (step * x + 8192 >> 14), -_WEIGHT_LIMIT), _WEIGHT_LIMIT)
-        target = (1 << 22) - 1 if bit else 0
-        for slot in slots:
-            counter = self.tables[slot]
-            count = counter & 1023
-            estimate = counter >> 10 if count else p << 6
-            count = min(count + 1, _COUNT_LIMIT)
-            self.tables[slot] = estimate + ((target - estimate) * _RECIPROCAL[count] >> 16) << 10 | count
-        self.coded[kind] += 1
-        if self.coded[kind] & 63 == 0:
-            self.rate[kind] = self._rate(kind)
-        return bit
-
-    def _code(self, bit: int, p: int) -> int:
-        middle = self.low + ((self.high - self.low) * p >> 16)
-        if self.decoding:
-            bit = int(self.window <= middle)
-        if bit:
-            self.high = middle
-        else:
-            self.low = middle + 1
-        while (self.low ^ self.high) & 0xFF000000 == 0:
-            if self.decoding:
-                self.window = (self.window << 8 | self._next()) & 0xFFFFFFFF
-            else:
-                self.payload.append(self.high >> 24)
-            self.emitted += 1
-            self.low = self.low << 8 & 0xFFFFFFFF
-            self.high = (self.high << 8 | 255) & 0xFFFFFFFF
-        return bit
-
-    def _tail(self) -> bytes:
-        """The fewest bytes that, followed by zeros, lie in [low, high]."""
-        for size in range(4):
-            value = self.high & ~(0xFFFFFFFF >> 8 * size) if size else 0
-            if value >= self.low:
-                return value.to_bytes(4, "big")[:size]
-        return self.high.to_bytes(4, "big")
-
-    def finish(self) -> int:
-        """Encoding: payload bytes or -1 (does not fit). Decoding: 0, or -2 when it is not what encode writes."""
-        tail = self._tail()
-        if not self.decoding:
-            self.payload += tail
-            if len(self.payload) > self.capacity:
-                return -1
-            while self.payload and self.payload[-1] == 0:
-                self.payload.pop()
-            return len(self.payload)
-        if self.payload and self.payload[-1] == 0:
-            return -2
-        if not tail:
-            return 0 if len(self.payload) <= self.emitted else -2
-        fits = len(self.payload) == self.emitted + len(tail) and bytes(self.payload[self.emitted :]) == tail
-        return 0 if fits else -2
+_MIX = 0xD6E8FEB86659FD93  # M
 
 
 def _trains(packed: np.ndarray | None, shape: tuple[int, int, int]) -> list[list[int]] | None:
@@ -225,96 +87,197 @@ def _store(now: list[list[int]], spikes: np.ndarray, shape: tuple[int, int, int]
     spikes[...] = np.packbits((values >> shifts & np.uint64(1)).astype(np.uint8).reshape(-1))
 
 
+class _Class(NamedTuple):
+    """What both ends know of one class of a row before its train is coded; names as in section 5.4."""
+
+    c: int
+    g: int
+    p: int
+    n: int
+    gs: int
+    ps: int
+    ns: int
+    gp: int
+    near: list[int]  # its trains in the near rows
+    spikes: int
+    alike: int
+    score: int  # |g_c| + |p_c|, by which classes are visited
+
+
+class _Row(NamedTuple):
+    """What both ends know of a whole row; names as in section 5.4."""
+
+    classes: int
+    steps: int
+    g_top: int
+    p_top: int
+    n_top: int
+
+
+class _Visited:
+    """What the classes of a row that were visited so far have shown; names as in section 5.4."""
+
+    def __init__(self, row: _Row, remain: int) -> None:
+        self.steps = row.steps
+        self.remain = remain
+        self.fired = 0
+        self.full = False
+        self.surprises = 0
+        self.best = 0
+        self.top = row.classes
+        self.any = 0  # steps at which one of them fired, as a train
+
+    @property
+    def strength(self) -> int:
+        best = self.best
+        return 0 if best == 0 else 1 if best <= 2 else 2 if best <= self.steps // 2 else 3 if best < self.steps else 4
+
+    @property
+    def state(self) -> int:
+        return 3 * (2 * min(self.fired, 3) + self.full) + min(self.remain, 2)
+
+    def add(self, known: _Class, train: int) -> None:
+        """One more, with its train."""
+        self.remain -= known.score > 0
+        self.surprises += (train == 0) != (known.g == 0)
+        if not train:
+            return
+        self.fired += 1
+        self.full = self.full or train == (1 << self.steps) - 1
+        self.any |= train
+        if train.bit_count() > self.best:
+            self.best = train.bit_count()
+            self.top = known.c
+
+
 def _row(
-    coder: Coder, now: list[int], g_row: list[int] | None, p_row: list[int] | None, alike: list[list[int]],
+    coder: Coder, now: list[int], g_row: list[int] | None, p_row: list[int] | None, near_rows: list[list[int]],
     classes: int, steps: int,
 ) -> None:  # fmt: skip
-    """One row: its classes, the likely ones first."""
-    full = (1 << steps) - 1
-    g = g_row or [0] * classes
-    p = p_row or [0] * classes
-    n = alike[0] if alike else [0] * classes
-    spikes = [sum(row[c].bit_count() for row in alike) for c in range(classes)]
-    fired_alike = [sum(row[c] != 0 for row in alike) for c in range(classes)]
-    score = [g[c].bit_count() + p[c].bit_count() for c in range(classes)]
-    g_top = _top([train.bit_count() for train in g])
-    p_top = _top([train.bit_count() for train in p])
-    n_top = _top(spikes)
-    wide = classes + 1
-    remain = sum(value > 0 for value in score)
-    fired = fired_full = surprises = best = any_ = 0
-    top = classes
-    for j, c in enumerate(sorted(range(classes), key=lambda c: -score[c])):
-        gs = _shape_of(g[c], steps) if g_row is not None else 5
-        ps = _shape_of(p[c], steps) if p_row is not None else 5
-        ns = _shape_of(n[c], steps) if alike else 5
-        gp = gs * 6 + ps
-        f = min(fired, 3)
-        state = (f * 2 + (fired_full > 0)) * 3 + min(remain, 2)
-        strength = 0 if best == 0 else 1 if best <= 2 else 2 if best <= steps // 2 else 3 if best < steps else 4
-        remain -= score[c] > 0
-        keys = (
-            gp, c * 36 + gp, gp * 5 + strength, (gp * 16 + min(j, 15)) * 4 + f, (c * wide + g_top) * 6 + ps,
-            (c * wide + p_top) * 6 + gs, (c * wide + top) * 36 + gp, (c * wide + n_top) * 36 + gp,
-            (gp * 6 + ns) * 6 + fired_alike[c], (c * 6 + fired_alike[c]) * 512 + spikes[c],
-        )  # fmt: skip
-        if coder.decide(SILENT, keys, gp, state, int(now[c] == 0)):
-            surprises += g[c] != 0
-            continue
-        keys = (
-            gp, c * 36 + gp, (gp * 5 + strength) * 4 + min(surprises, 3), (gp * 6 + ns) * 6 + fired_alike[c],
-            spikes[c] * 24 + state,
-        )  # fmt: skip
-        if steps == 1 or coder.decide(FULL, keys, gp, state, int(now[c] == full)):  # not silent at T = 1: full
-            train = full
-            fired_full += 1
-        else:
-            votes = [row[c] for row in alike]
-            train = _train(coder, now[c], c, g[c], p[c], n[c], votes, gs, ps, ns, spikes[c], any_, steps)
-        now[c] = train
-        fired += 1
-        any_ |= train
-        surprises += g[c] == 0
-        if train.bit_count() > best:
-            best = train.bit_count()
-            top = c
+    """One row: its classes, the likely ones first.
+
+    Args:
+        coder: codes the decisions.
+        now: the row's trains; those decoded are put there.
+        g_row, p_row: the row's trains in ``global`` and ``previous``, None where there is none.
+        near_rows: trains of the near rows, nearest first.
+        classes, steps: C and T.
+    """
+    known = [_known(c, g_row, p_row, near_rows, steps) for c in range(classes)]
+    g_top = _top([each.g.bit_count() for each in known])
+    p_top = _top([each.p.bit_count() for each in known])
+    row = _Row(classes, steps, g_top, p_top, _top([each.spikes for each in known]))
+    visited = _Visited(row, remain=sum(each.score > 0 for each in known))
+    for j, each in enumerate(sorted(known, key=lambda each: -each.score)):
+        now[each.c] = _train(coder, now[each.c], each, row, visited, j)
+        visited.add(each, now[each.c])
 
 
-def _train(
-    coder: Coder, actual: int, c: int, g: int, p: int, n: int, alike: list[int], gs: int, ps: int, ns: int, spikes: int,
-    any_: int, steps: int,
-) -> int:  # fmt: skip
+def _known(c: int, g_row: list[int] | None, p_row: list[int] | None, near_rows: list[list[int]], steps: int) -> _Class:
+    """What is known of class ``c``; arguments as of `_row`."""
+    g = g_row[c] if g_row is not None else 0
+    p = p_row[c] if p_row is not None else 0
+    near = [row[c] for row in near_rows]
+    n = near[0] if near else 0
+    gs = _shape_of(g, steps) if g_row is not None else 5
+    ps = _shape_of(p, steps) if p_row is not None else 5
+    ns = _shape_of(n, steps) if near else 5
+    spikes = sum(train.bit_count() for train in near)
+    alike = sum(train != 0 for train in near)
+    return _Class(c, g, p, n, gs, ps, ns, 6 * gs + ps, near, spikes, alike, score=g.bit_count() + p.bit_count())
+
+
+def _train(coder: Coder, actual: int, known: _Class, row: _Row, visited: _Visited, j: int) -> int:
+    """One train, by at most three kinds of decision; ``actual`` is not looked at when decoding."""
+    gp = known.gp
+    state = visited.state
+    if coder.decide(SILENT, _silent_keys(known, row, visited, j), gp, state, int(actual == 0)):
+        return 0
+    full = (1 << row.steps) - 1
+    if row.steps == 1 or coder.decide(FULL, _full_keys(known, visited, state), gp, state, int(actual == full)):
+        return full  # not silent at T = 1: full
+    return _bits(coder, actual, known, row.steps, visited.any)
+
+
+def _silent_keys(known: _Class, row: _Row, visited: _Visited, j: int) -> tuple[int, ...]:
+    """Contexts of kind 0."""
+    c, gp, alike = known.c, known.gp, known.alike
+    w = row.classes + 1
+    return (
+        gp,
+        36 * c + gp,
+        5 * gp + visited.strength,
+        4 * (16 * gp + min(j, 15)) + min(visited.fired, 3),
+        6 * (c * w + row.g_top) + known.ps,
+        6 * (c * w + row.p_top) + known.gs,
+        36 * (c * w + visited.top) + gp,
+        36 * (c * w + row.n_top) + gp,
+        6 * (6 * gp + known.ns) + alike,
+        512 * (6 * c + alike) + known.spikes,
+    )
+
+
+def _full_keys(known: _Class, visited: _Visited, state: int) -> tuple[int, ...]:
+    """Contexts of kind 1."""
+    gp = known.gp
+    return (
+        gp,
+        36 * known.c + gp,
+        4 * (5 * gp + visited.strength) + min(visited.surprises, 3),
+        6 * (6 * gp + known.ns) + known.alike,
+        24 * known.spikes + state,
+    )
+
+
+class _Bits:
+    """The bits of a train coded so far; names as in section 5.4."""
+
+    def __init__(self, known: _Class) -> None:
+        self.node = 1
+        self.count = 0
+        self.mg = int(known.g != 0)
+        self.mp = int(known.p != 0)
+
+    def add(self, bit: int, gb: int, pb: int) -> None:
+        """One more, and what ``global`` and ``previous`` have there."""
+        self.node = 2 * self.node + bit
+        self.count += bit
+        self.mg &= bit == gb
+        self.mp &= bit == pb
+
+
+def _bits(coder: Coder, actual: int, known: _Class, steps: int, any_: int) -> int:
     """The bits of a train that is neither silent nor full, first time step first."""
-    gp = gs * 6 + ps
-    node = 1
-    count = 0
-    match_g = int(g != 0)
-    match_p = int(p != 0)
+    bits = _Bits(known)
     for t in range(steps):
         shift = steps - 1 - t
-        if shift == 0 and count in (0, steps - 1):
-            node = node * 2 + (count == 0)
+        if shift == 0 and bits.count in (0, steps - 1):  # 1 after nothing but 0, 0 after nothing but 1
+            bits.node = 2 * bits.node + (bits.count == 0)
             break
-        gb = g >> shift & 1
-        pb = p >> shift & 1
-        nb = n >> shift & 1
-        last = node & 7
-        around = (g >> shift + 1 & 1 if t else 0) << 2 | gb << 1 | (g >> shift - 1 & 1 if shift else 0)
-        votes = sum(train >> shift & 1 for train in alike)
-        keys = (
-            ((around * 2 + match_g) * 6 + gs) * 8 + last,
-            ((gb * 2 + pb) * 4 + match_g * 2 + match_p) * 36 + gp,
-            t * 256 + (node & 255),
-            g * _MIX + (node & _WORD),
-            ((c * 64 + t) * 4 + min(count, 3)) * 4 + (last & 3),
-            (((gb * 2 + pb) * 2 + (any_ >> shift & 1)) * 8 + last) * 4 + match_p * 2 + match_g,
-            ((((ns * 6 + votes) * 2 + nb) * 4 + gb * 2 + pb) * 64 + t) * 4 + (last & 3),
-            (spikes * 8 + last) * 64 + t,
-            n * _MIX + (node & _WORD),
-        )
-        bit = coder.decide(BIT, keys, t * 4 + match_g * 2 + match_p, gp, actual >> shift & 1)
-        node = node * 2 + bit
-        count = count + bit
-        match_g = match_g & (bit == gb)
-        match_p = match_p & (bit == pb)
-    return node & ((1 << steps) - 1)
+        keys = _bit_keys(known, bits, t, shift, any_ >> shift & 1)
+        bit = coder.decide(BIT, keys, 4 * t + 2 * bits.mg + bits.mp, known.gp, actual >> shift & 1)
+        bits.add(bit, known.g >> shift & 1, known.p >> shift & 1)
+    return bits.node & ((1 << steps) - 1)
+
+
+def _bit_keys(known: _Class, bits: _Bits, t: int, shift: int, any_: int) -> tuple[int, ...]:
+    """Contexts of kind 2 at step ``t``, which is the bit ``shift``; ``any_``: whether a visited class fired then."""
+    g = known.g
+    gb = g >> shift & 1
+    pb = known.p >> shift & 1
+    nb = known.n >> shift & 1
+    node, mg, mp = bits.node, bits.mg, bits.mp
+    last = node & 7
+    around = 4 * (g >> shift + 1 & 1 if t else 0) + 2 * gb + (g >> shift - 1 & 1 if shift else 0)
+    votes = sum(train >> shift & 1 for train in known.near)
+    return (
+        8 * (6 * (2 * around + mg) + known.gs) + last,
+        36 * (4 * (2 * gb + pb) + 2 * mg + mp) + known.gp,
+        256 * t + (node & 255),
+        _MIX * g + (node & _WORD),
+        4 * (4 * (64 * known.c + t) + min(bits.count, 3)) + (last & 3),
+        4 * (8 * (2 * (2 * gb + pb) + any_) + last) + 2 * mp + mg,
+        4 * (64 * (4 * (2 * (6 * known.ns + votes) + nb) + 2 * gb + pb) + t) + (last & 3),
+        64 * (8 * known.spikes + last) + t,
+        _MIX * known.n + (node & _WORD),
+    )

@@ -1,4 +1,4 @@
-"""The arithmetic coder behind codec ``context`` and the adaptive model that feeds it (docs/wire-format.md, 5.2 to 5.5)."""
+"""The arithmetic coder behind codec ``context``, and the model that feeds it (docs/wire-format.md, 5.2 to 5.5)."""
 
 from __future__ import annotations
 

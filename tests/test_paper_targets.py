@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="no chec
 @pytest.fixture
 def targets(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    sys.modules.pop("paper_targets", None)
-    import paper_targets
-
-    return paper_targets
+    return importlib.import_module("paper_targets")
 
 
 def record(folder: Path, seed: int, accuracies: list[float], **more: Any) -> None:

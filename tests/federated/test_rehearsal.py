@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from federated.tiny import PUBLIC, World
-from spikefed.federated import method
 from spikefed.federated.distillation import Goal, rehearsal
+from spikefed.federated.methods.fsdplus import FsdPlusHyperparameters
 
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_the_weight_of_a_round_is_the_same_however_often_rows_are_rehearsed(every: int) -> None:
-    where = World(method("fsd+").hyperparameters(rehearse_every=every, distil_batch=6))
+    where = World(FsdPlusHyperparameters(rehearse_every=every, distil_batch=6))
     seen: list[int] = []
 
     def loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -167,7 +167,7 @@ def cases(other: Build, here: Build, rounds: int) -> dict[str, dict[str, Any]]:
     jobs = {
         file.stem: {"file": str(file), "set": [*some, *_shortened(tables)]}
         for file in files
-        if "method" in (tables := _tables(file))
+        if {"method", "preset"} & (tables := _tables(file)).keys()
     }
     known = here.methods()
     for name in (method for method in other.methods() if method in known):

@@ -11,6 +11,7 @@ import pytest
 from federated.tiny import CLASSES, World
 from spikefed.errors import ConfigError
 from spikefed.federated.attackers import APPLIES, Attacker
+from spikefed.federated.contract import ClientReport
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
 from spikefed.federated.methods.fsd import Fsd, FsdHyperparameters
 from spikefed.wire import CountUplink, LabelUplink, PartialSpikes, PartialSpikeUplink, ProbabilityUplink
@@ -44,7 +45,9 @@ def test_flipped_labels_train_and_validate_the_wrong_way() -> None:
     """The liar's network is that of an honest client whose labels are C - 1 - y; nothing else differs."""
     world, seen = World(FsdHyperparameters(local_epochs=0, distil_epochs=0)), []
     ctx = world.client(0)
-    probe = SimpleNamespace(uplink_kind="spikes", client_round=lambda s, d, c: (seen.append(c), (s, None, None))[1])
+    probe = SimpleNamespace(
+        uplink_kind="spikes", client_round=lambda s, d, c: (seen.append(c), (s, None, ClientReport()))[1]
+    )
     Attacker(probe, "flip-labels", CLASSES).client_round({}, None, ctx)  # type: ignore[arg-type]
     assert (seen[0].train.labels + ctx.train.labels == CLASSES - 1).all()
     assert (seen[0].validation.labels + ctx.validation.labels == CLASSES - 1).all()

@@ -86,7 +86,7 @@ def mean_of(tensors: Mapping[int, Mapping[str, Tensor]], shares: Mapping[int, fl
     Shapes stay.
     """
     first, *_ = [tensors[client] for client in sorted(tensors)]
-    means = {}
+    means: dict[str, Tensor] = {}
     for name, like in first.items():
         if like.is_floating_point():
             parts = [shares[client] * tensors[client][name].double() for client in sorted(tensors)]
@@ -100,7 +100,7 @@ def mask_of(message: Uplink | Downlink) -> Mask | None:
     """The mask that a message brought; None for one without."""
     if not isinstance(message, SelectedWeightsUplink | SelectedWeightsDownlink):
         return None
-    return Mask({name: torch.from_numpy(kept.copy()) for name, kept in message.kept.items()})
+    return Mask({name: torch.as_tensor(kept.copy()) for name, kept in message.kept.items()})
 
 
 def under(mask: Mask, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ def average_accuracy(matrix: Matrix, learned: Sequence[Sequence[int]]) -> float:
         learned: by stage, the tasks that somebody learned in it.
     """
     seen: set[int] = set()
-    means = []
+    means: list[float] = []
     for row, tasks in zip(matrix, learned, strict=True):
         seen |= set(tasks)
         means.append(fmean(row[task] for task in sorted(seen)))

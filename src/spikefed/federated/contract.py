@@ -201,7 +201,7 @@ class ClientReport:
         values: floats for the metrics file (losses, firing rate, seconds).
     """
 
-    values: dict[str, float] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,8 @@ class Diagnostics:
         weights: merge weight by client.
     """
 
-    values: dict[str, float] = field(default_factory=dict)
-    weights: dict[int, float] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict[str, float])
+    weights: dict[int, float] = field(default_factory=dict[int, float])
 
 
 class Method(ABC):

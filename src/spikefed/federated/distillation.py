@@ -138,8 +138,8 @@ class Merged:
 
     goal: Goal
     content: object
-    weights: dict[int, float] = field(default_factory=dict)
-    values: dict[str, float] = field(default_factory=dict)
+    weights: dict[int, float] = field(default_factory=dict[int, float])
+    values: dict[str, float] = field(default_factory=dict[str, float])
 
 
 def following(mean: WeightAverage | None, net: nn.Module, optim: torch.optim.Optimizer) -> AbstractContextManager[None]:
@@ -329,7 +329,7 @@ class Distillation(Method):
             kept["weights"] = ctx.networks.weights(net)
         if mean is not None:
             kept["average"] = mean.state
-        return kept | own, uplink, ClientReport(values | own_values)
+        return kept | own, uplink, ClientReport({**values, **own_values})
 
     @staticmethod
     def _beside(net: nn.Module, goal: Goal | None, ctx: ClientContext) -> tuple[Term | None, Scope]:

@@ -47,7 +47,7 @@ class Reply:
     client: int
     round: int
     uplink: bytes = b""
-    report: dict[str, float] = field(default_factory=dict)
+    report: dict[str, float] = field(default_factory=dict[str, float])
     needs_intra: bool = False
     error: str | None = None
     refused: str | None = None

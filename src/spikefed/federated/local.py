@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Annotated, Literal
@@ -269,7 +269,7 @@ LabelLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 @contextmanager
-def label_loss_of(net: nn.Module, hyper: LocalTraining) -> Iterator[LabelLoss]:
+def label_loss_of(net: nn.Module, hyper: LocalTraining) -> Generator[LabelLoss, None, None]:
     """The loss on labels that ``local_loss`` names; some look into the network while this is open.
 
     Raises:

@@ -23,4 +23,4 @@ def _widened(tensor: Tensor) -> Tensor:
 
 def from_wire(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     """Arrays to tensors of the same dtype and shape; copies, so a message stays as it was received."""
-    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    return {name: torch.as_tensor(np.array(array)) for name, array in arrays.items()}

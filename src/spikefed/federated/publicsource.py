@@ -20,7 +20,7 @@ the rows and is sent them; what that costs stands in the ledger.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
@@ -308,7 +308,7 @@ class ClientSource:
         note, downlink = split(request.downlink or b"", (count, channels, height, width), request.round)
         for images, name in ((note.images, note.rows), (note.before, note.told)):
             if images is not None:
-                came = PublicRows.of(torch.from_numpy(images))
+                came = PublicRows.of(torch.as_tensor(images))
                 if came.id != name:
                     raise PacketError("public rows", "they are not those whose hash came with them")
                 self._sets[name] = came
@@ -369,7 +369,7 @@ def on_rows(ctx: C, rows: PublicRows, told: PublicRows | None = None) -> C:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> Generator[None, None, None]:
     """Sums are taken in the same order whatever the machine's number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -34,16 +34,16 @@ class RoundRecord:
 
     round: int
     participants: list[int]
-    stragglers: list[int] = field(default_factory=list)
-    uplinks: dict[int, Message] = field(default_factory=dict)
-    replies: dict[int, Reply] = field(default_factory=dict)
-    dropped: list[dict[str, Any]] = field(default_factory=list)
+    stragglers: list[int] = field(default_factory=list[int])
+    uplinks: dict[int, Message] = field(default_factory=dict[int, Message])
+    replies: dict[int, Reply] = field(default_factory=dict[int, Reply])
+    dropped: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     attempts: int = 1
     diagnostics: Diagnostics | None = None
     diverged: str | None = None
     downlink: Message | None = None
     evaluation: Evaluation | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     def drop(self, client: int, kind: str, reason: str) -> None:
         """Note what was not accepted, and why."""

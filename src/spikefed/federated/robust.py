@@ -184,7 +184,7 @@ def merge_tensors(
     if how == "krum":
         chosen = krum(tensors, liars)
         return dict(tensors[chosen]), {c: float(c == chosen) for c in clients}
-    merged = {}
+    merged: dict[str, np.ndarray] = {}
     for name, first in tensors[clients[0]].items():
         column = {c: tensors[c][name] for c in clients}
         if how == "mean":

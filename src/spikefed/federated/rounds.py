@@ -296,7 +296,7 @@ class Server:
 
     def _trusted(self, record: RoundRecord) -> list[int]:
         """The clients to ask."""
-        asked = []
+        asked: list[int] = []
         for client in record.participants:
             if away := self._trust.away(client, record.round):
                 record.drop(client, "set-aside", away)

@@ -53,7 +53,7 @@ class Opened:
     """Outcome of the last exchange: the sum, or why there is none."""
 
     total: VoteSum | None = None
-    dropped: dict[int, str] = field(default_factory=dict)
+    dropped: dict[int, str] = field(default_factory=dict[int, str])
 
 
 class SecureClient(Protocol):

@@ -95,8 +95,8 @@ class Selection:
     @classmethod
     def of_message(cls, message: Message) -> Selection:
         """What a message of weights carries."""
-        kept = getattr(message, "kept", None) or {}
-        masks = {name: torch.from_numpy(np.array(mask)) for name, mask in kept.items() if mask is not None}
+        kept: Mapping[str, np.ndarray | None] = getattr(message, "kept", None) or {}
+        masks = {name: torch.as_tensor(np.array(mask)) for name, mask in kept.items() if mask is not None}
         return cls({name: masks.get(name) for name in message.content})
 
 
@@ -235,7 +235,7 @@ def _merged(
         share = 1.0 if len(clients) == len(sent) else total
         arrays = {client: value.numpy() for client, value in values.items()}
         scaled = {client: weights[client] / share for client in clients}
-        mean = _as(torch.from_numpy(weighted_mean(arrays, scaled, np.float64)), old)
+        mean = _as(torch.as_tensor(weighted_mean(arrays, scaled, np.float64)), old)
         return mean if masks[0] is None else torch.where(masks[0], mean, old)
     kept = {c: torch.ones(old.shape, dtype=torch.bool) if m is None else m for c, m in zip(clients, masks, strict=True)}
     return _merged_by_entry(old, values, weights, kept, len(sent))

@@ -29,7 +29,7 @@ class Setup:
     rounds: int = 0
     everybody: bool = True
     silent: str = ""
-    codecs: Mapping[str, str] = field(default_factory=dict)
+    codecs: Mapping[str, str] = field(default_factory=dict[str, str])
     on_chip: bool = False
 
     def need_spikes(self, name: str) -> None:

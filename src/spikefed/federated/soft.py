@@ -47,7 +47,7 @@ def soft_cross_entropy(outputs: Tensor, target: Tensor, scale: float) -> Tensor:
 def soft_goal(target: np.ndarray, hyper: SoftLabelHyperparameters, rows: Tensor | None = None) -> Goal:
     """Distillation on distributions ``[R, C]``."""
     return Goal(
-        torch.from_numpy(target.astype(np.float32)),
+        torch.as_tensor(target.astype(np.float32)),
         lambda outputs, goal: soft_cross_entropy(outputs, goal, hyper.rate_scale),
         rows,
     )

@@ -83,7 +83,7 @@ def _under_one_schedule(stages: list[Stage]) -> list[Stage]:
     """Stages that go on from each other's weights share one schedule of the learning rate."""
     whole = total_rounds([s for s in stages if s.kind != "probe"])
     behind = 0
-    shared = []
+    shared: list[Stage] = []
     for stage in stages:
         shared.append(stage if stage.kind == "probe" else replace(stage, begins=behind, schedule=whole))
         behind += 0 if stage.kind == "probe" else stage.rounds

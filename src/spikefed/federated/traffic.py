@@ -52,7 +52,7 @@ class Exchange:
     select: Callable[[int, int], Selection] | None = None
     masked: frozenset[str] = frozenset()
     own_mask: bool = False
-    notes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
 
 
 def standard(kind: MessageKind | None, shape: tuple[int, int, int]) -> Exchange:

@@ -39,7 +39,7 @@ def add_update_noise(
     Returns:
         new tensors; integer tensors as they were.
     """
-    noisy = {}
+    noisy: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         spared = not tensor.is_floating_point() or (roles.get(name) == BN_STATS and not statistics)
         if sigma == 0 or spared:
@@ -61,7 +61,7 @@ def model_deviation(
     V-SNN's code trains all clients in every round to say it of all of them; here it is said of the participants, at no
     cost. Layers whose average is exactly zero are left out. Clients' tensors have the shapes of the average's.
     """
-    found = {}
+    found: dict[int, float] = {}
     norms = {
         name: float(tensor.double().norm())
         for name, tensor in average.items()

@@ -32,8 +32,8 @@ class Tally:
     """
 
     share: np.ndarray
-    weights: dict[int, float] = field(default_factory=dict)
-    values: dict[str, float] = field(default_factory=dict)
+    weights: dict[int, float] = field(default_factory=dict[int, float])
+    values: dict[str, float] = field(default_factory=dict[str, float])
 
 
 Uplinks = Mapping[int, Message | VoteSum]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -21,7 +21,7 @@ class Watch:
         self._seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
+    def __call__(self, phase: str) -> Generator[None, None, None]:
         """Count the seconds of the block for a phase, also when it raises."""
         started = time.perf_counter()
         try:

@@ -1,13 +1,13 @@
 """Packets: messages to bytes and back, codecs, links that remember, and the ledger that counts."""
 
 from spikefed.errors import PacketError
-from spikefed.wire import bitpack as _bitpack  # noqa: F401  (these register their codecs)
-from spikefed.wire import context as _context  # noqa: F401
-from spikefed.wire import masked as _masked  # noqa: F401
-from spikefed.wire import quantised as _quantised  # noqa: F401
-from spikefed.wire import rawweights as _rawweights  # noqa: F401
-from spikefed.wire import soft as _soft  # noqa: F401
-from spikefed.wire import sparse as _sparse  # noqa: F401
+from spikefed.wire import bitpack as _bitpack
+from spikefed.wire import context as _context
+from spikefed.wire import masked as _masked
+from spikefed.wire import quantised as _quantised
+from spikefed.wire import rawweights as _rawweights
+from spikefed.wire import soft as _soft
+from spikefed.wire import sparse as _sparse
 from spikefed.wire.bench import codec_bench
 from spikefed.wire.codec import CodecInfo, codecs
 from spikefed.wire.header import MAX_HEADER_BYTES
@@ -42,6 +42,9 @@ from spikefed.wire.rowmessages import (
 from spikefed.wire.rows import MISSING, quantise_distribution
 from spikefed.wire.selected import SelectedWeightsDownlink, SelectedWeightsUplink
 from spikefed.wire.sizes import pickle_equivalent_bytes, text_equivalent_bytes
+
+CODEC_MODULES = (_bitpack, _context, _masked, _quantised, _rawweights, _soft, _sparse)
+"""Modules whose codecs are in the registry; their import puts them there."""
 
 __all__ = [
     "MAX_HEADER_BYTES", "MISSING", "ClassMeansDownlink", "ClassMeansUplink", "ClientLink", "CodecInfo",

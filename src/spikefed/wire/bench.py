@@ -49,8 +49,8 @@ class CodecResult:
     downstream_bytes: int = 0
     upstream_payload_bytes: int = 0
     downstream_payload_bytes: int = 0
-    up_by_round: list[int] = field(default_factory=list)
-    down_by_round: list[int] = field(default_factory=list)
+    up_by_round: list[int] = field(default_factory=list[int])
+    down_by_round: list[int] = field(default_factory=list[int])
     encode_seconds: float = 0.0
     decode_seconds: float = 0.0
     spikes: int = 0

@@ -25,8 +25,8 @@ class Memory:
         private: arrays only the sender has (error feedback); never part of the id.
     """
 
-    shared: Mapping[str, np.ndarray] = field(default_factory=dict)
-    private: Mapping[str, np.ndarray] = field(default_factory=dict)
+    shared: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+    private: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
 
     @cached_property
     def id(self) -> bytes:

@@ -33,18 +33,18 @@ class Coder:
     """Binary arithmetic coder and the adaptive model that feeds it."""
 
     def __init__(self, state: ModelState, code: bytes | None, capacity: int) -> None:
-        self.tables = state.tables.reshape(-1).tolist()
-        self.weights = state.weights.tolist()
-        self.coded = state.coded.tolist()
-        self.squash_of = squash_table().tolist()
-        self.stretch_of = stretch_table().tolist()
+        self.tables: list[int] = state.tables.reshape(-1).tolist()
+        self.weights: list[list[int]] = state.weights.tolist()
+        self.coded: list[int] = state.coded.tolist()
+        self.squash_of: list[int] = squash_table().tolist()
+        self.stretch_of: list[int] = stretch_table().tolist()
         self.rate = [self._rate(kind) for kind in range(3)]
         self.decoding = code is not None
         self.payload = bytearray(code or b"")
         self.capacity = capacity
-        self.low = 0
-        self.high = 0xFFFFFFFF
-        self.window = 0
+        self.low: int = 0
+        self.high: int = 0xFFFFFFFF
+        self.window: int = 0
         self.position = 0
         self.emitted = 0
         self.ideal_bits = 0.0
@@ -74,8 +74,8 @@ class Coder:
         """
         tables = self.tables
         stretch_of = self.stretch_of
-        slots = []
-        inputs = []
+        slots: list[int] = []
+        inputs: list[int] = []
         for i, key in enumerate(keys):
             slot = (FIRST[kind] + i << TABLE_BITS) + ((key * _GOLDEN & _WORD) >> 64 - TABLE_BITS)
             counter = tables[slot]

@@ -65,7 +65,7 @@ def run(
     for r in range(n):
         g_row = globals_[r] if globals_ else None
         p_row = previouses[r] if previouses else None
-        alike = [now[k] for k in near[r].tolist() if k >= 0] if near is not None else []
+        alike: list[list[int]] = [now[k] for k in near[r].tolist() if k >= 0] if near is not None else []
         _row(coder, now[r], g_row, p_row, alike, classes, steps)
         if not coder.decoding and len(coder.payload) > code.size:
             return -1, coder.ideal_bits, coder.decisions

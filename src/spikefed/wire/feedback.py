@@ -7,7 +7,7 @@ what is owed of an entry that does not travel this time waits for a message that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def owed(memory: Memory | None, plan: Plan) -> np.ndarray | None:
 
     Flat, in table order.
     """
-    private = memory.private if memory is not None else {}
+    private: Mapping[str, np.ndarray] = memory.private if memory is not None else {}
     size = sum(spec.elements for spec in plan.tensors if spec.lossy)
     if not plan.selects:
         residual = private.get("residual")

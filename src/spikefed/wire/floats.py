@@ -35,7 +35,7 @@ def sizes(plan: Plan) -> tuple[int, int]:
 
 def split(vector: np.ndarray, others: memoryview | bytes, plan: Plan) -> dict[str, np.ndarray]:
     """Inverse of ``join``. Tensors have the shapes of the plan."""
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     at = 0
     byte = 0
     for spec in plan.tensors:

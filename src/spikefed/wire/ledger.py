@@ -58,7 +58,7 @@ class Totals:
 class Ledger:
     """All records of a run, in the order in which the messages were made."""
 
-    records: list[Record] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list[Record])
 
     def add(self, record: Record) -> None:
         self.records.append(record)

@@ -88,7 +88,7 @@ class Receiver:
 def _bits_of(name: str, message: Message) -> dict[str, np.ndarray]:
     """By kind of uplink: bits of a downlink that may help to code it with the codec of this name."""
     plan = message.plan()
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for info in codecs():
         codec = find(info.kind, info.name)
         if info.name == name and codec.uses_side:

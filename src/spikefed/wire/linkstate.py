@@ -33,7 +33,7 @@ def pack_memories(
 
 def unpack_memories(state: dict[str, Any], prefix: str) -> tuple[list[Memory], Memory | None, bool]:
     """Inverse of ``pack_memories``."""
-    memories = []
+    memories: list[Memory] = []
     for index in range(int(state[f"{prefix}.count"])):
         parts: dict[str, dict[str, np.ndarray]] = {"shared": {}, "private": {}}
         for part, arrays in parts.items():

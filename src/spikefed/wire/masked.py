@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from spikefed.errors import PacketError
 from spikefed.wire.codec import Codec, Memory, SideInfo, register
-from spikefed.wire.header import MAX_HEADER_BYTES
+from spikefed.wire.header import MAX_HEADER_BYTES, Header
 from spikefed.wire.messages import Message, check_common, check_id, register_builder
 from spikefed.wire.plan import SLACK_BYTES, Plan
 
@@ -83,7 +84,7 @@ def pack_ring(values: np.ndarray, bits: int) -> bytes:
     if bits == 8:
         return values.astype(np.uint8).tobytes()
     places = np.arange(bits - 1, -1, -1, dtype=np.uint32)
-    parts = []
+    parts: list[bytes] = []
     for start in range(0, values.size, _CHUNK):  # a multiple of 8 numbers: whole bytes
         chunk = values[start : start + _CHUNK].astype(np.uint32)
         parts.append(np.packbits((chunk[:, None] >> places & 1).astype(np.uint8)).tobytes())
@@ -133,7 +134,11 @@ class Ring(Codec):
 
 
 register(Ring())
-register_builder(
-    "masked-votes",
-    lambda h, x, plan: MaskedVoteUplink(h.round, h.client, x, tuple(h.shape), plan.content_id),
-)
+
+
+def _uplink(header: Header, content: MaskedVotes, plan: Plan) -> MaskedVoteUplink:
+    shape = cast(tuple[int, int, int], tuple(header.shape))
+    return MaskedVoteUplink(header.round, header.client, content, shape, plan.content_id)
+
+
+register_builder("masked-votes", _uplink)

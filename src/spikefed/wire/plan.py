@@ -78,7 +78,7 @@ def tensor_specs(
         kept: of a selection: for every tensor which entries travel, bool of its shape, None for all of them.
         masked: names of those whose entries a bitmap in the message names.
     """
-    specs = []
+    specs: list[TensorSpec] = []
     for name, tensor in tensors.items():
         dtype = str(tensor.dtype).removeprefix("torch.")
         if dtype not in TENSOR_DTYPES:

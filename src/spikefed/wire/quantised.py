@@ -70,8 +70,8 @@ class Qsgd(Codec):
         sender = plan.client if plan.client is not None else 2**32
         entropy = [plan.round, sender, zlib.crc32(vector.tobytes())]
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
-        head = []
-        bits = []
+        head: list[bytes] = []
+        bits: list[np.ndarray] = []
         at = 0
         for spec in float_specs(plan):
             part = vector[at : at + spec.elements].astype(np.float64)
@@ -97,7 +97,7 @@ class Qsgd(Codec):
         coded, others = cut_others(payload, plan)
         specs = float_specs(plan)
         cursor = Cursor(coded)
-        heads = []
+        heads: list[tuple[float, int]] = []
         for spec in specs:
             norm = finite_float(struct.unpack("<f", cursor.take(4, "payload"))[0], "a norm")
             count = cursor.varint("payload")
@@ -138,8 +138,8 @@ class Cosine(Codec):
 
     def encode(self, content: _Tensors, plan: Plan, memory: Memory | None, side: SideInfo | None) -> tuple[bytes, None]:
         vector, others = join(content, plan)
-        head = []
-        codes = []
+        head: list[np.float32] = []
+        codes: list[np.ndarray] = []
         at = 0
         steps = (1 << self.bits) - 1
         for spec in float_specs(plan):

@@ -57,7 +57,7 @@ class RawWeights(Codec):
         expected = sum(spec.nbytes for spec in plan.tensors)
         if len(payload) != expected:
             raise PacketError("payload", f"{len(payload)} bytes where the tensor table needs {expected}")
-        tensors = {}
+        tensors: dict[str, np.ndarray] = {}
         start = 0
         for spec in plan.tensors:
             tensors[spec.name] = read_own(payload[start : start + spec.nbytes], spec, plan)

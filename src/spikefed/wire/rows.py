@@ -23,7 +23,7 @@ def pack_digits(digits: np.ndarray, base: int) -> bytes:
 
     ``digits`` is ``[count]``, flat.
     """
-    parts = []
+    parts: list[bytes] = []
     for start in range(0, digits.size, _GROUP):
         group = digits[start : start + _GROUP].tolist()
         value = 0

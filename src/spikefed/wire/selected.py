@@ -47,7 +47,7 @@ def packed(kept: Mapping[str, np.ndarray], table: tuple[TensorSpec, ...]) -> np.
 
 def unpacked(bitmap: np.ndarray, table: tuple[TensorSpec, ...]) -> dict[str, np.ndarray]:
     """Inverse of ``packed``. bool in the tensors' shapes."""
-    kept = {}
+    kept: dict[str, np.ndarray] = {}
     at = 0
     bits = np.unpackbits(bitmap, count=sum(spec.elements for spec in table if spec.masked)).astype(bool)
     for spec in table:

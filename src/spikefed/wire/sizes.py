@@ -20,7 +20,7 @@ def text_equivalent_bytes(spikes: np.ndarray | PackedSpikes) -> int:
     The text is ``json.dumps`` of a list of N rows of C one-element lists, each holding Algorithm 2's integer: a silent
     row of 10 classes takes 50 characters and a separator of 2; every decimal digit beyond the first adds 1.
     """
-    n, c, t = spikes.shape
+    n, c, _ = spikes.shape
     if n == 0:
         return 2
     row = _list_bytes(c, 2 * c)  # brackets of the one-element lists

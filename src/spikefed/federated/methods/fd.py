@@ -111,8 +111,8 @@ class Fd(Method):
 
     @staticmethod
     def _pull(means: np.ndarray, gamma: float):
-        known = torch.from_numpy(np.isfinite(means).all(axis=1))
-        goals = torch.from_numpy(np.nan_to_num(means).astype(np.float32))
+        known = torch.as_tensor(np.isfinite(means).all(axis=1))
+        goals = torch.as_tensor(np.nan_to_num(means).astype(np.float32))
 
         def loss(outputs: Tensor, labels: Tensor) -> Tensor:
             use = known.to(labels.device)[labels].to(outputs.dtype)

@@ -107,7 +107,7 @@ def spike_goal(target: np.ndarray, hyper: FsdHyperparameters, rows: Tensor | Non
     """Distillation on spikes or their average ``[R, C, T]`` with the loss of eq. 4."""
     cross = CrossTerm(hyper.cross_normalise, hyper.cross_direction, hyper.cross_reduction, hyper.cross_axis)
     return Goal(
-        torch.from_numpy(target.astype(np.float32)),
+        torch.as_tensor(target.astype(np.float32)),
         lambda spikes, goal: distillation_loss(spikes, goal, hyper.lambda_, cross),
         rows,
     )

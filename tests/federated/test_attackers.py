@@ -81,7 +81,7 @@ MESSAGES = {
 @pytest.mark.parametrize("kind", MESSAGES)
 def test_every_kind_of_upload_stays_encodable(attack: str, kind: str) -> None:
     message = MESSAGES[kind]
-    inner = SimpleNamespace(uplink_kind=kind, client_round=lambda s, d, c: (s, message, None))
+    inner = SimpleNamespace(uplink_kind=kind, client_round=lambda s, d, c: (s, message, ClientReport()))
     if kind not in APPLIES[attack]:
         with pytest.raises(ConfigError, match="use flip-labels"):
             Attacker(inner, attack, 3)  # type: ignore[arg-type]

@@ -10,6 +10,8 @@ from typing import Any
 
 from provenance import describe
 
+from spikefed import native
+
 
 def measure(file: Path, seed: int, cases: Mapping[str, Callable[[], Any]]) -> None:
     """Run the cases that ``file`` lacks, in their order, and write it after each.
@@ -19,6 +21,7 @@ def measure(file: Path, seed: int, cases: Mapping[str, Callable[[], Any]]) -> No
         seed: of the study.
         cases: what measures each.
     """
+    native.keep_memory()
     file.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"seed": seed}
     found["machine"] = describe(sys.argv)

@@ -77,6 +77,7 @@ def test_cpu_scripts_run_at_small_size(tmp_path: Path) -> None:
         ("lif.py", "--rounds", "1"),
         ("layers.py", "--maps", "2", "--repeats", "1", "--layers", "1"),
         ("memory.py", "--nets", "small", "--batch", "4", "--variants", "spikefed"),
+        ("keep_memory.py", "--small", "--rounds", "1"),
     ):
         done = script(name, *arguments, *out)
         assert done.returncode == 0, f"{name}: {done.stderr}"

@@ -2,7 +2,7 @@
 
 ``spikefed.run(config)`` does what ``spikefed run FILE`` does; ``spikefed.load_run(folder)`` reads a run folder,
 ``spikefed.plot`` and ``spikefed.write_report`` show one or many. ``spikefed.load_model(folder)`` gives the trained
-network back, ready to predict.
+network back, ready to predict. ``spikefed.keep_memory()`` lets programs of your own train as fast as the commands do.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ __all__ = [
     "__version__",
     "describe",
     "explain",
+    "keep_memory",
     "load_experiment",
     "load_model",
     "load_run",
@@ -27,6 +28,7 @@ __all__ = [
 if TYPE_CHECKING:
     from spikefed.experiment import Experiment, load_model, run
     from spikefed.experiment import load as load_experiment
+    from spikefed.native import keep_memory
     from spikefed.networks import describe, explain
     from spikefed.report import load_run, plot, write_report
 
@@ -34,6 +36,7 @@ _PUBLIC = {
     "Experiment": ("spikefed.experiment", "Experiment"),
     "describe": ("spikefed.networks", "describe"),
     "explain": ("spikefed.networks", "explain"),
+    "keep_memory": ("spikefed.native", "keep_memory"),
     "load_experiment": ("spikefed.experiment", "load"),
     "load_model": ("spikefed.experiment", "load_model"),
     "load_run": ("spikefed.report", "load_run"),

@@ -128,3 +128,15 @@ def test_settings_that_do_not_fit_are_one_sentence(what: str, parent: str, tmp_p
     with pytest.raises(ConfigError, match=sentence):
         spikefed.run(told, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["drop_after", "tasks"])
+def test_without_stages_there_is_one_task_of_all_rounds(key: str, parent: str, tmp_path: Path) -> None:
+    told = tables(parent, {"drop_after": 4 if key == "drop_after" else 1})
+    del told["stages"]
+    told["rounds"] = 4
+    if key == "tasks":
+        told["network"]["adapters"]["tasks"] = 2
+    sentence = {"drop_after": "leaves no round .* the run has 4", "tasks": "a run without .stages. trains one task"}
+    with pytest.raises(ConfigError, match=sentence[key]):
+        spikefed.run(told, out=tmp_path / "run")

@@ -40,6 +40,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "fsd": tables(FSD, {"rotations": [0, 90], "order": "random"}),
     "fsd+": tables({**FSD, "name": "fsd+"}, {"ranges": [[0, 255], [255, 0]], "heads": "task"}),
     "fedadam": tables({"name": "fedadam"}, {"permutations": 2, "order": [[0, 1], [1, 0]]}),
+    "fd": tables({"name": "fd"}, {"classes": 2, "order": "latin", "heads": "task"}),
     "local": tables({"name": "local"}, {"classes": [[0, 1, 2], [5, 7]]}),
     "central": tables({"name": "central"}, {"classes": 2}),
 }
@@ -146,6 +147,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "twice": ({"classes": [[0, 1], [1, 2]]}, "class 1 twice"),
     "short order": ({"classes": 2, "order": [[0, 1], [0]]}, r"client 1 is \[0\], which is no order of the 2 tasks"),
     "negative": ({"classes": [[0, 1], [-1]]}, "class -1; classes count from 0"),
+    "empty": ({"classes": [[0, 1], []]}, r"'stages\.classes\.1' = \[\] .* at least 1 item"),
+    "no word": ({"classes": 2, "order": "foo"}, r"'stages\.order' = 'foo' .* 'same', 'random' or 'latin'"),
+    "one order": ({"classes": 2, "order": [0, 1]}, r"'stages\.order\.0' = 0 .* valid list"),
     "first set": ({"datasets": ["mnist", "digits"]}, "begins with 'mnist', and data.dataset is 'digits'"),
 }
 

@@ -338,6 +338,11 @@ def _adapters(config: Experiment) -> None:
         raise ConfigError(
             f"network.adapters.tasks is {own.tasks}, and [stages] has {config.stages.tasks} tasks; leave it out"
         )
+    if not config.stages.on and own.tasks not in (None, 1):
+        raise ConfigError(
+            f"network.adapters.tasks is {own.tasks}, and a run without [stages] trains one task; leave it out, or say "
+            "in [stages] what the tasks are"
+        )
     if own.outputs is not None and len(own.outputs) != (own.tasks or config.stages.tasks or 1):
         raise ConfigError(
             f"network.adapters.outputs has {len(own.outputs)} lists for {own.tasks or config.stages.tasks or 1} tasks; "

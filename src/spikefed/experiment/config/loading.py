@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,8 @@ def _parsed(tree: Mapping[str, Any], place: Place) -> Experiment:
     try:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        first = _nearest(error.errors())
+        where = ".".join(str(part) for part in first["loc"] if not _is_tag(part))
         raise ConfigError(wording.of_setting(first, where, place(where))) from error
     try:
         experiment.hyper()
@@ -130,6 +130,23 @@ def _parsed(tree: Mapping[str, Any], place: Place) -> Experiment:
         where = f"{'training' if str(first['loc'][0]) in LocalTraining.model_fields else 'method'}.{key}"
         raise ConfigError(wording.of_setting(first, where, place(where))) from error
     return experiment
+
+
+def _is_tag(part: int | str) -> bool:
+    """Whether a part of a place is pydantic's own name for one of the types that a key may have, and no key."""
+    return isinstance(part, str) and (part.startswith(("constrained-", "literal[", "list[")) or part in ("int", "list"))
+
+
+def _nearest(errors: Sequence[Any]) -> Any:
+    """Of the types that a key may have, what is wrong with the one that comes closest: a wrong number in a list of
+    lists is not told as that it is no word.
+    """
+    first = errors[0]
+    tags = [place for place, part in enumerate(first["loc"]) if _is_tag(part)]
+    if not tags:
+        return first
+    same = [error for error in errors if error["loc"][: tags[0]] == first["loc"][: tags[0]]]
+    return max(same, key=lambda error: len(error["loc"]))
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:

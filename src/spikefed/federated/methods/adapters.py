@@ -145,6 +145,11 @@ class Adapters(FedAvg):
                 f"method.merge = '{hyper.merge}' compares uploads of one form, and clients of two tasks send other "
                 "parts; set method.merge = 'mean'"
             )
+        if hyper.tailor.drop_after >= setup.rounds:
+            raise ConfigError(
+                f"method.tailor.drop_after = {hyper.tailor.drop_after} leaves no round to train what is left, as the "
+                f"run has {setup.rounds}; set it below that"
+            )
         if hyper.update_noise:
             raise ConfigError("method.update_noise is for whole networks; leave it out with adapters")
 

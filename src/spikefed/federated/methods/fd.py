@@ -99,7 +99,8 @@ class Fd(Method):
             counts = np.nan_to_num(downlink.means[:, -1])
             # Its own part is in the means only if it took part in the round that they come from.
             own = state.get("means") if hyper.others_only and state.get("round") == downlink.round - 1 else None
-            pull = self._pull(without_own(means, counts, own), hyper.gamma)
+            goals = without_own(means, counts, own)
+            pull = self._pull(goals if ctx.outputs is None else goals[np.ix_(ctx.outputs, ctx.outputs)], hyper.gamma)
         values = {"train_loss": train_locally(net, ctx, extra=pull)}
         rates = outputs(
             net, ctx.train.images, preprocess=ctx.preprocess, generator=ctx.generator, train_bn=hyper.train_bn_at_eval
@@ -111,6 +112,7 @@ class Fd(Method):
 
     @staticmethod
     def _pull(means: np.ndarray, gamma: float):
+        """The loss term; ``means`` ``[C, C]``, of the outputs that the loss sees."""
         known = torch.as_tensor(np.isfinite(means).all(axis=1))
         goals = torch.as_tensor(np.nan_to_num(means).astype(np.float32))
 

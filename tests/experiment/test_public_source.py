@@ -155,6 +155,30 @@ def test_another_seed_makes_other_rows_and_the_network_matters(tmp_path: Path) -
     assert len(ids) == 2  # the kind does not matter to how rows are made
 
 
+@pytest.mark.parametrize("kind", ["sent", "seeds"])
+def test_a_generator_makes_the_rows(kind: str, tmp_path: Path) -> None:
+    """Both ends train the same generator: no rows travel but those that the server sends, and a resumed run agrees."""
+    tree = config(kind, source={"recipe": "generator"})
+    whole = spikefed.run(tree, out=tmp_path / "whole")
+    assert not any(line["dropped"] for line in lines_of(whole))
+    travels = [record.encoded_bytes > ROWS_BYTES / 2 for record in notes(whole) if record.round > 1]
+    assert travels == [kind == "sent"] * 4
+    for rounds in (1, 3):
+        spikefed.run({**tree, "rounds": rounds}, out=tmp_path / "parts", resume=True)
+    assert fingerprint(tmp_path / "parts") == fingerprint(whole)
+
+
+def test_a_generators_rows_are_no_moved_pixels() -> None:
+    ids = set()
+    for recipe in ("impressions", "statistics", "generator"):
+        maker = build(configs.from_tree(config("seeds", source={"recipe": recipe}))).maker
+        assert maker is not None
+        rows = maker.rows(maker.start(), 2)
+        assert rows.images.shape == maker.first.images.shape
+        ids.add(rows.id)
+    assert len(ids) == 3
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -38,6 +38,7 @@ def conversions(study: str) -> Callable[[], str]:
 
 
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "data-free digits": ("data_free", conversions("digits")),
     "data-free fashion": ("data_free", conversions("fashion")),
     "data-free cifar10": ("data_free", conversions("cifar10")),
     "qcfs": ("qcfs", lambda: qcfs.table(sorted((RESULTS / "data-free").glob("qcfs-*.json")))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from flwr.app import Message
@@ -42,6 +43,21 @@ class Grid(Protocol):
     def pull(self, message_ids: Sequence[str]) -> list[Message]: ...
 
 
+@dataclass
+class Roster:
+    """The clients of a run, as the transport and each round's collection know them.
+
+    Attributes:
+        nodes: node id by client number.
+        asked: ``message id -> (client, round)`` of requests of earlier rounds without a reply so far.
+        absent: clients that were silent when they were asked last.
+    """
+
+    nodes: dict[int, int]
+    asked: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    absent: set[int] = field(default_factory=set[int])
+
+
 class FlowerTransport:
     """Carries requests to SuperNodes and replies back.
 
@@ -62,12 +78,10 @@ class FlowerTransport:
         public: str = "",
     ) -> None:
         self._grid = grid
-        self._nodes = dict(nodes)
+        self._roster = Roster(dict(nodes))
         self.run = run
-        self._note = note
+        self.note = note
         self._public = public
-        self._asked: dict[str, tuple[int, int]] = {}  # message id -> (client, round) without a reply so far
-        self._absent: set[int] = set()  # clients that were silent when they were asked last
         self.on_reply: OnReply | None = None
 
     def round(
@@ -78,14 +92,14 @@ class FlowerTransport:
         A client that was silent the last time and is still offline is not waited for. Replies to earlier rounds are
         handed on with their own round; the round loop ignores them by name.
         """
-        return _Collection(self, requests, deadline_s, quorum).run()
+        return _Collection(self, self._grid, self._roster, requests, deadline_s, quorum).run()
 
     def farewell(self, seconds: float) -> None:
         """Tell the clients that are there that the run is over, and wait until they have heard it."""
         end = time.monotonic() + seconds
-        requests = [Request(client, 0, None) for client in self._nodes]
+        requests = [Request(client, 0, None) for client in self._roster.nodes]
         online = self._grid.online()
-        here = [r for r in requests if self._nodes[r.client] in online]
+        here = [r for r in requests if self._roster.nodes[r.client] in online]
         ids = [i for i in self._grid.push([self.message(r, FAREWELL, seconds) for r in here]) if i] if here else []
         while ids and time.monotonic() < end:
             heard = {reply.metadata.reply_to_message_id for reply in self._grid.pull(ids)}
@@ -95,7 +109,7 @@ class FlowerTransport:
     def message(self, request: Request, kind: str, ttl: float) -> Message:
         """A request as a Flower message."""
         content = pack_request(request, self.run, self._public)
-        return Message(content, self._nodes[request.client], kind, ttl=ttl, group_id=str(request.round))
+        return Message(content, self._roster.nodes[request.client], kind, ttl=ttl, group_id=str(request.round))
 
     def state_dict(self, clients: Sequence[int] | None = None) -> dict[str, Any]:
         """Clients keep their own state; a checkpoint of the server holds none of it."""
@@ -107,13 +121,27 @@ class FlowerTransport:
 
 
 class _Collection:
-    """One call of `FlowerTransport.round`."""
+    """One call of `FlowerTransport.round`.
+
+    Args:
+        transport: makes messages and is told what goes wrong.
+        grid: the session.
+        roster: the clients; what this round leaves open is written there.
+        requests, deadline_s, quorum: of the call.
+    """
 
     def __init__(
-        self, transport: FlowerTransport, requests: Sequence[Request], deadline_s: float | None, quorum: int | None
+        self,
+        transport: FlowerTransport,
+        grid: Grid,
+        roster: Roster,
+        requests: Sequence[Request],
+        deadline_s: float | None,
+        quorum: int | None,
     ) -> None:
-        self._t = transport
-        self._grid = transport._grid
+        self._transport = transport
+        self._grid = grid
+        self._roster = roster
         self._requests = {request.client: request for request in requests}
         self._quorum = len(requests) if quorum is None else quorum
         self._deadline_s = deadline_s
@@ -123,7 +151,7 @@ class _Collection:
         self._not_before: dict[int, float] = {}  # when a client may be asked, or asked again
         self._errors: Counter[int] = Counter()
         self._patience: dict[int, float] = dict.fromkeys(self._requests, ASK_AGAIN_S)
-        self._generation = self._grid.generation
+        self._generation = grid.generation
         self._online: set[int] = set()
 
     def run(self) -> list[Reply]:
@@ -142,22 +170,24 @@ class _Collection:
                 break
             time.sleep(LOOK_EVERY_S)
         silent = set(self._requests) - self._answered
-        self._t._absent = (self._t._absent - set(self._requests)) | silent
+        self._roster.absent = (self._roster.absent - set(self._requests)) | silent
         round = next(iter(self._requests.values())).round if self._requests else 0
-        self._t._asked |= {i: (client, round) for i, client in self._ids.items() if client in silent}
+        self._roster.asked |= {i: (client, round) for i, client in self._ids.items() if client in silent}
         return self._replies
 
     def _waited_for(self) -> set[int]:
         """Clients whose reply is missing and worth waiting for."""
         missing = set(self._requests) - self._answered
         enough = len(self._answered) >= self._quorum
-        return {c for c in missing if not enough or c not in self._t._absent or self._t._nodes[c] in self._online}
+        return {
+            c for c in missing if not enough or c not in self._roster.absent or self._roster.nodes[c] in self._online
+        }
 
     def _ask(self, start: float) -> None:
         if self._generation != self._grid.generation:
             self._generation = self._grid.generation
             self._ids.clear()
-            self._t._asked.clear()
+            self._roster.asked.clear()
             self._not_before.clear()
         now = time.monotonic()
         waiting = set(self._ids.values())
@@ -165,13 +195,13 @@ class _Collection:
             request
             for client, request in self._requests.items()
             if client not in self._answered
-            and self._t._nodes[client] in self._online
+            and self._roster.nodes[client] in self._online
             and now >= self._not_before.get(client, 0)
         ]
         if not due:
             return
         left = NO_DEADLINE_TTL_S if self._deadline_s is None else max(1.0, start + self._deadline_s - now)
-        ids = self._grid.push([self._t.message(request, ROUND, left + GRACE_S) for request in due])
+        ids = self._grid.push([self._transport.message(request, ROUND, left + GRACE_S) for request in due])
         for request, message_id in zip(due, ids, strict=True):
             if message_id is None:
                 self._not_before[request.client] = now + 1.0
@@ -181,10 +211,10 @@ class _Collection:
                 self._not_before[request.client] = now + self._patience[request.client]
 
     def _collect(self) -> None:
-        for message in self._grid.pull([*self._ids, *self._t._asked]):
+        for message in self._grid.pull([*self._ids, *self._roster.asked]):
             message_id = message.metadata.reply_to_message_id
-            if message_id in self._t._asked:
-                client, round = self._t._asked.pop(message_id)
+            if message_id in self._roster.asked:
+                client, round = self._roster.asked.pop(message_id)
                 if not message.has_error():
                     self._replies.append(Reply(client, round, error="it came after its round had ended"))
                 continue
@@ -196,20 +226,20 @@ class _Collection:
             # The node went away, or its message did: ask again. But a client may claim any error, and without a limit
             # it would hold a round that has no deadline for ever.
             if error is not None and error.code != STEP_FAILED and self._errors[client] < MOST_ERRORS:
-                self._t._note(f"client {client}: {(error.reason or '')[:200]}; asked again when it is there")
+                self._transport.note(f"client {client}: {(error.reason or '')[:200]}; asked again when it is there")
                 if client not in self._ids.values():
                     self._not_before[client] = time.monotonic() + 1.0
                 continue
             self._answered.add(client)
             self._replies.append(self._read(message, client))
-            if self._t.on_reply is not None:
-                self._t.on_reply(self._requests[client].round, len(self._answered), len(self._requests))
+            if self._transport.on_reply is not None:
+                self._transport.on_reply(self._requests[client].round, len(self._answered), len(self._requests))
 
     def _read(self, message: Message, client: int) -> Reply:
         round = self._requests[client].round
         if message.has_error():
             return Reply(client, round, error=f"its step failed: {(message.error.reason or '')[:300]}")
         try:
-            return unpack_reply(message.content, self._t.run, client)
+            return unpack_reply(message.content, self._transport.run, client)
         except PacketError as error:
             return Reply(client, round, refused=error.field, error=str(error))

@@ -66,3 +66,18 @@ def test_the_command(run: Path, tmp_path: Path) -> None:
     assert isinstance(CliRunner().invoke(whole(), [*arguments, "--kind", "gan"]).exception, ConfigError)
     beside = CliRunner().invoke(whole(), arguments)
     assert beside.exit_code == 0 and (run / "model.synthetic.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("", "is a folder; name a file in it"),
+        ("sheet.png", "where the sheet of pictures goes"),
+        ("file/under.safetensors", "cannot be written"),
+    ],
+)
+def test_places_where_nothing_can_be_written(run: Path, tmp_path: Path, place: str, said: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ConfigError, match=said):
+        synthesise_run(run, SynthesisPlan("impressions", images=2, steps=1), out=tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

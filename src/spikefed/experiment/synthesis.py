@@ -38,9 +38,11 @@ def synthesise_run(
 
     Raises:
         CheckpointError: no such run.
-        ConfigError: a network that no images can be made from, or a plan that is none.
+        ConfigError: a network that no images can be made from, a plan that is none, or a file that cannot be written.
     """
     plan.check()
+    if out is not None:
+        check_place(out)
     model = load_model(run, client=client)
     path = out or place_of(run, client)
     return path, synthesised(model, plan, path, tell)
@@ -78,9 +80,22 @@ def synthesised(
         provenance={**wanted, "experiment": facts.experiment, "method": facts.method, "round": facts.round},
         tell=tell,
     )
-    made.save(path)
-    write_atomic(path.with_suffix(".png"), sheet(made.images, made.labels, facts.classes))
+    try:
+        made.save(path)
+        write_atomic(path.with_suffix(".png"), sheet(made.images, made.labels, facts.classes))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
     return made
+
+
+def check_place(path: Path) -> None:
+    """Raise ConfigError for a file that is a folder, or that the sheet of pictures beside it would take the place of."""
+    if path.is_dir():
+        raise ConfigError(f"--out {path} is a folder; name a file in it, such as {path / NAME}")
+    if path.suffix == ".png":
+        raise ConfigError(
+            f"--out {path} is where the sheet of pictures goes, not the images; say {path.with_suffix('.safetensors')}"
+        )
 
 
 def place_of(run: Path | str, client: int | None) -> Path:

@@ -186,6 +186,7 @@ def test_a_generators_rows_are_no_moved_pixels() -> None:
         ({"data": {"public_source": {"kind": "sent", "step": 3}}}, "unknown key 'data.public_source.step'"),
         ({"data": {"public_source": {"every": 2}}}, "does nothing while its kind is 'set'"),
         ({"method": {"name": "fedavg"}}, "method fedavg has no public rows"),
+        ({"method": {"name": "feddf", "rows": "generator"}}, "nobody would look at the rows of data.public_source"),
         (
             {
                 "data": {"public_source": {"kind": "seeds", "recipe": "statistics"}},

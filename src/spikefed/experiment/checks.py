@@ -197,6 +197,11 @@ def _public_source(config: Experiment) -> None:
             f"method {used.name} has no public rows, so data.public_source makes none; leave it out, or take a method "
             "that distils"
         )
+    if getattr(config.hyper(), "rows", "public") == "generator":
+        raise ConfigError(
+            "nobody would look at the rows of data.public_source: method.rows = 'generator' makes others; leave one of "
+            "them out"
+        )
     if config.stages.on:
         raise ConfigError("data.public_source does not go with [stages], whose public rows are dealt out; drop one")
 

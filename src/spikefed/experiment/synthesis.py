@@ -89,7 +89,7 @@ def synthesised(
 
 
 def check_place(path: Path) -> None:
-    """Raise ConfigError for a file that is a folder, or that the sheet of pictures beside it would take the place of."""
+    """Raise ConfigError for a folder, and for a file in whose place the sheet of pictures would come."""
     if path.is_dir():
         raise ConfigError(f"--out {path} is a folder; name a file in it, such as {path / NAME}")
     if path.suffix == ".png":

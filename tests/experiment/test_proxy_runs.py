@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 import torch
 
 import spikefed
@@ -17,6 +19,7 @@ from spikefed.errors import ConfigError
 from spikefed.experiment import RunFolder, probe_run
 from spikefed.experiment import config as configs
 from spikefed.experiment.build import build
+from spikefed.experiment.plan import plan
 from spikefed.federated import method
 from spikefed.networks import read_tensors
 from spikefed.networks.proxies import DROPPED
@@ -128,6 +131,23 @@ def test_settings_that_do_not_fit_are_one_sentence(what: str, parent: str, tmp_p
     with pytest.raises(ConfigError, match=sentence):
         spikefed.run(told, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("classes", [[[0, 1], [2, 3]], [[0, 1, 2, 3, 4, 5], [6, 7]]])
+def test_a_plan_knows_the_parts_of_tasks_that_it_did_not_try(
+    classes: list[list[int]], parent: str, tmp_path: Path
+) -> None:
+    told = tables(parent)
+    told["rounds"] = 8
+    told["stages"] = {"classes": classes, "rounds": 4, "heads": "task"}
+    file = tmp_path / "tiny.toml"
+    file.write_text(tomli_w.dumps(told))
+    planned = plan(file)
+    result = json.loads((spikefed.run(file, out=tmp_path / "run") / "result.json").read_text())
+    assert planned.exact == (len(classes[0]) == len(classes[1]))
+    exact = (result["upstream_bytes"], result["downstream_bytes"])
+    wanted = exact if planned.exact else pytest.approx(exact, rel=0.01)
+    assert (planned.upstream_bytes, planned.downstream_bytes) == wanted
 
 
 @pytest.mark.parametrize("key", ["drop_after", "tasks"])

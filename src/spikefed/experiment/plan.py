@@ -113,7 +113,7 @@ class Plan:
         if not self.exact:
             lines.append(
                 "bytes follow the rounds tried: packets of a compressing codec change with what is learnt, those under "
-                "a mask with what it leaves"
+                "a mask with what it leaves, those of a task with its parts"
             )
         return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -133,6 +134,19 @@ class Adapters(FedAvg):
             return downlink
         own = self.shared(ctx.hyper, ctx.networks, calendar.task(client, ctx.round))
         return dataclasses.replace(downlink, tensors={n: a for n, a in downlink.tensors.items() if n in own})
+
+    def message_sizes(self, hyper: Any, networks: NetworkFactory, rounds: int) -> list[float]:
+        """Numbers of the parts that a client sends, mean over the clients: heads of two tasks may differ in size."""
+        calendar = networks.calendar
+        if calendar is None:
+            return [1.0] * rounds
+        tensors = networks.initial()
+        by_task = [
+            sum(tensors[name].numel() for name in tensors if name in self.shared(hyper, networks, number))
+            for number in range(calendar.tasks)
+        ]
+        stages = [float(fmean(by_task[order[stage]] for order in calendar.orders)) for stage in range(calendar.tasks)]
+        return [stages[calendar.stage(round)] for round in range(1, rounds + 1)]
 
     # Checks.
 

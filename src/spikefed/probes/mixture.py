@@ -2,7 +2,8 @@
 
 The attacker sees what methods that distil send: output spikes or soft outputs (``outputs``), or the class alone
 (``labels``). It takes for a client's mix the share of its votes that a class gets, over the share that it gets from all
-clients together. Nothing is trained, so the true leak is at least this.
+clients together. Nothing is trained, so the true leak is at least this. Answers are the network's own: randomised
+response, where a run has it, comes after them, and what it hides is counted here.
 
     guess_k(c) ~ vote_k(c) / mean over clients of vote(c),   distance = 1/2 sum over c |guess_k(c) - mix_k(c)|
 

@@ -179,9 +179,14 @@ def cases(other: Build, here: Build, rounds: int) -> dict[str, dict[str, Any]]:
 
 def sweeps(other: Build, rounds: int) -> dict[str, dict[str, Any]]:
     """Jobs by name: the sweeps of digits, every variant with its first seed."""
-    some = [f"rounds={rounds}", "run.threads=1"]
     files = sorted((other.checkout / "experiments" / "sweeps").glob("*digits*.toml"))
-    return {f"sweep {file.stem}": {"sweep": str(file), "set": [*some, *_shortened(_tables(file))]} for file in files}
+    whole = ["run.threads=1"]
+    jobs = {}
+    for file in files:
+        # A search for tickets says itself how many rounds it takes.
+        some = [] if file.stem.startswith("tickets") else [f"rounds={rounds}", *_shortened(_tables(file))]
+        jobs[f"sweep {file.stem}"] = {"sweep": str(file), "set": [*whole, *some]}
+    return jobs
 
 
 def _shortened(tables: dict[str, Any]) -> list[str]:
@@ -213,7 +218,7 @@ def _all_runs(folder: Path) -> str:
     found = [path.parent.relative_to(folder / "old") for path in sorted((folder / "old").rglob("metrics.jsonl"))]
     apart = {str(run): differences(folder / "old" / run, folder / "new" / run)[0] for run in found}
     named = [f"{run}: {', '.join(what)}" for run, what in apart.items() if what]
-    return "; ".join(named) or f"same ({len(found)} run folders)"
+    return "; ".join(named) or (f"same ({len(found)} run folders)" if found else "no run to compare")
 
 
 def compared(job: dict[str, Any], old: Build, new: Build, folder: Path) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import typer
+
+from spikefed.cli import app
 from spikefed.experiment.search import LimitsTable, SearchTable
 
 ROOT = Path(__file__).parents[2]
@@ -39,3 +43,12 @@ def test_every_key_is_on_the_page() -> None:
     page = (ROOT / "docs" / "search.md").read_text()
     for model in (SearchTable, LimitsTable):
         assert [key for key in model.model_fields if key not in page] == []
+
+
+def test_no_help_loses_a_word_in_brackets() -> None:
+    """Rich takes [word] in a help text for a style and leaves it out."""
+    commands = list(typer.main.get_group(app).commands.items())
+    for name, command in commands:
+        told = [command.help or "", *(getattr(param, "help", None) or "" for param in command.params)]
+        assert not [text for text in told if re.search(r"(?<!\\)\[[a-z]", text)], name
+    assert len(commands) > 10

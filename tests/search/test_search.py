@@ -245,3 +245,9 @@ def test_snip_is_the_weights_times_their_gradient() -> None:
         assert 0 < part < told
         last.zero_()
     assert saliency(net, [IMAGES.double()], seed=5) == [0.0]
+
+
+def test_a_space_of_one_cell_ends_by_evolution_too() -> None:
+    space = Space(backward=False, codes="3")
+    (only,) = space.every()
+    assert space.mutated(only, torch.Generator().manual_seed(0)) == only

@@ -44,7 +44,9 @@ def predict(
         str | None, typer.Option("--levels", metavar="BLACK,WHITE", help="Numbers of black and white, as 0,255.")
     ] = None,
     resize: Annotated[bool, typer.Option("--resize", help="Resize images of another size.")] = False,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the input coding [the run's own].")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of the input coding (default: the run's).")
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Every image as a line of CSV.")] = False,
     quiet: Quietly = False,
     json_: Json = False,
@@ -92,12 +94,12 @@ def export(
         str, typer.Argument(metavar="RUN|MODEL", help="Run folder, RUN@ROUND for a checkpoint, or a model file.")
     ],
     to: Annotated[To, typer.Option("--to", help="A script that needs torch alone, ONNX, NIR, or a C99 file.")],
-    out: Annotated[Path | None, typer.Option("--out", help="File to write [beside the model].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write (default: beside the model).")] = None,
     client: Annotated[
         int | None, typer.Option("--client", min=0, help="This client's own network instead of the server's.")
     ] = None,
     weights: Annotated[
-        Weights | None, typer.Option("--weights", help="Of a C file; int8 takes a quarter of the flash [float32].")
+        Weights | None, typer.Option("--weights", help="Of a C file; int8 takes a quarter of float32's flash.")
     ] = None,
     json_: Json = False,
 ) -> None:

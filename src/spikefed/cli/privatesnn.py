@@ -15,7 +15,7 @@ from spikefed.cli.options import progress as progress_of
 
 @app.command()
 def privatesnn(
-    file: Annotated[Path, typer.Argument(help="Experiment file (TOML) of an ANN twin, with a table [privatesnn].")],
+    file: Annotated[Path, typer.Argument(help="Experiment file (TOML) of an ANN twin, with a table 'privatesnn'.")],
     set_: Overrides = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of it all (default: runs/NAME-private-seedS).")

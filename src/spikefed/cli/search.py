@@ -14,7 +14,7 @@ from spikefed.cli.options import DataDir, Json, Overrides, Quietly, overrides
 
 @app.command()
 def search(
-    file: Annotated[Path, typer.Argument(help="Search file (TOML): an experiment's data and network, and [search].")],
+    file: Annotated[Path, typer.Argument(help="Search file (TOML): an experiment's data, and a table 'search'.")],
     set_: Overrides = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the search (default: runs/NAME-search-seedS).")

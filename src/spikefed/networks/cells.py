@@ -187,10 +187,11 @@ def all_cells(backward: bool, codes: Sequence[str] = "01234") -> Iterator[Cell]:
 
     Args:
         backward: a pair of nodes is joined one way or the other, not only forward.
-        codes: of the operations, none included.
+        codes: of the operations; without "0" every pair of nodes is joined, as in `draw_cell`.
     """
     some = [code for code in codes if code != NONE]
-    ways = [(0, NONE)] + [(0, code) for code in some] + ([(1, code) for code in some] if backward else [])
+    none = [(0, NONE)] if NONE in codes else []
+    ways = none + [(0, code) for code in some] + ([(1, code) for code in some] if backward else [])
     pairs = list(combinations(range(NODES), 2))
     for choice in product(ways, repeat=len(pairs)):
         ends = zip(pairs, choice, strict=True)

@@ -72,9 +72,11 @@ class Space:
         return draw_cell(generator, self.backward, self.codes)
 
     def mutated(self, cell: Cell, generator: torch.Generator) -> Cell:
-        """The cell with another choice for one pair."""
+        """The cell with another choice for one pair; the cell itself where a space leaves no choice."""
         chosen = self.chosen(cell)
         free = [pair for pair in PAIRS if len(self.choices(pair)) > 1]
+        if not free:
+            return cell
         pair = free[int(torch.randint(len(free), (), generator=generator))]
         others = [text for text in self.choices(pair) if text != chosen[pair]]
         chosen[pair] = others[int(torch.randint(len(others), (), generator=generator))]

@@ -192,3 +192,13 @@ def test_other_classes_need_a_head_that_learns(parent: str, tmp_path: Path) -> N
     told = tables(parent, ["thresholds"], stages={"rotations": [0, 90], "rounds": 2, "heads": "task"})
     with pytest.raises(ConfigError, match=r"add 'head' to network\.adapters\.kinds"):
         spikefed.run(told, out=tmp_path / "run")
+
+
+def test_a_parent_that_computed_with_another_neuron_or_other_steps_is_told(parent: str) -> None:
+    told = tables(parent, ["head"])
+    start = build(configs.from_tree(told)).start
+    assert start is not None and not any("trained with" in note for note in start.notes)
+    told["network"] |= {"steps": 2, "neuron": {"threshold": 2.0}}
+    start = build(configs.from_tree(told)).start
+    assert start is not None and len(start.other) == 2
+    assert "network.steps = 4, here 2; network.neuron.threshold = 1.0, here 2.0" in start.notes[-1]

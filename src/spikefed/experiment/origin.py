@@ -13,8 +13,8 @@ from spikefed.errors import CheckpointError
 from spikefed.experiment.checkpointed import read_checkpoint, split_round
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.folder import RunFolder
-from spikefed.experiment.rebuild import Make
-from spikefed.experiment.start import Start, fitted_start
+from spikefed.experiment.rebuild import Make, resolved_network
+from spikefed.experiment.start import Start, fitted_start, otherwise
 from spikefed.files import counted_from
 from spikefed.models import ModelFacts, model_file, read_model
 from spikefed.networks import NamedTensors, copy_tensors
@@ -41,7 +41,9 @@ def read_start(config: Experiment, train: data.ImageSet, make: Make, copy: Path 
     found, facts, content = trained(Path(named)) if copy is None else _of_file(copy)
     tensors, new = fitted_start(named, found, facts, config, train.shape, train.names, make)
     pruned = tuple(name for name in found.kept if name in tensors)
-    return Start(tensors, new, pruned, facts, named if copy is None else str(copy), content)
+    frozen = bool(config.network.adapters.kinds)  # else training adapts the weights to what computes otherwise
+    other = otherwise(facts, config, resolved_network(config)["neuron"] or {}) if frozen else ()
+    return Start(tensors, new, pruned, facts, named if copy is None else str(copy), content, other)
 
 
 def trained(path: Path) -> tuple[NamedTensors, ModelFacts, bytes]:

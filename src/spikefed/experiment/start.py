@@ -32,6 +32,7 @@ class Start:
         facts: of the trained network.
         source: where its tensors were: a model file, or RUN@ROUND.
         content: bytes of its model file.
+        other: what computes otherwise here than in the trained network, a text each.
     """
 
     tensors: Mapping[str, Tensor]
@@ -40,6 +41,7 @@ class Start:
     facts: ModelFacts
     source: str
     content: bytes
+    other: tuple[str, ...] = ()
 
     def told(self, named: str | None) -> dict[str, Any]:
         """What provenance says of it, under the name that the config has for it."""
@@ -48,7 +50,7 @@ class Start:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user must know: which tensors begin anew, and that masks stay behind."""
+        """What a user must know: which tensors begin anew, that masks stay behind, and what computes otherwise here."""
         said = []
         if self.new:
             said.append(f"network.start: the head ({', '.join(self.new)}) begins anew, as the classes differ")
@@ -58,7 +60,30 @@ class Start:
                 f"network.start: {self.source} is pruned; its weights come along, the masks of {many} do not, so that "
                 "weights which are 0 now may grow again"
             )
+        if self.other:
+            said.append(
+                f"network.start: {self.source} was trained with {'; '.join(self.other)}; the same tensors compute "
+                "something else here, which weights that are frozen cannot mend"
+            )
         return tuple(said)
+
+
+def otherwise(facts: ModelFacts, config: Experiment, resolved: Mapping[str, Any]) -> tuple[str, ...]:
+    """Time steps and neuron of a trained network where they are not this experiment's.
+
+    Args:
+        facts: of the trained network.
+        config: the experiment.
+        resolved: the neuron's table of the experiment's network, as model files have it.
+    """
+    said = []
+    if facts.network.get("steps", config.network.steps) != config.network.steps:
+        said.append(f"network.steps = {facts.network['steps']}, here {config.network.steps}")
+    theirs = facts.network.get("neuron") or {}
+    for key, value in resolved.items():
+        if key in theirs and theirs[key] != value:
+            said.append(f"network.neuron.{key} = {theirs[key]}, here {value}")
+    return tuple(said)
 
 
 def fitted_start(

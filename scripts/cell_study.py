@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
+from score_study import SIZES, tree
 
 import spikefed
 from spikefed.experiment import RunFolder, from_tree, run
@@ -27,7 +28,6 @@ from spikefed.files import write_atomic
 from spikefed.networks import describe
 
 WIDTHS = range(3, 21)
-SIZES = "width=8,hidden=64,vote=1,dropout=0"
 # The cells' neuron, u += 3/4 (x - u), fires at 1: written without the gain, as the threshold and the surrogate's width.
 NEURON = {"kind": "hard", "decay": 0.25, "threshold": 4 / 3, "strict": False, "surrogate": "atan:alpha=1.5"}
 
@@ -48,26 +48,8 @@ def chosen(path: Path, count: int) -> dict[str, list[str]]:
 def trained(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Accuracy, parameters and synaptic operations an image of one network."""
     own = {} if name.startswith("cell:") else {"norm": "bn-step", "neuron": {**NEURON, "detach_reset": True}}
-    tree = {
-        "name": "cell-study",
-        "seed": seed,
-        "rounds": args.epochs,
-        "data": {
-            "dataset": args.dataset,
-            "clients": 4,
-            "private_per_client": args.images // 4,
-            "public": 200,
-            "pooled": True,
-            "test_limit": 2000,
-            **({"dir": args.data_dir} if args.data_dir else {}),
-        },
-        "network": {"name": name, "steps": 4, "readout": "current", **own},
-        "training": {"local_epochs": 1, "local_batch": 32, "lr": args.lr},
-        "method": {"name": "fedavg"},
-        "run": {"threads": 1},
-    }
     with tempfile.TemporaryDirectory() as folder:
-        path = run(from_tree(tree), out=Path(folder) / "run")
+        path = run(from_tree(tree(args, {"name": name, **own}, seed)), out=Path(folder) / "run")
         energy = json.loads((path / "energy.json").read_text())["totals"]
         return {
             "network": name,
@@ -136,6 +118,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--test", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--data-dir")

@@ -40,10 +40,10 @@ RANKED = ("sahd", "macs", "spikes")  # more of each is better: the search's scor
 BOOTSTRAPS = 2000
 
 
-def tree(args: argparse.Namespace, cell: Cell, seed: int) -> dict[str, Any]:
-    """The experiment of one cell."""
+def tree(args: argparse.Namespace, network: dict[str, Any], seed: int) -> dict[str, Any]:
+    """A pooled run of one network; four time steps, the current read out."""
     return {
-        "name": "score-study",
+        "name": "network-study",
         "seed": seed,
         "rounds": args.epochs,
         "data": {
@@ -55,11 +55,16 @@ def tree(args: argparse.Namespace, cell: Cell, seed: int) -> dict[str, Any]:
             "test_limit": args.test,
             **({"dir": args.data_dir} if args.data_dir else {}),
         },
-        "network": {"name": f"cell:{cell}:{SIZES}", "steps": 4, "readout": "current"},
+        "network": {"steps": 4, "readout": "current", **network},
         "training": {"local_epochs": 1, "local_batch": 32, "lr": args.lr},
         "method": {"name": "fedavg"},
         "run": {"threads": 1},
     }
+
+
+def of_cell(cell: Cell) -> dict[str, Any]:
+    """The network of one cell."""
+    return {"name": f"cell:{cell}:{SIZES}"}
 
 
 def cells(count: int) -> list[Cell]:
@@ -76,7 +81,9 @@ def scored(args: argparse.Namespace, chosen: list[Cell]) -> dict[str, list[dict[
     """Figures of every cell, one row a seed."""
     rows: dict[str, list[dict[str, float]]] = {str(cell): [] for cell in chosen}
     for seed in range(args.seeds):
-        file = SearchFile(from_tree(tree(args, CIFAR10, seed)), SearchTable(sizes=SIZES.removesuffix(",dropout=0")))
+        file = SearchFile(
+            from_tree(tree(args, of_cell(CIFAR10), seed)), SearchTable(sizes=SIZES.removesuffix(",dropout=0"))
+        )
         with scoring(task_of(file), 1) as score:
             for record in score(chosen):
                 rows[record["cell"]].append({name: record[name] for name in SCORED})
@@ -86,7 +93,7 @@ def scored(args: argparse.Namespace, chosen: list[Cell]) -> dict[str, list[dict[
 def trained(args: argparse.Namespace, cell: Cell) -> float:
     """Test accuracy after training, in [0, 1]."""
     with tempfile.TemporaryDirectory() as folder:
-        path = run(from_tree(tree(args, cell, 0)), out=Path(folder) / "run")
+        path = run(from_tree(tree(args, of_cell(cell), 0)), out=Path(folder) / "run")
         return RunFolder(path).read_result()["accuracy"]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import spikefed
@@ -36,3 +38,21 @@ def everybody_ends(fleet: Loopback, *names: str, killing: str | None = None) -> 
     while fleet.left_over() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert fleet.left_over() == []
+
+
+def with_tasks(file: Path, kinds: list[str], method: str) -> None:
+    """Make a tiny experiment one of two tasks by turns, each client in an order of its own, on a frozen parent.
+
+    Args:
+        file: rewritten; its parent's run stands beside it.
+        kinds: of adapters.
+        method: the table ``[method]``.
+    """
+    text = file.read_text()
+    parent = file.with_name("parent.toml")
+    parent.write_text(text.replace('name = "fsd"', 'name = "fedavg"').partition("distil_epochs")[0])
+    start = spikefed.run(parent, overrides=["rounds=1", "run.threads=1"], out=file.with_name("parent"))
+    head, _, _ = text.partition("[method]")
+    network = f"steps = 4\nstart = {json.dumps(str(start))}\n[network.adapters]\nkinds = {json.dumps(kinds)}\n"
+    stages = '[stages]\nrotations = [0, 90]\nrounds = 2\norder = "latin"\n[run]\nthreads = 1\n'
+    file.write_text(f"{head.replace('steps = 4', network)}{method}{stages}")

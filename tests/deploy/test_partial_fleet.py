@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import spikefed
-from deploy.fleets import everybody_ends, same_as_one_process
+from deploy.fleets import everybody_ends, same_as_one_process, with_tasks
 from spikefed.deploy.loopback import Loopback, miscounted
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -47,18 +46,11 @@ def test_weights_in_part_over_a_fleet(
 @pytest.mark.parametrize("kind", ["thresholds", "proxy1x1"])
 def test_adapters_in_stages_over_a_fleet(kind: str, tiny: Callable[..., Path], fleet: Callable[..., Loopback]) -> None:
     """Clients learn other tasks in a round, so every message has a selection of its own."""
-    file = tiny(rounds=4)
-    text = file.read_text()
-    parent = file.with_name("parent.toml")
-    parent.write_text(text.replace('name = "fsd"', 'name = "fedavg"').partition("distil_epochs")[0])
-    start = spikefed.run(parent, overrides=["rounds=1", "run.threads=1"], out=file.with_name("parent"))
-    head, _, _ = text.partition("[method]")
-    network = f'steps = 4\nstart = {json.dumps(str(start))}\n[network.adapters]\nkinds = ["KIND", "head"]\n'
-    stages = '[stages]\nrotations = [0, 90]\nrounds = 2\norder = "latin"\n[run]\nthreads = 1\n'
     method = '[method]\nname = "adapters"\nserver = "yogi"\n'
     if kind == "proxy1x1":
         method += "[method.tailor]\nteacher_epochs = 1\ndrop_after = 1\ndrop_blocks = 1\n"
-    file.write_text(f"{head.replace('steps = 4', network.replace('KIND', kind))}{method}{stages}")
+    file = tiny(rounds=4)
+    with_tasks(file, [kind, "head"], method)
     f = fleet(file)
     f.start()
     everybody_ends(f, "client-0", "client-1")

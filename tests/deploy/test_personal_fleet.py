@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 import spikefed
-from deploy.fleets import HANGS_S, everybody_ends, lines
+from deploy.fleets import HANGS_S, everybody_ends, lines, with_tasks
 from spikefed import networks
 from spikefed.deploy.loopback import Loopback, differing, miscounted
 from spikefed.experiment import RunFolder
@@ -26,15 +25,8 @@ CRASH = (sys.executable, str(Path(__file__).with_name("crash.py")))
 def file(tiny: Callable[..., Path]) -> Path:
     """Two tasks by turns; norms and head of each are shared, thresholds are each client's."""
     file = tiny(rounds=4)
-    text = file.read_text()
-    parent = file.with_name("parent.toml")
-    parent.write_text(text.replace('name = "fsd"', 'name = "fedavg"').partition("distil_epochs")[0])
-    start = spikefed.run(parent, overrides=["rounds=1", "run.threads=1"], out=file.with_name("parent"))
-    head, _, _ = text.partition("[method]")
-    network = f'steps = 4\nstart = {json.dumps(str(start))}\n[network.adapters]\nkinds = ["thresholds", "head"]\n'
-    stages = '[stages]\nrotations = [0, 90]\nrounds = 2\norder = "latin"\n[run]\nthreads = 1\n'
     method = '[method]\nname = "adapters"\nserver = "adam"\npersonal = ["thresholds"]\n'
-    file.write_text(f"{head.replace('steps = 4', network)}{method}{stages}")
+    with_tasks(file, ["thresholds", "head"], method)
     return file
 
 

@@ -6,11 +6,11 @@ headers of the layers below, no repeats, no waiting for a slot but the share of 
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
 from spikefed.errors import ReportError
+from spikefed.report.text import number_in
 
 FORM = (
     "NAME=UP, NAME=UP/DOWN or NAME=UP/DOWN/SHARE with bits a second and a share of time, such as 'LoRa=5470/5470/0.01'"
@@ -78,11 +78,8 @@ def read_link(text: str) -> Link:
 
 
 def _number(text: str, whole: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = number_in(text)
+    if value is None:
         raise ReportError(f"link '{whole}': '{text.strip()}' is no number; the form is {FORM}")
     return value
 

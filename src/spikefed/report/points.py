@@ -16,7 +16,6 @@ column                 holds
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from pathlib import Path
 from spikefed.errors import ReportError
 from spikefed.files import counted_from
 from spikefed.report.curves import MEASURES
+from spikefed.report.text import number_in
 
 NEEDED = ("label", "accuracy")
 PLACES = {"rounds": "round", **{measure: key for measure, (key, _) in MEASURES.items()}}
@@ -117,10 +117,7 @@ def _number(cells: Mapping[str, str], column: str, where: str) -> float | None:
     text = cells.get(column, "").strip()
     if not text:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = number_in(text)
+    if value is None:
         raise ReportError(f"{where}: {column} '{text}' is no number; write digits alone, such as 0.82 or 1500000")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -15,6 +16,15 @@ def fixed(value: float, digits: int = 0) -> str:
     if not abs(value) < 2**53:
         return f"{value:.{digits}f}"  # whole, or no number
     return str(Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+
+
+def number_in(text: str) -> float | None:
+    """The number that a reader wrote; None where it is none, or not finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def bytes_text(count: float | None) -> str:

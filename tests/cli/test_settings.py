@@ -49,6 +49,7 @@ def test_a_methods_keys_are_all_there_with_their_defaults(name: str) -> None:
     shown = {line.lstrip("# ").split(" =")[0] for line in listed(name).splitlines() if " =" in line}
     training = {setting.key for part in parts() if part.name == "training" for setting in part.settings}
     training |= {part.name.removeprefix("training.") for part in parts()}  # its tables
+    training |= {part.name.removeprefix("method.") for part in parts() if part.of == name}
     fields = {field.alias or key for key, field in METHODS[name].hyperparameters.model_fields.items()}
     assert fields <= shown | training
     with_keys = from_tree({"method": {**tree["method"], "name": name}})

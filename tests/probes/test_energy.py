@@ -62,5 +62,5 @@ def test_the_file_of_a_run_holds_what_the_probe_finds(tmp_path: Path) -> None:
     }  # fmt: skip
     run = spikefed.run(tiny, out=tmp_path / "run")
     tree = json.loads((run / "energy.json").read_text())
-    assert set(tree) == {"totals", "layers"}
+    assert set(tree) == {"totals", "layers", "client_round"}
     assert probe_run(run, "energy")["measurements"][0]["records"] == records_of(tree)

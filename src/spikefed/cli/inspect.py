@@ -72,7 +72,7 @@ def _parts(name: str | None) -> list[Part]:
     if name is not None and is_own(name):
         return [own_part(name)]
     known = parts()
-    chosen = known if name is None else [part for part in known if part.name == name]
+    chosen = known if name is None else [part for part in known if name in (part.name, part.of)]
     if not chosen:
         names = [part.name for part in known if part.name]
         raise ConfigError(f"no table, method or probe is called '{name}'; the nearest is '{nearest(str(name), names)}'")

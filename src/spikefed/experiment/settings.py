@@ -43,6 +43,7 @@ class Part:
         summary: what it is for.
         settings: its keys, in the order of the model.
         probe: whether ``name`` is a probe.
+        of: the method whose table it is; None but for tables inside ``[method]``.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Part:
     summary: str
     settings: tuple[Setting, ...]
     probe: bool = False
+    of: str | None = None
 
     @property
     def heading(self) -> str:
@@ -71,7 +73,8 @@ def parts() -> list[Part]:
     found += [
         Part(f"training.{name}", False, model.__doc__ or "", _settings(model)) for name, model in _nested(LocalTraining)
     ]
-    found += [_method_part(name, cls) for name, cls in sorted(METHODS.items())]
+    for name, cls in sorted(METHODS.items()):
+        found += [_method_part(name, cls), *_method_tables(name, cls)]
     found.append(Part("probe", False, "A measure of the network; a file may have several of these tables.", _shared()))
     found += [_probe_part(name, cls) for name, cls in sorted(PROBES.items())]
     return found
@@ -95,6 +98,15 @@ def _method_part(name: str, cls: type[Method]) -> Part:
     defaults = _own_defaults(own) if issubclass(own, LocalTraining) else ""
     shared = LocalTraining.model_fields.keys()
     return Part(name, True, f"{cls.summary}.{defaults}", _settings(own, skip=shared))
+
+
+def _method_tables(name: str, cls: type[Method]) -> list[Part]:
+    """Tables inside ``[method]`` that are no table of ``[training]``."""
+    return [
+        Part(f"method.{table}", False, f"{model.__doc__ or ''} Of method {name}.", _settings(model), of=name)
+        for table, model in _nested(cls.hyperparameters)
+        if table.partition(".")[0] not in LocalTraining.model_fields
+    ]
 
 
 def _probe_part(name: str, cls: type[Probe]) -> Part:

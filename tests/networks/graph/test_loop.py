@@ -82,7 +82,7 @@ def test_whoever_looks_at_a_layer_of_the_loop_sees_every_step():
 
 def test_other_precisions_and_other_kinds_of_nodes_run_step_by_step():
     net = network(CIFAR10)
-    part = next(part for part in net._parts if part.stepwise)
+    part = next(part for part in net.parts if part.stepwise)
     layers = {name: net.get_submodule(name) for name in part.nodes}
     assert loop.takes(part, layers, torch.rand(2, 18, 8, 8))
     assert not loop.takes(part, layers, torch.rand(2, 18, 8, 8).double())

@@ -106,6 +106,13 @@ def test_clients_send_scalars(file: Path, tmp_path: Path) -> None:
     assert "scalars of the clients: up" in search_text(folder.path)
 
 
+def test_clients_send_a_scalar_for_every_objective_that_their_images_decide(file: Path, tmp_path: Path) -> None:
+    given = ['search.on="clients"', 'search.strategy="random"', "search.cells=12"]
+    given += ['search.objectives=["sahd","-parameters","spikes"]']
+    found = json.loads(SearchFolder(run_search(file, overrides=given, out=tmp_path / "out")).result.read_text())
+    assert found["upstream_bytes"] == 2 * 8 * 3 * found["scored"]
+
+
 def test_images_are_different_and_the_same_for_every_cell(file: Path) -> None:
     task = task_of(read_search(file))
     again = task_of(read_search(file))
@@ -125,6 +132,7 @@ def test_images_are_different_and_the_same_for_every_cell(file: Path) -> None:
         ("search.cells=0", "'search.cells' = 0 in"),
         ('search.strategy="greedy"', "'search.strategy' = 'greedy' in"),
         ('search.objectives=["sadh"]', "score 'sadh' is not known; the nearest is 'sahd'"),
+        ('search.objectives=["sahd","-sahd"]', "score 'sahd' stands more than once in search.objectives"),
         ('search.ops="07"', "'7' in search.ops = '07' stands for no operation"),
         ('network.name="small"', "names a network, and a search makes its own"),
         ('search.sizes="widht=3"', "'widht' in network.name"),

@@ -251,3 +251,15 @@ def test_a_space_of_one_cell_ends_by_evolution_too() -> None:
     space = Space(backward=False, codes="3")
     (only,) = space.every()
     assert space.mutated(only, torch.Generator().manual_seed(0)) == only
+
+
+def test_the_best_of_clients_is_best_by_rank_and_not_by_mean() -> None:
+    """One client whose scores are far apart does not outvote the others."""
+    told = {"loud": [1000.0, 1.0, 1.0], "liked": [1.0, 3.0, 3.0], "third": [2.0, 2.0, 2.0]}
+    records: list[Record] = [
+        {"cell": cell, "over": None, "sahd": sum(each) / 3, "sahd_by_client": each} for cell, each in told.items()
+    ]
+    goals = [Objective.parse("sahd")]
+    assert [record["cell"] for record in front(records, goals)] == ["liked"]
+    ranks = mean_ranks(records, goals)
+    assert max(ranks, key=lambda cell: ranks[cell]) == "liked"

@@ -93,13 +93,18 @@ class SearchFile:
         """What the search does.
 
         Raises:
-            ConfigError: an objective or operation that is none.
+            ConfigError: an objective or operation that is none; a score that stands twice among the objectives.
         """
         table = self.table
+        objectives = tuple(Objective.parse(text) for text in table.objectives)
+        names = [objective.score.name for objective in objectives]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ConfigError(f"score '{twice[0]}' stands more than once in search.objectives; leave it there once")
         return Plan(
             Space(table.space == "backward", table.ops),
             table.strategy,
-            tuple(Objective.parse(text) for text in table.objectives),
+            objectives,
             table.cells,
             table.seconds,
             self.config.seed,
@@ -272,7 +277,7 @@ def outcome(file: SearchFile, found: Sequence[Record], viewers: int) -> dict[str
     objectives = file.plan.objectives
     ranks = mean_ranks(found, objectives[:1])
     rows = front(found, objectives)
-    best = max(rows, key=lambda row: ranks[row["cell"]]) if file.table.on == "clients" else rows[0]
+    best = rows[0]
     told = {
         "best": best["network"],
         "cell": best["cell"],
@@ -282,7 +287,16 @@ def outcome(file: SearchFile, found: Sequence[Record], viewers: int) -> dict[str
         "seconds": round(sum(record["seconds"] for record in found), 3),
         "front": [{**row, "rank": ranks[row["cell"]]} for row in rows],
     }
-    if file.table.on == "clients":  # a float64 for every cell from every client; the cells' names go the other way
-        told["upstream_bytes"] = 8 * len(found) * viewers
-        told["downstream_bytes"] = sum(len(record["cell"]) for record in found) * viewers
+    if file.table.on == "clients":  # float64 from every client; the cells' names go the other way
+        shown = [record["cell"] for record in found if "sahd" in record]  # the server knows by itself what is too large
+        told["upstream_bytes"] = 8 * len(_sent(file)) * len(shown) * viewers
+        told["downstream_bytes"] = sum(len(cell) for cell in shown) * viewers
     return told
+
+
+def _sent(file: SearchFile) -> set[str]:
+    """Figures that a client sends of every cell: those that its images decide, and objectives or a limit ask for."""
+    scores = [objective.score for objective in file.plan.objectives]
+    names = {score.name for score in scores if score.looks or score.learns}
+    names |= {"sahd", "spikes"} if any(score.ranks for score in scores) else set()
+    return names | ({"sops"} if file.table.limits.sops is not None else set())

@@ -110,11 +110,23 @@ def values_of(record: Record, objectives: Sequence[Objective]) -> Values | None:
 
 
 def front(records: Sequence[Record], objectives: Sequence[Objective]) -> list[Record]:
-    """Records that no other beats in every objective, the best of the first objective first."""
-    rows = [(record, values) for record in records if (values := values_of(record, objectives)) is not None]
-    out = dominated([values for _, values in rows])
-    left = [(values, record) for (record, values), beaten in zip(rows, out, strict=True) if not beaten]
+    """Records that no other beats in every objective, the best of the first objective first.
+
+    What clients scored is compared by its mean rank over clients (`mean_ranks`), all else by its value.
+    """
+    valid = [record for record in records if record["over"] is None]
+    values = list(zip(*(_compared(valid, objective) for objective in objectives), strict=True))
+    left = [(row, record) for row, record, out in zip(values, valid, dominated(values), strict=True) if not out]
     return [record for _, record in sorted(left, key=lambda each: (tuple(-v for v in each[0]), each[1]["cell"]))]
+
+
+def _compared(valid: Sequence[Record], objective: Objective) -> list[float]:
+    """One figure for every record, the more the better."""
+    name = objective.score.name
+    if any(f"{name}_by_client" in record for record in valid):
+        ranks = mean_ranks(valid, [objective])
+        return [ranks[record["cell"]] for record in valid]
+    return [objective.sign * float(record[name]) for record in valid]
 
 
 def mean_ranks(records: Sequence[Record], objectives: Sequence[Objective]) -> dict[str, float]:

@@ -40,8 +40,8 @@ def load_model(
             is still there, or a model file.
         client: this client's own network instead of the server's: the one that the run kept
             (``run.keep_clients``), else that of the checkpoint, where the method keeps one between rounds.
-        network: the network's module, class or function, where it was an object of a program that no name leads back
-            to.
+        network: the network's module, class or function, where it was an object
+            of a program that no name leads back to.
         device: where the network computes.
 
     Raises:

@@ -1,5 +1,5 @@
-"""Neurons as stateless modules: they hold numbers, no parameters and no buffers, and forget everything between
-calls.
+"""Neurons as stateless modules: they hold numbers, no parameters and no buffers, and forget everything
+between calls.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class LIF(nn.Module):
     """Leaky integrate-and-fire layer: currents ``[T, B, ...]`` in, spikes ``[T, B, ...]`` out, any rest shape.
 
     Args:
-        tau: time constant in steps, decay = 1 - 1/tau (SpikingJelly's meaning); or give ``decay``. Exactly one of the
-            two.
+        tau: time constant in steps, decay = 1 - 1/tau (SpikingJelly's meaning); or give ``decay``.
+            Exactly one of the two.
         decay: kept part of the potential per step, in [0, 1].
         v_threshold: firing threshold, > 0.
         v_reset: ``0.0`` = hard reset to 0, ``None`` = soft reset (subtract the threshold).

@@ -21,6 +21,8 @@ from spikefed.experiment import config as configs
 from spikefed.experiment.build import build
 from spikefed.experiment.plan import plan
 from spikefed.federated import method
+from spikefed.federated.methods.adapters import Adapters
+from spikefed.federated.setup import Setup
 from spikefed.networks import read_tensors
 from spikefed.networks.proxies import DROPPED
 from spikefed.networks.roles import task
@@ -160,3 +162,11 @@ def test_without_stages_there_is_one_task_of_all_rounds(key: str, parent: str, t
     sentence = {"drop_after": "leaves no round .* the run has 4", "tasks": "a run without .stages. trains one task"}
     with pytest.raises(ConfigError, match=sentence[key]):
         spikefed.run(told, out=tmp_path / "run")
+
+
+def test_where_rounds_are_not_known_none_is_too_late() -> None:
+    hyper = Adapters.hyperparameters.model_validate({"tailor": {"drop_after": 3}})
+    Adapters().check(hyper, Setup())
+    Adapters().check(hyper, Setup(rounds=4))
+    with pytest.raises(ConfigError, match="as the run has 3"):
+        Adapters().check(hyper, Setup(rounds=3))

@@ -74,17 +74,31 @@ def check_tailor(tailor: Tailor, networks: NetworkFactory) -> None:
         raise ConfigError(
             "method.tailor says what is dropped and not when; set method.tailor.drop_after to a round of a stage"
         )
-    calendar = networks.calendar
-    if calendar is not None and tailor.drop_after >= calendar.rounds:
-        raise ConfigError(
-            f"method.tailor.drop_after = {tailor.drop_after} leaves no round to train what is left, as a stage has "
-            f"{calendar.rounds}; set it below that"
-        )
+    if networks.calendar is not None:
+        check_time(tailor, networks.calendar.rounds, "a stage")
     count = len(choices_of(networks.initial(), networks.roles, 0))
     if tailor.drop_blocks > count:
         raise ConfigError(
             f"method.tailor.drop_blocks = {tailor.drop_blocks}, and network {networks.network.name} has {count} blocks "
             "that proxies go around; name at most so many"
+        )
+
+
+def check_time(tailor: Tailor, rounds: int, whose: str) -> None:
+    """Refuse to drop so late that nobody trains what is left.
+
+    Args:
+        tailor: when.
+        rounds: that a task has; 0: not known.
+        whose: rounds they are, for the error.
+
+    Raises:
+        ConfigError: no round is left behind it.
+    """
+    if 0 < rounds <= tailor.drop_after:
+        raise ConfigError(
+            f"method.tailor.drop_after = {tailor.drop_after} leaves no round to train what is left, as {whose} has "
+            f"{rounds}; set it below that"
         )
 
 

@@ -35,7 +35,7 @@ from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
 from spikefed.federated.methods.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from spikefed.federated.selection import Selection, everything
 from spikefed.federated.setup import Setup
-from spikefed.federated.tailoring import Tailor, after_dropping, check_tailor, has_proxies, tailoring
+from spikefed.federated.tailoring import Tailor, after_dropping, check_tailor, check_time, has_proxies, tailoring
 from spikefed.federated.traffic import Exchange
 from spikefed.federated.updates import drift_ratio
 from spikefed.networks import Adapter, check_frozen, kinds_of, low_thresholds, select_task
@@ -159,11 +159,7 @@ class Adapters(FedAvg):
                 f"method.merge = '{hyper.merge}' compares uploads of one form, and clients of two tasks send other "
                 "parts; set method.merge = 'mean'"
             )
-        if hyper.tailor.drop_after >= setup.rounds:
-            raise ConfigError(
-                f"method.tailor.drop_after = {hyper.tailor.drop_after} leaves no round to train what is left, as the "
-                f"run has {setup.rounds}; set it below that"
-            )
+        check_time(hyper.tailor, setup.rounds, "the run")
         if hyper.update_noise:
             raise ConfigError("method.update_noise is for whole networks; leave it out with adapters")
 

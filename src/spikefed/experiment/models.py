@@ -20,7 +20,7 @@ from spikefed.experiment.checks import check_device
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.federation import Federation
 from spikefed.experiment.folder import RunFolder
-from spikefed.experiment.rebuild import build_again, graph_of_nir, resolved_network
+from spikefed.experiment.rebuild import adapters_table, build_again, graph_of_nir, resolved_network
 from spikefed.experiment.stages import adapters_of
 from spikefed.federated import NetworkFactory
 from spikefed.models import Model, ModelFacts, read_model
@@ -89,9 +89,8 @@ def model_facts(federation: Federation, round: int) -> ModelFacts:
     train = federation.train
     hyper = config.hyper()
     adapters = adapters_of(config, train.classes)
-    later = set() if "proxy1x1" in adapters.kinds else {"skips"}  # which older readers do not know
     return ModelFacts(
-        network=resolved_network(config) | ({"adapters": adapters.model_dump(exclude=later)} if adapters.kinds else {}),
+        network=resolved_network(config) | ({"adapters": adapters_table(adapters)} if adapters.kinds else {}),
         input_shape=tuple(train.shape),
         classes=train.classes,
         preprocess=federation.preprocess,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spikefed import networks
 from spikefed.errors import CheckpointError, ConfigError
-from spikefed.experiment.config import Experiment, NetworkConfig
+from spikefed.experiment.config import AdapterConfig, Experiment, NetworkConfig
 from spikefed.experiment.networks import build_network, network_info, neuron_for
 from spikefed.federated import NetworkFactory
 from spikefed.federated.randomness import NETWORK, derive_seed
@@ -30,10 +30,10 @@ def resolved_network(config: Experiment) -> dict[str, Any]:
     for key in ("thresholds", "qcfs"):
         if table[key] is None:
             del table[key]  # which older readers do not know
-    if not config.network.adapters.kinds:
+    if config.network.adapters.kinds:
+        table["adapters"] = adapters_table(config.network.adapters)
+    else:
         del table["adapters"]
-    elif "proxy1x1" not in config.network.adapters.kinds:
-        del table["adapters"]["skips"]  # as older readers know it
     if config.network.name.startswith(PREFIX):
         table["name"] = f"{PREFIX}{Path(config.network.name.removeprefix(PREFIX)).resolve()}"
     if is_own(config.network.name):
@@ -47,6 +47,11 @@ def resolved_network(config: Experiment) -> dict[str, Any]:
     # A start of 0 is left out: older readers do not know the key.
     table["neuron"] = neuron_table(neuron) | ({"start": neuron.start} if neuron.start else {})
     return table
+
+
+def adapters_table(adapters: AdapterConfig) -> dict[str, Any]:
+    """The table ``[network.adapters]``; without proxies also without their key, which older readers do not know."""
+    return adapters.model_dump(exclude=set() if "proxy1x1" in adapters.kinds else {"skips"})
 
 
 def neuron_table(neuron: LIFParameters) -> dict[str, Any]:

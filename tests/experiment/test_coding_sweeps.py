@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[2] / "experiments" / "sweeps"
 JOBS = {
     "coding-fashion-mnist": 3 * 3 * 5,
     "coding-mnist-paper": 2 * 3 * 5,
-    "coding-cifar10": 3 * 3 * 5,
+    "coding-cifar10": 2 * 3,
     "coding-cifar10-paper": 4 * 3 * 5,
     "coding-federated-digits": 4 * 4 * 3,
 }

@@ -9,7 +9,7 @@ from probes.subjects import network, subject
 from spikefed.networks import build
 from spikefed.training import Preprocess
 from spikefed.training.attacks import Goal, Victim, victim
-from spikefed.training.attacks.first import first_layer
+from spikefed.training.attacks.first import _sum_over, first_layer
 
 
 @pytest.mark.parametrize("coding", ["bernoulli", "poisson"])
@@ -29,3 +29,11 @@ def test_the_gradient_is_that_of_every_draw_and_step(name, coding, monkeypatch):
 def test_networks_that_branch_keep_the_usual_way():
     branched = build("resnet-small", input_shape=(1, 8, 8), classes=4, steps=2, coding="bernoulli")
     assert first_layer(branched) is None and first_layer(network()) is not None
+
+
+def test_the_sum_over_draws_and_steps_is_that_of_torch():
+    draws = torch.Generator().manual_seed(0)
+    maps = torch.randn(12, 5, 4, 3, generator=draws)
+    for grads in (maps, maps.contiguous(memory_format=torch.channels_last), torch.randn(12, 7, generator=draws)):
+        wanted = grads.unflatten(0, (-1, 4)).sum(dim=0)
+        assert torch.allclose(_sum_over(grads, 4), wanted, atol=1e-5)

@@ -29,7 +29,17 @@ class _Carry(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0].unflatten(0, (-1, ctx.images)).sum(dim=0), None
+        return _sum_over(grads[0], ctx.images), None
+
+
+def _sum_over(grads: Tensor, images: int) -> Tensor:
+    """``[K * B, ...]`` summed over K, as a product with ones: in the order of memory, which `Tensor.sum` leaves."""
+    last = grads.dim() == 4
+    flat = grads.permute(0, 2, 3, 1) if last else grads
+    shape = (images, *flat.shape[1:])
+    rows = flat.reshape(len(grads) // images, -1)  # no copy of what is channels-last
+    found = (torch.ones(1, len(rows), dtype=rows.dtype, device=rows.device) @ rows).view(shape)
+    return found.permute(0, 3, 1, 2) if last else found
 
 
 class Carried:

@@ -49,18 +49,27 @@ class Adaptive(Surrogate):
     """ATan whose sharpness is omega over the mean distance from the threshold, of each neuron, step and image.
 
     The mean runs over the steps of the attack, so a neuron that stays far from its threshold still passes a gradient,
-    and one that is near passes a sharp one. It remembers: one for each layer and batch.
+    and one that is near passes a sharp one. It remembers: one for each layer and batch, and of a batch each group of
+    images that go through the network together (`turn_to`).
 
     Attributes:
         steps: T of the network.
         omega: sharpness times mean distance.
+        memories: of each group.
+        turn: ``group``: which of them is seen now.
     """
 
     steps: int
     omega: float = OMEGA
-    memory: dict[str, Any] = field(default_factory=dict, repr=False)
+    memories: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
+    turn: dict[str, int] = field(default_factory=dict, repr=False)
 
     name: ClassVar[str] = "adaptive"
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """Of the group that is seen now."""
+        return self.memories.setdefault(self.turn.get("group", 0), {})
 
     def grad(self, x: Tensor) -> Tensor:
         """Called once a time step, the last first: so backward goes. The shape stays."""
@@ -131,3 +140,11 @@ def through(net: nn.Module, name: str) -> Iterator[None]:
     finally:
         for module, attribute in found.items():
             setattr(module, attribute, before[module])
+
+
+def turn_to(net: nn.Module, group: int) -> None:
+    """From now on surrogates that remember see this group of images, and keep it apart from the others."""
+    shapes = [getattr(module, attribute).surrogate for module, attribute in neurons(net).items()]
+    for shape in shapes:
+        if isinstance(shape, Adaptive):
+            shape.turn["group"] = group

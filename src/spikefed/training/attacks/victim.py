@@ -17,6 +17,8 @@ from spikefed.neurons import Bernoulli, Latency, SignedPoisson
 from spikefed.neurons.encoding import Gradient
 from spikefed.training.attacks.draws import ATTACK, JUDGE, SEARCH, uniform
 from spikefed.training.attacks.first import carried, first_layer
+from spikefed.training.attacks.groups import groups
+from spikefed.training.attacks.surrogates import turn_to
 
 SLOPES: dict[type, float] = {Bernoulli: 1.0, SignedPoisson: 0.5}
 """Of the expected spikes by the input."""
@@ -61,8 +63,8 @@ class Goal:
     labels: Tensor
     targeted: bool = False
 
-    def at(self, chosen: Tensor) -> Goal:
-        """Some of the images. ``chosen`` is ``[n]``, numbers or bool."""
+    def at(self, chosen: Tensor | slice) -> Goal:
+        """Some of the images. ``chosen`` is ``[n]``, numbers or bool, or a slice."""
         rows = torch.arange(len(self.images))[chosen].tolist()
         return Goal([self.images[row] for row in rows], self.labels[chosen], self.targeted)
 
@@ -87,8 +89,8 @@ class Goal:
 class Victim:
     """A network as an attack sees it.
 
-    Only the input's gradient is computed: weights ask for none while an attack runs, and all draws of the coder go
-    through the network as one batch.
+    Only the input's gradient is computed: weights ask for none while an attack runs. All draws of the coder go through
+    the network as one batch, of as few images at a time as fill the processor's cache.
 
     Attributes:
         net: in the mode that it is used in.
@@ -138,10 +140,19 @@ class Victim:
         Raises:
             ConfigError: the network passes no gradient on.
         """
+        found = []
+        for rows in groups(self.net, len(images), self._count(self.draws)):
+            turn_to(self.net, rows.start)
+            found.append(self._ascent(images[rows], goal.at(rows), moment))
+        losses, gradients, scores = zip(*found, strict=True)
+        return torch.cat(losses), torch.cat(gradients), torch.cat(scores)
+
+    def _ascent(self, images: Tensor, goal: Goal, moment: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`ascent` of a group of images ``[B, ...]``."""
         x = images.detach().clone().requires_grad_()
         with torch.enable_grad(), self.frozen():
             scores = self._scores(x, goal.images, ATTACK, moment if self.fresh else 0, self.draws)
-            each = goal.loss(scores * self.scale, self.loss, len(scores) // len(images))
+            each = goal.loss(scores.flatten(0, 1) * self.scale, self.loss, len(scores))
             if each.requires_grad:
                 (gradient,) = torch.autograd.grad(each.sum(), x)
             elif self.gradient == "stop" and isinstance(self.coder, Bernoulli | SignedPoisson | Latency):
@@ -151,7 +162,7 @@ class Victim:
                     f"network {getattr(self.net, 'name', type(self.net).__name__)} passes no gradient to its input; "
                     "attack it with 'square' and 'noise', which need none"
                 )
-        return each.detach(), gradient, scores.detach().view(-1, len(images), scores.shape[1]).mean(dim=0)
+        return each.detach(), gradient, scores.detach().mean(dim=0)
 
     @torch.no_grad()
     def scores(self, images: Tensor, numbers: Sequence[int], moment: int, queries: int | None = None) -> Tensor:
@@ -164,8 +175,7 @@ class Victim:
             queries: a batch of draws, where not the victim's own.
         """
         count = self.draws if queries is None else queries
-        found = self._scores(images, numbers, SEARCH, moment if self.fresh else 0, count)
-        return found.view(-1, len(images), found.shape[1]).mean(dim=0)
+        return self._grouped(images, numbers, SEARCH, moment if self.fresh else 0, count).mean(dim=0)
 
     @torch.no_grad()
     def judged(self, images: Tensor, numbers: Sequence[int], count: int, purpose: int = JUDGE) -> Tensor:
@@ -177,21 +187,33 @@ class Victim:
             count: J.
             purpose: what the draws are for.
         """
-        found = self._scores(images, numbers, purpose, 0, count)
-        return found.view(-1, len(images), found.shape[1])
+        return self._grouped(images, numbers, purpose, 0, count)
+
+    def _count(self, draws: int) -> int:
+        return draws if self.draws_spikes else 1
+
+    def _grouped(self, images: Tensor, numbers: Sequence[int], purpose: int, moment: int, count: int) -> Tensor:
+        """`_scores` without a gradient, a group of images after the other."""
+        parts = groups(self.net, len(images), self._count(count))
+        found = [self._scores(images[rows], numbers[rows], purpose, moment, count) for rows in parts]
+        return torch.cat(found, dim=1)
 
     def _scores(self, images: Tensor, numbers: Sequence[int], purpose: int, moment: int, count: int) -> Tensor:
-        """Mean outputs over time ``[draws * B, C]``, draw by draw."""
-        count = count if self.draws_spikes else 1
+        """Mean outputs over time ``[draws, B, C]``."""
+        count = self._count(count)
         x = self.preprocess(images).to(device_of(self.net))
         wide = x if count == 1 else x.repeat(count, *[1] * (x.dim() - 1))
         layer = first_layer(self.net) if self._shares(x) else None
         if layer is None:
             with self._coding(x, numbers, purpose, moment, count, self.gradient):
-                return self.net(wide).float().mean(dim=0).to(images.device)
+                return self._means(wide, images)
         slope = SLOPES[type(self.coder)]
         with self._coding(x, numbers, purpose, moment, count, "stop"), carried(layer, slope * x):
-            return self.net(wide.detach()).float().mean(dim=0).to(images.device)
+            return self._means(wide.detach(), images)
+
+    def _means(self, wide: Tensor, images: Tensor) -> Tensor:
+        """Outputs of ``wide [draws * B, ...]``, mean over time, ``[draws, B, C]``."""
+        return self.net(wide).float().mean(dim=0).to(images.device).unflatten(0, (-1, len(images)))
 
     def _shares(self, x: Tensor) -> bool:
         """Whether the first layer's gradient may be added up over draws and steps."""

@@ -132,10 +132,18 @@ def test_spikingjelly_refuses_as_the_table_says(neuron: LIFParameters, why: str,
 
 def test_readers_by_their_primitives() -> None:
     pooled, strided = verdicts(built("small")), verdicts(built("8C3-AP2-16FC", pooling="stride"))
-    assert not pooled["Norse"].takes and pooled["Norse"].why == "does not read AvgPool2d"
-    assert strided["Norse"].takes and not strided["Nengo"].takes
+    assert not pooled["Norse 1.1"].takes and pooled["Norse 1.1"].why == "does not read AvgPool2d"
+    assert strided["Spyx"].takes and not strided["Nengo"].takes
     assert strided["hxtorch"].why == "does not read Conv2d"
     assert verdicts(built("16FC"))["hxtorch"].why == "reads CubaLIF alone"
+
+
+def test_norse_leaves_the_resistance_out_and_sinabs_takes_seconds_for_steps() -> None:
+    unit, halved = (LIFParameters(decay=0.5, v_threshold=0.3, gain=gain) for gain in (1.0, 0.5))
+    whole, fits = (verdicts(built("16FC", norm="none", neuron=neuron)) for neuron in (unit, halved))
+    assert not whole["Norse 1.1"].takes and "leaves out r" in whole["Norse 1.1"].why
+    assert fits["Norse 1.1"].takes and "dt=0.0001" in fits["Norse 1.1"].why
+    assert not fits["sinabs 3.1"].takes and "seconds for steps" in fits["sinabs 3.1"].why
 
 
 def test_a_time_step_is_a_tenth_of_a_millisecond_and_bias_and_batch_norm_are_in_the_weights() -> None:

@@ -1,8 +1,8 @@
 """What each known reader of NIR will make of a file, before anybody tries.
 
 The primitives are those of NIR's own table of support (docs/source/support.md) and of the readers' code; SpikingJelly's
-and snnTorch's rules are held against the packages themselves by tests. A reader that is not tested here is judged by
-its primitives alone.
+and snnTorch's rules are held against the packages themselves by tests; those of Norse 1.1.0 and sinabs 3.1.3 were seen
+in a run of theirs (`findings/nir-lif-readers.sh`). Any other reader is judged by its primitives alone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ class Reader:
         tested: its rules are tested against the package.
         exact: it asks for numbers that discretise to its own neuron (SpikingJelly).
         batch: whether it keeps the batch axis where a Flatten begins at 0.
+        resistance: whether it multiplies a neuron's input by r; Norse warns and leaves it out.
+        neurons: what is wrong with all its neurons that fire; empty where nothing is.
+        mind: what to mind when it reads; empty where there is nothing to say.
     """
 
     name: str
@@ -35,13 +38,18 @@ class Reader:
     tested: bool = False
     exact: bool = False
     batch: bool = True
+    resistance: bool = True
+    neurons: str = ""
+    mind: str = ""
 
 
 READERS = (
     Reader("SpikingJelly 2.0", _WEIGHTS | _SPATIAL | _LINE | _NEURONS | {"AvgPool2d"}, tested=True, exact=True),
     Reader("snnTorch 1.0", _WEIGHTS | _SPATIAL | {"LIF", "AvgPool2d"}, tested=True, batch=False),
-    Reader("Norse", _WEIGHTS | _SPATIAL | _NEURONS),
-    Reader("sinabs", _WEIGHTS | _SPATIAL | _LINE | _NEURONS),
+    Reader("Norse 1.1", _WEIGHTS | _SPATIAL | _NEURONS, resistance=False, mind="give its from_nir dt=0.0001"),
+    Reader(
+        "sinabs 3.1", _WEIGHTS | _SPATIAL | _LINE | _NEURONS, neurons="takes tau in seconds for steps, and subtracts"
+    ),
     Reader("Spyx", _WEIGHTS | _SPATIAL | _NEURONS),
     Reader("Lava-DL", _WEIGHTS | _SPATIAL | _NEURONS),
     Reader("SpiNNaker2", _WEIGHTS | _SPATIAL | _NEURONS),
@@ -87,7 +95,7 @@ def _verdict(reader: Reader, graph: Any) -> Verdict:
         if why:
             return Verdict(reader.name, False, why, reader.tested)
     flattens = any(type(node).__name__ == "Flatten" for node in nodes.values())
-    mind = "one image at a time: its Flatten takes the batch along" if flattens and not reader.batch else ""
+    mind = "one image at a time: its Flatten takes the batch along" if flattens and not reader.batch else reader.mind
     return Verdict(reader.name, True, mind, reader.tested)
 
 
@@ -105,13 +113,17 @@ def _refused(reader: Reader, name: str, node: Any) -> str:
     for key in ("v_threshold", "r", *(("tau",) if hasattr(node, "tau") else ())):
         if reader.tested and len(np.unique(getattr(node, key))) > 1:
             return f"{key} of {name} differs between neurons; it wants one for all of a layer"
-    if not reader.exact:
+    if reader.neurons:
+        return reader.neurons
+    if not reader.exact and reader.resistance:
         return ""
     told = getattr(node, "metadata", {}) or {}
     dt = float(told.get("dt", 1e-4))
     r = float(np.ravel(node.r)[0])
     if not hasattr(node, "tau"):
         return "" if np.isclose(r, 1 / dt, rtol=1e-6) else f"r of {name} is not 1 / dt (a gain of 1)"
+    if not reader.resistance:
+        return "" if np.isclose(r, 1, rtol=1e-6) else f"leaves out r of {name}, which is not 1 (a gain of 1 - decay)"
     steps = float(np.ravel(node.tau)[0]) / dt
     if steps <= 1:
         return f"tau of {name} is one time step (a decay of 0); it wants a longer one"

@@ -29,6 +29,7 @@ from spikefed.training.attacks import (
     through,
 )
 from spikefed.training.attacks.apgd import checkpoints
+from spikefed.training.attacks.bumps import Bumps, bump
 from spikefed.training.attacks.draws import uniform
 from spikefed.training.attacks.square import side
 from spikefed.training.attacks.surrogates import Adaptive, scaled
@@ -285,11 +286,49 @@ def test_a_network_without_a_gradient_is_refused():
         fgsm(v, Ball(images(), EPS), goal())
 
 
-def test_square_is_made_for_linf():
-    with pytest.raises(ConfigError, match="linf"):
-        square(victim(), Ball(images(), EPS, "l2"), goal(), queries=3)
-
-
 def test_spike_flips_need_a_coder_that_draws():
     with pytest.raises(ConfigError, match="bernoulli"):
         flip_spikes(victim(), images(), goal(), flips=3)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("distance", ["linf", "l2"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_laws_hold_in_both_distances_targeted_or_not(name, distance, targeted):
+    """In the ball and the range to the last bit, nothing at eps 0, nothing that depends on the size of a batch."""
+    clean, attack = images(), ATTACKS[name]
+    wanted = torch.full((8,), 2) if targeted else subject(8).labels
+    v = victim("bernoulli", draws=2)
+    eps = EPS if distance == "linf" else 10 * EPS
+    whole = attack(v, Ball(clean, eps, distance), Goal(range(8), wanted, targeted))
+    assert whole.min() >= 0 and whole.max() <= 255 and not torch.equal(whole, clean)
+    assert Ball(clean, eps, distance).moved(whole).max() <= eps
+    assert torch.equal(attack(v, Ball(clean, 0.0, distance), Goal(range(8), wanted, targeted)), clean)
+    for rows in (slice(0, 3), slice(3, 8)):
+        goal_ = Goal(range(rows.start, rows.stop), wanted[rows], targeted)
+        assert torch.equal(attack(v, Ball(clean[rows], eps, distance), goal_), whole[rows])
+
+
+@pytest.mark.parametrize("distance", ["linf", "l2"])
+def test_queries_never_lower_the_margin_of_the_first(distance):
+    v, x, g = victim(), images(), goal()
+    ball = Ball(x, 60.0 if distance == "linf" else 300.0, distance)
+    margins = [g.loss(v.scores(square(v, ball, g, queries=n), g.images, 0), "margin") for n in (1, 10, 60)]
+    assert all((later >= margins[0]).all() for later in margins) and (margins[-1] > margins[0]).any()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 9])
+def test_a_bump_is_two_opposite_ones_of_length_1(size):
+    form = bump(size)
+    assert form.shape == (size, size) and float(form.norm()) == pytest.approx(1.0)
+    if size > 1:
+        assert (form[: size // 2] > 0).any() and (form[: size // 2] >= 0).all() and (form[size // 2 :] <= 0).all()
+
+
+def test_squares_in_l2_spend_the_budget_where_no_pixel_is_at_its_end():
+    grey = torch.full((3, 2, 9, 7), 127.0)
+    bumps = Bumps(0, Ball(grey, 40.0, "l2"), range(3))
+    tried = bumps.first()
+    for query in range(1, 5):
+        assert torch.allclose(bumps._ball.moved(tried), torch.full((3,), 40.0, dtype=torch.float64), rtol=1e-5)
+        tried = bumps.after(tried, query, 3)

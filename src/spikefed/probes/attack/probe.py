@@ -70,8 +70,6 @@ class Attack(Probe):
                 choice(name, None, 1)  # type: ignore[arg-type]
         if "transfer" in hyper.attacks and hyper.twin is None:
             raise ConfigError("attack 'transfer' needs the ANN twin's model; give its run folder, as twin = \"RUN\"")
-        if "square" in hyper.attacks and hyper.distance != "linf":
-            raise ConfigError("attack 'square' is made for distance linf; leave it out, or set distance = 'linf'")
 
     def measure(self, net: nn.Module, subject: Subject, ctx: ProbeContext) -> list[Record]:
         """Rows in parts: attacks, worst case, spike flips, masking."""

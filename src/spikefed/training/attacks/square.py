@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from spikefed.errors import ConfigError
 from spikefed.training.attacks import draws
 from spikefed.training.attacks.ball import Ball
+from spikefed.training.attacks.bumps import Bumps, corner, within
 from spikefed.training.attacks.victim import Goal, Victim
 
 SHARE = 0.8
@@ -18,7 +19,7 @@ HALVED = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 """Parts of the queries after which the share halves."""
 
 
-def side(query: int, queries: int, height: int, width: int) -> int:
+def side(query: int, queries: int, height: int, width: int, first: float = SHARE) -> int:
     """Side in pixels of the square of a query.
 
     Args:
@@ -26,47 +27,70 @@ def side(query: int, queries: int, height: int, width: int) -> int:
         queries: all of them.
         height: of an image, pixels.
         width: of an image, pixels.
+        first: share of the pixels that the first square covers.
     """
-    share = SHARE / 2 ** sum(query > part * queries for part in HALVED)
+    share = first / 2 ** sum(query > part * queries for part in HALVED)
     return min(max(round(math.sqrt(share * height * width)), 1), height, width)
 
 
 def square(victim: Victim, ball: Ball, goal: Goal, *, queries: int) -> Tensor:
-    """The L-infinity attack, Algorithms 1 and 2 of the paper.
+    """The attack in either distance: Algorithms 1 and 2 of the paper (``linf``), 1 and 3 (``l2``).
 
     Args:
         victim: asked for scores alone; of a coder that draws, the mean over ``victim.draws`` fresh draws a query.
-        ball: of distance ``linf``.
+        ball: where the images may lie.
         goal: what is wanted.
-        queries: of each image, at least 1; the first is vertical stripes.
-
-    Raises:
-        ConfigError: another distance.
+        queries: of each image, at least 1; the first is vertical stripes (``linf``) or a grid of bumps (``l2``).
     """
-    if ball.distance != "linf":
-        raise ConfigError("attack 'square' is made for distance linf; leave it out, or set distance = 'linf'")
-    count = len(ball.clean)
-    height, width = ball.clean.shape[-2:]
-    channels = tuple(ball.clean.shape[1:-2])
-    coin = draws.uniform(victim.seed, draws.CONTROL, goal.images, 1, (*channels, 1, width))
-    best = ball.step(ball.clean, (coin - 0.5).expand_as(ball.clean), ball.eps)
-    value = _margin(victim, best, goal, 0)
-    rows, columns = torch.arange(height).view(-1, 1), torch.arange(width)
     ones = [1] * (ball.clean.dim() - 1)
+    tries = (
+        Squares(victim.seed, ball, goal.images) if ball.distance == "linf" else Bumps(victim.seed, ball, goal.images)
+    )
+    best = tries.first()
+    value = _margin(victim, best, goal, 0)
+    height, width = ball.clean.shape[-2:]
     for query in range(1, queries):
-        s = side(query, queries, height, width)
-        numbers = draws.uniform(victim.seed, draws.CONTROL, goal.images, 1 + query, (2 + math.prod(channels),))
-        top = (numbers[:, 0] * (height - s + 1)).floor().view(-1, *ones)
-        left = (numbers[:, 1] * (width - s + 1)).floor().view(-1, *ones)
-        inside = (rows >= top) & (rows < top + s) & (columns >= left) & (columns < left + s)
-        signs = (numbers[:, 2:] - 0.5).view(count, *channels, 1, 1)
-        painted = ball.step(ball.clean, signs.expand_as(ball.clean), ball.eps)
-        tried = torch.where(inside, painted, best)
+        tried = tries.after(best, query, side(query, queries, height, width, tries.share))
         found = _margin(victim, tried, goal, query)
         better = found > value
         best = torch.where(better.view(-1, *ones), tried, best)
         value = torch.where(better, found, value)
     return best
+
+
+class Squares:
+    """Proposals in ``linf``: a square of one colour, each of its channels at one end of the ball.
+
+    Args:
+        seed: of the attack.
+        ball: where the images may lie.
+        images: their numbers, which the random numbers belong to.
+    """
+
+    share = SHARE
+
+    def __init__(self, seed: int, ball: Ball, images: Sequence[int]) -> None:
+        self._seed = seed
+        self._ball = ball
+        self._images = images
+
+    def first(self) -> Tensor:
+        """Vertical stripes, ``[B, C, H, W]``."""
+        clean = self._ball.clean
+        shape = (*clean.shape[1:-2], 1, clean.shape[-1])
+        coin = draws.uniform(self._seed, draws.CONTROL, self._images, 1, shape)
+        return self._ball.step(clean, (coin - 0.5).expand_as(clean), self._ball.eps)
+
+    def after(self, best: Tensor, query: int, size: int) -> Tensor:
+        """``best [B, C, H, W]`` with a square of ``size`` pixels painted over."""
+        clean = self._ball.clean
+        channels = tuple(clean.shape[1:-2])
+        shape = (2 + math.prod(channels),)
+        numbers = draws.uniform(self._seed, draws.CONTROL, self._images, 1 + query, shape)
+        inside = within(clean, *corner(clean, numbers[:, :2], size), size)
+        signs = (numbers[:, 2:] - 0.5).view(len(clean), *channels, 1, 1)
+        painted = self._ball.step(clean, signs.expand_as(clean), self._ball.eps)
+        return torch.where(inside, painted, best)
 
 
 def _margin(victim: Victim, images: Tensor, goal: Goal, query: int) -> Tensor:

@@ -9,7 +9,7 @@ from probes.subjects import network, subject
 from spikefed.networks import build
 from spikefed.training import Preprocess
 from spikefed.training.attacks import Goal, Victim, victim
-from spikefed.training.attacks.first import _sum_over, first_layer
+from spikefed.training.attacks.first import _product, _sum_over, by_table, first_layer, tabled
 
 
 @pytest.mark.parametrize("coding", ["bernoulli", "poisson"])
@@ -37,3 +37,11 @@ def test_the_sum_over_draws_and_steps_is_that_of_torch():
     for grads in (maps, maps.contiguous(memory_format=torch.channels_last), torch.randn(12, 7, generator=draws)):
         wanted = grads.unflatten(0, (-1, 4)).sum(dim=0)
         assert torch.allclose(_sum_over(grads, 4), wanted, atol=1e-5)
+
+
+def test_currents_out_of_a_table_are_the_products():
+    draws = torch.Generator().manual_seed(0)
+    layer = network().places[0]
+    spikes = (torch.rand(6, 1, 8, 8, generator=draws) < 0.4).float()
+    assert by_table(layer) and torch.allclose(tabled(layer, spikes), _product(layer, spikes), atol=1e-6)
+    assert not by_table(network(name="4C5-AP2-12FC").places[0]) and not by_table(network(name="20FC").places[0])

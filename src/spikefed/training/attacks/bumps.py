@@ -1,7 +1,7 @@
 """Square attack in L2: a window takes the change of another one, in the shape of two bumps.
 
-Andriushchenko et al., ECCV 2020, section 3.3 and Algorithm 3. A change is worth most where it is concentrated, so the budget of one window
-moves to another.
+Andriushchenko et al., ECCV 2020, section 3.3 and Algorithm 3. A change is worth most where it is concentrated, so the
+budget of one window moves to another.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Straight through, a spike passes on its gradient times a slope that is the same in every draw and step, and a product
 with weights is linear. So the gradients of all currents of an image are added up first, and go back through the weights
-once, instead of T times the number of draws: the same sum in another order.
+once, instead of T times the number of draws: the same sum in another order. Forward, a kernel on the spikes of one
+channel has few sums that it can give: they are looked up.
 """
 
 from __future__ import annotations
@@ -48,16 +49,19 @@ class Carried:
     Args:
         layer: the first layer of a network.
         expected: what the spikes are on average, times a constant or not: ``[B, ...]``, with the image's graph.
+        binary: spikes are 0 or 1, never -1.
     """
 
-    def __init__(self, layer: WeightedLayer, expected: Tensor) -> None:
+    def __init__(self, layer: WeightedLayer, expected: Tensor, binary: bool = False) -> None:
         self._layer = layer
         self._expected = expected
+        self._binary = binary
 
     def __call__(self, x: Tensor) -> Tensor:
         """Weighted sums of the spikes ``x [K * B, ...]``."""
         with torch.no_grad():
-            currents = _product(self._layer, _channels_last(x))
+            looked_up = self._binary and by_table(self._layer)
+            currents = tabled(self._layer, x) if looked_up else _product(self._layer, _channels_last(x))
         return cast(Tensor, _Carry.apply(_product(self._layer, self._expected), currents))
 
     def plain(self) -> None:
@@ -68,6 +72,24 @@ def _product(layer: WeightedLayer, x: Tensor) -> Tensor:
     if layer.plan.kind == "conv":
         return functional.conv2d(x, layer.weight, layer.bias, stride=layer.plan.strides, padding=layer.plan.padding)
     return functional.linear(x.flatten(1), layer.weight, layer.bias)
+
+
+def by_table(layer: WeightedLayer) -> bool:
+    """Whether a layer looks at 3x3 pixels of one channel, which spikes fill in 512 ways."""
+    plan = layer.plan
+    return plan.kind == "conv" and layer.weight.shape[1:] == (1, 3, 3) and plan.stride == 1 and not plan.line
+
+
+def tabled(layer: WeightedLayer, spikes: Tensor) -> Tensor:
+    """The currents of spikes ``[N, 1, H, W]``, each 0 or 1, out of a table of all patches; channels-last."""
+    numbers = torch.arange(512, device=spikes.device)
+    patches = (numbers[:, None] >> torch.arange(9, device=spikes.device)) & 1
+    table = functional.conv2d(patches.view(512, 1, 3, 3).to(spikes.dtype), layer.weight, layer.bias).flatten(1)
+    fired = functional.pad(spikes[:, 0].to(torch.int16), (1, 1, 1, 1))
+    along = fired[..., :-2] + 2 * fired[..., 1:-1] + 4 * fired[..., 2:]
+    number = along[:, :-2] + 8 * along[:, 1:-1] + 64 * along[:, 2:]  # of the patch around each pixel
+    found = table.index_select(0, number.flatten().to(torch.int32))
+    return found.view(*number.shape, -1).permute(0, 3, 1, 2)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -90,9 +112,9 @@ def first_layer(net: nn.Module) -> WeightedLayer | None:
 
 
 @contextmanager
-def carried(layer: WeightedLayer, expected: Tensor) -> Iterator[None]:
-    """The layer's gradients go to ``expected`` inside."""
-    layer.product = Carried(layer, expected)
+def carried(layer: WeightedLayer, expected: Tensor, binary: bool = False) -> Iterator[None]:
+    """The layer's gradients go to ``expected`` ``[B, ...]`` inside; its spikes are ``binary`` or not."""
+    layer.product = Carried(layer, expected, binary)
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from math import prod
 
 from torch import nn
 
+from spikefed.networks.layers import PlannedLayer
 from spikefed.networks.monitor import device_of
 
 ROOM_BYTES = 8 * 1024 * 1024
@@ -24,7 +25,8 @@ def groups(net: nn.Module, count: int, draws: int) -> list[slice]:
         count: images.
         draws: of the coder for each.
     """
-    largest = max((prod(module.plan.map_shape) for module in net.modules() if hasattr(module, "plan")), default=0)
+    layers = [module for module in net.modules() if isinstance(module, PlannedLayer)]
+    largest = max((prod(layer.plan.map_shape) for layer in layers), default=0)
     alone = any(module.training for module in net.modules())
     if not largest or alone or device_of(net).type != "cpu":
         return [slice(0, count)]

@@ -208,7 +208,8 @@ class Victim:
             with self._coding(x, numbers, purpose, moment, count, self.gradient):
                 return self._means(wide, images)
         slope = SLOPES[type(self.coder)]
-        with self._coding(x, numbers, purpose, moment, count, "stop"), carried(layer, slope * x):
+        binary = isinstance(self.coder, Bernoulli)
+        with self._coding(x, numbers, purpose, moment, count, "stop"), carried(layer, slope * x, binary):
             return self._means(wide.detach(), images)
 
     def _means(self, wide: Tensor, images: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from probes.subjects import CLASSES, network, subject
 from spikefed.errors import ConfigError
 from spikefed.files import write_atomic
 from spikefed.networks import ann_twin, copy_tensors, write_tensors
 from spikefed.probes import Subject, run_probe
+from spikefed.probes.attack import AttackHyperparameters
 from spikefed.probes.attack.masking import Seen, signs
 from spikefed.probes.attack.probe import range_of
 from spikefed.probes.attack.tally import Tally, worst
@@ -187,6 +189,15 @@ def test_what_cannot_be_is_one_sentence(changes, words):
     with pytest.raises(ConfigError, match=words) as error:
         measured(**changes)
     assert "\n" not in str(error.value)
+
+
+def test_one_alone_is_a_list_of_one_and_quotes_may_be_lost_in_a_shell():
+    read = AttackHyperparameters.model_validate
+    given = read({"eps": 8, "attacks": "pgd", "flips": 3, "surrogates": "own"})
+    assert (given.eps, given.attacks, given.flips, given.surrogates) == ((8.0,), ("pgd",), (3,), ("own",))
+    assert read({"attacks": "[pgd, fgsm]"}).attacks == ("pgd", "fgsm")
+    with pytest.raises(ValidationError, match="noise"):
+        read({"attacks": "[pdg]"})
 
 
 @pytest.mark.parametrize(("label", "words"), [(-1, "do not fit"), (4, "do not fit")])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from spikefed.probes.contract import ProbeHyperparameters
 
@@ -66,3 +66,11 @@ class AttackHyperparameters(ProbeHyperparameters):
     batch: int = Field(default=50, ge=1, description="images at a time; changes no result")
     masking: bool = Field(default=True, description="look for signs of masked gradients")
     level: float = Field(default=0.95, gt=0, lt=1, description="coverage of the intervals [Wilson 1927]")
+
+    @field_validator("attacks", "eps", "surrogates", "flips", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        """One alone is a list of one; and a list whose quotes a shell took is still a list."""
+        if isinstance(given, str) and given.startswith("["):
+            return [word.strip() for word in given.strip("[]").split(",") if word.strip()]
+        return given if isinstance(given, list | tuple) else (given,)

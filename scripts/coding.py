@@ -78,14 +78,33 @@ def percent(values: Sequence[float]) -> str:
     return f"{100 * middle:.1f} ({100 * (middle - half):.1f} to {100 * (middle + half):.1f})"
 
 
-def attacked(found: dict[str, Any], name: str) -> float | None:
-    """Accuracy under an attack, or of a row of the worst case, at the largest eps."""
-    for row in reversed(found["probes"].get("attack", {}).get("rows", [])):
+def attacked(found: dict[str, Any], name: str, eps: float | None = None) -> float | None:
+    """Accuracy under an attack, or of a row of the worst case, at an eps or at the largest one.
+
+    What has no eps of the study (clean images, spike flips, every pixel free) is found at any.
+    """
+    rows = found["probes"].get("attack", {}).get("rows", [])
+    known = distances([found])
+    for row in reversed(rows):
+        if eps is not None and row.get("eps") in known and row["eps"] != eps:
+            continue
         told = row.get("attack", row["part"]) if row["part"] in ("attacks", "worst case") else row["part"]
         told = f"{told} {row['surrogate']}" if row.get("surrogate", "own") != "own" else told
         if told == name:
             return row["accuracy"]
     return None
+
+
+def distances(found: Sequence[dict[str, Any]]) -> list[float]:
+    """Every eps of the records, ascending."""
+    rows = [row for each in found for row in each["probes"].get("attack", {}).get("rows", [])]
+    return sorted({row["eps"] for row in rows if row["part"] == "worst case"})
+
+
+def again(found: dict[str, Any], eps: float) -> float | None:
+    """What the worst case at an eps leaves on draws that did not choose."""
+    rows = found["probes"].get("attack", {}).get("rows", [])
+    return next((row["accuracy_again"] for row in rows if row["part"] == "worst case" and row["eps"] == eps), None)
 
 
 def tables(folder: Path) -> str:
@@ -103,8 +122,9 @@ def tables(folder: Path) -> str:
     out += [f"| {t} | " + " | ".join(cell(c, t, lambda e: e["accuracy"]) for c in codings) + " |" for t in steps]
     for t in steps:
         here = [each for each in found if each["steps"] == t and "attack" in each["probes"]]
-        if here:
-            out += ["", f"T = {t}", "", *_attack_table(here, codings, lambda c, v, t=t: cell(c, t, v))]
+        for eps in distances(here):
+            out += ["", f"T = {t}, eps = {eps:g}", ""]
+            out += _attack_table(here, codings, lambda c, v, t=t: cell(c, t, v), eps)
     plain = lambda values: f"{mean(values) / 1e6:.2f}"  # noqa: E731
     rows = {
         "network": lambda e: e["cost"]["network, once"],
@@ -130,7 +150,7 @@ def tables(folder: Path) -> str:
     return "\n".join(out)
 
 
-def _attack_table(here: list[dict[str, Any]], codings: list[str], cell: Callable[..., str]) -> list[str]:
+def _attack_table(here: list[dict[str, Any]], codings: list[str], cell: Callable[..., str], eps: float) -> list[str]:
     names = list(
         dict.fromkeys(
             _name(row) for each in here for row in each["probes"]["attack"]["rows"] if row["part"] in ATTACKED
@@ -138,10 +158,10 @@ def _attack_table(here: list[dict[str, Any]], codings: list[str], cell: Callable
     )
     out = ["| accuracy under | " + " | ".join(codings) + " |", "| --- |" + " --- |" * len(codings)]
     out += [
-        f"| {name} | " + " | ".join(cell(c, lambda e, n=name: attacked(e, n)) for c in codings) + " |" for name in names
+        f"| {name} | " + " | ".join(cell(c, lambda e, n=name: attacked(e, n, eps)) for c in codings) + " |"
+        for name in names
     ]
-    again = lambda e: e["probes"].get("attack", {"headline": {}})["headline"].get("worst_accuracy_again")  # noqa: E731
-    return [*out, "| worst case, fresh draws | " + " | ".join(cell(c, again) for c in codings) + " |"]
+    return [*out, "| worst case, fresh draws | " + " | ".join(cell(c, lambda e: again(e, eps)) for c in codings) + " |"]
 
 
 def _name(row: dict[str, Any]) -> str:

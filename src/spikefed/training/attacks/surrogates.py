@@ -115,7 +115,14 @@ def choice(name: str, own: Surrogate, steps: int) -> Surrogate:
         return scaled(own, WIDTHS[name])
     if name == "adaptive":
         return Adaptive(steps)
-    return STRAIGHT if name == "straight" else surrogate(name)
+    if name == "straight":
+        return STRAIGHT
+    try:
+        return surrogate(name)
+    except ConfigError as error:
+        if ":" in name:
+            raise
+        raise ConfigError(f"{error}, or of {', '.join(NAMES)}") from error
 
 
 @contextmanager

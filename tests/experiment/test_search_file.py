@@ -134,6 +134,8 @@ def test_images_are_different_and_the_same_for_every_cell(file: Path) -> None:
         ('search.objectives=["sadh"]', "score 'sadh' is not known; the nearest is 'sahd'"),
         ('search.objectives=["sahd","-sahd"]', "score 'sahd' stands more than once in search.objectives"),
         ('search.ops="07"', "'7' in search.ops = '07' stands for no operation"),
+        ("search.ops=17", "'7' in search.ops = '17' stands for no operation"),
+        ("search.cells=0", "'search.cells' = 0 in --set: Input should be greater"),
         ('network.name="small"', "names a network, and a search makes its own"),
         ('search.sizes="widht=3"', "'widht' in network.name"),
         ("search.limits.parameters=5", "none of .* cells keeps within search.limits"),

@@ -81,7 +81,7 @@ def test_any_draw_keeps_blocks_and_limits_and_is_the_beginning_of_a_longer_one(n
     for seed in range(5):
         asked = ask(n, seed, distance=4.0, **limits)
         gates = samplers.sampler(name)(asked, 16)
-        assert samplers.check_drawn(gates, asked, name) is gates and gates.shape == (16, n)
+        assert samplers.check_drawn(gates, asked, name, 16) is gates and gates.shape == (16, n)
         again = samplers.sampler(name)(ask(n, seed, distance=4.0, **limits), 5)
         assert torch.equal(again, gates[:5])
         other = samplers.sampler(name)(ask(n, seed + 100, distance=4.0, **limits), 16)
@@ -121,11 +121,17 @@ def greedy(asked: Ask, count: int) -> torch.Tensor:
 
 def test_samplers_of_ones_own():
     found = samplers.sampler("federated.test_samplers:sparing")
-    assert samplers.check_drawn(found(ask(), 2), ask(), "own").sum() == 6
+    assert samplers.check_drawn(found(ask(), 2), ask(), "own", 2).sum() == 6
     with pytest.raises(ConfigError, match="opened 15 gates of 15 where 7 at most fit"):
-        samplers.check_drawn(greedy(ask(), 2), ask(), "own")
+        samplers.check_drawn(greedy(ask(), 2), ask(), "own", 2)
     with pytest.raises(ConfigError, match=r"gave torch.float32 \[2, 15\]; give a bool tensor of k x 15 gates"):
-        samplers.check_drawn(torch.ones(2, 15), ask(), "own")
-    for name, why in (("random", "is not known; use one of diversified, full"), ("math:pi", "cannot be called")):
+        samplers.check_drawn(torch.ones(2, 15), ask(), "own", 2)
+    with pytest.raises(ConfigError, match="gave 2 rows of gates and was asked for 4; give as many"):
+        samplers.check_drawn(sparing(ask(), 2), ask(), "own", 4)
+    for name, why in (
+        ("random", "is not known; use one of diversified, full"),
+        ("math:pi", "cannot be called"),
+        ("fractions:Fraction", "is a class"),
+    ):
         with pytest.raises(ConfigError, match=why):
             samplers.sampler(name)

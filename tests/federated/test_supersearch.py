@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ NAME = "supernet:1234-134:width=8"
 SHAPE = (1, 8, 8)
 
 
-def network(seed: int = 0):
-    return build(NAME, input_shape=SHAPE, classes=10, steps=3, seed=seed)
+def network(name: str = NAME, seed: int = 0):
+    return build(name, input_shape=SHAPE, classes=10, steps=3, seed=seed)
 
 
 def test_costs_of_branches_add_up_to_those_of_subnets():
@@ -82,17 +82,28 @@ def test_subnets_of_smaller_devices_lie_within_each_other():
     net = network()
     costs = Costs.of(net)
     g = torch.Generator().manual_seed(2)
-    budgets = [0.6, 0.3, 0.1]
+    budgets = [0.8, 0.6, 0.3, 0.1]
     for _ in range(20):
         preference = torch.randn(7, generator=g).tolist()
-        gates = best_gates(preference, (4, 3), costs, 0.8)
-        before = gates
-        for found, budget in zip(nested_gates(preference, gates, (4, 3), net, budgets), budgets, strict=True):
+        before = (True,) * 7
+        for found, budget in zip(nested_gates(preference, (4, 3), net, budgets), budgets, strict=True):
             assert all(old or not new for old, new in zip(before, found, strict=True))
             assert costs.share(found) <= budget and any(found[:4]) and any(found[4:])
             before = found
-    with pytest.raises(ConfigError, match=r"method.devices = 0.01 is less than the smallest subnet takes"):
-        nested_gates([0.0] * 7, (True,) * 7, (4, 3), net, [0.3, 0.01])
+
+
+def test_small_devices_hold_a_subnet_whatever_the_large_ones_prefer():
+    net = network("supernet:23-23:width=4")
+    costs = Costs.of(net)
+    dear = costs.share((False, True, False, True))  # the large ones' favourites fill their budget
+    cheap = costs.share((True, False, True, False))
+    middle = costs.share((False, True, True, False))
+    found = nested_gates([0.0, 1.0, 0.0, 1.0], (2, 2), net, [dear, middle, cheap])
+    assert found[-1] == (True, False, True, False)
+    for gates, budget in zip(found, [dear, middle, cheap], strict=True):
+        assert costs.share(gates) <= budget
+    for large, small in pairwise(found):
+        assert all(a or not b for a, b in zip(large, small, strict=True))
 
 
 @pytest.mark.parametrize("criterion", ["gamma", "l1"])
@@ -113,7 +124,7 @@ def test_channels_that_do_nothing_go_first(criterion):
 
 def context() -> Context:
     images = torch.randint(0, 256, (300, *SHAPE), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
-    factory = NetworkFactory(lambda seed: network(seed), seed=1)
+    factory = NetworkFactory(lambda seed: network(seed=seed), seed=1)
     generator = torch.Generator().manual_seed(5)
     return Context(1, factory, images, bytes(32), None, Preprocess("unit"), generator, 7)
 

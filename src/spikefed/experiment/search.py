@@ -7,10 +7,10 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from torch import Tensor
 
 from spikefed.errors import ConfigError, DataError
@@ -45,7 +45,7 @@ class SearchTable(Section):
     space: Literal["forward", "backward"] = Field(
         default="backward", description="cells within a time step only, or with edges backward in time too [SNASNet]"
     )
-    ops: str = Field(
+    ops: Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)] = Field(
         default="01234",
         min_length=1,
         description="codes of the operations: 0 none, 1 skip, 2 and 3 convolutions, 4 mean [LightSNN: 013]",
@@ -126,6 +126,7 @@ def read_search(path: Path, overrides: Iterable[str] = ()) -> SearchFile:
     Raises:
         ConfigError: no table ``[search]``, or anything wrong in the file.
     """
+    overrides = list(overrides)
     tree = overridden(read_tree(path), overrides)
     if "search" not in tree:
         raise ConfigError(f"{path} has no table [search]; add one, or run the file with 'spikefed run'")
@@ -136,7 +137,9 @@ def read_search(path: Path, overrides: Iterable[str] = ()) -> SearchFile:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"'search.{where}' = {first.get('input')!r} in {path}: {first['msg']}") from error
+        given = any(text.partition("=")[0].strip() == f"search.{where}" for text in overrides)
+        told = "--set" if given else path
+        raise ConfigError(f"'search.{where}' = {first.get('input')!r} in {told}: {first['msg']}") from error
     network = tree.setdefault("network", {})
     if "name" in network or network.get("twin", "snn") != "snn":
         raise ConfigError(f"{path} names a network, and a search makes its own; leave network.name and twin out")

@@ -123,13 +123,24 @@ def sampler(name: str) -> Sampler:
             f"method.sampler '{name}' is not known; use one of {', '.join(SAMPLERS)}, or your own as 'module:function'"
         )
     found = import_object(name, "method.sampler", ConfigError)
+    if isinstance(found, type):
+        raise ConfigError(
+            f"method.sampler '{name}' is a class; name a function (ask, count) -> bool [count, n], or an object of the "
+            "class that can be called"
+        )
     if not callable(found):
         raise ConfigError(f"method.sampler '{name}' cannot be called; name a function (ask, count) -> bool [count, n]")
     return cast(Sampler, found)
 
 
-def check_drawn(gates: Tensor, ask: Ask, name: str) -> Tensor:
+def check_drawn(gates: Tensor, ask: Ask, name: str, count: int) -> Tensor:
     """The gates that a sampler drew, bool ``[k, n]``.
+
+    Args:
+        gates: what it gave.
+        ask: what it was asked.
+        name: of the sampler, for errors.
+        count: k, how many rows it was asked for.
 
     Raises:
         ConfigError: of another shape or type, with an empty block, or with more open than fits.
@@ -137,6 +148,11 @@ def check_drawn(gates: Tensor, ask: Ask, name: str) -> Tensor:
     if not isinstance(gates, Tensor) or gates.dtype != torch.bool or gates.dim() != 2 or gates.shape[1] != ask.size:
         found = f"{gates.dtype} {list(gates.shape)}" if isinstance(gates, Tensor) else type(gates).__name__
         raise ConfigError(f"method.sampler '{name}' gave {found}; give a bool tensor of k x {ask.size} gates")
+    if len(gates) != count:
+        raise ConfigError(
+            f"method.sampler '{name}' gave {len(gates)} rows of gates and was asked for {count}; give as many, one for "
+            "each client number"
+        )
     for row in gates.tolist():
         if empty_blocks(row, ask.blocks) or (name != "full" and (sum(row) > ask.most or ask.scarce(row))):
             raise ConfigError(

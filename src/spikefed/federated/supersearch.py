@@ -129,7 +129,6 @@ def best_gates(
     costs: Costs,
     budget: float,
     among: Sequence[bool] | None = None,
-    key: str = "budget",
 ) -> tuple[bool, ...]:
     """a*: the preferred branches that fit the budget, the best of each block first; of equals the cheaper.
 
@@ -139,7 +138,6 @@ def best_gates(
         costs: of the supernet.
         budget: share of the supernet's multiply-accumulates.
         among: branches that may be taken; None for all.
-        key: of the method's table that sets the budget, for errors.
 
     Raises:
         ConfigError: not even the smallest subnet fits.
@@ -147,7 +145,7 @@ def best_gates(
     gates = list(costs.cheapest(blocks, among))
     if costs.share(gates) > budget:
         raise ConfigError(
-            f"method.{key} = {budget:g} is less than the smallest subnet takes, {costs.share(gates):.3f} of the "
+            f"method.budget = {budget:g} is less than the smallest subnet takes, {costs.share(gates):.3f} of the "
             "supernet's multiply-accumulates; raise it, or give blocks a cheaper branch such as 1 (skip)"
         )
     block_of = [b for b, size in enumerate(blocks) for _ in range(size)]
@@ -165,32 +163,51 @@ def best_gates(
 
 
 def nested_gates(
-    preference: Sequence[float],
-    gates: tuple[bool, ...],
-    blocks: Sequence[int],
-    net: nn.Module,
-    budgets: Sequence[float],
+    preference: Sequence[float], blocks: Sequence[int], net: nn.Module, budgets: Sequence[float]
 ) -> list[tuple[bool, ...]]:
     """Subnets for ever smaller devices, each of the branches of the one before: what all train, all profit from.
 
+    Where the preferred branches of a class leave a smaller one nothing that it can hold, the cheapest branch of every
+    block goes before the preferred ones in all classes.
+
     Args:
         preference: of every branch.
-        gates: of the largest devices' subnet.
         blocks: branches of each block.
         net: the supernet.
-        budgets: of the further classes, falling shares of the supernet's multiply-accumulates.
+        budgets: of the classes, falling shares of the supernet's multiply-accumulates; the smallest subnet fits all.
 
     Returns:
-        the gates of every further class.
+        the gates of every class.
 
     Raises:
-        ConfigError: a class that not even the smallest subnet fits.
+        ConfigError: not even the smallest subnet fits the first.
     """
-    found = []
     costs = Costs.of(net)
+    found = _nested(preference, blocks, costs, budgets)
+    if len(found) < len(budgets):
+        cheapest = costs.cheapest(blocks)
+        first = [max(preference) + 1 if cheap else p for p, cheap in zip(preference, cheapest, strict=True)]
+        found = _nested(first, blocks, costs, budgets)
+    return found
+
+
+def _nested(
+    preference: Sequence[float], blocks: Sequence[int], costs: Costs, budgets: Sequence[float]
+) -> list[tuple[bool, ...]]:
+    """The gates of the classes down to the first that cannot hold a subnet of the one before.
+
+    Args:
+        preference: of every branch.
+        blocks: branches of each block.
+        costs: of the supernet.
+        budgets: of the classes.
+    """
+    found: list[tuple[bool, ...]] = []
     for budget in budgets:
-        gates = best_gates(preference, blocks, costs, budget, gates, "devices")
-        found.append(gates)
+        among = found[-1] if found else None
+        if found and costs.share(costs.cheapest(blocks, among)) > budget:
+            break
+        found.append(best_gates(preference, blocks, costs, budget, among))
     return found
 
 

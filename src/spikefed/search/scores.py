@@ -93,7 +93,7 @@ class Objective:
         Raises:
             ConfigError: no score of this name.
         """
-        name = text.lstrip("+-")
+        name = text[1:] if text[:1] in ("+", "-") else text
         if name not in SCORES:
             raise ConfigError(f"score '{name}' is not known; the nearest is '{nearest(name, SCORES)}'")
         score = SCORES[name]

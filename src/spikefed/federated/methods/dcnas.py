@@ -8,6 +8,7 @@ search it keeps the best branches that fit a budget, prunes channels, and all cl
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, cast
 
@@ -37,6 +38,9 @@ from spikefed.networks import Choice, Space, put_back, subnet
 from spikefed.training import Mask
 from spikefed.wire import Message, SelectedWeightsDownlink
 
+_DISTANCE_LAST = 2.0
+"""Default of ``method.distance_last``; where samples cannot be so far from each other it gives way."""
+
 
 class DcNasHyperparameters(FedAvgHyperparameters):
     """Hyperparameters of the search beside those of averaging and of local training."""
@@ -58,7 +62,9 @@ class DcNasHyperparameters(FedAvgHyperparameters):
     distance: float | None = Field(
         default=None, gt=0, description="diversified, d_max: distance of two samples at first; default: n / 2"
     )
-    distance_last: float = Field(default=2.0, ge=0, description="diversified, d_min: distance in the last search round")
+    distance_last: float = Field(
+        default=_DISTANCE_LAST, ge=0, description="diversified, d_min: distance in the last search round"
+    )
     distance_schedule: Literal["linear", "cosine"] = Field(
         default="linear", description="diversified: how the distance shrinks"
     )
@@ -181,7 +187,7 @@ class DcNas(FedAvg):
         ask = _ask(state, ctx)
         count = 1 << client.bit_length()  # the first rows of a longer draw are those of a shorter one
         drawn = samplers.sampler(ctx.hyper.sampler)(ask, count)
-        return tuple(samplers.check_drawn(drawn, ask, ctx.hyper.sampler)[client].tolist())
+        return tuple(samplers.check_drawn(drawn, ask, ctx.hyper.sampler, count)[client].tolist())
 
     def server_round(
         self, state: State, uplinks: Mapping[int, Uplink], ctx: Context
@@ -221,13 +227,13 @@ class DcNas(FedAvg):
     def _found(self, state: State, space: Space, ctx: Context) -> State:
         """The state at the end of the search: the best branches that fit the budget, without the pruned channels."""
         net = ctx.networks.load(state["weights"])
-        gates = _best(state, space, net, ctx)
+        budgets = [ctx.hyper.budget, *ctx.hyper.devices]
+        gates, *nested = supersearch.nested_gates(_preference(state, net), space.blocks, net, budgets)
         channels = supersearch.best_channels(net, gates, ctx.hyper.prune, ctx.hyper.criterion)
         mask = Mask(space.kept(state["weights"], Choice(gates, channels)))
         start = ctx.networks.initial() if ctx.hyper.retrain == "initial" else state["weights"]
         found = {**state, "weights": averaging.under(mask, start), "mask": dict(mask.kept)}
         if ctx.hyper.devices:
-            nested = supersearch.nested_gates(_preference(state, net), gates, space.blocks, net, ctx.hyper.devices)
             found["search"] = {**state["search"], "devices": torch.tensor(nested)}
         return found
 
@@ -283,7 +289,8 @@ def _first_ask(hyper: Any, net: nn.Module) -> samplers.Ask:
     n = sum(blocks)
     costs = supersearch.Costs.of(net)
     most = n if hyper.sampler == "full" else int(hyper.share * n)
-    farthest = samplers.farthest_distance(n, most) if hyper.distance is None else hyper.distance
+    reach = samplers.farthest_distance(n, most)
+    farthest = reach if hyper.distance is None or hyper.sampler == "full" else hyper.distance
     return samplers.Ask(
         blocks=blocks,
         most=most,
@@ -335,12 +342,32 @@ def _check_budgets(hyper: Any, net: nn.Module) -> None:
             f"method.distance = {ask.farthest:g} is farther than samples of {ask.most} of {ask.size} branches can be "
             f"from each other on average; set it to {reach:.1f} or less"
         )
-    gates = supersearch.best_gates(ask.preference, ask.blocks, costs, hyper.budget)
-    budgets = [hyper.budget, *hyper.devices]
-    if budgets != sorted(set(budgets), reverse=True):
+    if hyper.sampler != "full" and hyper.distance_last > ask.farthest and hyper.distance_last != _DISTANCE_LAST:
         raise ConfigError(
-            f"method.devices = {hyper.devices} must fall from class to class, below method.budget = {hyper.budget:g}; "
-            "order them"
+            f"method.distance_last = {hyper.distance_last:g} is farther than the distance that the search begins with, "
+            f"{ask.farthest:g} (method.distance); set it to that or less"
         )
-    supersearch.nested_gates(ask.preference, gates, ask.blocks, net, hyper.devices)  # refuses what is too small
+    gates = supersearch.best_gates(ask.preference, ask.blocks, costs, hyper.budget)
+    _check_devices(hyper, costs.share(costs.cheapest(ask.blocks)))
     subnet(net, Choice(gates, Space.of(net).everything.channels))  # refuses what subnets cannot have
+
+
+def _check_devices(hyper: Any, least: float) -> None:
+    """Refuse classes of devices that hold no subnet, or none smaller than the class before.
+
+    Args:
+        hyper: of the method.
+        least: share of the supernet's multiply-accumulates that the smallest subnet takes.
+    """
+    for before, budget in itertools.pairwise([hyper.budget, *hyper.devices]):
+        if budget < least:
+            raise ConfigError(
+                f"method.devices = {hyper.devices} has {budget:g}, which is less than the smallest subnet takes, "
+                f"{least:.3f} of the supernet's multiply-accumulates; raise it, or give blocks a cheaper branch such "
+                "as 1 (skip)"
+            )
+        if budget >= before:
+            raise ConfigError(
+                f"method.devices = {hyper.devices} must fall from class to class and begin below method.budget = "
+                f"{hyper.budget:g}, and {budget:g} comes after {before:g}; give each class less than the one before"
+            )

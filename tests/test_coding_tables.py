@@ -1,4 +1,4 @@
-"""scripts/coding_federated.py: its tables stand in docs/coding.md, and an interval is that of the seeds."""
+"""scripts/coding.py and its sibling: their tables stand in docs/coding.md, and an interval is that of the seeds."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def test_the_page_has_what_the_script_makes_of_the_records(script):
     page = (TOP / "docs" / "coding.md").read_text()
     made = script.tables(TOP / "results" / "coding-federated")
     assert all(line in page for line in made.splitlines())
+
+
+def test_the_page_has_the_attacks_on_cifar10_by_eps(script):
+    page = (TOP / "docs" / "coding.md").read_text()
+    parts = sys.modules["coding"].tables(TOP / "results" / "coding-cifar10").split("\n\n")
+    attacked = [part for part in parts if part.startswith("| accuracy under")]
+    assert len(attacked) == 2 and all(part in page for part in attacked)
 
 
 def test_differences_are_by_seed_with_student_s_interval(script):

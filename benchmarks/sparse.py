@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nets
 import provenance
@@ -29,7 +29,19 @@ from torch import Tensor, nn
 
 from spikefed import native
 from spikefed.networks import build, write_tensors
-from spikefed.neurons import LIFParameters, dense_weights, norm_lif, record_paths, spike_conv2d, spike_linear, synapses
+from spikefed.neurons import (
+    ChainLayer,
+    Firing,
+    LIFParameters,
+    NormState,
+    dense_weights,
+    norm_lif,
+    record_paths,
+    run_pruned,
+    spike_conv2d,
+    spike_linear,
+    synapses,
+)
 from spikefed.training import Mask, magnitudes, mask_of_best
 
 LAYERS = {  # channels in and out, side, kernel: those of vgg9, and its hidden linear layer
@@ -48,7 +60,7 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.process_time() - before
 
 
-def ratios(base: Callable[[], Any], others: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
+def ratios(base: Callable[[], Any], others: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
     """Median and quartiles over rounds of base / other, and the median times in ms."""
     for call in (base, *others.values()):
         call()
@@ -57,7 +69,7 @@ def ratios(base: Callable[[], Any], others: dict[str, Callable[[], Any]], rounds
         times["base"].append(seconds(base))
         for name, call in others.items():
             times[name].append(seconds(call))
-    found = {"base": {"ms": 1e3 * statistics.median(times["base"])}}
+    found: dict[str, Any] = {"base": {"ms": 1e3 * statistics.median(times["base"])}}
     for name in others:
         quotients = sorted(b / o for b, o in zip(times["base"], times[name], strict=True))
         low, middle, high = (statistics.quantiles(quotients, n=4) if rounds > 1 else quotients * 3)[:3]
@@ -98,8 +110,31 @@ def settled(net: nn.Module, x: Tensor, gain: float) -> nn.Module:
     return net.eval()
 
 
+class Row(nets.Ours):
+    """The same network as one row of layers, which is how `spikefed.networks` runs it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mean outputs ``[B, classes]`` of images ``[B, C, H, W]``."""
+        out = None if self.training else run_pruned(x, self._row())
+        return super().forward(x) if out is None else out.unflatten(0, (self.steps, -1)).mean(0)
+
+    def _row(self) -> list[ChainLayer]:
+        row = []
+        for i, (pool, scale, shift, running) in enumerate(
+            zip(self.pools, self.scales, self.shifts, self.running, strict=True)
+        ):
+            firing = Firing(self.neuron, self.steps, "bn", False, pool=pool, repeat=i == 0)
+            weight = self.weights[i]
+            row.append(ChainLayer(weight, None, _kind(weight), firing, NormState(scale, shift, *running)))
+        return [*row, ChainLayer(self.weights[-1], None, "linear", None)]
+
+
+def _kind(weight: Tensor) -> Literal["conv", "linear"]:
+    return "conv" if weight.dim() == 4 else "linear"
+
+
 def profile(call: Callable[[], Any]) -> dict[str, float]:
-    """Milliseconds in products, in everything else."""
+    """Milliseconds in products, in everything else; of a network in one call all is the latter."""
     spent = {"products": 0.0, "all": 0.0}
     plain = {name: getattr(nets, name) for name in ("spike_conv2d", "spike_linear")}
 
@@ -127,7 +162,7 @@ def network(sparsity: float, batch: int, rounds: int, gain: float) -> dict[str, 
     layout = dataclasses.replace(nets.LAYOUTS["vgg9"], batch=batch)
     x, _ = nets.batch(layout)
     few, _ = nets.batch(dataclasses.replace(layout, batch=8))
-    ours, jelly = nets.Ours(layout), nets.spikingjelly(layout) if nets.have("spikingjelly") else None
+    ours, jelly = Row(layout), nets.spikingjelly(layout) if nets.have("spikingjelly") else None
     pruned(ours, sparsity)
     settled(ours, few, gain)
     if jelly is not None:

@@ -18,6 +18,7 @@ from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.paths import Choice, record_paths, recording
 from spikefed.neurons.processor import fastest_precision, settle_precision, why_slow
+from spikefed.neurons.pruned import run_pruned
 from spikefed.neurons.sides import Sides, pair, same_padding
 from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
 from spikefed.neurons.synapses import dense_weights, few_weights
@@ -72,6 +73,7 @@ __all__ = [
     "record_paths",
     "recording",
     "run_chain",
+    "run_pruned",
     "same_padding",
     "settle_precision",
     "spike",

@@ -11,6 +11,7 @@ from spikefed.networks.layers.spiking import SpikingLayer
 from spikefed.neurons import (
     recording,
     run_chain,
+    run_pruned,
 )
 
 
@@ -28,11 +29,13 @@ def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool) ->
     links = []
     for i, layer in enumerate(layers):
         link = None
-        if type(layer) is SpikingLayer and not watched(layer) and not layer.pruned():
+        if type(layer) is SpikingLayer and not watched(layer):
             link = layer.link(steps, repeat and i == 0)
         if link is None:
             return None
         links.append(link)
+    if any(layer.pruned() for layer in layers if isinstance(layer, SpikingLayer)):
+        return run_pruned(x, links)
     return run_chain(x, links)
 
 

@@ -26,6 +26,7 @@ from spikefed.neurons import (
     norm_lif,
     normalise,
     run_chain,
+    run_pruned,
 )
 
 PER_STEP = ("bntt", "bn-step")
@@ -74,8 +75,8 @@ class _Spiking(PlannedLayer):
             return self._step(self.currents(x), moment)
         if proxies_of(self) is not None:
             return self._dropped(self._tailored(x, steps, earlier), generator, steps)
-        link = None if self.pruned() or self.parts is not None else self.link(steps, repeat)
-        out = None if link is None else run_chain(x, [link])
+        link = None if self.parts is not None else self.link(steps, repeat)
+        out = None if link is None else (run_pruned if self.pruned() else run_chain)(x, [link])
         if out is not None:
             return out
         currents = self.currents(x)

@@ -1,5 +1,6 @@
 // Products with sparse weights compiled for: avx2.
 #include "common.h"
+#include "pruned.h"
 #include "synapses.h"
 #include <cmath>
 #include <cstdlib>
@@ -22,8 +23,10 @@ namespace {
 #include "scalars.inl"
 #include "vectors.inl"
 #include "synapses.inl"
+#include "pruned.inl"
 } // namespace
 void sparse_product(const Synapses &a) { synapses(a); }
+void pruned_layers(const Pruned &a) { pruned(a); }
 } // namespace avx2
 } // namespace spikefed
 #if defined(__clang__)

@@ -1,5 +1,6 @@
 // Products with sparse weights compiled for: portable.
 #include "common.h"
+#include "pruned.h"
 #include "synapses.h"
 #include <cmath>
 #include <cstdlib>
@@ -11,7 +12,9 @@ namespace {
 #include "scalars.inl"
 #include "vectors.inl"
 #include "synapses.inl"
+#include "pruned.inl"
 } // namespace
 void sparse_product(const Synapses &a) { synapses(a); }
+void pruned_layers(const Pruned &a) { pruned(a); }
 } // namespace portable
 } // namespace spikefed

@@ -3,7 +3,8 @@
     python benchmarks/client_cost.py --data-dir DATA [--experiment FILE] [--set method.rehearse_every=4 ...] [--pairs 7]
 
 Both methods' second round of one client (there is something from the server by then) alternate in one process of one
-thread. A ratio is that of processor times within a pair; medians with quartiles. ``--set`` is for FSD+ alone.
+thread. A ratio is that of processor times within a pair; medians with quartiles. ``--set`` is for FSD+ alone. What is
+neither FedAvg's round (own training and validation) nor answering the public rows is put down to rehearsal.
 """
 
 from __future__ import annotations
@@ -53,6 +54,12 @@ class Steps:
         ctx = self._client(0, 2)
         return timed(lambda: self._method.client_round(self._state, self._down, ctx))
 
+    def answers(self) -> float:
+        """Seconds of answering the public rows alone, within the client's step."""
+        ctx = self._client(0, 2)
+        net = ctx.networks.load(self._state["weights"])
+        return timed(lambda: self._method.uplink(net, 1.0, self._state, ctx))
+
     def server(self) -> float:
         """Seconds of the server's step on two uploads."""
         ctx = self._federation.context(2)
@@ -87,13 +94,15 @@ def main() -> None:
               "training.lr=1e-3", f"training.local_epochs={args.epochs}"]  # fmt: skip
     plus = Steps(args.experiment, [*shared, 'method={name="fsd+"}', *args.settings])
     mean = Steps(args.experiment, [*shared, 'method={name="fedavg"}'])
-    pairs = [(plus.client(), mean.client(), plus.server(), mean.server()) for _ in range(args.pairs)]
+    pairs = [(plus.client(), mean.client(), plus.server(), mean.server(), plus.answers()) for _ in range(args.pairs)]
     found = {
         "experiment": args.experiment,
         "settings": args.settings,
         "epochs": args.epochs,
         "client_of_fedavg_s": round(statistics.median(pair[1] for pair in pairs), 3),
         "client_over_fedavg": told([pair[0] / pair[1] for pair in pairs]),
+        "answers_over_fedavg": told([pair[4] / pair[1] for pair in pairs]),
+        "rehearsal_over_fedavg": told([(pair[0] - pair[1] - pair[4]) / pair[1] for pair in pairs]),
         "server_over_fedavg_client": told([pair[2] / pair[1] for pair in pairs]),
         "fedavg_server_over_its_client": told([pair[3] / pair[1] for pair in pairs]),
     }

@@ -1,4 +1,4 @@
-"""`rehearse_every`: a batch of public rows beside every so many'th local step, with so many times the weight."""
+"""Public rows beside local training: how often (`rehearse_every`), and how many at a time (`rehearse_batch`)."""
 
 from __future__ import annotations
 
@@ -25,3 +25,19 @@ def test_the_weight_of_a_round_is_the_same_however_often_rows_are_rehearsed(ever
     values = [float(term(torch.zeros(4, 5, 3), torch.zeros(5, dtype=torch.int64))) for _ in range(6)]
     assert sum(values) == 12.0 and values[0] == 2.0 * every
     assert seen == [6] * (6 // every), "rows are shown in those steps alone"
+
+
+@pytest.mark.parametrize(("asked", "shown"), [(0, 6), (2, 2), (500, PUBLIC)])
+def test_a_batch_of_rehearsal_has_a_size_of_its_own(asked: int, shown: int) -> None:
+    where = World(FsdPlusHyperparameters(rehearse_batch=asked, distil_batch=6))
+    seen: list[int] = []
+
+    def loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        seen.append(len(target))
+        return outputs.new_tensor(1.0)
+
+    ctx = where.client(0)
+    net = ctx.networks.load(ctx.networks.initial())
+    term = rehearsal(net, Goal(torch.zeros(PUBLIC), loss), ctx, 2.0)
+    assert float(term(torch.zeros(4, 5, 3), torch.zeros(5, dtype=torch.int64))) == 2.0, "the weight is of a batch"
+    assert seen == [shown]

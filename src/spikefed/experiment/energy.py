@@ -163,7 +163,8 @@ def _round(
     rows = min(getattr(hyper, "public_per_round", None) or len(split.public_images), len(split.public_images))
     public = rows * getattr(hyper, "distil_epochs", 0)
     if getattr(hyper, "rehearse", 0.0):  # a batch of public rows beside every batch of private ones
-        public += sum(map(len, cut)) / len(cut) * epochs * min(hyper.distil_batch, rows) / hyper.rehearse_every
+        batch = hyper.rehearse_batch or hyper.distil_batch
+        public += sum(map(len, cut)) / len(cut) * epochs * min(batch, rows) / hyper.rehearse_every
     sample = report.training.snn_pj if report.spiking else report.training.ann_pj
     up = down = radio = None
     if folder is not None:

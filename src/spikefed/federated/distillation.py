@@ -56,6 +56,13 @@ class DistillationHyperparameters(LocalTraining):
         "costs a client falls by this factor",
         json_schema_extra={"since": "0.2"},
     )
+    rehearse_batch: int = Field(
+        default=0,
+        ge=0,
+        le=10**6,
+        description="public rows in a batch of rehearsal; 0: distil_batch",
+        json_schema_extra={"since": "0.2"},
+    )
     server_epochs: int = Field(
         default=5, ge=0, description="server epochs on the merged predictions, per round [FSD 4.1.2: 5]"
     )
@@ -198,12 +205,13 @@ def rehearsal(net: nn.Module, goal: Goal, ctx: Context, weight: float) -> Term:
     hyper: DistillationHyperparameters = ctx.hyper
     images = ctx.public if goal.rows is None else ctx.public[goal.rows]
 
+    count = min(hyper.rehearse_batch or hyper.distil_batch, len(images))
     steps = itertools.count()
 
     def term(outputs: Tensor, labels: Tensor) -> Tensor:
         if next(steps) % hyper.rehearse_every:
             return outputs.new_zeros(())
-        pick = torch.randint(len(images), (min(hyper.distil_batch, len(images)),), generator=ctx.generator)
+        pick = torch.randint(len(images), (count,), generator=ctx.generator)
         x = ctx.preprocess(images[pick].to(outputs.device))
         x = x if goal.augment is None else goal.augment(x, ctx.generator)
         return (

@@ -7,6 +7,7 @@ Against Algorithm 1 of Liu et al. 2022:
 * a client answers for ``row_share`` of the public rows in a round, others each round; the server remembers what every
   client last said of every row, and votes over that;
 * a row's vote weighs clients by how sure each is of this row, not only by one accuracy;
+* it can weigh whom to believe on which class too, by how far each agrees with all on it;
 * the merge is sharpened;
 * the server sends back what its own network says (dual distillation, CFD section III) instead of the vote;
 * distillation adds a cross-entropy on the voted class and may augment the public images;
@@ -43,6 +44,7 @@ from spikefed.federated.methods.fsd import (
     round_spikes,
     spike_goal,
 )
+from spikefed.federated.reliability import reliable_vote
 from spikefed.federated.setup import Setup
 from spikefed.federated.traffic import Exchange
 from spikefed.training import AUGMENTATIONS
@@ -85,6 +87,20 @@ class FsdPlusHyperparameters(FsdHyperparameters):
     row_share: float = Field(default=1.0, gt=0, le=1, description="share of the public rows that a client answers for")
     confidence: float = Field(
         default=4.0, ge=0, le=100, description="how much a row's vote follows clients sure of it; 0: FSD"
+    )
+    reliability: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="passes of counting, at the server, how far each client's word on each class can be trusted; "
+        "a row's target is then how likely each class is [Dawid & Skene 1979]; 0: off [FSD]",
+        json_schema_extra={"since": "0.2"},
+    )
+    reliability_from: int = Field(
+        default=1,
+        ge=1,
+        description="first round in which `reliability` is used; early, mistakes are learned back by the clients",
+        json_schema_extra={"since": "0.2"},
     )
     sharpen: float = Field(
         default=1.0, ge=1, le=100, description="exponent that moves merged spikes away from 0.5; 1: FSD"
@@ -228,6 +244,11 @@ class FsdPlus(Fsd):
                 "method.distil_epochs = 0 and method.rehearse = 0: no client would learn from what the server sends; "
                 "set one of them"
             )
+        if hyper.reliability_from > 1 and not hyper.reliability:
+            raise ConfigError(
+                f"method.reliability_from = {hyper.reliability_from} says when method.reliability begins, which is 0; "
+                "set method.reliability = 2 with it, or leave it out"
+            )
         if hyper.send == "labels" and hyper.groups != 1:
             raise ConfigError(f"method.groups = {hyper.groups} is for spikes; a label has no steps, leave it out")
         if hyper.send == "labels" and hyper.answer == "vote" and hyper.row_share < 1.0:
@@ -310,6 +331,9 @@ class FsdPlus(Fsd):
         merged, heard = vote_rows(answers, known, weights, hyper.confidence)
         if hyper.send == "labels":
             heard &= merged.any(axis=(1, 2))
+        if hyper.reliability and ctx.round >= hyper.reliability_from:
+            likely = reliable_vote(answers, known, hyper.reliability, merged.mean(axis=2))
+            merged = np.where(heard[:, None, None], likely[:, :, None], merged)
         merged = sharpened(merged, hyper.sharpen)
         rounded = round_spikes(merged, hyper.tie)
         rows = torch.from_numpy(np.flatnonzero(heard))

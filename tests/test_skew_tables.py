@@ -1,0 +1,48 @@
+"""scripts/skew.py: rows follow from the collected files, and the page is what the script makes of them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="no checkout")
+
+
+@pytest.fixture
+def skew(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("skew")
+
+
+def run(seed: int, shares: list[float], **more: Any) -> dict[str, Any]:
+    keys = ("clients_accuracy_mean", "vote_accuracy")
+    rounds = [
+        {"round": r, "server_accuracy": share, "upstream_bytes_total": 1000 * r} | dict.fromkeys(keys, share / 2)
+        for r, share in enumerate(shares, start=1)
+    ]
+    return {"dataset": "digits", "images": "test", "seed": seed, "asked": 2, "rounds": rounds, **more}
+
+
+def test_a_row_goes_as_far_as_its_shortest_run(skew: Any) -> None:
+    rows = [{"lever": "x", "runs": [run(1, [0.5, 0.7]), run(2, [0.6])]}, {"lever": "y", "runs": [run(1, [0.5, 0.7])]}]
+    first, second = [[cell.strip() for cell in line.split("|")[1:-1]] for line in skew.tried_table(rows)[2:]]
+    assert first == ["x", "digits, test", "1, 2", "1 of 2", "55.0 ± 7.1", "27.5 ± 3.5", "27.5 ± 3.5", "1 kB"]
+    assert second[3:5] == ["2", "50.0, 70.0"] and second[-1] == "2 kB"
+
+
+def test_what_was_not_measured_is_left_out(skew: Any) -> None:
+    one = run(1, [0.5])
+    one["rounds"][0]["vote_accuracy"] = None
+    line = skew.tried_table([{"lever": "x", "runs": [one]}])[2]
+    assert line.split("|")[-3].strip() == ""
+
+
+def test_the_page_has_the_tables_of_todays_results(skew: Any) -> None:
+    page = (ROOT / "docs" / "results.md").read_text()
+    assert skew.tables(page) == page
+    assert all(json.loads(path.read_text()) for path in (skew.TRIED, skew.LAST))

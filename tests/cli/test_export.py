@@ -54,7 +54,7 @@ def test_a_run_leaves_as_nir_with_the_pre_flight_table(folder: Path) -> None:
     assert told.exit_code == 0 and "takes it" in told.stdout
     rows = {line.split("  ")[0]: line.split()[-1] for line in told.stdout.splitlines()[2:]}
     assert rows["SpikingJelly 2.0"] == "yes" and "does not read AvgPool2d" in told.stdout
-    assert json.loads(invoke(folder, "--to", "nir", "--json").stdout)["readers"]["Norse"]["takes"] is False
+    assert json.loads(invoke(folder, "--to", "nir", "--json").stdout)["readers"]["Norse 1.1"]["takes"] is False
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_spikingjelly_refuses_as_the_table_says(neuron: LIFParameters, why: str,
 
 def test_readers_by_their_primitives() -> None:
     pooled, strided = verdicts(built("small")), verdicts(built("8C3-AP2-16FC", pooling="stride"))
-    assert not pooled["Norse 1.1"].takes and pooled["Norse 1.1"].why == "does not read AvgPool2d"
+    assert not pooled["Norse 1.1"].takes and pooled["Norse 1.1"].why == "leaves AvgPool2d out without a word"
     assert strided["Spyx"].takes and not strided["Nengo"].takes
     assert strided["hxtorch"].why == "does not read Conv2d"
     assert verdicts(built("16FC"))["hxtorch"].why == "reads CubaLIF alone"
@@ -144,6 +144,22 @@ def test_norse_leaves_the_resistance_out_and_sinabs_takes_seconds_for_steps() ->
     assert not whole["Norse 1.1"].takes and "leaves out r" in whole["Norse 1.1"].why
     assert fits["Norse 1.1"].takes and "dt=0.0001" in fits["Norse 1.1"].why
     assert not fits["sinabs 3.1"].takes and "seconds for steps" in fits["sinabs 3.1"].why
+
+
+def test_sinabs_leaves_a_layer_without_bias_out() -> None:
+    graph = nir_graph(flat(built("16FC", norm="none")), ABOUT)
+    layer = graph.nodes["fc1"]
+    graph.nodes["fc1"] = nir.Linear(layer.weight)
+    whys = {verdict.reader: verdict.why for verdict in pre_flight(graph)}
+    assert whys["sinabs 3.1"] == "leaves Linear out without a word"
+    assert "Linear" not in whys["Norse 1.1"]
+
+
+def test_norse_takes_the_batch_along_in_a_flatten() -> None:
+    halved = LIFParameters(decay=0.5, v_threshold=0.3, gain=0.5)
+    strided = verdicts(built("8C3-AP2-16FC", pooling="stride", neuron=halved))["Norse 1.1"]
+    assert strided.takes
+    assert strided.why == "one image at a time: its Flatten takes the batch along; give its from_nir dt=0.0001"
 
 
 def test_a_time_step_is_a_tenth_of_a_millisecond_and_bias_and_batch_norm_are_in_the_weights() -> None:

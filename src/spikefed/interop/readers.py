@@ -2,7 +2,7 @@
 
 The primitives are those of NIR's own table of support (docs/source/support.md) and of the readers' code; SpikingJelly's
 and snnTorch's rules are held against the packages themselves by tests; those of Norse 1.1.0 and sinabs 3.1.3 were seen
-in a run of theirs (`findings/nir-lif-readers.sh`). Any other reader is judged by its primitives alone.
+in runs of theirs (`findings/nir-*.sh`). Any other reader is judged by its primitives alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-_WEIGHTS = frozenset({"Affine", "Linear"})
+_AFFINE = frozenset({"Affine"})
+_WEIGHTS = _AFFINE | {"Linear"}
 _SPATIAL = frozenset({"Conv2d", "Flatten"})
 _LINE = frozenset({"Conv1d"})
 _NEURONS = frozenset({"IF", "LIF"})
@@ -46,10 +47,14 @@ class Reader:
 READERS = (
     Reader("SpikingJelly 2.0", _WEIGHTS | _SPATIAL | _LINE | _NEURONS | {"AvgPool2d"}, tested=True, exact=True),
     Reader("snnTorch 1.0", _WEIGHTS | _SPATIAL | {"LIF", "AvgPool2d"}, tested=True, batch=False),
-    Reader("Norse 1.1", _WEIGHTS | _SPATIAL | _NEURONS, resistance=False, mind="give its from_nir dt=0.0001"),
     Reader(
-        "sinabs 3.1", _WEIGHTS | _SPATIAL | _LINE | _NEURONS, neurons="takes tau in seconds for steps, and subtracts"
+        "Norse 1.1",
+        _WEIGHTS | _SPATIAL | _NEURONS,
+        batch=False,
+        resistance=False,
+        mind="give its from_nir dt=0.0001",
     ),
+    Reader("sinabs 3.1", _AFFINE | _SPATIAL | _NEURONS, neurons="takes tau in seconds for steps, and subtracts"),
     Reader("Spyx", _WEIGHTS | _SPATIAL | _NEURONS),
     Reader("Lava-DL", _WEIGHTS | _SPATIAL | _NEURONS),
     Reader("SpiNNaker2", _WEIGHTS | _SPATIAL | _NEURONS),
@@ -95,11 +100,14 @@ def _verdict(reader: Reader, graph: Any) -> Verdict:
         if why:
             return Verdict(reader.name, False, why, reader.tested)
     flattens = any(type(node).__name__ == "Flatten" for node in nodes.values())
-    mind = "one image at a time: its Flatten takes the batch along" if flattens and not reader.batch else reader.mind
-    return Verdict(reader.name, True, mind, reader.tested)
+    alone = "one image at a time: its Flatten takes the batch along" if flattens and not reader.batch else ""
+    return Verdict(reader.name, True, "; ".join(filter(None, (alone, reader.mind))), reader.tested)
 
 
 _WHY = {
+    ("Norse 1.1", "AvgPool2d"): "leaves AvgPool2d out without a word",
+    ("sinabs 3.1", "AvgPool2d"): "leaves AvgPool2d out without a word",
+    ("sinabs 3.1", "Linear"): "leaves Linear out without a word",
     ("snnTorch 1.0", "IF"): "refuses IF unless r = 1, and then makes it a leak of 0.9; train with decay below 1",
     ("hxtorch", "LIF"): "reads CubaLIF alone",
     ("jaxsnn", "LIF"): "reads CubaLIF alone",

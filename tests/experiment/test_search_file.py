@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from experiment.killing import check_killed_is_whole
 from spikefed.errors import ConfigError, DataError
 from spikefed.experiment import from_tree
 from spikefed.experiment.build import build
@@ -145,6 +146,46 @@ def test_images_are_different_and_the_same_for_every_cell(file: Path) -> None:
 def test_wrong_files(file: Path, tmp_path: Path, override: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         run_search(file, overrides=[override], out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "override", "said"),
+    [
+        ("rounds = 6", "", "", "'rounds' in .*search.toml would have no effect: a search trains nothing; leave it out"),
+        ("rounds = 6", '[method]\nname = "fsd"', "", "'rounds', 'method' in .*search.toml .* leave them out"),
+        ("", '[[probe]]\nname = "energy"', "", "'probe' in"),
+        ("", "", "rounds=6", "'rounds' in --set rounds=6 would have no effect"),
+        ("", "", "network.readout=spike", "'network.readout' in --set"),
+        ("", "", "run.workers=2", "'run' in --set run.workers=2 .*--workers"),
+    ],
+)
+def test_settings_that_no_search_reads(
+    file: Path, tmp_path: Path, before: str, after: str, override: str, said: str
+) -> None:
+    file.write_text(f"{before}\n{FILE}\n{after}")
+    with pytest.raises(ConfigError, match=said):
+        run_search(file, overrides=[override] if override else [], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_search_may_extend_an_experiment(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text('rounds = 6\n[method]\nname = "fsd"\n[network]\nreadout = "current"\n')
+    file.write_text(f'extends = "base.toml"\n{FILE}')
+    folder = SearchFolder(run_search(file, overrides=["search.cells=4"], out=tmp_path / "out"))
+    assert folder.result.is_file()
+
+
+@pytest.mark.slow
+def test_a_run_of_a_found_cell_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """An ordinary run; the cell has edges backward in time."""
+    tables = {
+        "rounds": 3,
+        "data": {"dataset": "digits", "clients": 2, "private_per_client": 40, "public": 30, "test_limit": 50},
+        "network": {"name": "cell:0302-0030-3003-0000:width=2,hidden=8,vote=1", "steps": 2},
+        "method": {"name": "fedavg"},
+        "run": {"threads": 1},
+    }
+    check_killed_is_whole(tmp_path, tables, "spikefed.federated.methods.fedavg:FedAvg", round=2)
 
 
 def test_too_few_images_and_no_table(file: Path, tmp_path: Path) -> None:

@@ -20,11 +20,18 @@ from spikefed.experiment.dealing import deal
 from spikefed.experiment.folder import RunFolder, json_lines, records
 from spikefed.experiment.networks import neuron_for
 from spikefed.experiment.pixels import preprocess_for
-from spikefed.experiment.tables import read_tree
+from spikefed.experiment.tables import own_tables, parse_override, read_tree
 from spikefed.files import append_lines, write_atomic
 from spikefed.networks.cells import CIFAR10
+from spikefed.neurons import SendOnDelta
 from spikefed.objects import check_keys
 from spikefed.search import Limits, Macro, Objective, Plan, Record, Space, Task, front, mean_ranks, search
+
+USED = {"extends", "preset", "name", "label", "seed", "data", "network", "search"}
+"""Keys of a search file that have an effect; what it ``extends`` may be an experiment and hold the others."""
+
+USED_OF_NETWORK = {"name", "twin", "steps", "norm", "coding", "delta", "neuron", "pooling"}
+"""Of ``[network]``; name and twin are refused in a sentence of their own."""
 
 
 class LimitsTable(Section):
@@ -149,6 +156,26 @@ def read_search(path: Path, overrides: Iterable[str] = ()) -> SearchFile:
     return file
 
 
+def check_idle(path: Path, overrides: Iterable[str] = ()) -> None:
+    """Refuse settings that a search does not read, for searches that are about to begin.
+
+    Raises:
+        ConfigError: such a setting in the file itself or in an override.
+    """
+    given = [(f"--set {text}", parse_override(text)) for text in overrides]
+    for where, tree in ((str(path), own_tables(path)), *given):
+        network = tree.get("network")
+        idle = [key for key in tree if key not in USED]
+        idle += [f"network.{key}" for key in network if key not in USED_OF_NETWORK] if isinstance(network, dict) else []
+        if idle:
+            named = ", ".join(f"'{key}'" for key in idle)
+            them = "it" if len(idle) == 1 else "them"
+            raise ConfigError(
+                f"{named} in {where} would have no effect: a search trains nothing; leave {them} out here, and set "
+                f"{them} in the experiment that trains the cell (processes of a search: --workers)"
+            )
+
+
 def _check_keys(table: Any, path: Path) -> None:
     if not isinstance(table, dict):
         raise ConfigError(f"'search' in {path} must be a table ([search]), not {table!r}")
@@ -168,7 +195,8 @@ def task_of(file: SearchFile, dataset: Any = None) -> Task:
     config = file.config
     table = file.table
     train, _, split = deal(config, dataset)
-    given = {"norm": config.network.norm, "coding": config.network.coding, "pooling": config.network.pooling}
+    coding = SendOnDelta(config.network.delta) if config.network.coding == "delta" else config.network.coding
+    given = {"norm": config.network.norm, "coding": coding, "pooling": config.network.pooling}
     options = {key: value for key, value in {**given, "neuron": neuron_for(config)}.items() if value is not None}
     macro = Macro(table.sizes, train.shape, train.classes, config.network.steps, options)
     macro.network(CIFAR10, config.seed)  # refuses sizes that do not fit
@@ -229,8 +257,11 @@ def run_search(
     Raises:
         ConfigError: a bad file; a folder that holds another search or something else.
     """
+    overrides = list(overrides)
     file = read_search(path, overrides)
     folder = SearchFolder(out or Path("runs") / f"{file.config.name}-search-seed{file.config.seed}")
+    if not folder.exists():
+        check_idle(path, overrides)
     with folder.held():
         known = _known(folder, file)
         task = task_of(file)

@@ -66,16 +66,25 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     path = path.resolve()
     if path in seen:
         raise ConfigError(f"{path} extends itself through {' -> '.join(p.name for p in seen)}; remove one 'extends'")
+    tree = own_tables(path)
+    parent = tree.pop("extends", None)
+    return merge(read_tree(path.parent / str(parent), (*seen, path)), tree) if parent else tree
+
+
+def own_tables(path: Path) -> dict[str, Any]:
+    """The tables that a file holds itself, ``extends`` among them.
+
+    Raises:
+        ConfigError: missing, or not TOML.
+    """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"experiment file {path} does not exist; give the path of a TOML file") from error
     except OSError as error:
         raise ConfigError(f"experiment file {path} cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"experiment file {path} is not valid TOML: {error}") from error
-    parent = tree.pop("extends", None)
-    return merge(read_tree(path.parent / str(parent), (*seen, path)), tree) if parent else tree
 
 
 def presets() -> dict[str, str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from spikefed import networks
 from spikefed.errors import ConfigError
-from spikefed.training import AUGMENTATIONS, Preprocess, batches, evaluate, optimiser, output_spikes, train
+from spikefed.training import AUGMENTATIONS, Preprocess, batches, evaluate, optimiser, output_spikes, outputs, train
+from spikefed.training.loops import FEW, MANY, rows_at_once
 
 
 class Threshold(nn.Module):
@@ -123,3 +127,34 @@ def test_augmentations_keep_shape_and_move_pixels(name: str) -> None:
 def test_unknown_optimiser() -> None:
     with pytest.raises(ConfigError, match="adamw"):
         optimiser(nn.Linear(1, 1), "lion", 0.1)
+
+
+def steady_net(**more: Any) -> nn.Module:
+    """A small spiking network that is not silent."""
+    net = networks.build("4C3-AP2-12FC", input_shape=(1, 8, 8), classes=3, steps=4, generator=draws(3), **more)
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.mul_(4.0)
+    return net
+
+
+def draws(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_few_images_at_once_say_what_many_say() -> None:
+    net = steady_net()
+    images = torch.randint(0, 256, (130, 1, 8, 8), generator=draws(0), dtype=torch.uint8)
+    said = [outputs(net, images, preprocess=Preprocess(), generator=draws(1), batch_size=b) for b in (None, FEW, MANY)]
+    assert said[0].any() and torch.equal(said[0], said[1]) and torch.equal(said[0], said[2])
+
+
+def test_nothing_that_an_image_s_neighbours_could_change_is_cut_small() -> None:
+    assert rows_at_once(steady_net()) == FEW
+    assert rows_at_once(steady_net(), train_bn=True) == MANY
+    assert rows_at_once(steady_net(coding="bernoulli")) == MANY
+    assert rows_at_once(steady_net(readout="current")) == MANY
+    assert rows_at_once(Threshold()) == MANY
+    on_chip = steady_net()
+    next(m for m in on_chip.modules() if hasattr(m, "product")).product = lambda x: x
+    assert rows_at_once(on_chip) == MANY

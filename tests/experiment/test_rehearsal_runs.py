@@ -1,4 +1,4 @@
-"""FSD+ with `reliability`, `reliability_from`, `rehearse_every` and `rehearse_batch`: runs that are cut off and resumed."""
+"""FSD+ with the keys of `reliability` and of rehearsal: runs that are cut off and resumed end as whole ones."""
 
 from __future__ import annotations
 

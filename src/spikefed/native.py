@@ -13,7 +13,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-ABI = 10  # raised with every change to a signature; a library of another number is not used
+ABI = 11  # raised with every change to a signature; a library of another number is not used
 NAME = "_native.dll" if sys.platform == "win32" else "_native.so"
 
 

@@ -18,6 +18,7 @@ def test_the_gradient_is_that_of_every_draw_and_step(name, coding, monkeypatch):
     net, shown = network(name=name, coding=coding), subject(8)
     attacked = Victim(net, Preprocess("signed" if coding == "poisson" else "unit"), seed=1, draws=3)
     goal = Goal(range(8), shown.labels)
+    monkeypatch.setattr(victim, "rate_layer", lambda net: None)
     quick = attacked.ascent(shown.images.float(), goal, 2)
     assert net.places[0].product is None, "put back"
     monkeypatch.setattr(victim, "first_layer", lambda net: None)

@@ -17,6 +17,7 @@ from spikefed.neurons.normalise import Norm, normalise, normalise_each, normalis
 from spikefed.neurons.ops import spike_conv2d, spike_linear
 from spikefed.neurons.parameters import LIFParameters
 from spikefed.neurons.paths import Choice, record_paths, recording
+from spikefed.neurons.patterns import pattern_gradient, pattern_spikes, patterns_suit, table_of_patches
 from spikefed.neurons.processor import fastest_precision, settle_precision, why_slow
 from spikefed.neurons.pruned import run_pruned
 from spikefed.neurons.sides import Sides, pair, same_padding
@@ -70,6 +71,9 @@ __all__ = [
     "normalise_pooled",
     "normalised_halves",
     "pair",
+    "pattern_gradient",
+    "pattern_spikes",
+    "patterns_suit",
     "record_paths",
     "recording",
     "run_chain",
@@ -80,6 +84,7 @@ __all__ = [
     "spike_conv2d",
     "spike_linear",
     "surrogate",
+    "table_of_patches",
     "use_kernels",
     "why_slow",
 ]

@@ -10,6 +10,7 @@ a chain gives the bits of its layers one by one.
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Sequence
 from ctypes import c_int32, c_int64, c_void_p
 from functools import cache, lru_cache
@@ -103,12 +104,13 @@ def available() -> bool:
     return not fused.transformed() and not gpu.interpreted()
 
 
-def run_chain(x: Tensor, layers: Sequence[ChainLayer]) -> Tensor | None:
+def run_chain(x: Tensor, layers: Sequence[ChainLayer], *, large: bool = False) -> Tensor | None:
     """Layers in a row, each ``norm_lif`` of ``spike_conv2d`` or ``spike_linear``, if all are small; else None.
 
     Args:
         x: ``[N, C, H, W]`` or ``[N, F]``, time folded into the batch as in `norm_lif`.
         layers: at least one.
+        large: take layers that are not small too: on several threads where torch has them, all but the linear ones.
 
     Returns:
         the last layer's output; None (and nothing has moved) where a layer is not small, or of a kind that this path
@@ -122,7 +124,8 @@ def run_chain(x: Tensor, layers: Sequence[ChainLayer]) -> Tensor | None:
     if any(a.firing is not None and a.firing.p.surrogate.code < 0 for a in layers):
         return None  # a surrogate of one's own has no kernel
     asked = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    plan = _plan(x.shape, asked, tuple(map(_shapes, layers)))
+    threads = torch.get_num_threads() if large else 1
+    plan = _plan(x.shape, asked, tuple(map(_shapes, layers)), sys.maxsize if large else MOST_WORK, threads)
     if plan is None or not all(_plain(t) for a in layers for t in (a.weight, a.bias, *a.state)):
         return None
     if x.dtype != plan.dtype:
@@ -159,8 +162,16 @@ def _plain(t: Tensor | None) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _plan(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...]) -> _Plan | None:
-    """None: not for this path. Arguments are shapes, so that a call costs one look-up."""
+def _plan(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...], most: int, threads: int) -> _Plan | None:
+    """None: not for this path. Arguments are shapes, so that a call costs one look-up.
+
+    Args:
+        shape: of the input.
+        dtype: of products and activations.
+        layers: `_shapes` of each.
+        most: multiply-adds of a layer's product that this path takes.
+        threads: of convolutions and neurons.
+    """
     if dtype not in (torch.float32, torch.bfloat16) or (dtype == torch.bfloat16 and processor.has_amx()):
         return None
     call = Arguments * len(layers)
@@ -168,7 +179,7 @@ def _plan(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...]) -> _
     steps = []
     end = 0
     for i, (weight, kind, firing, state) in enumerate(layers):
-        currents = _currents(shape, weight, kind)
+        currents = _currents(shape, weight, kind, most)
         if currents is None:
             return None
         a = filled[i]
@@ -190,6 +201,7 @@ def _plan(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...]) -> _
         if firing is not None:
             _check(currents, firing, state)
             a.neuron = _neuron(currents, dtype, firing, state)
+            a.neuron.threads = threads
             out, shape, groups = end, *_fired(currents, firing)
             end = _up(out + shape.numel() * number)
         statistics = end
@@ -205,12 +217,19 @@ def _up(offset: int) -> int:
     return -(-offset // _ALIGN) * _ALIGN
 
 
-def _currents(shape: torch.Size, weight: torch.Size, kind: Kind) -> torch.Size | None:
-    """Shape of a product; None where this path does not take it."""
+def _currents(shape: torch.Size, weight: torch.Size, kind: Kind, most: int) -> torch.Size | None:
+    """Shape of a product; None where this path does not take it.
+
+    Args:
+        shape: of the input.
+        weight: its shape.
+        kind: of the product.
+        most: multiply-adds that this path takes.
+    """
     if not shape.numel() or len(shape) not in ((4,) if kind == "conv" else (2, 4)):
         return None
     work = shape[0] * weight.numel() * (shape[2] * shape[3] if kind == "conv" else 1)
-    if work > MOST_WORK:
+    if work > most:
         return None
     if kind == "conv":
         return torch.Size((shape[0], weight[0], *shape[2:])) if weight[1:] == (shape[1], 3, 3) else None
@@ -234,9 +253,7 @@ def _neuron(
         "eps": firing.eps,
         "momentum": 0.0,
     }
-    a = fused.arguments(currents, dtype, firing.p, firing.steps, options)
-    a.threads = 1
-    return a
+    return fused.arguments(currents, dtype, firing.p, firing.steps, options)
 
 
 def _fired(currents: torch.Size, firing: Firing) -> tuple[torch.Size, int]:

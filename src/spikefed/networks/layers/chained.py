@@ -15,7 +15,7 @@ from spikefed.neurons import (
 )
 
 
-def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool) -> Tensor | None:
+def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool, large: bool = False) -> Tensor | None:
     """The layers in a row as one call, where all are small and nobody looks between them; else None.
 
     Args:
@@ -23,6 +23,7 @@ def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool) ->
         x: input ``[T, B, ...]``, or ``[B, ...]`` with ``repeat``.
         steps: T.
         repeat: whether every step sees the same input.
+        large: take layers that are not small too (`run_chain`).
     """
     if recording():
         return None
@@ -36,7 +37,7 @@ def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool) ->
         links.append(link)
     if any(layer.pruned() for layer in layers if isinstance(layer, SpikingLayer)):
         return run_pruned(x, links)
-    return run_chain(x, links)
+    return run_chain(x, links, large=large)
 
 
 def watched(module: nn.Module) -> bool:

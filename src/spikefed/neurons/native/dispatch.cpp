@@ -13,6 +13,7 @@ namespace portable {
 extern const NormLifKernels norm_lif_kernels;
 extern const EventKernels event_kernels;
 extern const StepKernels step_kernels;
+extern const PatternKernels pattern_kernels;
 } // namespace portable
 #ifdef SPIKEFED_X86
 #define SPIKEFED_DECLARE(variant) \
@@ -20,10 +21,12 @@ extern const StepKernels step_kernels;
     extern const NormLifKernels norm_lif_kernels; \
     extern const EventKernels event_kernels; \
     extern const StepKernels step_kernels; \
+    extern const PatternKernels pattern_kernels; \
     extern const WinogradKernels winograd_kernels; \
     extern const LinearKernels linear_kernels; \
     extern const OptimiserKernels optimiser_kernels; \
-    const Kernels kernels{&norm_lif_kernels, &event_kernels, &step_kernels, &winograd_kernels, &linear_kernels, &optimiser_kernels}; \
+    const Kernels kernels{&norm_lif_kernels, &event_kernels, &step_kernels, &pattern_kernels, \
+                          &winograd_kernels, &linear_kernels, &optimiser_kernels}; \
     }
 SPIKEFED_DECLARE(avx2)
 SPIKEFED_DECLARE(avx512)
@@ -48,7 +51,7 @@ Kernels kernels_in_use() {
     if (level == 2) return avx512::kernels;
     if (level == 1) return avx2::kernels;
 #endif
-    return Kernels{&portable::norm_lif_kernels, &portable::event_kernels, &portable::step_kernels, nullptr, nullptr, nullptr};
+    return Kernels{&portable::norm_lif_kernels, &portable::event_kernels, &portable::step_kernels, &portable::pattern_kernels, nullptr, nullptr, nullptr};
 }
 } // namespace spikefed
 
@@ -72,6 +75,10 @@ SPIKEFED_API int32_t spikefed_has_amx() {
 SPIKEFED_API void spikefed_norm_lif_forward(const spikefed::NormLif *a) { spikefed::kernels_in_use().norm_lif->forward(*a); }
 SPIKEFED_API void spikefed_norm_lif_backward(const spikefed::NormLif *a) { spikefed::kernels_in_use().norm_lif->backward(*a); }
 SPIKEFED_API int64_t spikefed_norm_lif_size() { return sizeof(spikefed::NormLif); }
+
+SPIKEFED_API void spikefed_patterns_forward(const spikefed::Patterns *a) { spikefed::kernels_in_use().patterns->forward(*a); }
+SPIKEFED_API void spikefed_patterns_backward(const spikefed::Patterns *a) { spikefed::kernels_in_use().patterns->backward(*a); }
+SPIKEFED_API int64_t spikefed_patterns_size() { return sizeof(spikefed::Patterns); }
 
 SPIKEFED_API int64_t spikefed_events_bands(const spikefed::Events *a) { return spikefed::kernels_in_use().events->bands(*a); }
 SPIKEFED_API void spikefed_events_count(const spikefed::Events *a) { spikefed::kernels_in_use().events->count(*a); }

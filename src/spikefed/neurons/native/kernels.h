@@ -5,6 +5,7 @@
 #include "linear.h"
 #include "norm_lif.h"
 #include "optimiser.h"
+#include "patterns.h"
 #include "steps.h"
 #include "winograd.h"
 
@@ -14,6 +15,7 @@ struct Kernels {
     const NormLifKernels *norm_lif;
     const EventKernels *events;
     const StepKernels *steps;
+    const PatternKernels *patterns;
     const WinogradKernels *winograd; // null: this instruction set has none
     const LinearKernels *linear;     // null as well
     const OptimiserKernels *optimiser; // null as well

@@ -2,6 +2,7 @@
 #include "common.h"
 #include "events.h"
 #include "norm_lif.h"
+#include "patterns.h"
 #include "steps.h"
 #include <cmath>
 #include <cstdlib>

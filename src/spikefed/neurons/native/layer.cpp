@@ -1,5 +1,5 @@
-// A chain of whole small layers in one call: product, normalisation, neurons, pool, and so on; and its way back. On one thread: the work is less than what
-// threads cost to wake. Always the same products, so results do not depend on densities either.
+// A chain of whole layers in one call: product, normalisation, neurons, pool, and so on; and its way back. Small ones on one thread: the work is less than
+// what threads cost to wake. Always the same products, so results do not depend on densities either.
 #include "kernels.h"
 #include <cstdlib>
 #include <cstring>
@@ -11,7 +11,7 @@ Winograd convolution(const Layer &a) {
     w.weight = a.weight;
     w.images = a.images, w.height = a.height, w.width = a.width;
     w.dtype = a.neuron.dtype;
-    w.threads = 1;
+    w.threads = a.neuron.threads;
     return w;
 }
 

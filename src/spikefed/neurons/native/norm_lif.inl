@@ -171,8 +171,10 @@ static SPIKEFED_INLINE Vec surrogate(int kind, const Vec &x, const Vec &a, const
 
 static SPIKEFED_INLINE void add_to(float *sum, const Vec &v) { store_vec(sum, load_vec(sum) + v); }
 
-// dL/dx of one block (dL/du where batch statistics leave a second pass to do: see `finish`), and its part of the channel sums `acc`
-// [G][2][stride] of dL/du and dL/du * xhat. `u`: room for 2 * T * K * P vectors.
+// dL/dx of one block (dL/du where batch statistics leave a second pass to do: see `finish`), and, where `sums_wanted`, its part of the
+// channel sums `acc` [G][2][stride] of dL/du and dL/du * xhat. `u`: room for 2 * T * K * P vectors.
+static bool sums_wanted(const NormLif &a) { return a.norm != 0 && (a.batch_statistics || a.grad_weight || a.grad_bias); }
+
 template <class E, bool NORM, int RESET, bool ONCE, int P>
 static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, const Block &b, float *__restrict u, float *__restrict acc) {
     constexpr int K = vectors_of(P), N = K * P;
@@ -184,7 +186,7 @@ static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, co
     const Vec zero = broadcast(0.0f), gain = broadcast(a.gain), theta = membrane.theta;
     const Vec inverse = broadcast(1.0f / a.theta), one = broadcast(1.0f), share = broadcast(1.0f / P);
     const Vec sa = broadcast(a.surrogate_a), sb = broadcast(a.surrogate_b);
-    const bool soft = membrane.soft, repeat = a.repeat, detach = a.detach_reset;
+    const bool soft = membrane.soft, repeat = a.repeat, detach = a.detach_reset, summed = NORM && sums_wanted(a);
     const bool scaled = NORM && (repeat || !a.batch_statistics), gained = scaled || !NORM; // what dL/du is multiplied with here
 
     Vec left[N], y[N], total[N], later[N], s1[K], s2[K], g[K]; // later: dL/dv, carried back in time
@@ -202,7 +204,7 @@ static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, co
             const int64_t c = i / P * kVec, param = t * group + b.channel + c, at = t * step + b.in[i % P] + c;
             if (!ONCE) {
                 const Vec from_mean = centred<E, NORM>(x + at, b.lanes[i / P], p, param);
-                if (NORM) store_vec(u + (steps * N + t * N + i) * kVec, from_mean);
+                if (NORM && summed) store_vec(u + (steps * N + t * N + i) * kVec, from_mean);
                 y[i] = current<NORM>(from_mean, p, param, gain);
                 if (new_line<E>(c)) SPIKEFED_PREFETCH(x + at + ahead, 0);
                 if (new_line<E>(c) && !repeat) SPIKEFED_PREFETCH(dx + at + ahead, 1);
@@ -230,8 +232,10 @@ static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, co
                 Vec d = h * (detach ? g[i / P] : g[i / P] - v * (soft ? theta : w)) + through;
                 later[i] = membrane.decay * d;
                 if (!ONCE && NORM) {
-                    s1[i / P] = s1[i / P] + d;
-                    s2[i / P] = s2[i / P] + d * load_vec(u + (steps * N + t * N + i) * kVec);
+                    if (summed) {
+                        s1[i / P] = s1[i / P] + d;
+                        s2[i / P] = s2[i / P] + d * load_vec(u + (steps * N + t * N + i) * kVec);
+                    }
                     if (scaled) d = d * load_vec(p.gain + t * group + b.channel + c);
                 }
                 if (ONCE || repeat)
@@ -239,7 +243,7 @@ static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, co
                 else
                     store_some(dx + t * step + b.in[i % P] + c, gained ? gain * d : d, b.lanes[i / P]);
             }
-            if (NORM && !ONCE && (group != 0 || t == 0)) {
+            if (summed && !ONCE && (group != 0 || t == 0)) {
                 SPIKEFED_UNROLL
                 for (int k = 0; k < K; ++k) {
                     const int64_t param = t * group + b.channel + k * kVec;
@@ -329,6 +333,7 @@ template <class E, bool NORM, int RESET, bool ONCE, int P> static void backward_
     const int64_t C = a.channels, T = a.steps, G = a.norm == 2 ? T : 1, units = count_units(a, p);
     const int64_t chunks = larger(1, smaller(kMaxChunks, smaller(units, T * a.rows / kChunkRows)));
     const int64_t sums = NORM ? 2 * G * C : 0;
+    const bool summed = NORM && sums_wanted(a);
     double *partial = scratch<double>(chunks * sums);
     if (P > 1 && (a.height % 2 || a.width % 2)) // the last row or column is under no window
         memset(a.grad_x, 0, sizeof(E) * static_cast<size_t>((a.repeat ? 1 : T) * a.rows * C));
@@ -338,7 +343,7 @@ template <class E, bool NORM, int RESET, bool ONCE, int P> static void backward_
             const int64_t first = units * k / chunks, last = units * (k + 1) / chunks;
             for (int64_t i = first; i < last; ++i) {
                 for_blocks<P>(a, p, i, [&](const Block &b) { backward_block<E, NORM, RESET, ONCE, P>(a, p, b, u, acc); });
-                if (!NORM || ((i - first) % kFlush != kFlush - 1 && i + 1 != last)) continue;
+                if (!summed || ((i - first) % kFlush != kFlush - 1 && i + 1 != last)) continue;
                 for (int64_t s = 0; s < 2 * G; ++s) // s = 2 * group + (0: dy, 1: dy * xhat)
                     for (int64_t j = 0; j < p.run; j += C)
                         for (int64_t c = 0; c < C; ++c) partial[k * sums + s * C + c] += a.gain * static_cast<double>(acc[s * p.stride + j + c]);
@@ -348,7 +353,7 @@ template <class E, bool NORM, int RESET, bool ONCE, int P> static void backward_
         release(acc);
         release(u);
     });
-    if (NORM) {
+    if (summed) {
         add_chunks(a, partial, chunks);
         if (a.batch_statistics) finish<E>(a, p, partial);
     }

@@ -38,7 +38,7 @@ void parallel_for(int64_t count, int threads, Body body, void *context) {
 } // namespace spikefed
 
 // Raised with every change to a signature; src/spikefed/native.py holds the same number.
-SPIKEFED_API int32_t spikefed_abi() { return 10; }
+SPIKEFED_API int32_t spikefed_abi() { return 11; }
 
 // Addresses of GOMP_parallel, omp_get_thread_num, omp_get_num_threads of the runtime torch uses; 0 = stay on one thread.
 SPIKEFED_API void spikefed_borrow_threads(void *parallel, void *number, void *count) {

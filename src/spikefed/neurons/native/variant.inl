@@ -6,11 +6,14 @@ namespace {
 #include "vectors.inl"
 #include "statistics.inl"
 #include "norm_lif.inl"
+#include "patterns.inl"
 #include "events.inl"
 #include "steps.inl"
 } // namespace
 extern const NormLifKernels norm_lif_kernels;
 const NormLifKernels norm_lif_kernels = {forward, backward};
+extern const PatternKernels pattern_kernels;
+const PatternKernels pattern_kernels = {pattern_forward, pattern_backward};
 extern const EventKernels event_kernels;
 const EventKernels event_kernels = {events_bands, events_count, events_list, events_band, events_forward, events_weight_grad,
                                     events_rows_grad, events_input_grad};

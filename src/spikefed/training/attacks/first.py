@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from spikefed.networks import SpikingNetwork
 from spikefed.networks.layers import WeightedLayer
+from spikefed.neurons import table_of_patches
 
 
 class _Carry(torch.autograd.Function):
@@ -82,9 +83,7 @@ def by_table(layer: WeightedLayer) -> bool:
 
 def tabled(layer: WeightedLayer, spikes: Tensor) -> Tensor:
     """The currents of spikes ``[N, 1, H, W]``, each 0 or 1, out of a table of all patches; channels-last."""
-    numbers = torch.arange(512, device=spikes.device)
-    patches = (numbers[:, None] >> torch.arange(9, device=spikes.device)) & 1
-    table = functional.conv2d(patches.view(512, 1, 3, 3).to(spikes.dtype), layer.weight, layer.bias).flatten(1)
+    table = table_of_patches(layer.weight, layer.bias)
     fired = functional.pad(spikes[:, 0].to(torch.int16), (1, 1, 1, 1))
     along = fired[..., :-2] + 2 * fired[..., 1:-1] + 4 * fired[..., 2:]
     number = along[:, :-2] + 8 * along[:, 1:-1] + 64 * along[:, 2:]  # of the patch around each pixel

@@ -13,11 +13,12 @@ from torch.nn import functional
 
 from spikefed.errors import ConfigError
 from spikefed.networks.monitor import device_of
-from spikefed.neurons import Bernoulli, Latency, SignedPoisson
+from spikefed.neurons import Bernoulli, ChainLayer, Latency, SignedPoisson
 from spikefed.neurons.encoding import Gradient
 from spikefed.training.attacks.draws import ATTACK, JUDGE, SEARCH, uniform
 from spikefed.training.attacks.first import carried, first_layer
 from spikefed.training.attacks.groups import groups
+from spikefed.training.attacks.rate import RateGradient, rate_layer
 from spikefed.training.attacks.surrogates import turn_to
 
 SLOPES: dict[type, float] = {Bernoulli: 1.0, SignedPoisson: 0.5}
@@ -140,6 +141,9 @@ class Victim:
         Raises:
             ConfigError: the network passes no gradient on.
         """
+        first = rate_layer(self.net) if self._straight_spikes(images) else None
+        if first is not None:
+            return self._rate_ascent(first, images, goal, moment)
         found = []
         for rows in groups(self.net, len(images), self._count(self.draws)):
             turn_to(self.net, rows.start)
@@ -163,6 +167,30 @@ class Victim:
                     "attack it with 'square' and 'noise', which need none"
                 )
         return each.detach(), gradient, scores.detach().mean(dim=0)
+
+    def _rate_ascent(self, first: ChainLayer, images: Tensor, goal: Goal, moment: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`ascent` where the first layer is one pass over all draws and steps.
+
+        Args:
+            first: that layer.
+            images: ``[B, 1, H, W]``.
+            goal: of these images.
+            moment: number of the step.
+        """
+        net: Any = self.net
+        shape = (self.draws, net.steps, *images.shape[1:])
+        found = []
+        with self.frozen():
+            rate = RateGradient(net, first, images, self.preprocess)
+            for rows in groups(net, len(images), self.draws, behind_first=True):
+                wanted = goal.at(rows)
+                numbers = uniform(self.seed, ATTACK, wanted.images, moment if self.fresh else 0, shape)
+                loss = lambda scores, wanted=wanted: wanted.loss(  # noqa: E731
+                    scores.flatten(0, 1) * self.scale, self.loss, len(scores)
+                )
+                found.append(rate.ascent(rows, numbers, loss))
+            gradient = rate.gradient()
+        return torch.cat([each for each, _ in found]), gradient, torch.cat([s.mean(dim=0) for _, s in found])
 
     @torch.no_grad()
     def scores(self, images: Tensor, numbers: Sequence[int], moment: int, queries: int | None = None) -> Tensor:
@@ -219,6 +247,11 @@ class Victim:
     def _shares(self, x: Tensor) -> bool:
         """Whether the first layer's gradient may be added up over draws and steps."""
         return self.draws_spikes and self.gradient == "straight" and x.requires_grad and x.dim() == 4
+
+    def _straight_spikes(self, images: Tensor) -> bool:
+        """Whether binary spikes of images ``[B, 1, H, W]`` pass their gradient on as it is."""
+        straight = isinstance(self.coder, Bernoulli) and self.gradient == "straight"
+        return straight and images.dim() == 4 and images.shape[1] == 1 and images.device.type == "cpu"
 
     @contextmanager
     def _coding(

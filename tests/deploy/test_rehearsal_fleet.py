@@ -20,6 +20,7 @@ reliability = 2
 reliability_from = 2
 rehearse_every = 2
 rehearse_batch = 6
+rehearse_steps = 2
 """
 
 

@@ -10,6 +10,7 @@ import pytest
 import spikefed
 from experiment.killing import check_killed_is_whole
 from experiment.runs import fingerprint
+from spikefed.errors import ConfigError
 from spikefed.experiment import RunFolder, from_tree
 
 KEYS: dict[str, dict[str, Any]] = {
@@ -17,7 +18,15 @@ KEYS: dict[str, dict[str, Any]] = {
     "reliability_from": {"reliability": 2, "reliability_from": 3},
     "rehearse_batch": {"rehearse_batch": 4},
     "rehearse_every": {"rehearse_every": 2, "rehearse_batch": 8},
-    "all": {"reliability": 1, "reliability_from": 2, "rehearse_every": 3, "rehearse_batch": 5, "row_share": 0.5},
+    "rehearse_steps": {"rehearse_steps": 2},
+    "all": {
+        "reliability": 1,
+        "reliability_from": 2,
+        "rehearse_every": 3,
+        "rehearse_batch": 5,
+        "rehearse_steps": 3,
+        "row_share": 0.5,
+    },
 }
 
 
@@ -66,7 +75,12 @@ def test_killed_in_a_client_s_step_and_resumed_it_is_whole(tmp_path: Path) -> No
 
 
 def test_the_keys_at_their_defaults_leave_older_experiments_their_hash() -> None:
-    told = {"reliability": 0, "reliability_from": 1, "rehearse_every": 1, "rehearse_batch": 0}
+    told = {"reliability": 0, "reliability_from": 1, "rehearse_every": 1, "rehearse_batch": 0, "rehearse_steps": 0}
     tables = config("nothing")
     hashes = [from_tree({**tables, "method": {"name": "fsd+", **more}}).hash() for more in ({}, told)]
     assert hashes[0] == hashes[1] != from_tree(config("rehearse_batch")).hash()
+
+
+def test_more_steps_than_the_network_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"rehearse_steps = 5 is more than network.steps = 4"):
+        spikefed.run(config("", method={"name": "fsd+", "rehearse_steps": 5}), out=tmp_path / "run")

@@ -29,6 +29,7 @@ from spikefed.federated.contract import (
     Method,
     State,
 )
+from spikefed.federated.fewsteps import check_steps, first_steps
 from spikefed.federated.local import LocalTraining, local_optimiser, train_locally, validate
 from spikefed.federated.oldvotes import hooks_of, kept_votes
 from spikefed.federated.robust import Vote
@@ -61,6 +62,14 @@ class DistillationHyperparameters(LocalTraining):
         ge=0,
         le=10**6,
         description="public rows in a batch of rehearsal; 0: distil_batch",
+        json_schema_extra={"since": "0.2"},
+    )
+    rehearse_steps: int = Field(
+        default=0,
+        ge=0,
+        le=10**4,
+        description="time steps that a batch of rehearsal runs for, the first ones; what it costs falls with them; "
+        "0: all of the network's",
         json_schema_extra={"since": "0.2"},
     )
     server_epochs: int = Field(
@@ -214,11 +223,12 @@ def rehearsal(net: nn.Module, goal: Goal, ctx: Context, weight: float) -> Term:
         pick = torch.randint(len(images), (count,), generator=ctx.generator)
         x = ctx.preprocess(images[pick].to(outputs.device))
         x = x if goal.augment is None else goal.augment(x, ctx.generator)
-        return (
-            hyper.rehearse_every
-            * weight
-            * goal.loss(net(x, generator=ctx.generator), goal.target[pick].to(outputs.device))
-        )
+        target = goal.target[pick].to(outputs.device)
+        if hyper.rehearse_steps and target.dim() == 3:  # a train for each class
+            target = target[..., : hyper.rehearse_steps]
+        with first_steps(net, hyper.rehearse_steps):
+            said = net(x, generator=ctx.generator)
+        return hyper.rehearse_every * weight * goal.loss(said, target)
 
     return term
 
@@ -299,6 +309,7 @@ class Distillation(Method):
         return {}
 
     def init_server(self, ctx: Context) -> tuple[State, Message | None]:
+        check_steps(ctx.networks.network, ctx.hyper.rehearse_steps)
         return {"weights": ctx.networks.initial()}, None
 
     def client_round(

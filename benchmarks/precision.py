@@ -3,9 +3,10 @@
     python benchmarks/precision.py --data-dir DATA [--set rounds=2 ...] [--work runs/precision]
 
 Each run is a process of its own (``spikefed run``); its folder stays under ``--work``, so a repeated command goes on
-where it was cut off. Beside float32 stand the difference of each seed's last server accuracy, their mean and its 95 %
-interval (Student's t over the seeds). To see a processor
-without bfloat16 instructions, set ONEDNN_MAX_CPU_ISA=AVX2, ATEN_CPU_CAPABILITY=avx2 and SPIKEFED_NATIVE_ISA=avx2.
+where it was cut off. A finished folder of another commit or of other settings is refused, never read. Beside float32
+stand the difference of each seed's last server accuracy, their mean and its 95 % interval (Student's t over the seeds).
+To see a processor without bfloat16 instructions, set ONEDNN_MAX_CPU_ISA=AVX2, ATEN_CPU_CAPABILITY=avx2 and
+SPIKEFED_NATIVE_ISA=avx2.
 """
 
 from __future__ import annotations
@@ -22,15 +23,30 @@ from typing import Any
 import provenance
 from scipy import stats
 
+from spikefed.experiment import config as configs
+from spikefed.experiment.provenance import commit
 from spikefed.neurons import processor
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 
 
-def run(command: list[str], folder: Path) -> dict[str, Any]:
+def check(folder: Path, config_hash: str) -> None:
+    """A run folder is of this commit and this config, or the script ends with a sentence that says what it is of."""
+    said = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    for what, here in (("commit", commit()), ("config_hash", config_hash)):
+        if said.get(what) != here:
+            sys.exit(
+                f"{folder} holds a run whose {what.replace('_', ' ')} is {str(said.get(what))[:12]}, here it is "
+                f"{str(here)[:12]}; delete the folder, or name another one with --work"
+            )
+
+
+def run(command: list[str], folder: Path, config_hash: str) -> dict[str, Any]:
     """One run: its processor time and its server accuracy after every round. A finished folder is only read."""
     done = folder / "seconds.json"
-    if not done.is_file():
+    if done.is_file():
+        check(folder, config_hash)
+    else:
         before = os.times()
         subprocess.run([*command, "--out", str(folder), "--quiet"], check=True, stdout=subprocess.DEVNULL)
         after = os.times()
@@ -83,9 +99,11 @@ def main() -> None:
     for seed in map(int, given.seeds.split(",")):
         for name in rows:
             command = [sys.executable, "-m", "spikefed", "run", given.experiment, "--data-dir", given.data_dir]
-            for setting in (*given.settings, f"seed={seed}", f"network.precision={name}"):
+            settings = [*given.settings, f"seed={seed}", f"network.precision={name}"]
+            for setting in settings:
                 command += ["--set", setting]
-            rows[name].append(run(command, given.work / f"{name}-seed{seed}"))
+            config_hash = configs.load(Path(given.experiment), settings).hash()
+            rows[name].append(run(command, given.work / f"{name}-seed{seed}", config_hash))
             print(f"  seed {seed} {name:8} {rows[name][-1]}", flush=True)
     content = {
         "experiment": given.experiment,

@@ -99,3 +99,23 @@ def test_the_plan_benchmark_names_experiments_that_exist_and_what_a_plan_missed(
         assert load(plan.EXPERIMENTS / file, settings).rounds <= 12
     figures = {"time_s": {"ratio": 1.4}, "memory_bytes": {"ratio": 0.6}, "training_pj": {"ratio": None}}
     assert plan.outside([{"name": "a", "figures": figures}]) == ["a: memory_bytes 0.6"]
+
+
+def test_precision_refuses_finished_folders_of_another_commit_or_config(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import precision
+
+    folder = tmp_path / "float32-seed0"
+    folder.mkdir()
+    (folder / "seconds.json").write_text("1.5")
+    (folder / "metrics.jsonl").write_text('{"server_accuracy": 0.5, "server_loss": 1.0}\n')
+    monkeypatch.setattr(precision, "commit", lambda: "abc")
+    for said, wrong in ((("abc", "h1"), None), (("old", "h1"), "commit is old"), (("abc", "h2"), "config hash is h2")):
+        (folder / "provenance.json").write_text(json.dumps({"commit": said[0], "config_hash": said[1]}))
+        if wrong is None:
+            assert precision.run([], folder, "h1")["accuracy"] == [0.5]
+            continue
+        with pytest.raises(SystemExit, match=wrong):
+            precision.run([], folder, "h1")

@@ -192,3 +192,14 @@ def test_nan_is_not_hidden() -> None:
     _, grads, running = run("auto", x, neuron("hard", ATan()), "bn")
     assert grads["x"][:, 3].isnan().all() and not grads["x"][:, 2].isnan().any()
     assert running["running_mean"][3].isnan()
+
+
+@pytest.mark.parametrize("size", [(1, 1025, 67), (2, 1500, 64), (3, 37, 9), (1, 4, 4), (1, 2048, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_native_transpose_is_a_transpose_of_tall_flat_and_odd_matrices(
+    size: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    matrices = normal(*size).to(dtype)
+    n, rows, columns = size
+    turned = fused.transpose(matrices, matrices.new_empty(n, columns, rows), *size)
+    assert torch.equal(turned, matrices.transpose(1, 2))

@@ -37,6 +37,7 @@ BF16_WINDOW_LIMIT = 0.22
 WINOGRAD_WINDOW_LIMIT = 0.12
 # Part of non-zeros below which a linear layer takes lists, beside oneDNN in float32.
 LINEAR_LIMIT = {"portable": 0.0, "avx2": 0.25, "avx512": 0.15}
+LEAST_ROWS = 128  # of them, below which turning the weights into the lists' order and back costs what lists save
 LARGE_LINEAR = 2**20  # weights from which lists gain nothing beside AVX-512's products
 # Multiply-adds of the dense convolution below which lists are not worth their calls.
 LEAST_WORK = 64 * 1024 * 1024
@@ -187,6 +188,7 @@ def linear_by_lists(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
         and not _bf16_instructions(dtype)
         and not (weight.numel() >= LARGE_LINEAR and processor.instruction_set() == "avx512")
         and x.dim() in (2, 4)
+        and len(x) >= LEAST_ROWS
         and len(x) * weight.numel() >= LEAST_WORK
         and weight.shape[1] < 2**16  # an event's place has 16 bits
         and x.numel() < 2**31

@@ -43,18 +43,32 @@ template <class E> void square(const E *from, int64_t columns, E *to, int64_t ro
 }
 #endif
 
+// Rows from which the lines that a strip of columns touches leave the cache before the next strip wants the rest of them.
+constexpr int64_t kTall = 1024;
+constexpr int64_t kBand = 32;
+
+template <class E> void strip(const E *from, E *to, int64_t rows, int64_t columns, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+    constexpr int64_t side = kSide<E>;
+    int64_t r = r0;
+    for (; c1 - c0 == side && r + side <= r1; r += side) square(from + r * columns + c0, columns, to + c0 * rows + r, rows);
+    for (; r < r1; ++r)
+        for (int64_t c = c0; c < c1; ++c) to[c * rows + r] = from[r * columns + c];
+}
+
+// A piece of work is a strip of `side` columns; of tall matrices a whole cache line of them, a band of rows at a time.
 template <class E> void transpose(const E *from, E *to, int64_t n, int64_t rows, int64_t columns, int threads) {
     constexpr int64_t side = kSide<E>;
-    const int64_t strips = (columns + side - 1) / side;
+    const bool tall = rows >= kTall && columns > 4 * side;
+    const int64_t wide = tall ? 4 * side : side, band = tall ? kBand : rows;
+    const int64_t strips = (columns + wide - 1) / wide;
     spikefed::parallel(n * strips, threads, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-            const int64_t c0 = i % strips * side, c1 = c0 + side < columns ? c0 + side : columns;
+            const int64_t c0 = i % strips * wide, c1 = c0 + wide < columns ? c0 + wide : columns;
             const E *a = from + i / strips * rows * columns;
             E *b = to + i / strips * rows * columns;
-            int64_t r = 0;
-            for (; c1 - c0 == side && r + side <= rows; r += side) square(a + r * columns + c0, columns, b + c0 * rows + r, rows);
-            for (; r < rows; ++r)
-                for (int64_t c = c0; c < c1; ++c) b[c * rows + r] = a[r * columns + c];
+            for (int64_t r = 0; r < rows; r += band)
+                for (int64_t c = c0; c < c1; c += side)
+                    strip(a, b, rows, columns, r, r + band < rows ? r + band : rows, c, c + side < c1 ? c + side : c1);
         }
     });
 }

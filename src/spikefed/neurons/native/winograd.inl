@@ -156,12 +156,19 @@ template <class E> static void transform_input(const Winograd &a, const Tiles &t
         }
         for (int row = 0; row < 6; ++row) {
             to_points(half + row * 6, 1, v);
-            for (int column = 0; column < 6; ++column) store_vec(to + (row * 6 + column) * tiles.in_size + c, v[column]);
+            for (int column = 0; column < 6; ++column) {
+                float *at = to + (row * 6 + column) * tiles.in_size + c;
+                SPIKEFED_PREFETCH(at + tiles.in_row, 1); // the next tile's: stores wait for their lines one after the other
+                store_vec(at, v[column]);
+            }
         }
     }
 }
 
 // ---- outputs ------------------------------------------------------------------------------------------------------------------
+
+// Bytes of a pixel up to which what the next tile writes is asked for ahead: 16 larger ones push each other out.
+static constexpr int64_t kAhead = 1024;
 
 // `from`: the tile's row at the first point, [kPoints][out_size].
 template <class E> static void transform_output(const Winograd &a, const Tiles &tiles, int64_t tile, const float *from) {
@@ -169,6 +176,7 @@ template <class E> static void transform_output(const Winograd &a, const Tiles &
     const int64_t top = place / tiles.across * 4, left = place % tiles.across * 4;
     const int64_t rows = smaller(4, a.height - top), columns = smaller(4, a.width - left);
     E *out = static_cast<E *>(a.out) + ((image * a.height + top) * a.width + left) * Co;
+    const bool ahead = Co * static_cast<int64_t>(sizeof(E)) <= kAhead;
     for (int64_t c = 0; c < Co; c += kVec) {
         Vec half[24], m[6], y[4];
         for (int column = 0; column < 6; ++column) {
@@ -182,7 +190,7 @@ template <class E> static void transform_output(const Winograd &a, const Tiles &
             from_points(half + row * 6, 1, y);
             for (int64_t column = 0; column < columns; ++column) {
                 E *at = out + (row * a.width + column) * Co + c;
-                if (c * static_cast<int64_t>(sizeof(E)) % 64 == 0) SPIKEFED_PREFETCH(at + 4 * Co, 1); // the next tile's
+                if (ahead && c * static_cast<int64_t>(sizeof(E)) % 64 == 0) SPIKEFED_PREFETCH(at + 4 * Co, 1); // the next tile's
                 store_some(at, y[column] + bias, lanes);
             }
         }
@@ -286,7 +294,11 @@ template <class E> static void transform_upstream(const Winograd &a, const Tiles
         }
         for (int row = 0; row < 6; ++row) {
             outputs_to_points(half + row * 4, 1, m);
-            for (int column = 0; column < 6; ++column) store_vec(to + (row * 6 + column) * tiles.out_size + c, m[column]);
+            for (int column = 0; column < 6; ++column) {
+                float *at = to + (row * 6 + column) * tiles.out_size + c;
+                SPIKEFED_PREFETCH(at + tiles.out_row, 1);
+                store_vec(at, m[column]);
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 """What a pruned network costs: products with the non-zero weights only, beside dense weights and beside SpikingJelly.
 
-    python benchmarks/sparse.py [--sparsity 0.98] [--rounds 7] [--table]
+    python benchmarks/sparse.py [--sparsity 0.98] [--rounds 7] [--table | --densities]
 
 Interleaved in one process on one thread, processor time; a figure is the median over rounds of the ratio within a
 round, with its quartiles. `--table` measures single layers over densities of weights and of spikes instead: what every
-way of a product costs beside the path that dense weights take, and what the choice takes.
+way of a product costs beside the path that dense weights take, and what the choice takes. `--densities` measures whole
+networks over the weights that are left, of all inner layers or of one between dense ones: where pruning begins to pay,
+and that it nowhere costs.
 """
 
 from __future__ import annotations
@@ -52,6 +54,10 @@ LAYERS = {  # channels in and out, side, kernel: those of vgg9, and its hidden l
 }
 WEIGHTS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3)
 SPIKES = (0.01, 0.05, 0.2)
+VGG9 = "64C3-64C3-AP2-128C3-128C3-AP2-256C3-256C3-256C3-AP2-1024FC"
+KEPT = (0.005, 0.01, 0.02, 0.03, 0.045, 0.055, 0.08, 0.12, 0.2, 0.3, 0.5, 0.9)
+ALONE = {"all": None, "64x64 at 32": 1, "128x128 at 16": 3, "256x256 at 8": 5, "linear": 7}
+"""Which layers are pruned: all but the first and the readout, or one alone."""
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -261,6 +267,51 @@ def table(rounds: int, images: int) -> list[dict[str, Any]]:
     return rows
 
 
+@torch.no_grad()
+def thinned(net: nn.Module, kept: float, only: int | None) -> None:
+    """The largest weights of the inner layers are left, or of one layer: in place."""
+    weights = [p for p in net.parameters() if p.dim() > 1]
+    for i, weight in enumerate(weights[:-1]):
+        if i and only in (None, i):
+            least = weight.abs().flatten().kthvalue(max(int((1 - kept) * weight.numel()), 1)).values
+            weight.mul_(weight.abs() > least)
+
+
+def whole(which: str, kept: float, batch: int, gain: float, rounds: int) -> dict[str, Any]:
+    """A VGG9 of `spikefed.networks` with so many weights left: dense weights' time over its own."""
+    net = build(VGG9, input_shape=(3, 32, 32), classes=10, steps=8, norm="bn", readout="current", seed=0)
+    thinned(net, kept, ALONE[which])
+    draw = torch.Generator().manual_seed(1)
+    settled(net, torch.rand(8, 3, 32, 32, generator=draw), gain)
+    x = torch.rand(batch, 3, 32, 32, generator=draw)
+
+    @torch.no_grad()
+    def today() -> Tensor:
+        with dense_weights():
+            return net(x)
+
+    @torch.no_grad()
+    def ours() -> Tensor:
+        return net(x)
+
+    found = ratios(today, {"ours": ours}, rounds)
+    return {"pruned": which, "kept": kept, "batch": batch, "gain": gain, **found}
+
+
+def densities(gains: list[float], batches: list[int], rounds: int) -> list[dict[str, Any]]:
+    rows = []
+    for which in ALONE:
+        for gain in gains:
+            for batch in batches:
+                for kept in KEPT:
+                    row = whole(which, kept, batch, gain, rounds)
+                    ratio, low, high = (row["ours"][key] for key in ("ratio", "low", "high"))
+                    said = f"{ratio:5.2f} ({low:.2f} to {high:.2f})"
+                    print(f"{which:14s} gain {gain} batch {batch:2d} kept {kept:5.3f}  {said}", flush=True)
+                    rows.append(row)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sparsity", type=float, default=0.98)
@@ -268,13 +319,17 @@ def main() -> None:
     parser.add_argument("--gain", type=float, default=2.0, help="scale of normalisations, which sets firing rates")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--densities", action="store_true")
     parser.add_argument("--images", type=int, default=8, help="images times steps of a layer in the table")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     native.keep_memory()  # as programs do: else every round trip of a large tensor goes to the kernel
+    kind = "sparse-table" if given.table else "sparse-densities" if given.densities else "sparse"
     if given.table:
         found: dict[str, Any] = {"rows": table(given.rounds, given.images)}
+    elif given.densities:
+        found = {"rows": densities([given.gain, given.gain / 2], given.batches, given.rounds)}
     else:
         found = {"file": file_sizes(given.sparsity), "networks": []}
         print(f"file {found['file']}")
@@ -284,7 +339,7 @@ def main() -> None:
             print({key: value for key, value in row.items() if key != "paths"})
             for path in row["paths"][::2]:
                 print("   ", path)
-    print(provenance.write(given.out, "sparse-table" if given.table else "sparse", found, sys.argv))
+    print(provenance.write(given.out, kind, found, sys.argv))
 
 
 if __name__ == "__main__":

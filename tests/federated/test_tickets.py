@@ -10,10 +10,11 @@ import torch
 from spikefed import networks
 from spikefed.errors import ConfigError
 from spikefed.federated import ClientContext, Context, Labelled, NetworkFactory
+from spikefed.federated.fewsteps import shortened
 from spikefed.federated.methods.tickets import TicketHyperparameters, Tickets
 from spikefed.federated.setup import Setup
 from spikefed.federated.stages import NOTE
-from spikefed.federated.ticketsearch import packed, shortened, unpacked
+from spikefed.federated.ticketsearch import packed, unpacked
 from spikefed.training import Mask, Preprocess, density, step_cross_entropy
 
 STEPS = 5

@@ -29,7 +29,7 @@ from spikefed.federated.contract import (
     Method,
     State,
 )
-from spikefed.federated.fewsteps import check_steps, first_steps
+from spikefed.federated.fewsteps import check_steps, cut_images, first_steps, shortened
 from spikefed.federated.local import LocalTraining, local_optimiser, train_locally, validate
 from spikefed.federated.oldvotes import hooks_of, kept_votes
 from spikefed.federated.robust import Vote
@@ -132,6 +132,7 @@ class Goal:
         rows: public rows that the target speaks of, int64 ``[R]``; None: all, in order.
         augment: changes the images of a batch, ``(images, generator) -> images``.
         scope: held while the network trains (hooks that the loss reads).
+        steps: time steps that the network runs in distillation, the first ones; 0: all of its own.
     """
 
     target: Tensor
@@ -139,6 +140,7 @@ class Goal:
     rows: Tensor | None = None
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     scope: AbstractContextManager[object] = nullcontext()
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,11 @@ def fit(
         hooks: what else happens in a step.
     """
     hyper: DistillationHyperparameters = ctx.hyper
-    with goal.scope:
+    images = ctx.public if goal.rows is None else ctx.public[goal.rows]
+    with goal.scope, shortened(net, goal.steps) if goal.steps else nullcontext():
         return train(
             net,
-            ctx.public if goal.rows is None else ctx.public[goal.rows],
+            cut_images(images, goal.steps),
             goal.target,
             goal.loss,
             optim,
@@ -303,6 +306,19 @@ class Distillation(Method):
         """The message of the next round; ``net`` is the server's network after distillation."""
         raise NotImplementedError
 
+    def holding(
+        self, optim: torch.optim.Optimizer, net: nn.Module, state: State, ctx: Context
+    ) -> torch.optim.Optimizer:
+        """The optimiser of a phase; a method that prunes holds the participant's mask with it, see `training.held`.
+
+        Args:
+            optim: fresh, or with the moments of the round before.
+            net: what it will train.
+            state: of the participant, before the round.
+            ctx: round, hyperparameters, shapes.
+        """
+        return optim
+
     # The frame.
 
     def init_client(self, ctx: ClientContext) -> State:
@@ -332,12 +348,14 @@ class Distillation(Method):
         if goal is not None:
             optim = distil_optimiser(net, hyper)
             optim = resumed(optim, state, "distil_moments") if keep else optim
+            optim = self.holding(optim, net, state, ctx)
             with following(mean, net, optim):
                 values["distil_loss"] = fit(net, goal, hyper.distil_epochs, about, optim)
             kept |= {"distil_moments": moments(optim)} if keep else {}
         # 4: train on D_iT
         optim = local_optimiser(net, ctx)
         optim = resumed(optim, state, "local_moments") if keep else optim
+        optim = self.holding(optim, net, state, ctx)
         again, scope = self._beside(net, goal, about)
         with scope, following(mean, net, optim):
             values["train_loss"] = train_locally(net, ctx, optim, again)
@@ -371,7 +389,7 @@ class Distillation(Method):
         net = ctx.networks.load(state["weights"])
         optim = distil_optimiser(net, hyper)
         keep = hyper.optimiser_state == "keep"
-        optim = resumed(optim, state, "moments") if keep else optim
+        optim = self.holding(resumed(optim, state, "moments") if keep else optim, net, state, ctx)
         mean = WeightAverage(hyper.average, state.get("average")) if hyper.average else None
         with following(mean, net, optim):
             hooks = hooks_of(state, merged.goal.loss, ctx)

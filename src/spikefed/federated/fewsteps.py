@@ -1,14 +1,15 @@
-"""Rehearsal on the first time steps alone, which costs a client that much less (`rehearse_steps`).
+"""Networks on their first time steps alone, which costs that much less: rehearsal, tickets, short messages.
 
 A network of neurons is causal: its outputs at the first steps are those that it gives when it runs for no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks import Norm
@@ -43,3 +44,30 @@ def check_steps(net: nn.Module, steps: int) -> None:
             f"method.rehearse_steps = {steps} does not go with norm 'bntt', which has weights for each of the "
             f"{every} steps; set network.norm = 'bn', or leave it out"
         )
+
+
+@contextmanager
+def shortened(net: nn.Module, steps: int) -> Iterator[None]:
+    """The network with other time steps, for a while.
+
+    Raises:
+        ConfigError: a network whose steps cannot be changed.
+    """
+    whole: Any = getattr(net, "steps", None)
+    per_step = any(getattr(module, "steps", None) for module in net.modules() if module is not net)
+    if not isinstance(whole, int) or per_step:
+        raise ConfigError(
+            "early_time and sent_steps run fewer time steps, which this network does not allow (a normalisation of "
+            "every step, or a network of your own without 'steps'); use norm 'bn' or 'tdbn', or early_time = false and "
+            "sent_steps = 0"
+        )
+    net.steps = steps  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        net.steps = whole  # type: ignore[assignment]
+
+
+def cut_images(images: Tensor, steps: int) -> Tensor:
+    """Of images that have steps of their own, ``[N, T, C, H, W]``, the first ``steps``; of others, and at 0, all."""
+    return images[:, :steps] if steps and images.dim() == 5 else images

@@ -6,15 +6,12 @@ it stands. Masks are kept packed, 1 bit an entry.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spikefed.errors import ConfigError
 from spikefed.federated.averaging import under
 from spikefed.federated.contract import Context, State
 from spikefed.federated.stages import Note, Stage, program
@@ -202,24 +199,3 @@ def unpacked(bits: Tensor, like: Mask) -> Mask:
     flat = torch.from_numpy(np.unpackbits(bits.numpy(), count=sum(sizes)).astype(bool))
     parts = flat.split(sizes)
     return Mask({name: part.reshape(kept.shape) for (name, kept), part in zip(like.kept.items(), parts, strict=True)})
-
-
-@contextmanager
-def shortened(net: nn.Module, steps: int) -> Iterator[None]:
-    """The network with other time steps, for a while.
-
-    Raises:
-        ConfigError: a network whose steps cannot be changed.
-    """
-    whole: Any = getattr(net, "steps", None)
-    per_step = any(getattr(module, "steps", None) for module in net.modules() if module is not net)
-    if not isinstance(whole, int) or per_step:
-        raise ConfigError(
-            "early_time trains with fewer time steps, which this network does not allow (a normalisation of every "
-            "step, or a network of your own without 'steps'); use norm 'bn' or 'tdbn', or early_time = false"
-        )
-    net.steps = steps  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        net.steps = whole  # type: ignore[assignment]

@@ -15,6 +15,7 @@ role                      meaning
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -92,3 +93,8 @@ def _buffer_role(module: nn.Module, name: str) -> Role:
     if _is_norm(module) and name in _STATISTICS:
         return BN_STATS
     return FROZEN
+
+
+def prunable(tensors: Mapping[str, torch.Tensor], roles: Mapping[str, Role]) -> frozenset[str]:
+    """Names of the weights of convolutions and linear layers, of any shape; never biases or normalisations."""
+    return frozenset(name for name, role in roles.items() if role == WEIGHT and tensors[name].dim() > 1)

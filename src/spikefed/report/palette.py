@@ -37,6 +37,7 @@ UMBER = ("#7A5C8E", "#D9B8F0")
 COPPER = ("#A0522D", "#E3A57C")
 INDIGO = ("#34286B", "#8B7FD6")
 MOSS = ("#3F5F00", "#93B83A")
+HONEY = ("#B07800", "#F5CF73")
 STEEL = ("#3C6E8F", "#9CC3DC")
 
 METHODS = {
@@ -58,6 +59,7 @@ METHODS = {
     "feddf": MOSS,
     "scaffold": STEEL,
     "tickets": TEAL,
+    "fsd-tickets": HONEY,
     "dc-nas": UMBER,
     "adapters": LIME,
     "local": STONE,
@@ -84,6 +86,7 @@ SYMBOLS = {
     "feddf": "circle",
     "scaffold": "square",
     "tickets": "star",
+    "fsd-tickets": "pentagon",
     "dc-nas": "hexagon",
     "adapters": "diamond",
     "local": "square",

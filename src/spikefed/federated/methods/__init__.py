@@ -22,6 +22,7 @@ from spikefed.federated.methods.fedopt import FedAdagrad, FedAdam, FedAvgM, FedY
 from spikefed.federated.methods.fedprox import FedProx
 from spikefed.federated.methods.fsd import Fsd
 from spikefed.federated.methods.fsdplus import FsdPlus
+from spikefed.federated.methods.fsdtickets import FsdTickets
 from spikefed.federated.methods.hdsfl import Hdsfl
 from spikefed.federated.methods.scaffold import Scaffold
 from spikefed.federated.methods.tickets import Tickets
@@ -32,7 +33,7 @@ METHODS: dict[str, type[Method]] = {
     made.name: made
     for made in (
         Fsd, FsdPlus, Hdsfl, Cfd, Dsfl, Fd, FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, FedNova, FedDyn,
-        FedDf, Scaffold, Tickets, Adapters, DcNas, Local, Central,
+        FedDf, Scaffold, Tickets, FsdTickets, Adapters, DcNas, Local, Central,
     )
 }  # fmt: skip
 

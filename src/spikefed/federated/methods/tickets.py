@@ -29,6 +29,7 @@ from spikefed.federated.contract import (
     NetworkFactory,
     State,
 )
+from spikefed.federated.fewsteps import cut_images, shortened
 from spikefed.federated.local import label_gradient, train_locally
 from spikefed.federated.messages import from_wire
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
@@ -36,7 +37,7 @@ from spikefed.federated.setup import Setup
 from spikefed.federated.stages import NOTE, Note, program, total_rounds
 from spikefed.federated.traffic import Exchange
 from spikefed.networks import relu_view
-from spikefed.networks.roles import WEIGHT
+from spikefed.networks.roles import prunable
 from spikefed.training import Mask, optimiser, schedule
 
 FEEDBACK = ("stc", "topk")
@@ -117,8 +118,7 @@ class Tickets(FedAvg):
 
     def maskable(self, hyper: Any, networks: NetworkFactory) -> frozenset[str]:
         """Weights of convolutions and linear layers, the first and the last too; never biases or normalisations."""
-        shapes = networks.initial()
-        return frozenset(n for n, role in networks.roles.items() if role == WEIGHT and shapes[n].dim() > 1)
+        return prunable(networks.initial(), networks.roles)
 
     def message_sizes(self, hyper: Any, networks: NetworkFactory, rounds: int) -> list[float]:
         """The maskable share shrinks by the sparsity of each stage; no search is taken to end before its rounds."""
@@ -185,8 +185,9 @@ class Tickets(FedAvg):
         optim = optimiser(trained, hyper.optimiser, lr, hyper.momentum, hyper.weight_decay)
         if not note.steps or note.twin:
             return train_locally(trained, ctx, optim, mask=mask)
-        with ticketsearch.shortened(net, note.steps):
-            return train_locally(net, _cut(ctx, note.steps), optim, mask=mask)
+        with shortened(net, note.steps):
+            own = Labelled(cut_images(ctx.train.images, note.steps), ctx.train.labels)
+            return train_locally(net, dataclasses.replace(ctx, train=own), optim, mask=mask)
 
     def _gradient_round(
         self, state: State, downlink: Downlink | None, ctx: ClientContext
@@ -254,10 +255,3 @@ class Tickets(FedAvg):
 def _result(state: State) -> State:
     """Weights and mask after the newest round; before the first, those it begins with."""
     return state.get("result", state)
-
-
-def _cut(ctx: ClientContext, steps: int) -> ClientContext:
-    """A context whose images, where they have steps of their own, have the first ``steps`` only."""
-    if ctx.train.images.dim() < 5:
-        return ctx
-    return dataclasses.replace(ctx, train=Labelled(ctx.train.images[:, :steps], ctx.train.labels))

@@ -27,7 +27,7 @@ ATTACKS = {"fgsm": 0, "pgd-10": 10, "pgd-40": 40}
 
 
 class Logits(nn.Module):
-    """The twin as the peers take it: images in [0, 1] to logits."""
+    """The twin as the peers take it: images in [0, 1] to logits ``[B, C]``."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -37,8 +37,9 @@ class Logits(nn.Module):
         return self.net(2 * x - 1)[0]
 
 
-def trained(sources: Any) -> nn.Module:
-    net = ann_twin("small", input_shape=(1, 28, 28), classes=10, norm="none")
+def trained(sources: Any, epochs: int = 5) -> nn.Module:
+    """The ANN twin of `small` after some epochs on the first 4,000 images, in eval mode."""
+    net = ann_twin("small", input_shape=tuple(sources.train.images.shape[1:]), classes=10, norm="none")
     loss = lambda out, y: nn.functional.cross_entropy(out[0], y)  # noqa: E731
     train(
         net,
@@ -46,7 +47,7 @@ def trained(sources: Any) -> nn.Module:
         sources.train.labels[:4000],
         loss,
         optimiser(net, "adam", 3e-3),
-        epochs=5,
+        epochs=epochs,
         batch_size=64,
         preprocess=Preprocess("signed"),
         generator=torch.Generator().manual_seed(0),
@@ -55,6 +56,7 @@ def trained(sources: Any) -> nn.Module:
 
 
 def by_torchattacks(model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int) -> Tensor:
+    """Images of the peer, in pixels; steps 0 is FGSM."""
     import torchattacks
 
     size = 2.5 * eps / max(steps, 1) / 255
@@ -71,6 +73,9 @@ def by_foolbox(model: nn.Module, images: Tensor, labels: Tensor, eps: float, ste
     attack = pgd_ if steps else foolbox.attacks.LinfFastGradientAttack(random_start=False)
     fooled = foolbox.PyTorchModel(model, bounds=(0, 1))
     return attack(fooled, images / 255, labels, epsilons=eps / 255)[1] * 255
+
+
+PEERS = {"torchattacks": by_torchattacks, "foolbox": by_foolbox}
 
 
 def main() -> None:
@@ -95,7 +100,7 @@ def main() -> None:
         for name, steps in ATTACKS.items():
             ours = pgd(victim, ball, goal, steps=steps, start=False) if steps else fgsm(victim, ball, goal)
             row: dict[str, Any] = {"attack": name, "eps": eps, "ours": float(right(ours).double().mean())}
-            for peer, attack in (("torchattacks", by_torchattacks), ("foolbox", by_foolbox)):
+            for peer, attack in PEERS.items():
                 found = attack(model, images, labels, eps, steps)
                 row[peer] = float(right(found).double().mean())
                 row[f"{peer}_differ"] = float((right(found) != right(ours)).double().mean())
@@ -105,7 +110,7 @@ def main() -> None:
         rows.append(worst_case(victim, model, images[: given.auto], labels[: given.auto], 8.0, right))
         print(rows[-1], flush=True)
     setting = {key: getattr(given, key) for key in ("images", "auto")}
-    peers = {name: provenance._version(name) for name in ("torchattacks", "foolbox")}
+    peers = {name: provenance._version(name) for name in PEERS}
     content = {"setting": setting, "peers": peers, "accuracy": rows}
     print(provenance.write(given.out, "attack-peers", content, sys.argv))
 

@@ -8,13 +8,14 @@ RUNS are folders of `spikefed compare experiments/sweeps/coding-*.toml`. Interva
 
 from __future__ import annotations
 
-import argparse
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+from records import study
 
 T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """Student's t for a 95 % interval, by the number of seeds."""
@@ -58,15 +59,6 @@ ATTACKED = ("attacks", "worst case", "spike flips")
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
     return {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}
-
-
-def collect(folders: Iterable[Path], target: Path) -> None:
-    """A file a run, named after it."""
-    for folder in folders:
-        for run in sorted(path.parent for path in folder.glob("*/result.json")):
-            text = json.dumps(record(run), indent=1) + "\n"
-            target.mkdir(parents=True, exist_ok=True)
-            (target / f"{run.name}.json").write_text(text)
 
 
 def percent(values: Sequence[float]) -> str:
@@ -169,17 +161,5 @@ def _name(row: dict[str, Any]) -> str:
     return f"{told} {row['surrogate']}" if row.get("surrogate", "own") != "own" else told
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("collect", "tables"))
-    parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--to", type=Path, default=Path("results/coding-fashion-mnist"))
-    given = parser.parse_args()
-    if given.command == "collect":
-        collect(given.folders, given.to)
-    else:
-        print("\n\n".join(map(tables, given.folders)))
-
-
 if __name__ == "__main__":
-    main()
+    study(__doc__ or "", record, tables, "results/coding-fashion-mnist")

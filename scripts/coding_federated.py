@@ -9,7 +9,6 @@ the seeds, 95 %; differences are taken seed by seed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tomllib
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from coding import T_975, percent
+from records import study
 
 LABELS = ("fsd", "fsd+", "fedavg", "fedavg-robust")
 CODINGS = ("direct", "bernoulli")
@@ -43,14 +43,6 @@ def record(run: Path) -> dict[str, Any]:
         "config_hash": result["config_hash"],
         "attack": {name: round(value, 5) for name, value in probed.items()},
     }
-
-
-def collect(folders: Sequence[Path], target: Path) -> None:
-    """A file a run, named after it."""
-    target.mkdir(parents=True, exist_ok=True)
-    for folder in folders:
-        for run in sorted(path.parent for path in folder.glob("*/result.json")):
-            (target / f"{run.name}.json").write_text(json.dumps(record(run), indent=1) + "\n")
 
 
 class Study:
@@ -135,17 +127,5 @@ def _head(cells: Sequence[str]) -> str:
     return _row(cells) + "\n|" + " --- |" * len(cells)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("collect", "tables"))
-    parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--to", type=Path, default=Path("results/coding-federated"))
-    given = parser.parse_args()
-    if given.command == "collect":
-        collect(given.folders, given.to)
-    else:
-        print("\n\n".join(map(tables, given.folders)))
-
-
 if __name__ == "__main__":
-    main()
+    study(__doc__ or "", record, tables, "results/coding-federated")

@@ -7,34 +7,22 @@ budget of one window moves to another.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from spikefed.training.attacks import draws
-from spikefed.training.attacks.ball import Ball
+from spikefed.training.attacks.windows import Proposals, corner, within
 
 TILES = 5
 """Bumps of the first query along each side."""
 
 
-class Bumps:
-    """Proposals in ``l2``.
-
-    Args:
-        seed: of the attack.
-        ball: where the images may lie.
-        images: their numbers, which the random numbers belong to.
-    """
+class Bumps(Proposals):
+    """Proposals in ``l2``."""
 
     share = 0.1
     """Of the pixels that the first window covers (the paper's p)."""
-
-    def __init__(self, seed: int, ball: Ball, images: Sequence[int]) -> None:
-        self._seed = seed
-        self._ball = ball
-        self._images = images
 
     def first(self) -> Tensor:
         """A grid of bumps, each up or down by chance in every channel; ``[B, C, H, W]``."""
@@ -114,29 +102,6 @@ def _half(height: int, width: int) -> Tensor:
         rows = slice(max(middle[0] - k, 0), middle[0] + k + 1)
         form[rows, max(middle[1] - k, 0) : middle[1] + k + 1] += 1 / (k + 1) ** 2
     return form / form.norm()
-
-
-def corner(clean: Tensor, numbers: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """First row and column ``[B]`` of a window that lies inside ``clean [B, C, H, W]``, from ``[B, 2]`` in [0, 1)."""
-    height, width = clean.shape[-2:]
-    return (numbers[:, 0] * (height - size + 1)).long(), (numbers[:, 1] * (width - size + 1)).long()
-
-
-def within(clean: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Which pixels lie in a window, bool ``[B, 1, H, W]``.
-
-    Args:
-        clean: images ``[B, C, H, W]``.
-        top: first row ``[B]``.
-        left: first column ``[B]``.
-        size: side.
-    """
-    ones = [1] * (clean.dim() - 1)
-    rows = torch.arange(clean.shape[-2]).view(-1, 1)
-    columns = torch.arange(clean.shape[-1])
-    top = top.view(-1, *ones)
-    left = left.view(-1, *ones)
-    return (rows >= top) & (rows < top + size) & (columns >= left) & (columns < left + size)
 
 
 def _squares(x: Tensor, last: int) -> Tensor:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from spikefed.training.attacks import draws
 from spikefed.training.attacks.ball import Ball
-from spikefed.training.attacks.bumps import Bumps, corner, within
+from spikefed.training.attacks.bumps import Bumps
 from spikefed.training.attacks.victim import Goal, Victim
+from spikefed.training.attacks.windows import Proposals, corner, within
 
 SHARE = 0.8
 """Share of the pixels that the first square covers (the paper's p)."""
@@ -58,21 +58,10 @@ def square(victim: Victim, ball: Ball, goal: Goal, *, queries: int) -> Tensor:
     return best
 
 
-class Squares:
-    """Proposals in ``linf``: a square of one colour, each of its channels at one end of the ball.
-
-    Args:
-        seed: of the attack.
-        ball: where the images may lie.
-        images: their numbers, which the random numbers belong to.
-    """
+class Squares(Proposals):
+    """Proposals in ``linf``: a square of one colour, each of its channels at one end of the ball."""
 
     share = SHARE
-
-    def __init__(self, seed: int, ball: Ball, images: Sequence[int]) -> None:
-        self._seed = seed
-        self._ball = ball
-        self._images = images
 
     def first(self) -> Tensor:
         """Vertical stripes, ``[B, C, H, W]``."""

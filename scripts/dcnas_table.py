@@ -3,8 +3,8 @@
     python scripts/dcnas_table.py runs/dcnas-digits [--out results/search/dcnas-digits.json]
 
 Run folders are named KIND-SAMPLER-PARTITION-seedS, or KIND-SAMPLER-PARTITION-CLIENTS-seedS. Costs are sums over all
-rounds, those after the search included: beside the supernet (what it would have taken in all of them), and beside the
-run of sampler `full` of the same seed.
+rounds, those after the search included, and over those of the search alone: beside the supernet (what it would have
+taken in all of them), and beside the run of sampler `full` of the same seed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from spikefed.experiment import RunFolder
 NAME = re.compile(r"(snn|ann)-(\w+)-((?:iid|dirichlet-[\d.]+)(?:-\d+)?)-seed(\d+)")
 PAIRS = (
     ("full", "diversified"),
+    ("full", "lean"),
     ("diversified", "uniform"),
     ("diversified", "hadamard"),
     ("short_sahd", "short"),  # of experiments/sweeps/dcnas-prior.toml
     ("long_sahd", "long"),
 )
+COSTS = ("macs", "bytes", "search_macs", "search_bytes")
 METERS = ("macs_trained", "macs_full", "tensor_bytes", "tensor_bytes_full")
 
 
@@ -38,14 +40,15 @@ def summary(path: Path) -> dict[str, Any]:
     said = [line["diagnostics"] for line in lines]
     last = lines[-1]
     sums = {key: sum(round[key] for round in said) for key in METERS}
+    searching = [line for line in lines if line["diagnostics"]["searching"]]
     return {
         "rounds": last["round"],
         "accuracy": last["server_accuracy"],
-        "searched_accuracy": next(
-            line["server_accuracy"] for line in reversed(lines) if line["diagnostics"]["searching"]
-        ),
+        "searched_accuracy": searching[-1]["server_accuracy"],
         "bytes": last["upstream_bytes_total"] + last["downstream_bytes_total"],
         "macs": sums["macs_trained"],
+        "search_bytes": searching[-1]["upstream_bytes_total"] + searching[-1]["downstream_bytes_total"],
+        "search_macs": sum(line["diagnostics"]["macs_trained"] for line in searching),
         "macs_share": sums["macs_trained"] / sums["macs_full"],
         "bytes_share": sums["tensor_bytes"] / sums["tensor_bytes_full"],
         "peak_share": max(round["parameters_peak"] for round in said) / said[0]["parameters_full"],
@@ -85,11 +88,7 @@ def grouped(runs: dict[tuple[str, str, str, int], dict[str, Any]]) -> dict[str, 
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for (kind, sampler, partition, seed), run in sorted(runs.items()):
         full = runs.get((kind, "full", partition, seed))
-        beside = (
-            {}
-            if full is None
-            else {"macs_of_full": run["macs"] / full["macs"], "bytes_of_full": run["bytes"] / full["bytes"]}
-        )
+        beside = {} if full is None else {f"{cost}_of_full": run[cost] / full[cost] for cost in COSTS}
         groups[kind, sampler, partition].append({**run, **beside})
     return {
         " ".join(key): {

@@ -101,3 +101,14 @@ def test_other_tensors_take_torchs_own_and_other_names_are_refused() -> None:
     assert type(optimiser(network(), "adamw", 0.1)) is optimisers.AdamW
     with pytest.raises(ConfigError, match="optimiser 'lion' is not known; use adam, adamw or sgd"):
         optimiser(network(), "lion", 0.1)
+
+
+@pytest.mark.parametrize("kind", [optimisers.Adam, optimisers.SGD])
+def test_gradients_are_dropped_or_set_to_zero_as_torch_does(kind) -> None:
+    net = network()
+    optim = kind(net.parameters(), lr=0.1)
+    net(torch.ones(2, 37)).sum().backward()
+    optim.zero_grad(set_to_none=False)
+    assert all(p.grad is not None and not p.grad.any() for p in net.parameters())
+    optim.zero_grad()
+    assert all(p.grad is None for p in net.parameters())

@@ -22,6 +22,7 @@ from statistics import mean
 from typing import Any
 
 import optuna
+from optuna.storages.journal import JournalFileBackend
 from pages import filled
 
 import spikefed
@@ -145,7 +146,7 @@ def opened(store: Path) -> optuna.Study:
     """The search in this folder, begun with the recipe if it is new; a trial that was cut off is asked for again."""
     store.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = optuna.storages.journal.JournalFileBackend(str(store / "journal.log"))
+    journal = JournalFileBackend(str(store / "journal.log"))
     study = optuna.create_study(
         study_name="recipe",
         storage=optuna.storages.JournalStorage(journal),
@@ -191,7 +192,7 @@ def collect(store: Path, folder: Path) -> None:
     facts = next(iter(sorted((store / "runs").glob("*/provenance.json"))))
     kept = {key: json.loads(facts.read_text())[key] for key in ("spikefed", "commit", "torch", "python")}
     told = {
-        "sampler": "TPE, seed 0, 5 random trials first",
+        "sampler": "TPE, seed 0 plus the trials before the sitting, 5 random trials first",
         "pruner": "median, 3 trials first",
         "optuna": optuna.__version__,
     }

@@ -1,7 +1,9 @@
 """What was tried for FSD+ under skewed labels, and the rivals against drift, as tables of docs/results.md.
 
     python scripts/skew.py collect TITLE RUN...    # runs, finished or not, as one row of results/fsd-skew/tried.json
-    python scripts/skew.py tables                  # the two tables, from results/
+    python scripts/skew.py collect-cost TITLE RUN...      # the same, of results/fsd-skew/client-cost.json
+    python scripts/skew.py collect-larger TITLE RUN...    # the same, of results/fsd-skew/larger-server.json
+    python scripts/skew.py tables                  # the tables, from results/
 
 No number there is typed in by hand: the tables stand between markers and are replaced whole.
 """
@@ -24,6 +26,8 @@ from spikefed.report import load_run
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
 TRIED = ROOT / "results" / "fsd-skew" / "tried.json"
+COST = ROOT / "results" / "fsd-skew" / "client-cost.json"
+LARGER = ROOT / "results" / "fsd-skew" / "larger-server.json"
 LAST = ROOT / "results" / "fsd-skew" / "last-round.json"
 RIVALS = ROOT / "results" / "rivals"
 MINI = ROOT / "results" / "fashion-mnist-mini"
@@ -31,18 +35,18 @@ WORDS = {"digits": "digits", "fashion-mnist": "Fashion-MNIST mini"}
 KEPT = ("round", "server_accuracy", MEAN, VOTE, "upstream_bytes_total")
 
 
-def collect(title: str, folders: list[Path]) -> None:
-    """Put a row of run folders or of collected results into `TRIED`, in place of one with its title."""
+def collect(title: str, folders: list[Path], table: Path = TRIED) -> None:
+    """Put a row of run folders or of collected results into a table's file, in place of one with its title."""
     runs = [_result(path) if path.suffix == ".json" else _run(path) for path in folders]
-    tried = json.loads(TRIED.read_text()) if TRIED.is_file() else []
+    tried = json.loads(table.read_text()) if table.is_file() else []
     rows = [row for row in tried if row["lever"] != title] + [{"lever": title, "runs": runs}]
-    write_atomic(TRIED, json.dumps(rows, indent=1) + "\n")
+    write_atomic(table, json.dumps(rows, indent=1) + "\n")
 
 
 def _run(folder: Path) -> dict[str, Any]:
     config = load_run(folder).config
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    rounds = [{key: line[key] for key in KEPT} for line in lines]
+    rounds = [{key: line.get(key) for key in KEPT} for line in lines]
     told = {"dataset": config["data"]["dataset"], "images": config["data"].get("evaluate_on", "test")}
     told |= {"seed": config["seed"], "asked": config["rounds"], "method": config["method"]}
     return told | {"commit": json.loads((folder / "provenance.json").read_text())["commit"], "rounds": rounds}
@@ -114,9 +118,11 @@ def rivals_table(folder: Path, mini: Path) -> list[str]:
 
 def tables(page: str) -> str:
     """The page with today's tables."""
-    tried = tried_table(json.loads(TRIED.read_text()))
-    last = last_table(json.loads(LAST.read_text()))
-    for name, lines in (("tried", tried), ("last round", last), ("rivals", rivals_table(RIVALS, MINI))):
+    files = {"tried": TRIED, "client cost": COST, "larger server": LARGER}
+    found = {name: tried_table(json.loads(path.read_text())) for name, path in files.items()}
+    found["last round"] = last_table(json.loads(LAST.read_text()))
+    found["rivals"] = rivals_table(RIVALS, MINI)
+    for name, lines in found.items():
         begin, end = f"<!-- {name}: made by scripts/skew.py -->", f"<!-- end of {name} -->"
         page = filled(page, begin, end, "\n".join(lines))
     return page
@@ -127,6 +133,10 @@ def main() -> None:
     match sys.argv[1:]:
         case ["collect", title, first, *more]:
             collect(title, [Path(folder) for folder in (first, *more)])
+        case ["collect-cost", title, first, *more]:
+            collect(title, [Path(folder) for folder in (first, *more)], COST)
+        case ["collect-larger", title, first, *more]:
+            collect(title, [Path(folder) for folder in (first, *more)], LARGER)
         case ["tables"]:
             write_atomic(PAGE, tables(PAGE.read_text()))
         case _:

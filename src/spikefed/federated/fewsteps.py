@@ -18,14 +18,15 @@ from spikefed.networks import Norm
 @contextmanager
 def first_steps(net: nn.Module, steps: int) -> Generator[None, None, None]:
     """Inside, the network runs for its first ``steps`` time steps alone; 0: for all."""
-    every = net.steps if steps else 0
-    if steps:
-        net.steps = steps  # type: ignore[assignment]
+    if not steps:
+        yield
+        return
+    every = net.steps
+    net.steps = steps  # type: ignore[assignment]
     try:
         yield
     finally:
-        if steps:
-            net.steps = every
+        net.steps = every
 
 
 def check_steps(net: nn.Module, steps: int) -> None:

@@ -332,3 +332,36 @@ def test_squares_in_l2_spend_the_budget_where_no_pixel_is_at_its_end():
     for query in range(1, 5):
         assert torch.allclose(bumps._ball.moved(tried), torch.full((3,), 40.0, dtype=torch.float64), rtol=1e-5)
         tried = bumps.after(tried, query, 3)
+
+
+BAD = {
+    "images as bytes": (lambda: Ball(images().byte(), EPS), r"images\.float\(\)"),
+    "no image": (lambda: Ball(images()[:0], EPS), "no image to attack"),
+    "a label too few": (lambda: Goal(range(3), torch.zeros(2, dtype=torch.int64)), "one label for each"),
+    "no draw": (lambda: victim("bernoulli", draws=0), "draws = 0"),
+    "no step": (lambda: pgd(victim(), Ball(images(), EPS), goal(), steps=0), "steps = 0"),
+    "no step of apgd": (lambda: apgd(victim(), Ball(images(), EPS), goal(), steps=0), "steps = 0"),
+    "no query": (lambda: square(victim(), Ball(images(), EPS), goal(), queries=0), "queries = 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_no_attack_is_said_in_a_sentence(case):
+    make, sentence = BAD[case]
+    with pytest.raises(ConfigError, match=sentence):
+        make()
+
+
+@pytest.mark.parametrize("coding", ["direct", "bernoulli"])
+@pytest.mark.parametrize("label", [-1, 4])
+@pytest.mark.parametrize("attack", ["fgsm", "square"])
+def test_labels_that_are_no_class_are_said_in_a_sentence(coding, label, attack):
+    wanted = Goal(range(8), torch.tensor([0] * 7 + [label]), targeted=True)
+    with pytest.raises(ConfigError, match=f"target {label} is none of the network's classes; give 0 to 3"):
+        ATTACKS[attack](victim(coding), Ball(images(), EPS), wanted)
+
+
+@pytest.mark.parametrize("coding", ["direct", "bernoulli"])
+def test_images_of_another_size_are_said_in_a_sentence(coding):
+    with pytest.raises(ConfigError, match="was built for images 1x8x8"):
+        fgsm(victim(coding), Ball(torch.zeros(8, 1, 9, 9), EPS), goal())

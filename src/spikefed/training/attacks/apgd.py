@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spikefed.training.attacks.ball import Ball
 from spikefed.training.attacks.gradients import Watch
-from spikefed.training.attacks.victim import Goal, Victim
+from spikefed.training.attacks.victim import Goal, Victim, at_least_one
 
 MOMENTUM = 0.75
 RISES = 0.75
@@ -38,6 +38,7 @@ def apgd(victim: Victim, ball: Ball, goal: Goal, *, steps: int, watch: Watch | N
         of each image the one of largest loss among those that fooled the network (mean over the draws of that step),
         and where none did the one of largest loss.
     """
+    at_least_one("steps", steps)
     ones = [1] * (ball.clean.dim() - 1)
     size = torch.full((len(ball.clean), *ones), 2.0 * ball.eps)
     images = before = ball.clean

@@ -34,6 +34,10 @@ class Ball:
     range: tuple[float, float] = (0.0, 255.0)
 
     def __post_init__(self) -> None:
+        if not self.clean.is_floating_point():
+            raise ConfigError(f"images of an attack are {self.clean.dtype}; give pixels as numbers: images.float()")
+        if not len(self.clean):
+            raise ConfigError("there is no image to attack; give at least one")
         low, high = self.range
         most = (high - low) * (1 if self.distance == "linf" else self.clean[0].numel() ** 0.5)
         if not 0 <= self.eps <= most:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spikefed.training.attacks import draws
 from spikefed.training.attacks.ball import Ball
-from spikefed.training.attacks.victim import Goal, Victim
+from spikefed.training.attacks.victim import Goal, Victim, at_least_one
 
 Watch = Callable[[int, Tensor], None]
 """Told the step and the loss ``[B]`` before it."""
@@ -38,6 +38,7 @@ def pgd(
     Returns:
         the images of the last step.
     """
+    at_least_one("steps", steps)
     size = 2.5 * ball.eps / steps if size is None else size
     images = ball.clean
     if start:

@@ -40,6 +40,9 @@ class RateGradient:
         first: its first layer (`rate_layer`).
         images: in pixels, ``[B, 1, H, W]``.
         preprocess: pixels to probabilities.
+
+    Raises:
+        ConfigError: images of another shape than the network's.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class RateGradient:
         self._images = images.detach().clone().requires_grad_()
         with torch.enable_grad():
             self._pixels = preprocess(self._images)
+        net.check_input(self._pixels)
         self._table = table_of_patches(first.weight.detach(), None if first.bias is None else first.bias.detach())
         self._gradients: list[Tensor] = []
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from spikefed.training.attacks import draws
 from spikefed.training.attacks.ball import Ball
 from spikefed.training.attacks.bumps import Bumps
-from spikefed.training.attacks.victim import Goal, Victim
+from spikefed.training.attacks.victim import Goal, Victim, at_least_one
 from spikefed.training.attacks.windows import Proposals, corner, within
 
 SHARE = 0.8
@@ -42,6 +42,7 @@ def square(victim: Victim, ball: Ball, goal: Goal, *, queries: int) -> Tensor:
         goal: what is wanted.
         queries: of each image, at least 1; the first is vertical stripes (``linf``) or a grid of bumps (``l2``).
     """
+    at_least_one("queries", queries)
     ones = [1] * (ball.clean.dim() - 1)
     tries = (
         Squares(victim.seed, ball, goal.images) if ball.distance == "linf" else Bumps(victim.seed, ball, goal.images)

@@ -28,6 +28,12 @@ Loss = Literal["ce", "margin"]
 """Cross-entropy of the mean outputs, or the largest wrong one minus the true one."""
 
 
+def at_least_one(what: str, count: int) -> None:
+    """Raise ConfigError where an attack is asked for none of something."""
+    if count < 1:
+        raise ConfigError(f"{what} = {count} is no attack; choose 1 or more")
+
+
 @dataclass(frozen=True, eq=False)
 class Given:
     """A coder whose random numbers are given: ``uniform [T, B, ...]``."""
@@ -64,6 +70,12 @@ class Goal:
     labels: Tensor
     targeted: bool = False
 
+    def __post_init__(self) -> None:
+        if self.labels.dim() != 1 or len(self.labels) != len(self.images):
+            raise ConfigError(
+                f"{len(self.images)} images have labels of shape {tuple(self.labels.shape)}; give one label for each"
+            )
+
     def at(self, chosen: Tensor | slice) -> Goal:
         """Some of the images. ``chosen`` is ``[n]``, numbers or bool, or a slice."""
         rows = torch.arange(len(self.images))[chosen].tolist()
@@ -76,6 +88,7 @@ class Goal:
 
     def loss(self, scores: Tensor, kind: Loss, draws: int = 1) -> Tensor:
         """What the attack makes large: ``[B]`` of ``[draws * B, C]``, mean over the draws."""
+        self._check(scores.shape[1])
         labels = self.labels.repeat(draws)
         if kind == "ce":
             each = functional.cross_entropy(scores, labels, reduction="none")
@@ -84,6 +97,13 @@ class Goal:
             each = scores.masked_fill(true, -torch.inf).amax(dim=1) - scores.gather(1, labels[:, None])[:, 0]
         each = each.view(draws, -1).mean(dim=0)
         return -each if self.targeted else each
+
+    def _check(self, classes: int) -> None:
+        """Raise ConfigError where a label is none of the classes."""
+        beyond = self.labels[(self.labels < 0) | (self.labels >= classes)]
+        if len(beyond):
+            what = "target" if self.targeted else "label"
+            raise ConfigError(f"{what} {int(beyond[0])} is none of the network's classes; give 0 to {classes - 1}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +132,9 @@ class Victim:
     fresh: bool = True
     loss: Loss = "ce"
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least_one("draws", self.draws)
 
     def but(self, **changes: Any) -> Victim:
         """The same with other settings."""

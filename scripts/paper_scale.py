@@ -6,8 +6,10 @@
 
 The jobs, most telling first: rows of Tables 1 and 2 of Liu et al. 2022 as our FSD+ (``fsd+``), as FSD of the paper
 (``fsd``) and as FedAvg; federated SNNs (Venkatesha et al. 2021) with 10 clients of which 2 take part, IID and
-Dirichlet 0.5. A job that has its JSON is done: the next call goes on with the next one. A machine that forgets
-everything needs to give back the JSONs only; elsewhere a job that was cut off goes on from its checkpoint (``--runs``).
+Dirichlet 0.5; temporal information (Kim et al. 2023) and lottery tickets (Kim et al. 2022) of ResNet19 and VGG16, which
+keep their networks at toy size. A job that has its JSON is done: the next call goes on with the next one. A machine
+that forgets everything needs to give back the JSONs only; elsewhere a job that was cut off goes on from its checkpoint
+(``--runs``).
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ FSD_PLUS = ('method.name="fsd+"', "network.coding=direct", "network.norm=tdbn", 
 TOY = ("rounds=2", "data.dataset=digits", "data.public_dataset=digits", "data.private_per_client=24", "data.public=16",
        "data.test_limit=20", "network.name=4C3-AP2-12FC", "network.steps=4", "training.local_epochs=1",
        "training.local_batch=8")  # fmt: skip
+TOY_TEMPORAL = ("network.steps=2", 'probe=[{name="temporal", split="train", images=4}]')
+TOY_TICKETS = ("network.steps=3", "method.levels=1", "method.level_rounds=1", "method.rewind_round=0")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Job:
     file: str
     only: str | None = None
     settings: tuple[str, ...] = ()
+    toy: tuple[str, ...] = ()
+    """What is small at toy size on top of `TOY`."""
 
 
 def jobs() -> list[Job]:
@@ -57,12 +63,16 @@ def jobs() -> list[Job]:
     for dealt in ("iid", "dirichlet-0.5"):
         only = f"snn-10-2-{dealt}-seed0"
         found.append(Job(f"fedsnn-{only}", "experiments/sweeps/fedsnn-clients-paper.toml", only))
+    for study, small in (("temporal", TOY_TEMPORAL), ("tickets", TOY_TICKETS)):
+        for net in ("resnet19", "vgg16"):
+            toy = (f"network.name={net}", *small)
+            found.append(Job(f"{study}-cifar10-{net}", f"experiments/{study}-cifar10-{net}.toml", toy=toy))
     return found
 
 
 def command(job: Job, arguments: argparse.Namespace) -> list[str]:
     """The command line of a job."""
-    settings = [*job.settings, f"run.device={arguments.device}", *(TOY if arguments.toy else ())]
+    settings = [*job.settings, f"run.device={arguments.device}", *((*TOY, *job.toy) if arguments.toy else ())]
     if arguments.toy and job.only:
         settings.remove("data.private_per_client=24")  # the study shares everything out
     flags = [word for text in settings for word in ("--set", text)]

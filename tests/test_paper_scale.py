@@ -34,7 +34,13 @@ def test_every_job_is_a_valid_experiment_of_the_papers_size(script: ModuleType, 
         else:
             config = configs.load(file, job.settings)
             check(config)
-        assert config.rounds >= 10 and config.network.name in ("cifarnet", "vgg9", "vgg9-bntt")
+        assert config.rounds >= 10
+        study, _, net = job.name.partition("-cifar10-")
+        if study in ("temporal", "tickets"):
+            assert config.network.name == net and config.data.pooled and config.rounds >= 300
+            assert config.method["name"] == ("tickets" if study == "tickets" else "fedavg")
+            continue
+        assert config.network.name in ("cifarnet", "vgg9", "vgg9-bntt")
         assert config.method["name"] == ("fedavg" if "fedsnn" in job.name else job.name.rsplit("-", 1)[1])
 
 
@@ -56,3 +62,17 @@ def test_toy_jobs_end_as_json_once(
     monkeypatch.setattr(sys, "argv", [*words, "--minutes", "0"])
     assert script.main() == 0
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["temporal-cifar10-resnet19", "tickets-cifar10-vgg16"])
+def test_studies_of_large_networks_run_with_those_at_toy_size(
+    name: str, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--toy", "--only", name, "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", ["paper_scale.py", *words])
+    assert script.main() == 0
+    assert json.loads((tmp_path / "out" / f"{name}.json").read_text())["rounds"] == 2
+    run = tmp_path / "runs" / name / "run"
+    assert configs.load(run / "config.toml", ()).network.name == name.rpartition("-")[2]
+    assert name.startswith("tickets") or (run / "probes" / "temporal.json").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -16,18 +15,6 @@ from spikefed.neurons.autograd import ListedLinear
 pytestmark = pytest.mark.skipif(events.library() is None, reason="the native library is not built")
 SHAPES = [((600, 5, 3, 2), 40), ((7, 64, 4, 4), 128), ((530, 33), 10), ((1, 3, 1, 1), 1), ((20, 8, 2, 2), 300)]
 """Inputs (more than a band of rows, maps, rows), and outputs: whole and ragged blocks."""
-
-
-@pytest.fixture(params=[0, 1, 2], ids=["portable", "avx2", "avx512"])
-def level(request) -> Iterator[int]:
-    lib = fused.library()
-    assert lib is not None
-    best = lib.spikefed_best_level()
-    if request.param > best:
-        pytest.skip("this processor does not have it")
-    lib.spikefed_set_level(request.param)
-    yield request.param
-    lib.spikefed_set_level(best)
 
 
 def rows(shape: tuple[int, ...], *, values: bool, layout: torch.memory_format) -> Tensor:

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import pytest
 import torch
 
+from neurons.draws import drawn
 from spikefed import networks
 from spikefed.neurons import ChainLayer, Firing, LIFParameters, NormState, dense_weights, norm_lif, pruned, run_pruned
-from spikefed.neurons import fused as native_kernels
 
 pytestmark = pytest.mark.skipif(pruned.library() is None, reason="needs the native library")
 T = 5
-
-
-def drawn(seed: int, *shape: int, density: float = 1.0) -> torch.Tensor:
-    draw = torch.Generator().manual_seed(seed)
-    return (torch.rand(shape, generator=draw) < density) * torch.randn(shape, generator=draw)
-
-
-@pytest.fixture(params=[0, 1, 2], ids=["portable", "avx2", "avx512"])
-def level(request: pytest.FixtureRequest) -> Iterator[int]:
-    lib = native_kernels.library()
-    assert lib is not None
-    before = lib.spikefed_level()
-    lib.spikefed_set_level(request.param)
-    yield request.param
-    lib.spikefed_set_level(before)
 
 
 def state(norm: str, channels: int) -> NormState:
@@ -147,6 +132,18 @@ def test_it_steps_aside() -> None:
         learning = layer(few, HARD, "bn")
         firing = cast(Firing, learning.firing)._replace(training=True)
         assert run_pruned(x, [learning._replace(firing=firing)]) is None  # statistics of the batch
+
+
+def test_fewer_samples_and_whole_rows_may_keep_more_weights() -> None:
+    conv, linear = layer(drawn(1, 96, 64, 3, 3), HARD), layer(drawn(2, 256, 256), HARD)
+    limits = [pruned.most_kept([conv, linear], samples) for samples in (1, 2, 8, 64)]
+    assert limits == sorted(limits, reverse=True) and limits[-1] >= pruned.most_kept([conv], 64)
+    assert pruned.most_kept([linear], 1) > 0 == pruned.most_kept([linear, linear], 32)
+    x = (drawn(3, T * 32, 256) > 0.5).float()
+    few = layer(drawn(4, 256, 256, density=0.03), HARD)
+    with torch.no_grad():
+        assert run_pruned(x, [few]) is None  # many samples share a weight that is read once
+        assert run_pruned(x[: T * 2], [few]) is not None
 
 
 @pytest.mark.parametrize("norm", ["bn", "bntt", "none"])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikefed.neurons import ATan, LIFParameters, Products, Rectangle, Triangle, fused, lif_step, steps
+from spikefed.neurons import ATan, LIFParameters, Products, Rectangle, Triangle, lif_step, steps
 
 pytestmark = pytest.mark.skipif(not steps.available(), reason="the native library was not built")
 LAST = torch.channels_last
@@ -23,17 +21,6 @@ def options(channels: int, training: bool = True, scale: float = 1.0) -> steps.N
     weight, bias = draw(channels, seed=1).abs() + 0.5, draw(channels, seed=2)
     mean, var = draw(channels, seed=3), draw(channels, seed=4).abs() + 0.5
     return steps.NormOptions(weight, bias, mean, var, training, 0.2, 1e-5, scale)
-
-
-@pytest.fixture(params=[0, 1, 2], ids=["portable", "avx2", "avx512"])
-def level(request) -> Iterator[int]:
-    lib = fused.library()
-    assert lib is not None
-    if request.param > lib.spikefed_best_level():
-        pytest.skip("this processor has no such instructions")
-    lib.spikefed_set_level(request.param)
-    yield request.param
-    lib.spikefed_set_level(lib.spikefed_best_level())
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4, 3), (2, 32, 8, 8), (7, 19)], ids=str)

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
 
+from neurons.draws import drawn, spikes
 from spikefed import networks
 from spikefed.neurons import dense_weights, record_paths, spike_conv2d, spike_linear, synapses
-from spikefed.neurons import fused as native_kernels
 
 pytestmark = pytest.mark.skipif(synapses.library() is None, reason="needs the native library")
 WAYS = ("by event", "by weight")
-
-
-def drawn(seed: int, *shape: int, density: float = 1.0, values: bool = False) -> torch.Tensor:
-    draw = torch.Generator().manual_seed(seed)
-    kept = (torch.rand(shape, generator=draw) < density).float()
-    return kept * torch.randn(shape, generator=draw) if values else kept
-
-
-@pytest.fixture(params=[0, 1, 2], ids=["portable", "avx2", "avx512"])
-def level(request: pytest.FixtureRequest) -> Iterator[int]:
-    lib = native_kernels.library()
-    assert lib is not None
-    before = lib.spikefed_level()
-    lib.spikefed_set_level(request.param)
-    yield request.param
-    lib.spikefed_set_level(before)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -40,8 +22,8 @@ def level(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_it_is_the_dense_convolution(
     level: int, way: synapses.Way, images: int, inputs: int, outputs: int, kernel: int, height: int, width: int
 ) -> None:
-    x = drawn(1, images, inputs, height, width, density=0.2, values=True)
-    weight = drawn(2, outputs, inputs, kernel, kernel, density=0.1, values=True)
+    x = drawn(1, images, inputs, height, width, density=0.2)
+    weight = drawn(2, outputs, inputs, kernel, kernel, density=0.1)
     for bias in (None, torch.linspace(-1, 1, outputs)):
         found = synapses.multiply(
             x.contiguous(memory_format=torch.channels_last), synapses.SynapseList.of(weight, way), bias
@@ -53,7 +35,7 @@ def test_it_is_the_dense_convolution(
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("images", [1, 5, 70])
 def test_it_is_the_dense_linear_layer_on_maps_of_either_layout(level: int, way: synapses.Way, images: int) -> None:
-    x, weight = drawn(1, images, 6, 4, 4, density=0.3), drawn(2, 50, 96, density=0.1, values=True)
+    x, weight = spikes(1, images, 6, 4, 4, density=0.3), drawn(2, 50, 96, density=0.1)
     wanted = F.linear(x.flatten(1), weight)
     for given in (x, x.contiguous(memory_format=torch.channels_last), x.flatten(1)):
         assert torch.allclose(synapses.linear(given, weight, None, way), wanted, atol=1e-5)
@@ -61,7 +43,7 @@ def test_it_is_the_dense_linear_layer_on_maps_of_either_layout(level: int, way: 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_results_repeat_on_any_number_of_threads(way: synapses.Way) -> None:
-    x, weight = drawn(1, 40, 32, 8, 8, density=0.1), drawn(2, 48, 32, 3, 3, density=0.05, values=True)
+    x, weight = spikes(1, 40, 32, 8, 8, density=0.1), drawn(2, 48, 32, 3, 3, density=0.05)
     ends, before = [], torch.get_num_threads()
     for threads in (1, 3):
         torch.set_num_threads(threads)
@@ -72,13 +54,13 @@ def test_results_repeat_on_any_number_of_threads(way: synapses.Way) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_weight_of_zeros_gives_the_bias(way: synapses.Way) -> None:
-    x, bias = drawn(1, 2, 8, 4, 4), torch.arange(6.0)
+    x, bias = spikes(1, 2, 8, 4, 4, density=1.0), torch.arange(6.0)
     found = synapses.convolution(x, torch.zeros(6, 8, 3, 3), bias, way)
     assert torch.equal(found, bias.view(1, 6, 1, 1).expand(2, 6, 4, 4))
 
 
 def test_a_list_is_made_anew_when_the_weight_changes() -> None:
-    x, weight = drawn(1, 4, 64, 8, 8, density=0.1), drawn(2, 64, 64, 3, 3, density=0.02, values=True)
+    x, weight = spikes(1, 4, 64, 8, 8, density=0.1), drawn(2, 64, 64, 3, 3, density=0.02)
     first = synapses.convolution(x, weight, None, "by event")
     assert torch.equal(first, synapses.convolution(x, weight, None, "by event"))
     kept = synapses.density_of_weight(weight)
@@ -89,7 +71,7 @@ def test_a_list_is_made_anew_when_the_weight_changes() -> None:
 
 
 def test_training_and_dense_weights_never_take_it() -> None:
-    x, weight = drawn(1, 32, 128, 8, 8, density=0.1), drawn(2, 128, 128, 3, 3, density=0.02, values=True)
+    x, weight = spikes(1, 32, 128, 8, 8, density=0.1), drawn(2, 128, 128, 3, 3, density=0.02)
     weight.requires_grad_()
 
     def path(weight: torch.Tensor) -> str:
@@ -104,7 +86,7 @@ def test_training_and_dense_weights_never_take_it() -> None:
         with dense_weights():
             assert not path(weight).startswith("synapses")
         with record_paths() as choices:
-            spike_linear(drawn(3, 64, 2048, density=0.1), drawn(4, 1024, 2048, density=0.02, values=True))
+            spike_linear(spikes(3, 64, 2048, density=0.1), drawn(4, 1024, 2048, density=0.02))
     assert choices[0].path.startswith("synapses")
 
 
@@ -113,7 +95,7 @@ def test_fewer_weights_and_fewer_spikes_never_cost_more() -> None:
     x = torch.empty(64, 128, 8, 8)
     taken = []
     for kept in (0.3, 0.1, 0.03, 0.01, 0.003):
-        weight = drawn(5, 128, 128, 3, 3, density=kept, values=True)
+        weight = drawn(5, 128, 128, 3, 3, density=kept)
         taken.append([synapses.choose(x, weight, d) is not None for d in (1.0, 0.3, 0.1, 0.01)])
     for row in taken:
         assert row == sorted(row)
@@ -130,7 +112,7 @@ def test_a_pruned_network_gives_the_same_outputs() -> None:
     net.eval()
     for name, parameter in net.named_parameters():
         if parameter.dim() > 1:
-            parameter.mul_(20 * drawn(len(name), *parameter.shape, density=0.03))
+            parameter.mul_(20 * spikes(len(name), *parameter.shape, density=0.03))
     images = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with record_paths() as choices:
         sparse = net(images)

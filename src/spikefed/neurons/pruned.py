@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from spikefed.neurons import fused, paths, synapses
+from spikefed.neurons import fused, paths, processor, synapses
 from spikefed.neurons.chain import ChainLayer
 from spikefed.neurons.kernels import kernels
 
@@ -68,8 +68,30 @@ def library() -> ctypes.CDLL | None:
     return _prepared() if synapses.library() is not None else None
 
 
-def suits(layer: ChainLayer) -> bool:
-    """Whether a layer may be one of such a row: few weights are left, or there are few, and its statistics rest."""
+ONE_BY_ONE = 4
+"""Samples up to which a linear layer in a row of its own kind is faster a sample at a time."""
+
+
+def most_kept(layers: Sequence[ChainLayer], samples: int) -> float:
+    """Part of the weights left below which a row is faster than its layers one by one (benchmarks/sparse.py).
+
+    Of few samples a dense product costs what its weights do, whatever it meets; of many a layer alone that is kept to a
+    twentieth is where both cost the same, and a linear layer then shares its weights among samples.
+    """
+    if not any(layer.kind == "conv" for layer in layers):
+        return synapses.FEW if samples <= ONE_BY_ONE else 0.0
+    if len(layers) == 1 or processor.instruction_set() != "avx512":
+        return synapses.FEW  # elsewhere not measured
+    return 0.075 + 0.125 / samples
+
+
+def suits(layer: ChainLayer, most: float = synapses.FEW) -> bool:
+    """Whether a layer may be one of such a row: few weights are left, or there are few, and its statistics rest.
+
+    Args:
+        layer: any.
+        most: part of the weights left that is few.
+    """
     weight = layer.weight
     firing = layer.firing
     if weight.dtype != torch.float32 or weight.device.type != "cpu" or not weight.is_contiguous():
@@ -79,7 +101,7 @@ def suits(layer: ChainLayer) -> bool:
     if firing is not None and (firing.norm not in ("none", "bn", "tdbn", "bntt") or firing.by_batch(layer.state)):
         return False
     few = weight.shape[1] <= IMAGE_CHANNELS if weight.dim() == 4 else len(weight) <= FEW_OUTPUTS
-    return few or synapses.density_of_weight(weight) < synapses.FEW
+    return few or synapses.density_of_weight(weight) < most
 
 
 def run_pruned(x: Tensor, layers: Sequence[ChainLayer]) -> Tensor | None:
@@ -92,13 +114,16 @@ def run_pruned(x: Tensor, layers: Sequence[ChainLayer]) -> Tensor | None:
     Returns:
         the last layer's output, planar; None where another path is to be taken.
     """
-    if not _possible(x) or not any(synapses.few_weights(layer.weight) for layer in layers):
-        return None
-    if not all(suits(layer) for layer in layers):
+    if not _possible(x):
         return None
     steps = next((a.firing.steps for a in layers if a.firing is not None), 1)
     repeat = layers[0].firing is not None and layers[0].firing.repeat
-    samples = len(x) if repeat else len(x) // steps
+    samples = max(len(x) if repeat else len(x) // steps, 1)
+    most = most_kept(layers, samples)
+    if not any(synapses.few_weights(layer.weight, most) for layer in layers):
+        return None
+    if not all(suits(layer, most) for layer in layers):
+        return None
     if 4 * samples < torch.get_num_threads():
         return None  # products cut among threads are faster than a sample a thread
     row = _row(tuple(x.shape[1:]), layers)

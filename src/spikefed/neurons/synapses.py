@@ -154,13 +154,18 @@ def suits(x: Tensor, weight: Tensor, stride: Sides = 1, padding: Sides = 0) -> b
     return x.device.type == weight.device.type == "cpu" and x.numel() > 0 and library() is not None
 
 
-def few_weights(weight: Tensor) -> bool:
-    """Whether a large weight has so few entries left, outside training, that lists of them pay at most sizes."""
+def few_weights(weight: Tensor, most: float = FEW) -> bool:
+    """Whether a large weight has so few entries left, outside training, that lists of them pay at most sizes.
+
+    Args:
+        weight: of any shape.
+        most: part of its entries below which they are few.
+    """
     if _off or torch.is_grad_enabled() or weight.numel() < LARGE or weight.dtype != torch.float32:
         return False
     if fused.transformed() or kernels() == "reference":
         return False
-    return weight.device.type == "cpu" and library() is not None and density_of_weight(weight) < FEW
+    return weight.device.type == "cpu" and library() is not None and density_of_weight(weight) < most
 
 
 @dataclass(frozen=True)

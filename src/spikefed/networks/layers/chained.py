@@ -35,8 +35,9 @@ def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool, la
         if link is None:
             return None
         links.append(link)
-    if any(layer.pruned() for layer in layers if isinstance(layer, SpikingLayer)):
-        return run_pruned(x, links)
+    out = run_pruned(x, links)
+    if out is not None or any(layer.pruned() for layer in layers if isinstance(layer, SpikingLayer)):
+        return out
     return run_chain(x, links, large=large)
 
 

@@ -1,0 +1,90 @@
+"""What a search with T_early of T time steps costs beside one with all of them: epochs of training, in processor time.
+
+    python benchmarks/early_time.py [--images 500] [--rounds 5]
+
+Networks of two classes, Adam, batches of 64, one thread; epochs with T_early and with T steps in turn in one process.
+From the median ratio of an epoch follows that of a whole search: Early-Time's probe rounds have all T steps.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import provenance
+import torch
+from torch import Tensor, nn
+
+from spikefed import native
+from spikefed.federated.fewsteps import shortened
+from spikefed.networks import build
+from spikefed.training import optimiser, rate_cross_entropy
+
+NETWORKS = {"small": "8C3-AP2-16C3-AP2-64FC", "vgg5": "16C3-AP2-32C3-32C3-AP2-128FC"}
+"""Those of experiments/sweeps/tickets-pooled.toml and tickets-vgg5.toml."""
+STEPS, EARLY, PROBES = 5, 3, 2
+SEARCH = {"small": 21, "vgg5": 9}
+"""Epochs until the last mask is found: of the dense training, and of every level but the last."""
+
+
+def epoch(net: nn.Module, optim: torch.optim.Optimizer, x: Tensor, y: Tensor) -> float:
+    """Processor seconds."""
+    before = time.process_time()
+    for rows in range(0, len(x), 64):
+        optim.zero_grad()
+        rate_cross_entropy(net(x[rows : rows + 64]), y[rows : rows + 64]).backward()
+        optim.step()
+    return time.process_time() - before
+
+
+def measured(name: str, images: int, rounds: int) -> dict[str, Any]:
+    net = build(NETWORKS[name], input_shape=(1, 28, 28), classes=10, steps=STEPS, readout="current", seed=0)
+    optim = optimiser(net, "adam", 4e-3, 0.9, 0.0)
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(images, 1, 28, 28, generator=draw)
+    y = torch.randint(10, (images,), generator=draw)
+    ratios = []
+    for i in range(rounds + 1):
+        whole = epoch(net, optim, x, y)
+        with shortened(net, EARLY):
+            early = epoch(net, optim, x, y)
+        if i:  # the first one warms up
+            ratios.append(early / whole)
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    search = SEARCH[name]
+    time_share = (PROBES + search * middle) / search
+    step_share = (PROBES * STEPS + search * EARLY) / (search * STEPS)
+    return {
+        "network": NETWORKS[name],
+        "epoch_ratio": {"median": middle, "quartiles": [low, high]},
+        "search_time": time_share,
+        "search_lif_steps": step_share,
+        "bound": EARLY / STEPS + 0.15,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    native.keep_memory()
+    found = {name: measured(name, given.images, given.rounds) for name in NETWORKS}
+    for name, figures in found.items():
+        print(name, figures, flush=True)
+    setting = {"steps": STEPS, "early": EARLY, "images": given.images, "rounds": given.rounds}
+    print(provenance.write(given.out, "early-time", {"setting": setting, "networks": found}, sys.argv))
+
+
+if __name__ == "__main__":
+    main()

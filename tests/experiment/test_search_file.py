@@ -15,7 +15,7 @@ import pytest
 
 from experiment.killing import check_killed_is_whole
 from spikefed.errors import ConfigError, DataError
-from spikefed.experiment import from_tree
+from spikefed.experiment import from_tree, load
 from spikefed.experiment.build import build
 from spikefed.experiment.folder import records
 from spikefed.experiment.search import SearchFolder, read_search, run_search, task_of
@@ -166,6 +166,21 @@ def test_settings_that_no_search_reads(
     with pytest.raises(ConfigError, match=said):
         run_search(file, overrides=[override] if override else [], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_objectives_as_they_are_typed(file: Path) -> None:
+    assert read_search(file, ["search.objectives=sahd, -parameters", "search.strategy=random"]).table.objectives == [
+        "sahd",
+        "-parameters",
+    ]
+
+
+def test_a_search_file_is_no_experiment_and_a_sweep_no_search(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is a search file .*; give it to 'spikefed search'"):
+        load(file)
+    file.write_text('[sweep]\nname = "x"\n')
+    with pytest.raises(ConfigError, match=r"has no table \[search\]; .* 'spikefed compare'"):
+        read_search(file)
 
 
 def test_a_search_may_extend_an_experiment(file: Path, tmp_path: Path) -> None:

@@ -9,13 +9,22 @@ import typer
 
 from spikefed.cli.app import app
 from spikefed.cli.console import bar
-from spikefed.cli.options import DataDir, Json, Overrides, Quietly, overrides
+from spikefed.cli.options import DataDir, Json, Quietly, overrides
 
 
 @app.command()
 def search(
-    file: Annotated[Path, typer.Argument(help="Search file (TOML): an experiment's data, and a table 'search'.")],
-    set_: Overrides = None,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Search file (TOML): an experiment's data, network and seed, and a table 'search'; a model is "
+            "experiments/search/digits.toml."
+        ),
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as search.cells=100."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the search (default: runs/NAME-search-seedS).")
     ] = None,

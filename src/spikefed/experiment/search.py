@@ -46,6 +46,11 @@ class LimitsTable(Section):
     sops: float | None = Field(default=None, gt=0, description="weights that an image's spikes touch, untrained")
 
 
+def _listed(given: Any) -> Any:
+    """``sahd,-parameters``, as it is typed behind ``--set``, is a list too."""
+    return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
+
+
 class SearchTable(Section):
     """The table ``[search]``."""
 
@@ -63,7 +68,7 @@ class SearchTable(Section):
     strategy: Literal["random", "exhaustive", "evolution", "nsga2"] = Field(
         default="random", description="how cells are chosen [SNASNet: random]"
     )
-    objectives: list[str] = Field(
+    objectives: Annotated[list[str], BeforeValidator(_listed)] = Field(
         default=["sahd"],
         min_length=1,
         description="what is good, the first decides: sahd, hd, parameters, macs, spikes, sops, snip, ensemble; -NAME "
@@ -136,7 +141,8 @@ def read_search(path: Path, overrides: Iterable[str] = ()) -> SearchFile:
     overrides = list(overrides)
     tree = overridden(read_tree(path), overrides)
     if "search" not in tree:
-        raise ConfigError(f"{path} has no table [search]; add one, or run the file with 'spikefed run'")
+        other = "compare" if "sweep" in tree else "run"
+        raise ConfigError(f"{path} has no table [search]; add one, or give the file to 'spikefed {other}'")
     table = tree.pop("search")
     _check_keys(table, path)
     try:

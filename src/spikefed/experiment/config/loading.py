@@ -37,6 +37,8 @@ def validate(tree: Mapping[str, Any], source: str, overrides: Iterable[str] = ()
     Raises:
         ConfigError: one sentence that names the key, the value and what is allowed.
     """
+    if "search" in tree:
+        raise ConfigError(f"{source} is a search file (it has a table [search]); give it to 'spikefed search'")
     if "sweep" in tree:
         raise ConfigError(
             f"{source} is a sweep file (it has a table [sweep]), not one experiment; give it to 'spikefed compare'"

@@ -101,6 +101,16 @@ def test_networks_are_compared_and_named_in_the_label(tmp_path: Path) -> None:
     assert [g.label for g in grouped(*runs[:1])] == ["FSD"]
 
 
+def test_a_server_of_another_network_than_its_clients_is_said(tmp_path: Path) -> None:
+    wide = make_run(tmp_path / "a", rounds=1, network="vgg9", extra={"clients": ["small"]})
+    mixed = make_run(tmp_path / "b", rounds=1, extra={"clients": ["vgg5", "vgg9", "vgg11", "vgg5"]})
+    same = make_run(tmp_path / "c", rounds=1, method="fedavg", extra={"clients": ["small"]})
+    assert titles_of(grouped(wide)) == ["digits · iid · vgg9 for clients of small · 4 clients"]
+    assert titles_of(grouped(mixed)) == ["digits · iid · small for clients of 3 networks · 4 clients"]
+    assert titles_of(grouped(same)) == ["digits · iid · small · 4 clients"]
+    assert [g.label for g in grouped(wide, same)] == ["FSD on vgg9 for clients of small", "FedAvg on small"]
+
+
 def test_labels_of_a_sweep_stand_beside_networks(tmp_path: Path) -> None:
     """The three sides of the federated-SNN study are one table with one baseline."""
     folders = []

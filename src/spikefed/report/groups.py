@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -72,6 +72,17 @@ class Group:
         return f"{name} (ANN)" if name and self.traits.get("network.twin") == "ann" else name
 
     @property
+    def networks(self) -> str | None:
+        """The network as a reader is told of it: the server's and, where theirs are others, the clients'."""
+        table = self.runs[0].config.get("network")
+        told = table.get("clients") if isinstance(table, Mapping) else None
+        others = [name for name in dict.fromkeys(told if isinstance(told, list) else []) if isinstance(name, str)]
+        if not self.network or others in ([], [self.runs[0].network]):
+            return self.network
+        theirs = " and ".join(others) if len(others) < 3 else f"{len(others)} networks"
+        return f"{self.network} for clients of {theirs}"
+
+    @property
     def last(self) -> float | None:
         """Accuracy after the last round of each seed, mean over seeds; None without a round."""
         lasts = [c.last for c in self.curves if c.last is not None]
@@ -114,8 +125,8 @@ def networks_of(groups: Sequence[Group]) -> dict[Setting, list[str]]:
     out: dict[Setting, list[str]] = {}
     for group in groups:
         found = out.setdefault(group.setting, [])
-        if group.network and group.network not in found:
-            found.append(group.network)
+        if group.networks and group.networks not in found:
+            found.append(group.networks)
     return out
 
 
@@ -148,7 +159,7 @@ def _traits(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _name(groups: list[Group]) -> None:
     """Give each group of one setting the shortest label that tells it apart; one of several networks is named in it."""
-    networks = {g.network for g in groups}
+    networks = {g.networks for g in groups}
     for method in dict.fromkeys(g.method for g in groups):
         same = [g for g in groups if g.method == method]
         several = len({g.preset for g in same}) > 1
@@ -160,8 +171,8 @@ def _name(groups: list[Group]) -> None:
             group.label = group.title
             if several and group.preset:
                 group.label += f" {group.preset}"
-            if len(networks) > 1 and group.network:
-                group.label += f" on {group.network}"
+            if len(networks) > 1 and group.networks:
+                group.label += f" on {group.networks}"
     for label in dict.fromkeys(g.label for g in groups):
         twins = [g for g in groups if g.label == label]
         if len(twins) > 1:

@@ -149,7 +149,7 @@ def caveats(groups: Sequence[Group]) -> str:
         )
     networks = [name for found in networks_of(groups).values() for name in found]
     if len(networks) > 1:
-        listed = "; ".join(f"{name}: {_names([g for g in groups if g.network == name])}" for name in networks)
+        listed = "; ".join(f"{name}: {_names([g for g in groups if g.networks == name])}" for name in networks)
         sentence = f"The networks differ ({listed})."
         if base := baseline_of(groups):
             sentence += f" Ratios to FedAvg are to {base.label}"

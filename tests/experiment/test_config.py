@@ -32,10 +32,10 @@ OTHERS = {"stages-digits": "fedavg", "stages-cifar100": "fedyogi", "conv-watch":
 def test_every_shipped_experiment_is_valid_and_named_after_its_file(path: Path) -> None:
     config = configs.load(path)
     assert config.name == path.stem
-    pooled = path.stem.startswith("temporal")
+    pooled = path.stem.startswith(("temporal", "tickets"))
     assert config.data.pooled == pooled
     averaged = "fedavg" if "fedavg" in path.stem or pooled else "fsd"
-    usual = "dc-nas" if "dcnas" in path.stem else averaged
+    usual = {"dcnas": "dc-nas", "tickets": "tickets"}.get(path.stem.partition("-")[0], averaged)
     assert config.method["name"] == OTHERS.get(path.stem, usual)
 
 

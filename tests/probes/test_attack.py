@@ -180,6 +180,7 @@ def test_pixels_that_are_no_bytes_have_the_range_that_is_shown():
         ({"eps": (300.0,)}, "eps = 300 is beyond"),
         ({"target": 4}, "target = 4 is no class"),
         ({"attacks": ("transfer",)}, "needs the ANN twin"),
+        ({"attacks": ("pgd",), "twin": "nowhere"}, r"add it, as attacks = \['pgd', 'transfer'\]"),
         ({"attacks": ("transfer",), "twin": "nowhere"}, "no model of an ANN twin"),
         ({"surrogates": ("tent",)}, "unknown surrogate 'tent'.* or of own, narrow"),
         ({"attacks": ("pdg",)}, "attacks"),

@@ -66,6 +66,13 @@ def test_it_is_an_option_that_is_off_by_default():
     assert torch.equal(found[1], weights(LocalTraining(adversarial=AdversarialTraining(attack="pgd", eps=30))))
 
 
+def test_an_eps_beyond_the_pixels_is_one_sentence():
+    with pytest.raises(
+        ConfigError, match="training.adversarial.eps = 300 is beyond what pixels from 0 to 255 can change"
+    ):
+        weights(LocalTraining(adversarial=AdversarialTraining(attack="fgsm", eps=300)))
+
+
 def test_eps_is_in_pixels_whatever_the_preprocessing():
     world = World(LocalTraining(adversarial=AdversarialTraining(attack="fgsm", eps=51.0)))
     (hook,) = step_hooks(world.client(0))

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from spikefed.errors import ConfigError
 from spikefed.federated.contract import ClientContext, Hyperparameters
 from spikefed.federated.memory import ElasticWeights, Exemplars, OldKnowledge
 from spikefed.federated.options import StepOption
@@ -76,6 +77,11 @@ class AdversarialTraining(StepOption):
         images = ctx.train.images
         bytes_ = images.dtype == torch.uint8
         low, high = (0.0, 255.0) if bytes_ or not len(images) else (float(images.min()), float(images.max()))
+        if self.eps > high - low and bytes_:
+            raise ConfigError(
+                f"training.adversarial.eps = {self.eps:g} is beyond what pixels from 0 to 255 can change; choose one "
+                "up to 255 (8 is usual)"
+            )
         channels = images.shape[-3]
         ends = (ctx.preprocess(torch.full((1, channels, 1, 1), value)) for value in (low, high, 0.0, 1.0))
         darkest, brightest, zero, one = ends

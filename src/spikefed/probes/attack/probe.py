@@ -70,6 +70,11 @@ class Attack(Probe):
                 choice(name, None, 1)  # type: ignore[arg-type]
         if "transfer" in hyper.attacks and hyper.twin is None:
             raise ConfigError("attack 'transfer' needs the ANN twin's model; give its run folder, as twin = \"RUN\"")
+        if "transfer" not in hyper.attacks and hyper.twin is not None:
+            raise ConfigError(
+                f"twin = '{hyper.twin}' is for the attack 'transfer', which is not asked for; add it, as "
+                f"attacks = {[*hyper.attacks, 'transfer']}"
+            )
 
     def measure(self, net: nn.Module, subject: Subject, ctx: ProbeContext) -> list[Record]:
         """Rows in parts: attacks, worst case, spike flips, masking."""

@@ -107,6 +107,11 @@ def test_an_attack_that_changed_no_pixel_says_so():
     assert {row["changed_share"] for row in rows(found, "attacks")[1:]} == {0.0}
 
 
+def test_one_gradient_alone_says_nothing_of_steps():
+    looked = [{row["check"] for row in rows(measured(attacks=("pgd",), steps=steps), "masking")} for steps in (1, 2)]
+    assert looked[1] - looked[0] == {"loss does not rise with steps"}
+
+
 def test_signs_of_masking_are_seen_and_not_invented():
     honest = Seen({"pgd": 0.2, "pgd-eot": 0.2, "square": 0.4}, 1.0, 3.0, 0.0, 0.1, (), 500)
     assert [row["flagged"] for row in signs(honest)] == [False] * 4

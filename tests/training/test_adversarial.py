@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -82,6 +84,13 @@ def test_eps_is_in_pixels_whatever_the_preprocessing():
     there = [pre(torch.full((1, channels, 1, 1), v)) for v in (0.0, 51.0, 255.0)]
     assert torch.allclose(hook.eps, there[1] - there[0]) and torch.equal(hook.low, there[0])
     assert torch.equal(hook.high, there[2]) and hook.steps == 1 and not hook.start
+
+
+def test_an_eps_beyond_the_range_of_other_pixels_is_refused():
+    ctx = World(LocalTraining(adversarial=AdversarialTraining(attack="pgd", eps=8.0))).client(0)
+    shown = replace(ctx.train, images=ctx.train.images / ctx.train.images.max())
+    with pytest.raises(ConfigError, match=r"adversarial.eps = 8 is beyond .* from 0 to 1 .*; choose one up to 1$"):
+        step_hooks(replace(ctx, train=shown))
 
 
 def test_a_robust_federation_is_a_key_and_keeps_the_hash_of_others():

@@ -216,6 +216,13 @@ def test_apgd_s_loss_is_never_below_the_clean_one():
     assert (after >= before)[~met].all()
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1e30])
+def test_a_gradient_s_size_does_not_matter_in_l2(size):
+    gradient = size * torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = Ball(torch.zeros(3, 1, 4, 4), 8.0, "l2").direction(gradient)
+    assert torch.allclose(found.flatten(1).norm(dim=1), torch.ones(3))
+
+
 def test_squares_shrink_as_in_the_paper():
     sides = [side(query, 10_000, 28, 28) for query in (1, 11, 60, 300, 600, 1_500, 3_000, 5_000, 7_000, 9_000)]
     assert sides == sorted(sides, reverse=True) and sides[0] == 25 and sides[-1] == 1

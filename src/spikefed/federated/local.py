@@ -71,16 +71,20 @@ class AdversarialTraining(StepOption):
     draws: int = Field(default=1, ge=1, le=100, description="of a coder that draws, for one gradient")
 
     def hook(self, ctx: ClientContext) -> StepHook | None:
-        """Moves the inputs of a step; eps in the network's own input by its preprocessing, a channel at a time."""
+        """Moves the inputs of a step; eps in the network's own input by its preprocessing, a channel at a time.
+
+        Raises:
+            ConfigError: eps is larger than the range of the client's pixels.
+        """
         if self.attack == "none":
             return None
         images = ctx.train.images
         bytes_ = images.dtype == torch.uint8
         low, high = (0.0, 255.0) if bytes_ or not len(images) else (float(images.min()), float(images.max()))
-        if self.eps > high - low and bytes_:
+        if self.eps > high - low:
             raise ConfigError(
-                f"training.adversarial.eps = {self.eps:g} is beyond what pixels from 0 to 255 can change; choose one "
-                "up to 255 (8 is usual)"
+                f"training.adversarial.eps = {self.eps:g} is beyond what pixels from {low:g} to {high:g} can change; "
+                f"choose one up to {high - low:g}"
             )
         channels = images.shape[-3]
         ends = (ctx.preprocess(torch.full((1, channels, 1, 1), value)) for value in (low, high, 0.0, 1.0))

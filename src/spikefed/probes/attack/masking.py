@@ -22,7 +22,7 @@ class Seen:
 
     Attributes:
         accuracy: of every attack by its name, in [0, 1]; ``clean`` without one.
-        first, last: mean loss of PGD before its first and its last step.
+        first, last: mean loss of PGD before its first and its last step; None where it has one step alone.
         far: accuracy when every pixel may take any value; None where that was not tried.
         chance: accuracy of guessing.
         still: attacks by gradients that changed no pixel of any image.

@@ -283,7 +283,7 @@ def _masking(bench: Bench, tallies: Mapping[str, Tally]) -> list[Record]:
     here = [plan for plan in bench.plans if plan.eps == eps and not plan.far]
     accuracy = {plan.name: float(tallies[plan.key].right.double().mean()) for plan in here}
     longest = [plan for plan in by_gradients(here) if plan.attack in ("pgd-eot", "pgd")]
-    watched = tallies[longest[-1].key] if longest else None
+    watched = tallies[longest[-1].key] if longest and bench.hyper.steps > 1 else None
     far = next((tallies[plan.key] for plan in bench.plans if plan.far), None)
     still = [plan.name for plan in by_gradients(here) if eps > 0 and not tallies[plan.key].pixels.any()]
     if eps == 0:

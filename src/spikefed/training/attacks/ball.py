@@ -70,8 +70,9 @@ class Ball:
         """The steepest step of size 1: signs, or the gradient over its length (0 stays 0). The shape stays."""
         if self.distance == "linf":
             return gradient.sign()
-        length = _length(gradient)
-        return torch.where(length > 0, gradient / length.clamp_min(1e-30), torch.zeros_like(gradient))
+        wide = gradient.double()  # squares of a saturated loss's gradient are 0 in float32
+        length = _length(wide)
+        return torch.where(length > 0, wide / length.clamp_min(1e-300), 0.0).to(gradient.dtype)
 
     def start(self, uniform: Tensor) -> Tensor:
         """A random image inside, from numbers in [0, 1) shaped as the images.

@@ -112,6 +112,15 @@ def test_one_gradient_alone_says_nothing_of_steps():
     assert looked[1] - looked[0] == {"loss does not rise with steps"}
 
 
+@pytest.mark.parametrize(("eps", "seen"), [(1e-4, True), (64.0, False)])
+def test_a_loss_that_only_the_draws_move_has_not_risen(eps, seen):
+    hyper = QUICK | {"attacks": "pgd", "eps": eps}
+    for seed in range(4):
+        found = run_probe(network(coding="bernoulli"), subject(40), "attack", hyper=hyper, seed=seed)
+        looked = {row["check"]: row["flagged"] for row in rows(found, "masking")}
+        assert looked["loss does not rise with steps"] is seen
+
+
 def test_signs_of_masking_are_seen_and_not_invented():
     honest = Seen({"pgd": 0.2, "pgd-eot": 0.2, "square": 0.4}, 1.0, 3.0, 0.0, 0.1, (), 500)
     assert [row["flagged"] for row in signs(honest)] == [False] * 4

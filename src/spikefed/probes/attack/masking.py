@@ -27,6 +27,7 @@ class Seen:
         chance: accuracy of guessing.
         still: attacks by gradients that changed no pixel of any image.
         images: how many were attacked.
+        chance_rise: what fresh draws of a coder may add to ``last - first`` by chance; 0 where nothing is drawn.
     """
 
     accuracy: Mapping[str, float]
@@ -36,6 +37,7 @@ class Seen:
     chance: float
     still: tuple[str, ...]
     images: int
+    chance_rise: float = 0.0
 
 
 def signs(seen: Seen) -> list[Record]:
@@ -55,7 +57,7 @@ def signs(seen: Seen) -> list[Record]:
         rise = seen.last - seen.first
         row(
             "loss does not rise with steps",
-            rise <= 1e-3,
+            rise <= max(1e-3, seen.chance_rise),
             rise,
             "of the longest attack by gradients, first to last step",
         )
@@ -72,6 +74,12 @@ def signs(seen: Seen) -> list[Record]:
     for name in seen.still:
         row(f"{name} changed no pixel", True, 0.0, "its gradients are 0: a coder stops them, or every neuron is silent")
     return rows
+
+
+def by_chance(rises: Tensor) -> float:
+    """Twice the standard error of the mean of ``rises [N]``; 0 of fewer than two that are finite."""
+    known = rises[rises.isfinite()].double()
+    return 2 * float(known.std()) / len(known) ** 0.5 if len(known) > 1 else 0.0
 
 
 def mean(values: Tensor) -> float | None:

@@ -288,6 +288,7 @@ def _masking(bench: Bench, tallies: Mapping[str, Tally]) -> list[Record]:
     still = [plan.name for plan in by_gradients(here) if eps > 0 and not tallies[plan.key].pixels.any()]
     if eps == 0:
         return []
+    drawn = bench.victim.draws_spikes
     return masking.signs(
         masking.Seen(
             accuracy=accuracy,
@@ -297,5 +298,6 @@ def _masking(bench: Bench, tallies: Mapping[str, Tally]) -> list[Record]:
             chance=1 / len(bench.subject.classes),
             still=tuple(still),
             images=len(bench.subject),
+            chance_rise=masking.by_chance(watched.last - watched.first) if watched and drawn else 0.0,
         )
     )

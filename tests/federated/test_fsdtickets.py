@@ -11,17 +11,17 @@ import torch
 
 import spikefed
 from experiment.runs import fingerprint
-from federated.test_tickets import STEPS, images
+from federated.sparse import STEPS, context
 from spikefed import networks
 from spikefed.errors import ConfigError
 from spikefed.experiment import RunFolder
-from spikefed.federated import ClientContext, Context, NetworkFactory
+from spikefed.federated import NetworkFactory
 from spikefed.federated.methods.fsd import Fsd, FsdHyperparameters
 from spikefed.federated.methods.fsdtickets import FsdTicketHyperparameters, FsdTickets
 from spikefed.federated.setup import Setup
 from spikefed.federated.ticketsearch import unpacked
 from spikefed.networks.roles import prunable
-from spikefed.training import Mask, Preprocess, density
+from spikefed.training import Mask, density
 from spikefed.wire import SpikeDownlink, SpikeUplink
 
 
@@ -38,26 +38,15 @@ class Run:
         self.networks = NetworkFactory(lambda seed: net(seed, norm), seed=1)
         self.round = 0
         self.clients: dict[int, Any] = {0: {}, 1: {}}
-        self.state, self.downlink = method.init_server(self.context())
+        self.state, self.downlink = method.init_server(context(self, 20))
         self.uplinks: dict[int, SpikeUplink] = {}
-
-    def context(self, client: int | None = None) -> Any:
-        stream = 0 if client is None else client + 1
-        common = dict(
-            round=self.round, networks=self.networks, public=images(20, 99).images, public_set_id=bytes(32),
-            hyper=self.hyper, preprocess=Preprocess("unit"), seed=stream,
-            generator=torch.Generator().manual_seed(100 * stream + self.round),
-        )  # fmt: skip
-        if client is None:
-            return Context(**common)  # type: ignore[arg-type]
-        return ClientContext(**common, client=client, train=images(24, client), validation=images(6, 50 + client))  # type: ignore[arg-type]
 
     def step(self) -> dict[str, float]:
         self.round += 1
         for client, state in self.clients.items():
-            self.clients[client], uplink, _ = self.method.client_round(state, self.downlink, self.context(client))
+            self.clients[client], uplink, _ = self.method.client_round(state, self.downlink, context(self, 20, client))
             self.uplinks[client] = cast(SpikeUplink, uplink)
-        self.state, self.downlink, said = self.method.server_round(self.state, self.uplinks, self.context())
+        self.state, self.downlink, said = self.method.server_round(self.state, self.uplinks, context(self, 20))
         return said.values
 
     def mask(self, client: int) -> Mask:

@@ -7,31 +7,22 @@ from typing import Any
 import pytest
 import torch
 
+from federated.sparse import STEPS, context
 from spikefed import networks
 from spikefed.errors import ConfigError
-from spikefed.federated import ClientContext, Context, Labelled, NetworkFactory
+from spikefed.federated import NetworkFactory
 from spikefed.federated.fewsteps import shortened
 from spikefed.federated.methods.tickets import TicketHyperparameters, Tickets
 from spikefed.federated.setup import Setup
 from spikefed.federated.stages import NOTE
 from spikefed.federated.ticketsearch import packed, unpacked
-from spikefed.training import Mask, Preprocess, density, step_cross_entropy
-
-STEPS = 5
+from spikefed.training import Mask, density, step_cross_entropy
 
 
 def net(seed: int, norm: str = "bn", steps: int = STEPS) -> torch.nn.Module:
     return networks.build(
         "4C3-AP2-12FC", input_shape=(1, 8, 8), classes=3, steps=steps, norm=norm, readout="current", seed=seed
     )
-
-
-def images(count: int, seed: int) -> Labelled:
-    draw = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 3, (count,), generator=draw)
-    base = torch.randint(0, 60, (count, 1, 8, 8), generator=draw)
-    base[torch.arange(count), 0, 2 * labels] += 180
-    return Labelled(base.to(torch.uint8), labels)
 
 
 class Run:
@@ -43,23 +34,12 @@ class Run:
         self.method, self.clients = Tickets(), clients
         self.networks = NetworkFactory(lambda seed: net(seed, norm), seed=1)
         self.round = 0
-        self.state, self.downlink = self.method.init_server(self.context())
-
-    def context(self, client: int | None = None) -> Any:
-        stream = 0 if client is None else client + 1
-        common = dict(
-            round=self.round, networks=self.networks, public=images(40, 99).images, public_set_id=bytes(32),
-            hyper=self.hyper, preprocess=Preprocess("unit"), seed=stream,
-            generator=torch.Generator().manual_seed(100 * stream + self.round),
-        )  # fmt: skip
-        if client is None:
-            return Context(**common)  # type: ignore[arg-type]
-        return ClientContext(**common, client=client, train=images(24, client), validation=images(6, 50 + client))  # type: ignore[arg-type]
+        self.state, self.downlink = self.method.init_server(context(self, 40))
 
     def step(self) -> Any:
         self.round += 1
-        uplinks = {c: self.method.client_round({}, self.downlink, self.context(c))[1] for c in range(self.clients)}
-        self.state, self.downlink, said = self.method.server_round(self.state, uplinks, self.context())
+        uplinks = {c: self.method.client_round({}, self.downlink, context(self, 40, c))[1] for c in range(self.clients)}
+        self.state, self.downlink, said = self.method.server_round(self.state, uplinks, context(self, 40))
         return said.values
 
     def rounds(self, count: int) -> list[dict[str, float]]:
@@ -92,7 +72,7 @@ def test_rewinding_takes_running_statistics_along_and_reporting_shows_the_traine
     for name, tensor in stored.items():
         expected = torch.where(mask[name], tensor, torch.zeros(())) if name in mask else tensor
         assert torch.equal(weights[name], expected), name
-    shown = run.method.server_network(run.state, run.context()).state_dict()
+    shown = run.method.server_network(run.state, context(run, 40)).state_dict()
     assert not torch.equal(shown["conv1.weight"], weights["conv1.weight"])
     assert density(run.method.server_mask(run.state) or Mask({})) == 1.0
     assert any("running_mean" in name for name in stored)
@@ -193,7 +173,7 @@ def test_clients_send_survivors_and_get_a_note() -> None:
     run.rounds(4)
     note = run.downlink.tensors[NOTE]
     assert note.tolist() == [3, 0, 1, 2, 0]
-    up = run.method.client_round({}, run.downlink, run.context(0))[1]
+    up = run.method.client_round({}, run.downlink, context(run, 40, 0))[1]
     assert NOTE not in up.tensors
     assert all((up.tensors[n][~kept] == 0).all() for n, kept in up.kept.items())
 

@@ -3,6 +3,7 @@
     python scripts/skew.py collect TITLE RUN...    # runs, finished or not, as one row of results/fsd-skew/tried.json
     python scripts/skew.py collect-cost TITLE RUN...      # the same, of results/fsd-skew/client-cost.json
     python scripts/skew.py collect-larger TITLE RUN...    # the same, of results/fsd-skew/larger-server.json
+    python scripts/skew.py collect-many TITLE RUN...      # the same, of results/fsd-skew/many-clients.json
     python scripts/skew.py tables                  # the tables, from results/
 
 No number there is typed in by hand: the tables stand between markers and are replaced whole.
@@ -28,6 +29,7 @@ PAGE = ROOT / "docs" / "results.md"
 TRIED = ROOT / "results" / "fsd-skew" / "tried.json"
 COST = ROOT / "results" / "fsd-skew" / "client-cost.json"
 LARGER = ROOT / "results" / "fsd-skew" / "larger-server.json"
+MANY = ROOT / "results" / "fsd-skew" / "many-clients.json"
 LAST = ROOT / "results" / "fsd-skew" / "last-round.json"
 RIVALS = ROOT / "results" / "rivals"
 MINI = ROOT / "results" / "fashion-mnist-mini"
@@ -118,7 +120,7 @@ def rivals_table(folder: Path, mini: Path) -> list[str]:
 
 def tables(page: str) -> str:
     """The page with today's tables."""
-    files = {"tried": TRIED, "client cost": COST, "larger server": LARGER}
+    files = {"tried": TRIED, "client cost": COST, "larger server": LARGER, "many clients": MANY}
     found = {name: tried_table(json.loads(path.read_text())) for name, path in files.items()}
     found["last round"] = last_table(json.loads(LAST.read_text()))
     found["rivals"] = rivals_table(RIVALS, MINI)
@@ -137,6 +139,8 @@ def main() -> None:
             collect(title, [Path(folder) for folder in (first, *more)], COST)
         case ["collect-larger", title, first, *more]:
             collect(title, [Path(folder) for folder in (first, *more)], LARGER)
+        case ["collect-many", title, first, *more]:
+            collect(title, [Path(folder) for folder in (first, *more)], MANY)
         case ["tables"]:
             write_atomic(PAGE, tables(PAGE.read_text()))
         case _:

@@ -1,6 +1,7 @@
 """Spiking neurons: equations, surrogate gradients, input coding, and the fused operations networks are built from."""
 
 from spikefed.neurons.chain import ChainLayer, run_chain
+from spikefed.neurons.chainsteps import ChainSteps, chain_steps
 from spikefed.neurons.codes import fire_both
 from spikefed.neurons.dense import Products
 from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, Latency, SendOnDelta, SignedPoisson, encoder
@@ -30,6 +31,7 @@ __all__ = [
     "Bernoulli",
     "Branch",
     "ChainLayer",
+    "ChainSteps",
     "Choice",
     "Direct",
     "Encoder",
@@ -47,6 +49,7 @@ __all__ = [
     "SignedPoisson",
     "Surrogate",
     "Triangle",
+    "chain_steps",
     "conv2d_gradient",
     "dense_library",
     "dense_weights",

@@ -73,20 +73,31 @@ class _Step(NamedTuple):
     updates: bool  # the running statistics are read or moved
 
 
-class _Plan(NamedTuple):
-    """What is the same in every call with tensors of these shapes."""
+class Plan(NamedTuple):
+    """What is the same in every call with tensors of these shapes.
+
+    Attributes:
+        template: the arguments without pointers.
+        steps: places of every layer.
+        size: bytes of the chain's memory.
+        dtype: of products and activations.
+        out: shape of the last layer's output.
+        window: the last surrogate is narrow enough to note where it is not zero.
+        call: type of the arguments.
+    """
 
     template: bytes
     steps: tuple[_Step, ...]
     size: int
     dtype: torch.dtype
     out: tuple[int, ...]
-    window: bool  # the last surrogate is narrow enough to note where it is not zero
+    window: bool
     call: type[ctypes.Array]
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
+def chain_library() -> ctypes.CDLL | None:
+    """The native library with the calls of a chain; None where it has none, or records that differ from ours."""
     lib = fused.library()
     if lib is None:
         return None
@@ -99,7 +110,7 @@ def _library() -> ctypes.CDLL | None:
 
 def available() -> bool:
     """Whether the library, its instruction set and the kernel mode allow chains at this moment."""
-    if kernels() != "auto" or winograd.library() is None or _library() is None:
+    if kernels() != "auto" or winograd.library() is None or chain_library() is None:
         return False
     return not fused.transformed() and not gpu.interpreted()
 
@@ -119,18 +130,12 @@ def run_chain(x: Tensor, layers: Sequence[ChainLayer], *, large: bool = False) -
     Raises:
         ConfigError: as ``norm_lif``.
     """
-    if x.device.type != "cpu" or not available():
-        return None
-    if any(a.firing is not None and a.firing.p.surrogate.code < 0 for a in layers):
-        return None  # a surrogate of one's own has no kernel
-    asked = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    threads = torch.get_num_threads() if large else 1
-    plan = _plan(x.shape, asked, tuple(map(_shapes, layers)), sys.maxsize if large else MOST_WORK, threads)
-    if plan is None or not all(_plain(t) for a in layers for t in (a.weight, a.bias, *a.state)):
+    plan = plan_for(x, layers, large=large)
+    if plan is None:
         return None
     if x.dtype != plan.dtype:
         x = x.to(plan.dtype)
-    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+    x = x.contiguous(memory_format=form_of(x.shape))
     if paths.recording() and len(layers) == 1:
         _note(x, layers[0], plan.dtype)
     learnt = [t for a in layers for t in (a.weight, a.bias, a.state.weight, a.state.bias)]
@@ -140,6 +145,23 @@ def run_chain(x: Tensor, layers: Sequence[ChainLayer], *, large: bool = False) -
     if call.window is not None:
         out._spikefed_window = (call.window, out._version)  # read by paths.window_of
     return out
+
+
+def plan_for(x: Tensor, layers: Sequence[ChainLayer], *, large: bool = False) -> Plan | None:
+    """What a chain does with such an input; None where this path does not take it (arguments of `run_chain`)."""
+    if x.device.type != "cpu" or not available():
+        return None
+    if any(a.firing is not None and a.firing.p.surrogate.code < 0 for a in layers):
+        return None  # a surrogate of one's own has no kernel
+    asked = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    threads = torch.get_num_threads() if large else 1
+    plan = _plan(x.shape, asked, tuple(map(_shapes, layers)), sys.maxsize if large else MOST_WORK, threads)
+    return plan if all(_plain(t) for a in layers for t in (a.weight, a.bias, *a.state)) else None
+
+
+def form_of(shape: Sequence[int]) -> torch.memory_format:
+    """How tensors of this shape lie at both ends of a chain."""
+    return torch.channels_last if len(shape) == 4 else torch.contiguous_format
 
 
 def _note(x: Tensor, layer: ChainLayer, dtype: torch.dtype) -> None:
@@ -162,7 +184,7 @@ def _plain(t: Tensor | None) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _plan(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...], most: int, threads: int) -> _Plan | None:
+def _plan(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...], most: int, threads: int) -> Plan | None:
     """None: not for this path. Arguments are shapes, so that a call costs one look-up.
 
     Args:
@@ -210,7 +232,7 @@ def _plan(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...], most
         steps.append(_Step(first, out, statistics, statistics + groups * weight[0] * 4, updates))
     last = layers[-1][2]
     window = last is not None and len(shape) == 4 and fused.narrow(dtype, last.p)
-    return _Plan(bytes(filled), tuple(steps), end, dtype, tuple(shape), window, call)
+    return Plan(bytes(filled), tuple(steps), end, dtype, tuple(shape), window, call)
 
 
 def _up(offset: int) -> int:
@@ -269,7 +291,7 @@ class _Call:
 
     __slots__ = ("layers", "nonzero", "plan", "window")
 
-    def __init__(self, plan: _Plan, layers: Sequence[ChainLayer]) -> None:
+    def __init__(self, plan: Plan, layers: Sequence[ChainLayer]) -> None:
         self.plan = plan
         self.layers = layers
         self.nonzero = 0
@@ -281,23 +303,23 @@ class _Chain(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, call: _Call, x: Tensor, *learnt: Tensor | None) -> Tensor:
-        lib = _library()
+        lib = chain_library()
         plan = call.plan
         assert lib is not None
-        form = torch.channels_last if len(plan.out) == 4 else torch.contiguous_format
+        form = form_of(plan.out)
         kept = torch.empty(plan.size, dtype=torch.uint8)
         out = torch.empty(plan.out, dtype=plan.dtype, memory_format=form)
         nonzero = c_int64(0)
-        filled = _filled(plan, x, learnt, kept)
+        filled = arguments(plan, x.data_ptr(), learnt, kept)
         for a, step, layer in zip(filled, plan.steps, call.layers, strict=True):
             neuron = a.neuron
             state = layer.state
             neuron.nonzero = ctypes.addressof(nonzero)
             neuron.momentum = layer.momentum() if layer.momentum else 0.0
             if step.updates:
-                neuron.running_mean = _pointer(state.running_mean)
-                neuron.running_var = _pointer(state.running_var)
-        _put_out(filled[-1], out.data_ptr())
+                neuron.running_mean = pointer(state.running_mean)
+                neuron.running_var = pointer(state.running_var)
+        put_out(filled[-1], out.data_ptr())
         if plan.window and any(ctx.needs_input_grad):
             window = torch.empty(plan.out, dtype=torch.uint8, memory_format=form)
             filled[-1].neuron.window = window.data_ptr()
@@ -313,7 +335,7 @@ class _Chain(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, kept, *learnt = ctx.saved_tensors
-        lib = _library()
+        lib = chain_library()
         plan = ctx.plan
         assert lib is not None
         upstream = grads[0].to(plan.dtype).contiguous(memory_format=ctx.form)
@@ -321,24 +343,30 @@ class _Chain(torch.autograd.Function):
             torch.empty_like(t) if t is not None and wanted else None
             for t, wanted in zip((x, *learnt), ctx.needs_input_grad[1:], strict=True)
         ]
-        pointers = [_pointer(t) for t in results]
-        filled = _filled(plan, x, learnt, kept)
+        pointers = [pointer(t) for t in results]
+        filled = arguments(plan, x.data_ptr(), learnt, kept)
         filled[0].grad_x = pointers[0]
-        for i, a in enumerate(filled):
-            a.grad_weight, a.grad_bias, a.neuron.grad_weight, a.neuron.grad_bias = pointers[4 * i + 1 : 4 * i + 5]
+        put_gradients(filled, pointers[1:])
         lib.spikefed_chain_backward(filled, len(filled), upstream.data_ptr())
         return None, *results
 
 
-def _filled(plan: _Plan, x: Tensor, learnt: Sequence[Tensor | None], kept: Tensor) -> ctypes.Array:
-    """The chain's arguments with the pointers that both ways need."""
+def arguments(plan: Plan, x: int, learnt: Sequence[Tensor | None], kept: Tensor) -> ctypes.Array:
+    """The chain's arguments with the pointers that both ways need.
+
+    Args:
+        plan: of this input's shape.
+        x: where the input begins.
+        learnt: weight, bias, and those of the normalisation, of every layer.
+        kept: the chain's memory.
+    """
     filled = plan.call.from_buffer_copy(plan.template)
     base = kept.data_ptr()
-    before = x.data_ptr()
+    before = x
     for i, step in enumerate(plan.steps):
         a = filled[i]
         neuron = a.neuron
-        a.weight, a.bias, neuron.weight, neuron.bias = map(_pointer, learnt[4 * i : 4 * i + 4])
+        a.weight, a.bias, neuron.weight, neuron.bias = map(pointer, learnt[4 * i : 4 * i + 4])
         a.x = before
         a.currents = base + step.currents
         neuron.x = a.currents
@@ -349,7 +377,13 @@ def _filled(plan: _Plan, x: Tensor, learnt: Sequence[Tensor | None], kept: Tenso
     return filled
 
 
-def _put_out(a: Arguments, out: int) -> None:
+def put_gradients(filled: ctypes.Array, pointers: Sequence[int | None]) -> None:
+    """Let the way back write its gradients there: four of every layer, in the order of ``learnt``."""
+    for i, a in enumerate(filled):
+        a.grad_weight, a.grad_bias, a.neuron.grad_weight, a.neuron.grad_bias = pointers[4 * i : 4 * i + 4]
+
+
+def put_out(a: Arguments, out: int) -> None:
     """Let the last layer write its output there."""
     if a.neuron.steps:
         a.neuron.out = out
@@ -357,5 +391,6 @@ def _put_out(a: Arguments, out: int) -> None:
         a.currents = out
 
 
-def _pointer(t: Tensor | None) -> int | None:
+def pointer(t: Tensor | None) -> int | None:
+    """Where its numbers begin; None of no tensor."""
     return None if t is None else t.data_ptr()

@@ -17,6 +17,7 @@ from spikefed.errors import ConfigError
 from spikefed.networks.monitor import device_of
 from spikefed.neurons import Direct
 from spikefed.training.hooks import Loss, StepHook
+from spikefed.training.smallsteps import small_steps
 
 Network = nn.Module
 """A module called as ``net(x [B, C, H, W], generator=...) -> [T, B, classes]``."""
@@ -123,6 +124,7 @@ def train(
     device = device_of(net)
     total = torch.zeros((), dtype=torch.float64, device=device)
     seen = 0
+    small = None if hooks else small_steps(net, optim)
     for _ in range(epochs if len(images) else 0):
         total = torch.zeros_like(total)
         seen = 0
@@ -131,7 +133,10 @@ def train(
             x = preprocess(images[index].to(device))
             if augment is not None:
                 x = augment(x, generator)
-            value = _step(net, x, targets[index].to(device), loss, optim, hooks, generator)
+            wanted = targets[index].to(device)
+            value = small(x, wanted, loss, generator) if small is not None else None
+            if value is None:
+                value = _step(net, x, wanted, loss, optim, hooks, generator)
             total += value.double() * len(index)
             seen += len(index)
     for hook in hooks:

@@ -8,7 +8,7 @@ dispatch of up to a dozen small operations for every tensor.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ctypes import c_double, c_int32, c_int64, c_void_p
 from functools import cache
 from typing import Any, cast
@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from spikefed.errors import ConfigError
 from spikefed.neurons import dense_library
@@ -110,27 +111,50 @@ class _Stepping:
                 p.grad = None
         return None
 
+    kind: str
+
     def _move(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> None:
+        self.run(group, records_of(self.records(group, moving, grads)), len(moving))
+
+    def run(self, group: dict[str, Any], records: ctypes.Array, count: int) -> None:
+        """One step of ``count`` tensors of a group, whose records these are."""
+        lib = _prepared()
+        assert lib is not None
+        (lib.spikefed_sgd if self.kind == "sgd" else lib.spikefed_adam)(self.settings(group), records, count)
+
+    def settings(self, group: dict[str, Any]) -> _Settings:
+        """Numbers of a group."""
         raise NotImplementedError
+
+    def begun(self, group: dict[str, Any], p: Tensor) -> bool:
+        """Whether what is remembered of a parameter from one step to the next is there."""
+        return bool(self.state.get(p))
+
+    def records(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> list[int]:
+        """``struct Moved`` of native/optimiser.h, one after the other; what the optimiser remembers is there then."""
+        raise NotImplementedError
+
+
+def records_of(numbers: list[int]) -> ctypes.Array:
+    """Records as the native call reads them."""
+    return (c_int64 * len(numbers))(*numbers)
 
 
 def _dense(grad: Tensor) -> Tensor:
     return grad if _plain(grad) else grad.float().contiguous()
 
 
-def _run(kind: str, settings: _Settings, numbers: list[int], count: int) -> None:
-    lib = _prepared()
-    assert lib is not None
-    records = (c_int64 * len(numbers))(*numbers)
-    (lib.spikefed_adam if kind == "adam" else lib.spikefed_sgd)(settings, records, count)
-
-
 class _AdamSteps(_Stepping):
     """Kingma and Ba 2015; ``decoupled``: weight decay apart from the gradient (Loshchilov and Hutter 2019)."""
 
+    kind = "adam"
     decoupled = False
 
-    def _move(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> None:
+    def settings(self, group: dict[str, Any]) -> _Settings:
+        beta1, beta2 = group["betas"]
+        return _Settings(group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self.decoupled)
+
+    def records(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> list[int]:
         numbers: list[int] = []
         for p, grad in zip(moving, grads, strict=True):
             state = self.state[p]
@@ -142,9 +166,7 @@ class _AdamSteps(_Stepping):
                 p.data_ptr(), grad.data_ptr(), state["exp_avg"].data_ptr(), state["exp_avg_sq"].data_ptr(),
                 state["step"].data_ptr(), p.numel(), 0,
             )  # fmt: skip
-        beta1, beta2 = group["betas"]
-        settings = _Settings(group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self.decoupled)
-        _run("adam", settings, numbers, len(moving))
+        return numbers
 
 
 class Adam(_AdamSteps, torch.optim.Adam):
@@ -160,9 +182,17 @@ class AdamW(_AdamSteps, torch.optim.AdamW):
 class SGD(_Stepping, torch.optim.SGD):
     """`torch.optim.SGD` without its variants (dampening, nesterov, maximize) on float32 tensors of a CPU."""
 
-    def _move(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> None:
+    kind = "sgd"
+
+    def settings(self, group: dict[str, Any]) -> _Settings:
+        return _Settings(group["lr"], group["momentum"], 0.0, 0.0, group["weight_decay"], False)
+
+    def begun(self, group: dict[str, Any], p: Tensor) -> bool:
+        return not group["momentum"] or super().begun(group, p)
+
+    def records(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> list[int]:
         momentum = group["momentum"]
-        numbers = []
+        numbers: list[int] = []
         for p, grad in zip(moving, grads, strict=True):
             buffer = 0
             started = False
@@ -173,5 +203,49 @@ class SGD(_Stepping, torch.optim.SGD):
                     state["momentum_buffer"] = torch.empty_like(p)
                 buffer = state["momentum_buffer"].data_ptr()
             numbers += p.data_ptr(), grad.data_ptr(), buffer, 0, 0, p.numel(), started
-        settings = _Settings(group["lr"], momentum, 0.0, 0.0, group["weight_decay"], False)
-        _run("sgd", settings, numbers, len(moving))
+        return numbers
+
+
+class PreparedSteps:
+    """Steps of an optimiser of ours with gradients that stay where they are: what a step needs is looked up once.
+
+    Args:
+        optim: whose steps they are; hooks on it are called as ever.
+        gradients: by parameter; parameters without one stay.
+    """
+
+    def __init__(self, optim: torch.optim.Optimizer, gradients: Mapping[Tensor, Tensor]) -> None:
+        self._optim = optim
+        self._gradients = gradients
+        self._groups: list[tuple[dict[str, Any], list[Tensor], ctypes.Array]] = []
+        self._pointers: list[int] = []
+
+    def __call__(self) -> None:
+        """One step; each parameter's ``grad`` is its gradient of these."""
+        optim = self._optim
+        if not isinstance(optim, _Stepping) or _hooked(optim):
+            optim.step()
+            return
+        if not self._groups or [p.data_ptr() for p in self._gradients] != self._pointers:
+            self._look_up(optim)
+            optim.step()
+            return
+        for group, moving, records in self._groups:
+            optim.run(group, records, len(moving))
+            increment_version(moving)
+
+    def _look_up(self, optim: _Stepping) -> None:
+        self._pointers = [p.data_ptr() for p in self._gradients]
+        self._groups = []
+        parts = [(group, [p for p in group["params"] if p in self._gradients]) for group in optim.param_groups]
+        if not all(optim.begun(group, p) for group, moving in parts for p in moving):
+            return  # its first step makes what it remembers
+        for group, moving in parts:
+            numbers = optim.records(group, moving, [self._gradients[p] for p in moving])
+            self._groups.append((group, moving, records_of(numbers)))
+
+
+def _hooked(optim: Any) -> bool:
+    """Whether a step is more than the optimiser's own: hooks, or a function put in its place (schedules do that)."""
+    own = optim._optimizer_step_pre_hooks or optim._optimizer_step_post_hooks or "step" in vars(optim)
+    return bool(own or _global_optimizer_pre_hooks or _global_optimizer_post_hooks)

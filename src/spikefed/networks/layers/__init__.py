@@ -1,6 +1,6 @@
 """The one block that all networks are made of: weights, normalisation, neurons (or ReLU), pool; each may be absent."""
 
-from spikefed.networks.layers.chained import chained, watched
+from spikefed.networks.layers.chained import chained, links_of, watched
 from spikefed.networks.layers.planned import Moment, PlannedLayer, Product, WeightedLayer
 from spikefed.networks.layers.relu import ReLULayer, ReLUPass
 from spikefed.networks.layers.spiking import PassLayer, SpikingLayer
@@ -18,6 +18,7 @@ __all__ = [
     "chained",
     "idle_places",
     "is_block",
+    "links_of",
     "proxies_of",
     "tailored",
     "through",

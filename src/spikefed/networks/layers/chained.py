@@ -8,11 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefed.networks.layers.spiking import SpikingLayer
-from spikefed.neurons import (
-    recording,
-    run_chain,
-    run_pruned,
-)
+from spikefed.neurons import ChainLayer, recording, run_chain, run_pruned
 
 
 def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool, large: bool = False) -> Tensor | None:
@@ -25,6 +21,23 @@ def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool, la
         repeat: whether every step sees the same input.
         large: take layers that are not small too (`run_chain`).
     """
+    links = links_of(layers, steps, repeat)
+    if links is None:
+        return None
+    out = run_pruned(x, links)
+    if out is not None or any(layer.pruned() for layer in layers if isinstance(layer, SpikingLayer)):
+        return out
+    return run_chain(x, links, large=large)
+
+
+def links_of(layers: Sequence[nn.Module], steps: int, repeat: bool) -> list[ChainLayer] | None:
+    """The layers as those of a chain; None where one has no place there, or somebody looks between them.
+
+    Args:
+        layers: in the order of the data.
+        steps: T.
+        repeat: whether every step sees the same input.
+    """
     if recording():
         return None
     links = []
@@ -35,10 +48,7 @@ def chained(layers: Sequence[nn.Module], x: Tensor, steps: int, repeat: bool, la
         if link is None:
             return None
         links.append(link)
-    out = run_pruned(x, links)
-    if out is not None or any(layer.pruned() for layer in layers if isinstance(layer, SpikingLayer)):
-        return out
-    return run_chain(x, links, large=large)
+    return links
 
 
 def watched(module: nn.Module) -> bool:

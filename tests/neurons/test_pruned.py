@@ -32,7 +32,7 @@ def layer(weight: torch.Tensor, neuron: LIFParameters | None, norm: str = "none"
     return ChainLayer(weight, drawn(9, len(weight)), kind, firing, state(norm, len(weight)))
 
 
-def one_by_one(x: torch.Tensor, layers: list[ChainLayer]) -> torch.Tensor:
+def one_by_one(x: torch.Tensor, layers: list[ChainLayer], steps: int = T) -> torch.Tensor:
     """In float64, by torch's products and the reference of `norm_lif`."""
     x = x.double()
     for each in layers:
@@ -46,7 +46,7 @@ def one_by_one(x: torch.Tensor, layers: list[ChainLayer]) -> torch.Tensor:
             continue
         tensors = {k: None if t is None else t.double() for k, t in each.state._asdict().items()}
         more = {} if firing.norm == "none" else {"norm": firing.norm, "training": False, **tensors}
-        x = norm_lif(x, firing.p, steps=T, pool=firing.pool, repeat=firing.repeat, **more)
+        x = norm_lif(x, firing.p, steps=steps, pool=firing.pool, repeat=firing.repeat, **more)
     return x
 
 
@@ -88,6 +88,28 @@ def test_a_whole_row_from_images_to_currents(level: int) -> None:
     assert same(run_pruned(images, row[:2]), one_by_one(images, row[:2]))
     deep = cast(torch.Tensor, run_pruned(images, row[:3]))
     assert torch.equal(found, cast(torch.Tensor, run_pruned(deep, [row[3], row[4]])))  # layers by ones, same bits
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 9, 20])
+@torch.no_grad()
+def test_any_number_of_steps_and_of_sums_made_together(level: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruned, "NEAR", 8 * 144 * 30)  # sums of 30 output channels: of 70 the last group has 10
+    row = [
+        layer(drawn(1, 40, 2, 3, 3), SOFT, repeat=True),
+        layer(drawn(2, 70, 40, 3, 3, density=0.04), HARD, "bn"),
+        layer(drawn(3, 70, 70, 5, 5, density=0.04), SOFT, pool=True),
+        layer(drawn(4, 90, 70 * 9, density=0.04), SOFT, "bn"),
+    ]
+    row = [each._replace(firing=cast(Firing, each.firing)._replace(steps=steps)) for each in row]
+    bright, dark = drawn(5, 2, 2, 7, 6), drawn(6, 2, 2, 7, 6) * 0.1 - 1
+    images = torch.cat([bright, dark])
+    assert same(run_pruned(images, row), one_by_one(images, row, steps))
+    for rate in (2.3, 0.5):  # by event, by weight
+        x = (drawn(7, steps * 3, 40, 7, 6) > rate).float()
+        assert same(run_pruned(x, row[1:]), one_by_one(x, row[1:], steps))
+    alone = [ChainLayer(row[2].weight, row[2].bias, "conv", None)]
+    spikes = (drawn(8, 3, 70, 7, 6) > 0.5).float()
+    assert same(run_pruned(spikes, alone), one_by_one(spikes, alone))
 
 
 @torch.no_grad()

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -27,8 +28,12 @@ IMAGE_CHANNELS = 4
 """Input channels up to which a convolution has so few weights that it may keep them all."""
 FEW_OUTPUTS = 16
 """Outputs up to which a linear layer may keep all of its weights."""
-_LISTS = ("outputs", "from_", "gathered", "inputs", "to", "scattered", "bias", "mean", "gain", "shift")
-_SIZES = ("next", "in_channels", "height", "width", "out_channels", "kernel", "pitch", "plane")
+STEPS = 8
+"""Steps that are worked on together: ``kSlots`` of native/pruned_steps.inl."""
+NEAR = 2**17
+"""Sums of output channels that are made together by event (512 kB)."""
+_LISTS = ("outputs", "from_", "gathered", "inputs", "to", "scattered", "slope", "offset")
+_SIZES = ("next", "group", "in_channels", "height", "width", "out_channels", "kernel", "pitch", "plane")
 
 
 class LayerArguments(ctypes.Structure):
@@ -38,7 +43,7 @@ class LayerArguments(ctypes.Structure):
         *((name, c_void_p) for name in _LISTS),
         *((name, c_int64) for name in _SIZES),
         *((name, c_int32) for name in ("fires", "soft", "pool")),
-        *((name, c_float) for name in ("decay", "theta", "fire", "neuron_gain")),
+        *((name, c_float) for name in ("decay", "theta", "fire")),
     ]
 
 
@@ -126,7 +131,7 @@ def run_pruned(x: Tensor, layers: Sequence[ChainLayer]) -> Tensor | None:
         return None
     if 4 * samples < torch.get_num_threads():
         return None  # products cut among threads are faster than a sample a thread
-    row = _row(tuple(x.shape[1:]), layers)
+    row = _row(tuple(x.shape[1:]), layers, steps, repeat)
     if row is None:
         return None
     out: Any = torch.empty((steps * samples, *row.out_shape))
@@ -215,7 +220,7 @@ def _told(layer: ChainLayer) -> tuple:
     return layer.kind, layer.firing
 
 
-def _row(shape: tuple[int, ...], layers: Sequence[ChainLayer]) -> _Row | None:
+def _row(shape: tuple[int, ...], layers: Sequence[ChainLayer], steps: int, repeat: bool) -> _Row | None:
     """The arguments of layers on samples of a shape, made once for as long as no tensor changes."""
     known = _rows.get(layers[0].weight)
     if known is not None and known.fresh(shape, layers):
@@ -223,11 +228,14 @@ def _row(shape: tuple[int, ...], layers: Sequence[ChainLayer]) -> _Row | None:
     filled = (LayerArguments * len(layers))()
     held: list[Tensor] = []
     place = shape
-    for a, layer in zip(filled, layers, strict=True):
-        after = _fill(a, layer, place, held)
+    share = 1.0
+    for i, (a, layer) in enumerate(zip(filled, layers, strict=True)):
+        slots = 1 if repeat and not i else min(steps, STEPS)
+        after = _fill(a, layer, _Input(place, slots, share), held)
         if after is None or (layer.firing is None and layer is not layers[-1]):
             return None
         place = after
+        share = 0.25 if layer.firing is not None and layer.firing.pool else 1.0
     tensors = [t for layer in layers for t in _tensors(layer)]
     seen = [(t if i else None, t._version, t.data_ptr()) for i, t in enumerate(tensors)]
     made = _Row(shape, seen, [_told(layer) for layer in layers], held, filled, place)
@@ -235,10 +243,25 @@ def _row(shape: tuple[int, ...], layers: Sequence[ChainLayer]) -> _Row | None:
     return made
 
 
-def _fill(a: LayerArguments, layer: ChainLayer, shape: tuple[int, ...], held: list[Tensor]) -> tuple[int, ...] | None:
-    """One layer's arguments for inputs of a shape; the shape behind it, or None if it does not fit."""
+class _Input(NamedTuple):
+    """What enters a layer.
+
+    Attributes:
+        shape: of a sample at a step.
+        slots: steps that lie side by side.
+        share: what a count of 1 stands for.
+    """
+
+    shape: tuple[int, ...]
+    slots: int
+    share: float
+
+
+def _fill(a: LayerArguments, layer: ChainLayer, given: _Input, held: list[Tensor]) -> tuple[int, ...] | None:
+    """One layer's arguments for such inputs; the shape behind it, or None if it does not fit."""
     weight = layer.weight.detach()
     conv = layer.kind == "conv"
+    shape = given.shape
     if conv and (len(shape) != 3 or shape[0] != weight.shape[1]):
         return None
     if not conv:
@@ -249,55 +272,51 @@ def _fill(a: LayerArguments, layer: ChainLayer, shape: tuple[int, ...], held: li
     channels, height, width = shape
     kernel = weight.shape[2]
     pad = kernel // 2
-    pitch, rows = width + 2 * pad, height + 2 * pad
-    plane = 1 if pitch * rows == 1 else -(-pitch * rows // 16) * 16 + 16
+    pitch = width + pad  # a row's border is the next row's too
+    plane = 1 if height * width == 1 and not pad else -(-((height + 2 * pad) * pitch + pad) // 16) * 16 + 16
     a.in_channels, a.height, a.width, a.out_channels, a.kernel = channels, height, width, len(weight), kernel
     a.pitch, a.plane = pitch, plane
-    a.outputs, a.from_, a.gathered = _listed(weight, plane, lambda row, column: row * pitch + column, held)
-    a.inputs, a.to, a.scattered = _listed(
-        weight.transpose(0, 1), plane, lambda row, column: (pad - row) * pitch + pad - column, held
+    a.group = group = len(weight) if plane == 1 else max(NEAR // (STEPS * plane), 1)
+    a.outputs, a.from_, a.gathered = _listed(
+        weight, lambda other, row, column: other * given.slots * plane + row * pitch + column, held
     )
-    a.bias = _kept(layer.bias, held)
-    if layer.firing is None:
-        a.fires = 0
-        return (len(weight), height, width) if conv else (len(weight),)
-    _fill_neurons(a, layer, held)
-    sides = (height // 2, width // 2) if layer.firing.pool else (height, width)
-    return (len(weight), *sides) if conv else (len(weight),)
+    grouped = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, -len(weight) % group)).unflatten(0, (-1, group)).transpose(1, 2)
+    a.inputs, a.to, a.scattered = _listed(
+        grouped.flatten(0, 1), lambda other, row, column: other * plane + (pad - row) * pitch + pad - column, held
+    )
+    _fill_neurons(a, layer, given.share, held)
+    if layer.firing is not None and layer.firing.pool:
+        height, width = height // 2, width // 2
+    return (len(weight), height, width) if conv else (len(weight),)
 
 
-def _fill_neurons(a: LayerArguments, layer: ChainLayer, held: list[Tensor]) -> None:
-    firing = layer.firing
-    state = layer.state
-    assert firing is not None
-    p = firing.p
-    a.fires, a.soft, a.pool = 1, p.kind == "soft", firing.pool
-    a.decay, a.theta, a.fire, a.neuron_gain = p.decay, p.v_threshold, fused.smallest_that_fires(p), p.gain
-    if firing.norm == "none":
-        return
-    assert state.running_mean is not None and state.running_var is not None
-    rstd = 1 / (state.running_var.detach() + firing.eps).sqrt()
-    gain = firing.scale * rstd
-    a.mean = _kept(state.running_mean, held)
-    a.gain = _kept(gain if state.weight is None else gain * state.weight.detach(), held)
-    a.shift = _kept(torch.zeros_like(gain) if state.bias is None else state.bias.detach(), held)
-    a.next = a.out_channels if firing.norm == "bntt" else 0
+def _fill_neurons(a: LayerArguments, layer: ChainLayer, share: float, held: list[Tensor]) -> None:
+    """Normalisation, bias and the neurons' gain as one line, ``slope * sum + offset``."""
+    firing, state = layer.firing, layer.state
+    slope = torch.ones(len(layer.weight), dtype=torch.float64)
+    offset = torch.zeros_like(slope) if layer.bias is None else layer.bias.detach().double()
+    if firing is not None:
+        p = firing.p
+        a.fires, a.soft, a.pool = 1, p.kind == "soft", firing.pool
+        a.decay, a.theta, a.fire = p.decay, p.v_threshold, fused.smallest_that_fires(p)
+        if firing.norm != "none":
+            assert state.running_mean is not None and state.running_var is not None
+            slope = firing.scale / (state.running_var.detach().double() + firing.eps).sqrt()
+            slope = slope if state.weight is None else slope * state.weight.detach().double()
+            offset = (offset - state.running_mean.detach().double()) * slope
+            offset = offset if state.bias is None else offset + state.bias.detach().double()
+            a.next = a.out_channels if firing.norm == "bntt" else 0
+        slope, offset = p.gain * slope, p.gain * offset
+    held += [(share * slope).float().contiguous(), offset.float().contiguous()]
+    a.slope, a.offset = held[-2].data_ptr(), held[-1].data_ptr()
 
 
-def _listed(weight: Tensor, plane: int, place: Any, held: list[Tensor]) -> tuple[int, int, int]:
+def _listed(weight: Tensor, place: Any, held: list[Tensor]) -> tuple[int, int, int]:
     """Pointers to the non-zeros of ``[G, C, K, K]`` by G: where each begins, its distance, its value."""
     groups, others, rows, columns = weight.nonzero(as_tuple=True)
     counts = torch.bincount(groups, minlength=len(weight)).cumsum(0)
     start = torch.cat([counts.new_zeros(1), counts]).to(torch.int32)
-    distance = (others * plane + place(rows, columns)).to(torch.int32)
+    distance = place(others, rows, columns).to(torch.int32)
     held += [start, distance, weight[groups, others, rows, columns].contiguous()]
     begins, away, value = (t.data_ptr() for t in held[-3:])
     return begins, away, value
-
-
-def _kept(tensor: Tensor | None, held: list[Tensor]) -> int | None:
-    """Pointer to a copy that is kept."""
-    if tensor is None:
-        return None
-    held.append(tensor.detach().float().clone(memory_format=torch.contiguous_format))
-    return held[-1].data_ptr()

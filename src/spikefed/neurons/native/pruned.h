@@ -4,24 +4,24 @@
 
 namespace spikefed {
 
-// out = pool(LIF(norm(conv(x, weight) + bias))): stride 1, padding (K - 1) / 2, odd K, float32. Maps are planar, [C, H, W]; a linear layer is
-// K = H = W = 1 with C inputs. Inside a layer maps have a border of zeros: rows of `pitch` numbers, planes of `plane`.
+// out = pool(LIF(conv(x, weight) * slope + offset)): stride 1, padding (K - 1) / 2, odd K, float32. Maps are planar; a linear layer is K = H = W = 1
+// with C inputs. Inside a layer maps have a border of zeros: rows of `pitch` numbers, planes of `plane`; the steps of a channel, up to eight of them
+// (`slots`), lie side by side: [C, slots, plane].
 struct PrunedLayer {
     // The weights that are not zero: by output channel, with the distance of the input from the sum's place; by input channel, the other way.
     const int32_t *outputs; // [Co + 1]: where those of each output channel begin
-    const int32_t *from;    // [weights]: input channel * plane + row of the kernel * pitch + column
+    const int32_t *from;    // [weights]: input channel * slots * plane + row of the kernel * pitch + column
     const float *gathered;  // [weights]
-    const int32_t *inputs;  // [Ci + 1]
-    const int32_t *to;      // [weights]: output channel * plane + (pad - row) * pitch + pad - column
+    const int32_t *inputs;  // [groups * Ci + 1]: of each group of output channels
+    const int32_t *to;      // [weights]: output channel in its group * plane + (pad - row) * pitch + pad - column
     const float *scattered; // [weights]
-    const float *bias;      // [Co] or null
-    const float *mean;      // [G, Co] or null: no normalisation; G is 1 or T
-    const float *gain;      // [G, Co]
-    const float *shift;     // [G, Co]
-    int64_t next;           // numbers from a step's mean, gain, shift to the next step's: 0 or Co
+    const float *slope;     // [G, Co]: normalisation, the neurons' gain and the inputs' share in one; G is 1 or T
+    const float *offset;    // [G, Co]: bias too
+    int64_t next;           // numbers from a step's slope and offset to the next step's: 0 or Co
+    int64_t group;          // output channels whose sums are made together by event
     int64_t in_channels, height, width, out_channels, kernel, pitch, plane;
     int32_t fires, soft, pool; // fires 0: the output is what neurons would get
-    float decay, theta, fire, neuron_gain;
+    float decay, theta, fire;
 };
 
 struct Pruned {

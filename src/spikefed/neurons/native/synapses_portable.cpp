@@ -12,6 +12,7 @@ namespace {
 #include "scalars.inl"
 #include "vectors.inl"
 #include "synapses.inl"
+#include "pruned_steps.inl"
 #include "pruned.inl"
 } // namespace
 void sparse_product(const Synapses &a) { synapses(a); }

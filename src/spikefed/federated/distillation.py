@@ -11,7 +11,7 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -34,7 +34,16 @@ from spikefed.federated.local import LocalTraining, local_optimiser, train_local
 from spikefed.federated.oldvotes import hooks_of, kept_votes
 from spikefed.federated.robust import Vote
 from spikefed.federated.strangers import quiet, strangeness
-from spikefed.training import StepHook, WeightAverage, optimiser, outputs, train
+from spikefed.training import (
+    AUGMENTATIONS,
+    StepHook,
+    WeightAverage,
+    batches,
+    half_cosine,
+    optimiser,
+    outputs,
+    train,
+)
 
 
 class DistillationHyperparameters(LocalTraining):
@@ -74,6 +83,17 @@ class DistillationHyperparameters(LocalTraining):
     )
     server_epochs: int = Field(
         default=5, ge=0, description="server epochs on the merged predictions, per round [FSD 4.1.2: 5]"
+    )
+    server_schedule: Literal["constant", "cosine"] = Field(
+        default="constant",
+        description="learning rate over the server's epochs of a round: distil_lr throughout, or falling from it to 0 "
+        "along half a cosine [Loshchilov & Hutter 2017]",
+        json_schema_extra={"since": "0.2"},
+    )
+    server_augment: Literal["none", "flip", "shift", "shift-flip", "crop", "crop-flip"] = Field(
+        default="none",
+        description="augmentation of public images in the server's epochs alone; clients see them as they are",
+        json_schema_extra={"since": "0.2"},
     )
     distil_batch: int = Field(default=50, ge=1, description="public rows per distillation step [FSD authors' code: 50]")
     distil_lr: float = Field(
@@ -391,9 +411,9 @@ class Distillation(Method):
         keep = hyper.optimiser_state == "keep"
         optim = self.holding(resumed(optim, state, "moments") if keep else optim, net, state, ctx)
         mean = WeightAverage(hyper.average, state.get("average")) if hyper.average else None
-        with following(mean, net, optim):
+        with following(mean, net, optim), _scheduled(optim, merged.goal, ctx):
             hooks = hooks_of(state, merged.goal.loss, ctx)
-            loss = fit(net, merged.goal, hyper.server_epochs, ctx, optim, hooks)
+            loss = fit(net, _augmented(merged.goal, hyper), hyper.server_epochs, ctx, optim, hooks)
         new_state: State = {"weights": ctx.networks.weights(net)} | own | ({"moments": moments(optim)} if keep else {})
         new_state |= {"average": mean.state} if mean is not None else {}
         new_state |= kept_votes(state, merged.goal.target, merged.goal.rows, ctx)
@@ -421,6 +441,20 @@ class Distillation(Method):
         """The client's own network after its step; of a client that begins anew each round the mean too."""
         mean = state.get("average", {}).get("tensors")
         return ctx.networks.load(mean) if mean else super().taken_home(state, ctx)
+
+
+def _scheduled(optim: torch.optim.Optimizer, goal: Goal, ctx: Context) -> AbstractContextManager[None]:
+    """The learning rate of the server's epochs on the goal, as `server_schedule` says."""
+    hyper: DistillationHyperparameters = ctx.hyper
+    if hyper.server_schedule == "constant":
+        return nullcontext()
+    epoch = batches(len(goal.target), hyper.distil_batch, shuffle=False, generator=torch.Generator())
+    return half_cosine(optim, hyper.server_epochs * (sum(1 for _ in epoch) if len(goal.target) else 0))
+
+
+def _augmented(goal: Goal, hyper: DistillationHyperparameters) -> Goal:
+    """The goal on images changed as `server_augment` says; as a method has it where that says nothing."""
+    return goal if hyper.server_augment == "none" else replace(goal, augment=AUGMENTATIONS[hyper.server_augment])
 
 
 def _measured(state: State) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from spikefed.training.losses import (
     spike_mse,
     step_cross_entropy,
 )
+from spikefed.training.lrschedule import half_cosine
 from spikefed.training.lwf import OldOutputs
 from spikefed.training.masks import Mask, density, held, released
 from spikefed.training.noise import NoisyWeights
@@ -81,6 +82,7 @@ __all__ = [
     "early_steps",
     "evaluate",
     "firing_rate",
+    "half_cosine",
     "head_information",
     "held",
     "hidden_of",

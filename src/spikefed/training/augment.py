@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -39,5 +41,17 @@ def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
     return flip(crop(x, generator), generator)
 
 
-AUGMENTATIONS = {"none": None, "shift": shift2, "crop": crop, "crop-flip": crop_flip}
+def shift_flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Padding-2 crop, then flip. Shape ``[B, C, H, W]`` stays."""
+    return flip(shift2(x, generator), generator)
+
+
+AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
+    "none": None,
+    "flip": flip,
+    "shift": shift2,
+    "shift-flip": shift_flip,
+    "crop": crop,
+    "crop-flip": crop_flip,
+}
 """Augmentations by the name that a config uses."""

@@ -250,11 +250,21 @@ def test_input_gradient_inside_a_window(kernel, channels, out, side) -> None:
 
 
 @needs_native
+def test_a_window_too_wide_is_counted_alone() -> None:
+    window = torch.zeros(2, 16, 3, 5, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    assert events.listed_below(window[:0], 0.5) is not None
+    window[0, :8] = 1  # a quarter
+    assert events.listed_below(window, 0.25) is None
+    found = events.listed_below(window, 0.26)
+    assert found is not None and found.density == 0.25 and torch.equal(found.index, events.listed(window).index)
+
+
+@needs_native
 @pytest.mark.parametrize("rate", ["sparse", "dense"])
 def test_windowed_gradient_through_two_layers_equals_the_reference(monkeypatch, rate) -> None:
     monkeypatch.setattr(paths, "LEAST_WORK", 0)
-    for name in ("WINDOW_LIMIT", "WINOGRAD_WINDOW_LIMIT"):
-        monkeypatch.setattr(paths, name, 0.9)
+    monkeypatch.setattr(paths, "WINDOW_LIMIT", 0.9)
+    monkeypatch.setattr(paths, "WINOGRAD_WINDOW_LIMIT", {"avx2": 0.9, "avx512": 0.9})
     if rate == "dense":
         monkeypatch.setattr(paths, "FLOAT32_LIMIT", -1.0)
     p = LIFParameters(decay=0.5, v_threshold=1.0, surrogate=Rectangle())

@@ -141,6 +141,13 @@ def listed(x: Tensor) -> EventList:
 
     ``x`` is ``[N, C, H, W]``.
     """
+    found = listed_below(x, 2.0)
+    assert found is not None
+    return found
+
+
+def listed_below(x: Tensor, limit: float) -> EventList | None:
+    """As `listed`; None, after counting alone, where that part of ``x`` or more is not zero."""
     lib = library()
     assert lib is not None
     a = _arguments(x.shape, 1, x.dtype)
@@ -153,6 +160,8 @@ def listed(x: Tensor) -> EventList:
     a.binary = ctypes.addressof(binary)
     lib.spikefed_events_count(a)
     events = int(offsets[-1])
+    if events >= limit * max(x.numel(), 1):
+        return None
     index = torch.empty(events, dtype=torch.int16)
     value = torch.empty(0 if binary.value else events)
     a.index = index.data_ptr()

@@ -74,8 +74,7 @@ def _narrow(window: Tensor | None, limit: float) -> events.EventList | None:
     """The window's list if it is narrow enough to pay."""
     if window is None or limit <= 0:
         return None
-    listed = events.listed(window)
-    return listed if listed.density < limit else None
+    return events.listed_below(window, limit)
 
 
 def spike_linear(

@@ -34,7 +34,7 @@ AMX_WEIGHT_LIMIT = 0.10  # matrix tiles: only the weight gradient of deep, small
 # Part of neurons inside the surrogate's window below which their input gradient is computed one by one.
 WINDOW_LIMIT = 0.30
 BF16_WINDOW_LIMIT = 0.22
-WINOGRAD_WINDOW_LIMIT = 0.12
+WINOGRAD_WINDOW_LIMIT = {"avx2": 0.17, "avx512": 0.19}  # beside Winograd
 # Part of non-zeros below which a linear layer takes lists, beside oneDNN in float32.
 LINEAR_LIMIT = {"portable": 0.0, "avx2": 0.25, "avx512": 0.15}
 LEAST_ROWS = 128  # of them, below which turning the weights into the lists' order and back costs what lists save
@@ -243,7 +243,9 @@ def window_limit(weight: Tensor, dtype: torch.dtype) -> float:
     if _bf16_instructions(dtype) and processor.has_amx():
         return 0.0
     limit = BF16_WINDOW_LIMIT if _bf16_instructions(dtype) else WINDOW_LIMIT
-    return min(limit, WINOGRAD_WINDOW_LIMIT) if by_winograd(weight, 1, 1, dtype) else limit
+    if by_winograd(weight, 1, 1, dtype):
+        return min(limit, WINOGRAD_WINDOW_LIMIT[processor.instruction_set()])
+    return limit
 
 
 def could_list(x: Tensor, weight: Tensor, stride: Sides, padding: Sides) -> bool:

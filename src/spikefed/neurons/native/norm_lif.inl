@@ -131,8 +131,7 @@ static SPIKEFED_INLINE int64_t forward_block(const NormLif &a, const Params &p, 
             if (new_line<E>(c)) SPIKEFED_PREFETCH(out + t * to_next + c + (P > 1 ? ahead / 2 : ahead), 1);
             store_some_exact(out + t * to_next + c, sum, b.lanes[k]);
             nonzero += count_bits(some & ((1u << b.lanes[k]) - 1));
-            if (window) // 1 where the surrogate of a neuron under it is not zero
-                for (int64_t j = 0; j < b.lanes[k]; ++j) window[t * to_next + b.out + c + j] = inside >> j & 1u;
+            if (window) spread_bits(inside, window + t * to_next + b.out + c, b.lanes[k]); // 1 where the surrogate of a neuron under it is not zero
         }
     }
     return nonzero;

@@ -365,8 +365,10 @@ template <class E> static inline void values16(uint32_t bits, const E *from, flo
     store_vec(to + count_bits(low), _mm256_permutevar8x32_ps(load_vec(from + 8), _mm256_cvtepu8_epi32(places(high))));
 }
 static inline void values16(uint32_t, const uint8_t *, float *) {} // bytes have no values
-static inline void add_lanes4(const Vec &a, const Vec &b, const Vec &c, const Vec &d, float *to) {
-    to[0] += sum_lanes(a), to[1] += sum_lanes(b), to[2] += sum_lanes(c), to[3] += sum_lanes(d);
+static inline __m256 sum_pairs(__m256 a, __m256 b) { return _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)); }
+static inline void add_lanes4(__m256 a, __m256 b, __m256 c, __m256 d, float *to) { // to[i] += sum of the lanes of the i-th
+    const __m256 all = sum_pairs(sum_pairs(a, c), sum_pairs(b, d)); // each 128 bits: parts of a, b, c, d
+    _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1))));
 }
 #else
 static inline void list16(uint32_t bits, uint16_t first, uint16_t *to) {
@@ -385,6 +387,20 @@ static inline void add_lanes4(const Vec &a, const Vec &b, const Vec &c, const Ve
     to[0] += sum_lanes(a), to[1] += sum_lanes(b), to[2] += sum_lanes(c), to[3] += sum_lanes(d);
 }
 #endif
+// The first n bits as bytes 0 or 1.
+static SPIKEFED_INLINE void spread_bits(uint32_t bits, uint8_t *to, int64_t n) {
+#if defined(SPIKEFED_AVX512)
+    if (n == kVec) return _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm_maskz_set1_epi8(static_cast<__mmask16>(bits), 1));
+#elif defined(SPIKEFED_AVX2)
+    if (n == kVec) { // byte i gets bit i where it stood, then a carry out of all lower ones
+        const uint64_t each = 0x0101010101010101u, alone = (bits & 255u) * each & 0x8040201008040201u;
+        const uint64_t bytes = (alone + 0x7f * each) >> 7 & each;
+        memcpy(to, &bytes, sizeof bytes);
+        return;
+    }
+#endif
+    for (int64_t j = 0; j < n; ++j) to[j] = bits >> j & 1u;
+}
 static inline int64_t lowest_bit(uint32_t bits) { // bits is not 0
 #if defined(__GNUC__)
     return __builtin_ctz(bits);

@@ -2,8 +2,9 @@
 
     python benchmarks/layers.py
 
-One thread, CPU time, minimum of a few calls; each figure is dense time / list time. The break-even points in
-``spikefed.neurons.paths`` come from here.
+One thread, CPU time, minimum of a few calls; each figure is dense time / list time. ``window`` is the input gradient
+with the making of its list counted, beside Winograd's dense one. The break-even points in ``spikefed.neurons.paths``
+come from here.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import torch
 import torch.nn.functional as F
 
 from spikefed import native
-from spikefed.neurons import events, products
+from spikefed.neurons import events, products, winograd
 
 LAYERS = ((64, 64, 32), (64, 128, 16), (128, 128, 16), (128, 256, 8), (256, 256, 8))
-DENSITIES = (0.04, 0.07, 0.1, 0.18, 0.25)
+DENSITIES = (0.04, 0.07, 0.1, 0.14, 0.18, 0.22, 0.25)
 
 
 def fastest(call: Callable[[], object], repeats: int) -> float:
@@ -44,16 +45,22 @@ def layer(inputs: int, outputs: int, side: int, maps: int, repeats: int) -> list
     forward = fastest(lambda: F.conv2d(full, dense, padding=1), repeats)
     weights = fastest(lambda: products.weight_gradient(up, full, weight), repeats)
     inputs_ = fastest(lambda: products.input_gradient(up, weight, full.shape), repeats)
+    filtered = fastest(lambda: winograd.input_gradient(up, weight), repeats) if winograd.library() else float("nan")
     rows = []
     for density in DENSITIES:
         x = (full < density).float().contiguous(memory_format=last)
         window = (full < density).to(torch.uint8).contiguous(memory_format=last)
         made = events.listed(x)
         banded, inside = events.banded(made, 3), events.banded(events.listed(window), 3)
+
+        def whole(window: torch.Tensor = window) -> object:
+            return events.input_gradient_at(events.banded(events.listed(window), 3), up, weight)
+
         row = {
             "forward": forward / fastest(lambda m=made: events.convolve(m, weight, None, torch.float32), repeats),
             "weight": weights / fastest(lambda m=banded: events.weight_gradient(m, up), repeats),
             "input": inputs_ / fastest(lambda m=inside: events.input_gradient_at(m, up, weight), repeats),
+            "window": filtered / fastest(whole, repeats),
         }
         rows.append({"density": density, **{key: round(value, 2) for key, value in row.items()}})
     return rows
@@ -78,9 +85,8 @@ def main() -> None:
             print(f"  {inputs} to {outputs} at {side}x{side}")
             for row in rows:
                 print(
-                    "    density {density:.2f}  forward {forward:.2f}  weight {weight:.2f}  input {input:.2f}".format(
-                        **row
-                    )
+                    "    density {density:.2f}  forward {forward:.2f}  weight {weight:.2f}  input {input:.2f}  "
+                    "window {window:.2f}".format(**row)
                 )
     print(f"written: {provenance.write(given.out, 'layers', {'maps': given.maps, 'results': results}, sys.argv)}")
 

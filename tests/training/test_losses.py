@@ -7,7 +7,15 @@ import itertools
 import pytest
 import torch
 
-from spikefed.training import CrossTerm, distillation_loss, rate_cross_entropy, rate_mse, spike_mse, step_cross_entropy
+from spikefed.training import (
+    CrossTerm,
+    DistillationLoss,
+    distillation_loss,
+    rate_cross_entropy,
+    rate_mse,
+    spike_mse,
+    step_cross_entropy,
+)
 from spikefed.training.losses import PROBABILITY_FLOOR
 
 
@@ -69,6 +77,31 @@ def test_sum_is_the_mean_times_the_rows() -> None:
 def test_lambda_zero_leaves_only_the_spike_term() -> None:
     student, target = spikes(8, 6, 10), spikes(6, 10, 8, seed=1)
     assert torch.equal(distillation_loss(student, target, 0.0, CrossTerm()), spike_mse(student, target))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("lambda_", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(("steps", "batch", "classes"), [(8, 20, 10), (5, 3, 7), (1, 1, 2)])
+def test_the_closed_form_has_the_bits_of_autograd(reduction, lambda_, steps, batch, classes) -> None:
+    generator = torch.Generator().manual_seed(0)
+    spikes = (torch.rand(steps, batch, classes, generator=generator) < 0.3).float()
+    target = torch.rand(batch, classes, steps, generator=generator)
+    target[0] = 0  # a silent teacher; some of the student's classes are silent too
+    loss = DistillationLoss(lambda_, CrossTerm(reduction=reduction))
+    found = loss.with_gradient(spikes, target)
+    assert found is not None and not found[0].requires_grad
+    leaf = spikes.clone().requires_grad_()
+    value = distillation_loss(leaf, target, lambda_, CrossTerm(reduction=reduction))
+    value.backward()
+    assert leaf.grad is not None
+    assert torch.equal(found[0], value.detach()) and torch.equal(found[1], leaf.grad)
+
+
+@pytest.mark.parametrize("other", [{"normalise": "softmax"}, {"direction": "reversed"}, {"axis": "batch"}])
+def test_other_readings_of_the_cross_term_are_left_to_autograd(other) -> None:
+    spikes, target = torch.ones(2, 3, 4), torch.ones(3, 4, 2)
+    assert DistillationLoss(0.1, CrossTerm(**other)).with_gradient(spikes, target) is None
+    assert DistillationLoss(0.0, CrossTerm(**other)).with_gradient(spikes, target) is not None
 
 
 def test_label_losses_agree_where_they_must() -> None:

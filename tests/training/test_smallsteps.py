@@ -14,6 +14,7 @@ from spikefed.neurons import LIFParameters, Rectangle, chain, record_paths, use_
 from spikefed.neurons import chain as chains
 from spikefed.training import (
     CrossTerm,
+    DistillationLoss,
     Mask,
     Preprocess,
     distillation_loss,
@@ -102,7 +103,9 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize("more", NETWORKS)
-@pytest.mark.parametrize(("loss", "targets"), [(on_labels, LABELS), (on_trains, TRAINS)])
+@pytest.mark.parametrize(
+    ("loss", "targets"), [(on_labels, LABELS), (on_trains, TRAINS), (DistillationLoss(0.1), TRAINS)]
+)
 def test_every_network_and_loss_leaves_the_bits_of_steps_through_autograd(monkeypatch, more, loss, targets) -> None:
     def run() -> list[Tensor]:
         net = network(**{k: v for k, v in more.items() if k != "precision"})

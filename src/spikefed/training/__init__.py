@@ -21,6 +21,7 @@ from spikefed.training.loops import (
 from spikefed.training.losses import (
     LABEL_LOSSES,
     CrossTerm,
+    DistillationLoss,
     distillation_loss,
     firing_rate,
     own_outputs,
@@ -60,6 +61,7 @@ __all__ = [
     "AUGMENTATIONS",
     "AdversarialInputs",
     "CrossTerm",
+    "DistillationLoss",
     "ElasticPull",
     "Evaluation",
     "LABEL_LOSSES",

@@ -61,9 +61,7 @@ class CrossTerm:
             p_student = log_student.exp()
             p_teacher = log_teacher.exp()
         else:
-            total = teacher.sum(dim=-1, keepdim=True)
-            uniform = torch.full_like(teacher, 1.0 / teacher.shape[-1])
-            p_teacher = torch.where(total > 0, teacher / total.clamp_min(PROBABILITY_FLOOR), uniform)
+            p_teacher = rate_shares(teacher)
             p_student = student
             log_student = student.clamp_min(PROBABILITY_FLOOR).log()
             log_teacher = p_teacher.clamp_min(PROBABILITY_FLOOR).log()
@@ -85,6 +83,52 @@ def distillation_loss(
     """
     loss = spike_mse(spikes, target)
     return loss + lambda_ * cross_term(spikes, target) if lambda_ else loss
+
+
+@dataclass(frozen=True)
+class DistillationLoss:
+    """`distillation_loss` with its settings, as a function of outputs and targets, and its gradient in closed form."""
+
+    lambda_: float
+    cross_term: CrossTerm = CrossTerm()
+
+    def __call__(self, spikes: Float[Tensor, "T B C"], target: Float[Tensor, "B C T"]) -> Float[Tensor, ""]:
+        """The loss."""
+        return distillation_loss(spikes, target, self.lambda_, self.cross_term)
+
+    @torch.no_grad()
+    def with_gradient(
+        self, spikes: Float[Tensor, "T B C"], target: Float[Tensor, "B C T"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "T B C"]] | None:
+        """The loss and its gradient by ``spikes``, with the bits of autograd's but without a graph.
+
+        None where L_F is not the paper's, which has no closed form here.
+        """
+        term = self.cross_term
+        if self.lambda_ and (term.normalise, term.direction, term.axis) != ("sum", "paper", "time"):
+            return None
+        goal = target.permute(2, 0, 1)
+        loss = F.mse_loss(spikes, goal)
+        gradient = (spikes - goal).mul_(2.0 / spikes.numel())
+        if not self.lambda_:
+            return loss, gradient
+        student = spikes.mean(dim=0)
+        p_teacher = rate_shares(target.mean(dim=2))
+        floored = student.clamp_min(PROBABILITY_FLOOR)
+        rows = -(p_teacher * floored.log()).sum(dim=-1)
+        scale = torch.tensor(self.lambda_)
+        if term.reduction == "mean":
+            scale = scale / len(rows)
+        by_rate = (p_teacher * -scale).div_(floored).masked_fill_(student < PROBABILITY_FLOOR, 0.0)
+        cross = rows.mean() if term.reduction == "mean" else rows.sum()
+        return loss + self.lambda_ * cross, gradient.add_(by_rate.div_(len(spikes)))
+
+
+def rate_shares(rates: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+    """Rates divided by their sum; uniform where all are silent."""
+    total = rates.sum(dim=-1, keepdim=True)
+    uniform = torch.full_like(rates, 1.0 / rates.shape[-1])
+    return torch.where(total > 0, rates / total.clamp_min(PROBABILITY_FLOOR), uniform)
 
 
 def rate_cross_entropy(

@@ -7,6 +7,8 @@ modules, graph and dispatch around the calls, which take as long as a step on di
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,7 @@ class SmallSteps:
         self._gradients: dict[Tensor, Tensor] = {p: torch.empty_like(p) for p in net.parameters() if p.requires_grad}
         self._optim = optim
         self._move = PreparedSteps(optim, self._gradients)
+        self._handed = False  # whether every parameter has its gradient of ours
         self._chains: dict[tuple[torch.Size, int], ChainSteps | None] = {}
 
     def __call__(self, x: Tensor, wanted: Tensor, loss: Loss, generator: torch.Generator) -> Tensor | None:
@@ -52,10 +55,26 @@ class SmallSteps:
         chain = self._chains[key]
         if chain is None:
             return None
+        y, _ = encode_input(net.encoder, x, net.steps, generator, net.has_time(x))
+        outputs = chain.forward(y).unflatten(0, (net.steps, -1)).to(x.dtype)
+        known: Callable[[Tensor, Tensor], tuple[Tensor, Tensor] | None] | None = getattr(loss, "with_gradient", None)
+        found = None if known is None else known(outputs, wanted)
+        if found is None:
+            return self._differentiated(chain, outputs.detach().requires_grad_(), wanted, loss)
+        value, upstream = found
+        chain.backward(upstream.flatten(0, 1))
+        if not self._handed:
+            for p, gradient in self._gradients.items():
+                p.grad = gradient
+            self._handed = True
+        self._move()
+        return value
+
+    def _differentiated(self, chain: ChainSteps, outputs: Tensor, wanted: Tensor, loss: Loss) -> Tensor:
+        """The rest of a step whose loss torch differentiates."""
         for p in self._gradients:
             p.grad = None
-        y, _ = encode_input(net.encoder, x, net.steps, generator, net.has_time(x))
-        outputs = chain.forward(y).unflatten(0, (net.steps, -1)).to(x.dtype).detach().requires_grad_()
+        self._handed = False
         value = loss(outputs, wanted)
         value.backward()
         if outputs.grad is None:  # the loss looks at parameters alone

@@ -27,7 +27,7 @@ from spikefed.federated.distillation import DistillationHyperparameters, Goal, M
 from spikefed.federated.robust import clipped_accuracies, vote, weighted_mean
 from spikefed.federated.secure import Votes, VoteSum
 from spikefed.federated.voting import Tally, Voting
-from spikefed.training import CrossTerm, distillation_loss, output_spikes
+from spikefed.training import CrossTerm, DistillationLoss, output_spikes
 from spikefed.wire import SpikeDownlink, SpikeUplink
 
 
@@ -108,7 +108,7 @@ def spike_goal(target: np.ndarray, hyper: FsdHyperparameters, rows: Tensor | Non
     cross = CrossTerm(hyper.cross_normalise, hyper.cross_direction, hyper.cross_reduction, hyper.cross_axis)
     return Goal(
         torch.as_tensor(target.astype(np.float32)),
-        lambda spikes, goal: distillation_loss(spikes, goal, hyper.lambda_, cross),
+        DistillationLoss(hyper.lambda_, cross),
         rows,
     )
 

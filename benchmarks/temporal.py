@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spikefed import native
 from spikefed.networks import build, per_sample
 from spikefed.neurons import use_kernels
 from spikefed.probes.information import (
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     given = parser.parse_args()
     torch.set_num_threads(1)
+    native.keep_memory()  # as programs do, for all sides
     shape, steps = tuple(map(int, given.shape.split("x"))), given.steps
     net = network(given.net, shape, steps)
     draws = torch.Generator().manual_seed(1)

@@ -4,7 +4,8 @@ A layer's gradient of one sample is the sum over time steps and positions of the
 what came back; its norm needs no loop over samples:
 
 * of few rows R = T * H * W beside K inputs of a neuron: sum_rs (x_r . x_s)(g_r . g_s), the Gram matrix of x made once;
-* else the sums themselves, a small matrix product a sample.
+* else the sums themselves: of 3x3 convolutions by the native weight gradient of each sample, else a small matrix
+  product a sample.
 
 Norms of the affine parameters of a normalisation follow from the same rows.
 """
@@ -28,7 +29,7 @@ from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.relutaps import ReLUTap, rectified, tap_all, untap
 from spikefed.networks.taps import Call, Prefix, Tap
 from spikefed.networks.thresholds import learns_thresholds
-from spikefed.neurons import pair
+from spikefed.neurons import conv2d_weight_gradients, pair
 
 KEPT = 2**26
 """Numbers of unfolded images (256 MB) up to which they are kept from one backward pass to the next."""
@@ -258,10 +259,26 @@ class _Layer:
             rows = g.transpose(0, 1).flatten(1, 2).double()
             gram = self._gram_of(batch)[:, : steps * places, : steps * places]
             return (gram * torch.bmm(rows, rows.transpose(1, 2))).sum((1, 2)).clamp_min(0), None
+        total = self._by_kernel(g)
+        if total is not None:
+            return total.square().sum((1, 2), dtype=torch.float64), total
         total = g.new_zeros(batch, channels, width)
         for step in range(steps):
             total.baddbmm_(g[step].transpose(1, 2), self._patches_of(batch, step))
         return total.square().sum((1, 2), dtype=torch.float64), total
+
+    def _by_kernel(self, g: Tensor) -> Tensor | None:
+        """sum_r g_r x_r^T ``[B, C, K]`` of 3x3 convolutions, by the native weight gradient of each sample."""
+        layer = self._weighted()
+        plan = layer.plan
+        if plan.kind != "conv":
+            return None
+        steps, batch = g.shape[:2]
+        rows = g.unflatten(2, plan.map_shape[1:]).flatten(0, 1).permute(0, 3, 1, 2)
+        x = _joined([call.x for call in self.tap.calls])[: steps * batch]
+        options = {"padding": plan.padding, "stride": plan.strides}
+        total = conv2d_weight_gradients(rows, x, layer.weight, batch, **options)
+        return None if total is None else total.permute(0, 1, 3, 4, 2).flatten(2)
 
     def _width(self) -> int:
         """K: inputs of a neuron."""

@@ -7,7 +7,12 @@ from spikefed.neurons.dense import Products
 from spikefed.neurons.encoding import Bernoulli, Direct, Encoder, Latency, SendOnDelta, SignedPoisson, encoder
 from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, lif_step, spike
-from spikefed.neurons.gradients import conv2d_gradient, linear_gradient, norm_lif_gradient
+from spikefed.neurons.gradients import (
+    conv2d_gradient,
+    conv2d_weight_gradients,
+    linear_gradient,
+    norm_lif_gradient,
+)
 from spikefed.neurons.halved import normalised_halves
 from spikefed.neurons.halved import suits as halves_suit
 from spikefed.neurons.joined import Branch, join_lif, joins
@@ -51,6 +56,7 @@ __all__ = [
     "Triangle",
     "chain_steps",
     "conv2d_gradient",
+    "conv2d_weight_gradients",
     "dense_library",
     "dense_weights",
     "encoder",

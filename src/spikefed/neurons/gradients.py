@@ -69,6 +69,36 @@ def conv2d_gradient(
     return products.input_gradient(upstream, weight, shape, stride, padding)
 
 
+def conv2d_weight_gradients(
+    upstream: Float[Tensor, "N Cout H2 W2"],
+    x: Float[Tensor, "N Cin H W"],
+    weight: Float[Tensor, "Cout Cin Kh Kw"],
+    samples: int,
+    *,
+    padding: Sides = 0,
+    stride: Sides = 1,
+) -> Float[Tensor, "B Cout Cin Kh Kw"] | None:
+    """Gradient of the weight in `spike_conv2d`, of each sample by itself; None without a kernel for it.
+
+    Args:
+        upstream: gradient of the output; row n is of sample n modulo B.
+        x: input, likewise.
+        weight: kernels; only their shape is read.
+        samples: B.
+        padding: of the convolution.
+        stride: of the convolution.
+    """
+    known = upstream.dtype == x.dtype == weight.dtype == torch.float32 and fused.suits(x) and fused.suits(upstream)
+    direct = weight.shape[1] <= paths.MOST_DIRECT_CHANNELS
+    by_kernel = (
+        winograd.suits(weight, stride, padding) if direct else paths.by_winograd(weight, stride, padding, x.dtype)
+    )
+    if not (kernels() == "auto" and known and by_kernel):
+        return None
+    together = (t.permute(0, 2, 3, 1).unflatten(0, (-1, samples)).transpose(0, 1).contiguous() for t in (upstream, x))
+    return winograd.weight_gradients(*together, direct=direct)
+
+
 def linear_gradient(
     upstream: Float[Tensor, "N Fout"], weight: Float[Tensor, "Fout Fin"], shape: torch.Size
 ) -> Float[Tensor, " N *rest"]:

@@ -87,7 +87,7 @@ def most_kept(layers: Sequence[ChainLayer], samples: int) -> float:
         return synapses.FEW if samples <= ONE_BY_ONE else 0.0
     if len(layers) == 1 or processor.instruction_set() != "avx512":
         return synapses.FEW  # elsewhere not measured
-    return 0.075 + 0.125 / samples
+    return 0.11 + 0.25 / samples
 
 
 def suits(layer: ChainLayer, most: float = synapses.FEW) -> bool:

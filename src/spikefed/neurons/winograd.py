@@ -127,6 +127,28 @@ def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor, *, direct: bool
     return out
 
 
+def weight_gradients(upstream: Tensor, x: Tensor, *, direct: bool = False) -> Tensor:
+    """`weight_gradient` of each sample by itself, ``[B, Cout, Cin, 3, 3]``.
+
+    Args:
+        upstream: ``[B, N, H, W, Cout]``, contiguous float32; N images a sample.
+        x: ``[B, N, H, W, Cin]``, likewise.
+        direct: see `weight_gradient`.
+    """
+    lib = library()
+    assert lib is not None
+    samples, images, height, width, channels = x.shape
+    out = torch.empty(samples, upstream.shape[4], channels, 3, 3)
+    a = Arguments()
+    a.images, a.height, a.width, a.in_channels, a.out_channels = images, height, width, channels, upstream.shape[4]
+    a.dtype, a.threads = _DTYPES[x.dtype], torch.get_num_threads()
+    call = lib.spikefed_direct_weight_grad if direct else lib.spikefed_winograd_weight_grad
+    for b in range(samples):
+        a.x, a.go, a.weight = (t.data_ptr() + 4 * t.stride(0) * b for t in (x, upstream, out))
+        call(a)
+    return out
+
+
 def _run(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, *, gradient: bool) -> Tensor:
     lib = library()
     assert lib is not None

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from spikefed.hyper import Settings
 
 
-class Section(BaseModel):
+class Section(Settings):
     """Base of every table of the file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 SINCE_02: dict[str, Any] = {"since": "0.2"}

@@ -4,8 +4,10 @@
     python scripts/skew.py collect-cost TITLE RUN...      # the same, of results/fsd-skew/client-cost.json
     python scripts/skew.py collect-larger TITLE RUN...    # the same, of results/fsd-skew/larger-server.json
     python scripts/skew.py collect-many TITLE RUN...      # the same, of results/fsd-skew/many-clients.json
+    python scripts/skew.py collect-server TITLE RUN...    # the same, of results/fsd-skew/server-epochs.json
     python scripts/skew.py tables                  # the tables, from results/
 
+Where a run did not measure what clients take home, its last round's is measured here, from its newest checkpoint.
 No number there is typed in by hand: the tables stand between markers and are replaced whole.
 """
 
@@ -19,8 +21,12 @@ from typing import Any
 
 from pages import filled
 
+from spikefed.experiment import build
+from spikefed.experiment import config as configs
 from spikefed.experiment.progress import size
-from spikefed.federated.takehome import MEAN, VOTE
+from spikefed.federated import method
+from spikefed.federated.history import History
+from spikefed.federated.takehome import MEAN, VOTE, together
 from spikefed.files import write_atomic
 from spikefed.report import load_run
 
@@ -30,6 +36,7 @@ TRIED = ROOT / "results" / "fsd-skew" / "tried.json"
 COST = ROOT / "results" / "fsd-skew" / "client-cost.json"
 LARGER = ROOT / "results" / "fsd-skew" / "larger-server.json"
 MANY = ROOT / "results" / "fsd-skew" / "many-clients.json"
+EPOCHS = ROOT / "results" / "fsd-skew" / "server-epochs.json"
 LAST = ROOT / "results" / "fsd-skew" / "last-round.json"
 RIVALS = ROOT / "results" / "rivals"
 MINI = ROOT / "results" / "fashion-mnist-mini"
@@ -49,9 +56,27 @@ def _run(folder: Path) -> dict[str, Any]:
     config = load_run(folder).config
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rounds = [{key: line.get(key) for key in KEPT} for line in lines]
+    if rounds[-1][VOTE] is None:
+        rounds[-1] |= _taken_home(folder)
     told = {"dataset": config["data"]["dataset"], "images": config["data"].get("evaluate_on", "test")}
     told |= {"seed": config["seed"], "asked": config["rounds"], "method": config["method"]}
     return told | {"commit": json.loads((folder / "provenance.json").read_text())["commit"], "rounds": rounds}
+
+
+def _taken_home(folder: Path) -> dict[str, float | None]:
+    """Clients' own networks and their vote after the last round, on the run's test set."""
+    config = configs.load(folder / "config.toml", [])
+    tree = History(folder / "checkpoints", config.hash()).latest(print)
+    assert tree is not None
+    federation, steps, last = build(config), method(config.method["name"]), int(tree["server"]["round"])
+    own = {int(client): kept for client, kept in tree["clients"].items() if client.isdecimal()}
+    taken = {
+        client: federation.take_home(
+            steps.taken_home(kept["state"], federation.client_context(client, last)), last
+        )
+        for client, kept in own.items()
+    }  # fmt: skip
+    return {key: value for key, value in together(taken, federation.test.labels).items() if key in KEPT}
 
 
 def _result(path: Path) -> dict[str, Any]:
@@ -120,7 +145,13 @@ def rivals_table(folder: Path, mini: Path) -> list[str]:
 
 def tables(page: str) -> str:
     """The page with today's tables."""
-    files = {"tried": TRIED, "client cost": COST, "larger server": LARGER, "many clients": MANY}
+    files = {
+        "tried": TRIED,
+        "client cost": COST,
+        "larger server": LARGER,
+        "many clients": MANY,
+        "server epochs": EPOCHS,
+    }
     found = {name: tried_table(json.loads(path.read_text())) for name, path in files.items()}
     found["last round"] = last_table(json.loads(LAST.read_text()))
     found["rivals"] = rivals_table(RIVALS, MINI)
@@ -141,6 +172,8 @@ def main() -> None:
             collect(title, [Path(folder) for folder in (first, *more)], LARGER)
         case ["collect-many", title, first, *more]:
             collect(title, [Path(folder) for folder in (first, *more)], MANY)
+        case ["collect-server", title, first, *more]:
+            collect(title, [Path(folder) for folder in (first, *more)], EPOCHS)
         case ["tables"]:
             write_atomic(PAGE, tables(PAGE.read_text()))
         case _:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from spikefed.hyper import Settings
+from pydantic import BaseModel, ConfigDict
 
 
-class Section(Settings):
+class Section(BaseModel):
     """Base of every table of the file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 SINCE_02: dict[str, Any] = {"since": "0.2"}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import spikefed
 from experiment.killing import check_killed_is_whole
@@ -13,13 +14,15 @@ from experiment.runs import fingerprint
 from spikefed.errors import ConfigError
 from spikefed.experiment import RunFolder
 from spikefed.experiment.progress import Quiet
-from spikefed.networks import read_tensors
+from spikefed.networks import narrowed, read_tensors
 
 SEARCHES: dict[str, dict[str, Any]] = {
     "imp": {"search": "imp", "early_time": True, "probe_rounds": 1, "kl_threshold": 1.0},
     "early-bird": {"search": "early-bird", "masks": 2, "mask_distance": 0.9},
     "snip": {"search": "snip", "payload": "change"},
     "random": {"search": "random"},
+    "operations": {"criterion": "operations", "most_operations": 1.0, "restart": "keep"},
+    "channels": {"criterion": "operations", "units": "channels", "restart": "keep"},
     "ann": {"search": "one-shot", "search_on": "ann"},
 }
 
@@ -79,6 +82,24 @@ def test_too_few_rounds_are_refused_before_anything_is_written(tmp_path: Path) -
     with pytest.raises(ConfigError, match="set rounds = 4"):
         spikefed.run(config("random", rounds=3), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_channels_leave_a_small_file_and_a_network_of_that_size(tmp_path: Path) -> None:
+    folder = RunFolder(spikefed.run(config("channels"), out=tmp_path / "run"))
+    lines = folder.read_lines(folder.metrics)
+    assert lines[-1]["diagnostics"]["mask_density"] <= 0.2
+    model = spikefed.load_model(folder.path)
+    small = narrowed(model.network)
+    kept = read_tensors(folder.model).kept
+    rest = sum(p.numel() for n, p in model.network.named_parameters() if n not in kept)
+    left = sum(int(k.sum()) for k in kept.values())
+    assert sum(p.numel() for p in small.parameters()) == left + rest
+    assert left <= 0.2 * sum(k.numel() for k in kept.values())
+    images = torch.rand(5, *model.input_shape, generator=torch.Generator().manual_seed(0))
+    draws = [torch.Generator().manual_seed(1) for _ in range(2)]
+    with torch.no_grad():
+        said = [net(images, generator=draw) for net, draw in zip((small, model.network), draws, strict=True)]
+    assert torch.allclose(said[0], said[1], atol=1e-5)
 
 
 @pytest.mark.slow

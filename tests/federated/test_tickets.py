@@ -167,6 +167,31 @@ def test_a_relu_view_is_the_twin_of_the_zoo() -> None:
         networks.relu_view(net(3, "bntt"))
 
 
+@pytest.mark.parametrize("search", ["imp", "one-shot", "early-bird"])
+@pytest.mark.parametrize("criterion", ["spikes", "loss", "operations"])
+def test_every_criterion_finds_masks_of_weights_and_of_channels(criterion: str, search: str) -> None:
+    """Channels take at least the share asked for, with their bias, norm and readers; single weights exactly it."""
+    given: dict[str, Any] = {"criterion": criterion, "search": search, "level_rounds": 2, "restart": "keep"}
+    weights = Run(**given)
+    weights.rounds(6)
+    assert density(Mask(weights.state["result"]["mask"])) == pytest.approx(0.1, abs=0.005)
+    channels = Run(**given, units="channels", sparsities=[0.3, 0.6])
+    channels.rounds(6)
+    mask = channels.state["result"]["mask"]
+    assert 0.1 < density(Mask(mask)) <= 0.4
+    assert "conv1.norm.bias" in mask and "fc2.norm.bias" not in mask
+    for name, kept in mask.items():
+        assert not channels.state["result"]["weights"][name][~kept].any()
+    silent = ~mask["conv1.weight"].flatten(1).any(1)
+    assert not mask["conv1.norm.weight"][silent].any()
+    assert not mask["fc1.weight"][:, silent.repeat_interleave(16)].any()
+
+
+def test_channels_that_every_layer_keeps_bound_the_sparsity_before_a_run() -> None:
+    with pytest.raises(ConfigError, match=r"keep_channels = 0\.5\) are .* a sparsity of 0\.9 leaves fewer"):
+        Run(units="channels", keep_channels=0.5)
+
+
 def test_clients_send_survivors_and_get_a_note() -> None:
     run = Run()
     assert run.downlink is None  # everybody holds the common initial weights
@@ -199,6 +224,9 @@ def test_the_state_of_a_search_goes_on_where_it_was_read() -> None:
         ({"payload_down": "change"}, {}, "no small change"),
         ({"payload": "change"}, {"codecs": {"weights_up": "stc-100"}}, "remembers what it has not sent"),
         ({"lr_milestones": [3]}, {}, "leave out lr_milestones"),
+        ({"search": "snip", "criterion": "operations"}, {}, "has a criterion of its own"),
+        ({"search": "random", "units": "channels"}, {}, "has a criterion of its own"),
+        ({"most_operations": 1.0}, {}, "bounds criterion = 'operations'"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(given: dict[str, Any], setup: dict[str, Any], said: str) -> None:

@@ -79,6 +79,11 @@ def _privacy(hyper: LocalTraining, config: Experiment) -> None:
     check_installed()
     if hyper.local_loss == "centroid":
         raise ConfigError("training.privacy clips losses of single samples, and local_loss = 'centroid' has none")
+    if hyper.operations.weight:
+        raise ConfigError(
+            "training.operations adds to losses of whole batches, and training.privacy clips those of single samples; "
+            "leave one of them out"
+        )
     if getattr(hyper, "silence", 0.0):
         raise ConfigError("training.privacy does not go with public rows in the same step; leave method.silence at 0")
     if getattr(hyper, "rehearse", 0.0):

@@ -21,6 +21,7 @@ from spikefed.training import (
     AUGMENTATIONS,
     LABEL_LOSSES,
     AdversarialInputs,
+    FewOperations,
     Mask,
     NoisyWeights,
     PrivateSteps,
@@ -123,6 +124,21 @@ class WeightNoise(StepOption):
         return NoisyWeights(self.relative, self.absolute, self.bits)
 
 
+class Operations(StepOption):
+    """Synaptic operations in the loss of local training, so that pruning and training save what chips pay for."""
+
+    weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="of the share of synaptic operations that take place, out of all if every neuron always fired; 0: "
+        "off",
+    )
+
+    def hook(self, ctx: ClientContext) -> StepHook | None:
+        return FewOperations(self.weight) if self.weight else None
+
+
 class Privacy(StepOption):
     """DP-SGD in local training: each sample's gradient is clipped and noise is added; batches are drawn by chance.
 
@@ -220,6 +236,11 @@ class LocalTraining(Hyperparameters):
         default=AdversarialTraining(),
         json_schema_extra={"since": "0.2"},
         description="training on adversarial images",
+    )
+    operations: Operations = Field(
+        default=Operations(),
+        json_schema_extra={"since": "0.2"},
+        description="synaptic operations in the loss (docs/tickets.md)",
     )
     ewc: ElasticWeights = Field(
         default=ElasticWeights(),

@@ -6,7 +6,8 @@ it stands. Masks are kept packed, 1 bit an entry.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,17 +16,24 @@ from torch import Tensor
 from spikefed.federated.averaging import under
 from spikefed.federated.contract import Context, State
 from spikefed.federated.stages import Note, Stage, program
+from spikefed.networks import Row
 from spikefed.training import (
     Mask,
+    channel_scores,
     early_steps,
     input_activity,
     kl_profile,
     magnitudes,
     mask_distance,
     mask_of_best,
+    mask_of_best_channels,
+    mask_of_least_loss,
+    operations_of,
     outputs,
+    per_operation,
     random_scores,
     saliencies,
+    saliencies_of,
 )
 
 PROFILE_IMAGES = 1000
@@ -118,30 +126,60 @@ def _found(state: State, stage: Stage, merged: Mapping[str, Tensor], ctx: Contex
     if hyper.search == "imp":
         level = stage.level + 1
         if level <= len(hyper.targets) and str(level) not in masks:
-            found = mask_of_best(scores(merged, state, ctx), hyper.targets[level - 1], Mask(state["mask"]))
-            masks[str(level)] = packed(found)
+            draw = drawer(merged, state, ctx)
+            masks[str(level)] = packed(draw(hyper.targets[level - 1], Mask(state["mask"])))
             costs[str(level)] = search["spent"]
     elif stage.kind in ("search", "saliency"):
         if stage.kind == "saliency":
             gradients = {name: merged[name] for name in state["mask"]}
-            found_by = saliencies(state["weights"], gradients)
+            draw = partial(mask_of_best, saliencies(state["weights"], gradients))
         else:
-            found_by = scores(merged, state, ctx)
+            draw = drawer(merged, state, ctx)
         for level, sparsity in _levels(ctx):
             if str(level) not in masks:
-                masks[str(level)] = packed(mask_of_best(found_by, sparsity))
+                masks[str(level)] = packed(draw(sparsity))
                 costs[str(level)] = search["spent"]
     return {"masks": masks, "costs": costs, "recent": {}}
 
 
-def scores(weights: Mapping[str, Tensor], state: State, ctx: Context) -> dict[str, Tensor]:
-    """How much every weight counts, by the criterion of the search. Each of its weight's shape."""
-    size = magnitudes(weights, state["mask"])
-    if ctx.hyper.criterion == "magnitude":
-        return size
+def drawer(weights: Mapping[str, Tensor], state: State, ctx: Context) -> Callable[..., Mask]:
+    """``(sparsity, within=None) -> mask`` by the criterion of the search, measured once.
+
+    Args:
+        weights: of a network, by name.
+        state: the server's; names what is maskable.
+        ctx: public images, and what a channel is.
+    """
+    hyper = ctx.hyper
+    names = [name for name in state["mask"] if weights[name].dim() > 1 and ".norm." not in name]
+    size = magnitudes(weights, names)
+    row = Row.of(ctx.networks.network) if hyper.units == "channels" else None
+    images = ctx.public[:PROFILE_IMAGES]
+    if hyper.criterion in ("magnitude", "spikes"):
+        scores = size
+        if hyper.criterion == "spikes":
+            net = ctx.networks.load(weights)
+            activity = input_activity(net, names, images, ctx.preprocess, ctx.generator)
+            scores = {name: score * activity[name] for name, score in size.items()}
+        if row is None:
+            return partial(mask_of_best, scores)
+        return partial(mask_of_best_channels, row, channel_scores(row, scores), keep=hyper.keep_channels)
     net = ctx.networks.load(weights)
-    activity = input_activity(net, size, ctx.public[:PROFILE_IMAGES], ctx.preprocess, ctx.generator)
-    return {name: score * activity[name] for name, score in size.items()}
+    found = saliencies_of(net, names, images, ctx.preprocess, ctx.generator, hyper.logit_scale)
+    per = hyper.criterion == "operations"
+    if row is None and hyper.most_operations:
+
+        def bounded(sparsity: float, within: Mask | None = None) -> Mask:
+            most = hyper.most_operations * operations_of(mask_of_best(size, sparsity, within), found.operations)
+            return mask_of_least_loss(found.losses, found.operations, sparsity, most, within)
+
+        return bounded
+    if row is None:
+        losses = {n: per_operation(t, found.operations[n]) if per else t for n, t in found.losses.items()}
+        return partial(mask_of_best, losses)
+    gates = [found.channels[row.weight(place)] for place in range(len(row.names) - 1)]
+    weighed = found.operations if per else None
+    return partial(mask_of_best_channels, row, gates, operations=weighed, keep=hyper.keep_channels)
 
 
 def _early(weights: Mapping[str, Tensor], ctx: Context) -> tuple[int, dict[str, float]]:
@@ -161,7 +199,7 @@ def _drawn(state: State, weights: Mapping[str, Tensor], at: int, ctx: Context) -
     """Early-Bird: the one-shot mask of every level that is still open, and those that are stable now."""
     search = state["search"]
     hyper = ctx.hyper
-    found_by = scores(weights, state, ctx)
+    draw = drawer(weights, state, ctx)
     recent = dict(search["recent"])
     masks = dict(search["masks"])
     costs = dict(search["costs"])
@@ -170,7 +208,7 @@ def _drawn(state: State, weights: Mapping[str, Tensor], at: int, ctx: Context) -
         key = str(level)
         if key in masks:
             continue
-        drawn = mask_of_best(found_by, sparsity)
+        drawn = draw(sparsity)
         before = list(recent.get(key, {}).values())
         far = max((mask_distance(drawn, unpacked(other, like)) for other in before), default=1.0)
         if len(before) >= hyper.masks - 1 and far < hyper.mask_distance:

@@ -16,9 +16,11 @@ from spikefed.networks.adapters import (
 )
 from spikefed.networks.describe import Description, LayerRow, describe
 from spikefed.networks.explain import LayerPath, explain
+from spikefed.networks.fanout import as_input, fan_out, geometry, weight_of, weighted
 from spikefed.networks.graph import Edge, Graph, GraphNetwork, Node
 from spikefed.networks.layers import PassLayer, SpikingLayer
 from spikefed.networks.monitor import FiringRateMonitor, firing_rates
+from spikefed.networks.narrow import Row, narrowed
 from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm
 from spikefed.networks.own import Own, build_own
@@ -40,6 +42,13 @@ from spikefed.networks.zoo import NetworkInfo, ann_twin, build, initialise_by_pl
 __all__ = [
     "ANNNetwork",
     "Adapter",
+    "Row",
+    "as_input",
+    "fan_out",
+    "geometry",
+    "narrowed",
+    "weight_of",
+    "weighted",
     "AdapterRow",
     "Per",
     "adapt",

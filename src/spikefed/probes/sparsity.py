@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import SpikingLayer, copy_tensors, write_tensors
+from spikefed.networks import as_input, copy_tensors, geometry, weight_of, weighted, write_tensors
 from spikefed.neurons import dense_weights
 from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 
@@ -63,7 +63,7 @@ class Sparsity(Probe):
 
     def measure(self, net: nn.Module, subject: Subject, ctx: ProbeContext) -> list[Record]:
         """A row a layer, and one of all."""
-        layers = {name: module for name, module in net.named_modules() if _weighted(module)}
+        layers = {name: module for name, module in net.named_modules() if weighted(module)}
         if not layers:
             raise ConfigError("this network has no convolution or linear layer, whose weights the probe counts")
         counted = _operations(net, layers, subject, ctx)
@@ -111,19 +111,6 @@ class Sparsity(Probe):
         return {key: median(values) / len(shown) for key, values in times.items()}
 
 
-def weight_of(module: nn.Module) -> Tensor:
-    """The weights of a convolution or linear layer."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight
-
-
-def _weighted(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    plain = isinstance(module, nn.Conv2d | nn.Linear) and getattr(module, "groups", 1) == 1
-    return isinstance(weight, Tensor) and (isinstance(module, SpikingLayer) or plain)
-
-
 def _operations(
     net: nn.Module, layers: dict[str, nn.Module], subject: Subject, ctx: ProbeContext
 ) -> dict[str, tuple[float, float, float]]:
@@ -156,23 +143,16 @@ def _counted(module: nn.Module, x: Tensor) -> Tensor:
     active = (x != 0).float()
     kept = (weight != 0).float()
     if weight.dim() == 2:
-        active = active.flatten(1) if active.dim() > 2 and active[0].numel() == weight.shape[1] else active
-        by_input = active.flatten(0, -2).sum(0, dtype=torch.float64)
+        by_input = as_input(weight, active).sum(0, dtype=torch.float64)
         through = [by_input @ kept.sum(0, dtype=torch.float64), by_input.sum() * len(weight)]
     else:
-        stride, padding = _geometry(module)
+        stride, padding = geometry(module)
         parts = list(_parts(active, BATCH))
         weights = (kept.sum(0, keepdim=True), torch.full_like(kept[:1], float(len(weight))))
         met = [[F.conv2d(part, w, stride=stride, padding=padding) for part in parts] for w in weights]
         through = [torch.stack([maps.sum(dtype=torch.float64) for maps in each]).sum() for each in met]
     counts = [*through, active.sum(dtype=torch.float64), active.numel()]
     return torch.tensor([float(count) for count in counts], dtype=torch.float64)
-
-
-def _geometry(module: nn.Module) -> tuple[Any, Any]:
-    if isinstance(module, SpikingLayer):
-        return module.plan.strides, module.plan.padding
-    return module.stride, module.padding
 
 
 def _parts(x: Tensor, size: int) -> Iterator[Tensor]:

@@ -3,6 +3,7 @@
 from spikefed.training.adversarial import AdversarialInputs
 from spikefed.training.augment import AUGMENTATIONS
 from spikefed.training.average import WeightAverage
+from spikefed.training.channels import channel_scores, mask_of_best_channels, too_sparse
 from spikefed.training.earlytime import early_steps, kl_profile, prefix_divergences
 from spikefed.training.ewc import ElasticPull
 from spikefed.training.exemplars import Replay
@@ -34,6 +35,7 @@ from spikefed.training.lrschedule import half_cosine
 from spikefed.training.lwf import OldOutputs
 from spikefed.training.masks import Mask, density, held, released
 from spikefed.training.noise import NoisyWeights
+from spikefed.training.operations import FewOperations
 from spikefed.training.optimisers import optimiser
 from spikefed.training.private import PrivateSteps
 from spikefed.training.pruning import (
@@ -45,6 +47,7 @@ from spikefed.training.pruning import (
     saliencies,
     schedule,
 )
+from spikefed.training.saliency import Saliencies, mask_of_least_loss, operations_of, per_operation, saliencies_of
 from spikefed.training.tailoring import Tailoring
 from spikefed.training.temporal import (
     TEMPORAL_LOSSES,
@@ -64,6 +67,7 @@ __all__ = [
     "DistillationLoss",
     "ElasticPull",
     "Evaluation",
+    "FewOperations",
     "LABEL_LOSSES",
     "Loss",
     "Mask",
@@ -73,11 +77,13 @@ __all__ = [
     "Preprocess",
     "PrivateSteps",
     "Replay",
+    "Saliencies",
     "StepHook",
     "TEMPORAL_LOSSES",
     "WeightAverage",
     "batches",
     "centroid",
+    "channel_scores",
     "centroid_loss",
     "density",
     "distillation_loss",
@@ -93,12 +99,16 @@ __all__ = [
     "magnitudes",
     "mask_distance",
     "mask_of_best",
+    "mask_of_best_channels",
+    "mask_of_least_loss",
     "judged",
     "mean_evaluation",
     "optimiser",
     "output_spikes",
     "outputs",
     "own_outputs",
+    "operations_of",
+    "per_operation",
     "prefix_cross_entropy",
     "prefix_divergences",
     "prefix_means",
@@ -107,9 +117,11 @@ __all__ = [
     "rate_mse",
     "released",
     "saliencies",
+    "saliencies_of",
     "schedule",
     "spike_mse",
     "step_cross_entropy",
     "subset_cross_entropy",
+    "too_sparse",
     "train",
 ]

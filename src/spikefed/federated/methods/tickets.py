@@ -36,9 +36,9 @@ from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
 from spikefed.federated.setup import Setup
 from spikefed.federated.stages import NOTE, Note, program, total_rounds
 from spikefed.federated.traffic import Exchange
-from spikefed.networks import relu_view
+from spikefed.networks import Row, relu_view
 from spikefed.networks.roles import prunable
-from spikefed.training import Mask, optimiser, schedule
+from spikefed.training import Mask, optimiser, schedule, too_sparse
 
 FEEDBACK = ("stc", "topk")
 
@@ -50,8 +50,24 @@ class TicketHyperparameters(FedAvgHyperparameters):
     search: Literal["imp", "early-bird", "one-shot", "snip", "random"] = Field(
         default="imp", description="iterative magnitude pruning, Early-Bird, or the baselines"
     )
-    criterion: Literal["magnitude", "spikes"] = Field(
-        default="magnitude", description="|w|, or |w| times the mean input of the synapse on public images"
+    criterion: Literal["magnitude", "spikes", "loss", "operations"] = Field(
+        default="magnitude",
+        description="|w|, |w| times the mean input of the synapse, the rise of the loss without it, or that for each "
+        "synaptic operation saved [Shi et al. 2024: operations in the objective]; all but |w| on public images",
+    )
+    units: Literal["weights", "channels"] = Field(
+        default="weights",
+        description="what goes: single weights [paper], or whole channels with all that reads them",
+    )
+    most_operations: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="criterion 'operations' of weights: least loss for at most this many times the operations that the "
+        "same number of weights by magnitude causes, at the rates measured; 0: by loss for each operation instead",
+    )
+    keep_channels: float = Field(
+        default=0.1, ge=0, le=1, description="of 'channels': share of its channels that every layer keeps at least"
     )
     prune: float = Field(default=0.25, gt=0, lt=1, description="share of what is left that a level takes [paper: 0.25]")
     levels: int = Field(default=8, ge=1, le=100, description="how often it does [paper: 14]")
@@ -117,7 +133,15 @@ class Tickets(FedAvg):
     downlink_kind: ClassVar[MessageKind | None] = "selected-weights"
 
     def maskable(self, hyper: Any, networks: NetworkFactory) -> frozenset[str]:
-        """Weights of convolutions and linear layers, the first and the last too; never biases or normalisations."""
+        """Weights of convolutions and linear layers, the first and the last too.
+
+        Biases and normalisations go only where a whole channel does.
+        """
+        if hyper.units == "channels":
+            row = Row.of(networks.network)
+            if wrong := too_sparse(row, hyper.targets[-1], hyper.keep_channels):
+                raise ConfigError(wrong)
+            return frozenset(row.shapes)
         return prunable(networks.initial(), networks.roles)
 
     def message_sizes(self, hyper: Any, networks: NetworkFactory, rounds: int) -> list[float]:
@@ -151,6 +175,15 @@ class Tickets(FedAvg):
             raise ConfigError(
                 f"'wire.weights_up' = '{setup.codecs['weights_up']}' remembers what it has not sent, which a rewind "
                 "makes wrong; use float32, fp16, qsgd or cosine"
+            )
+        if hyper.search in ("snip", "random") and (hyper.criterion, hyper.units) != ("magnitude", "weights"):
+            raise ConfigError(
+                f"search = '{hyper.search}' has a criterion of its own, for single weights; leave out method.criterion "
+                "and method.units, or take search = 'imp', 'one-shot' or 'early-bird'"
+            )
+        if hyper.most_operations and (hyper.criterion, hyper.units) != ("operations", "weights"):
+            raise ConfigError(
+                "method.most_operations bounds criterion = 'operations' of units = 'weights'; set these, or drop it"
             )
         if hyper.lr_milestones:
             raise ConfigError("the learning rate follows method.lr_schedule in every stage; leave out lr_milestones")

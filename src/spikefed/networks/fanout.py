@@ -1,0 +1,57 @@
+"""Weights that an input meets: of the convolutions and linear layers of any network, and how many a place has ahead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikefed.networks.layers import SpikingLayer
+
+
+def weighted(module: nn.Module) -> bool:
+    """Whether it is a layer whose operations are counted: one of ours, or a plain ungrouped one."""
+    weight = getattr(module, "weight", None)
+    plain = isinstance(module, nn.Conv2d | nn.Linear) and getattr(module, "groups", 1) == 1
+    return isinstance(weight, Tensor) and (isinstance(module, SpikingLayer) or plain)
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weights of a convolution or linear layer, ``[Cout, Cin, k, k]`` or ``[out, in]``."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def geometry(module: nn.Module) -> tuple[Any, Any]:
+    """Stride and padding of a convolution."""
+    if isinstance(module, SpikingLayer):
+        return module.plan.strides, module.plan.padding
+    return module.stride, module.padding
+
+
+def as_input(weight: Tensor, x: Tensor) -> Tensor:
+    """What enters a layer, maps flattened where it is a linear one: ``[N, Cin, H, W]`` or ``[N, in]``."""
+    if weight.dim() != 2:
+        return x
+    return x.flatten(1) if x.dim() > 2 and x[0].numel() == weight.shape[1] else x.flatten(0, -2)
+
+
+def fan_out(module: nn.Module, x: Tensor, every: bool = False) -> Tensor:
+    """Non-zero weights that an input at each place meets, borders counted exactly: ``[1, Cin, H, W]`` or ``[1, in]``.
+
+    Args:
+        module: a `weighted` layer.
+        x: what enters it, from `as_input`.
+        every: count weights that are 0 too.
+    """
+    weight = weight_of(module).detach()
+    kept = (torch.ones_like(weight) if every else weight != 0).to(torch.float32).sum(0, keepdim=True)
+    if kept.dim() == 2:
+        return kept
+    place = torch.zeros(1, *x.shape[1:], device=x.device, requires_grad=True)
+    stride, padding = geometry(module)
+    with torch.enable_grad():
+        met = nn.functional.conv2d(place, kept, stride=stride, padding=padding).sum()
+        return torch.autograd.grad(met, place)[0]

@@ -1,0 +1,191 @@
+"""Whole channels of networks whose layers stand in a row: what goes with one, and the small network without the dead.
+
+A channel is its row of the weights, its entries of bias and norm, and all weights of the next layer that read it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spikefed.errors import ConfigError
+from spikefed.networks.layers import SpikingLayer
+from spikefed.networks.network import SpikingNetwork
+from spikefed.networks.tensors import load_tensors, state_tensors
+from spikefed.networks.zoo import build, network_info
+
+_OWN = ("bias", "norm.weight", "norm.bias")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The layers of such a network, in order.
+
+    Attributes:
+        names: of the layers.
+        channels: of each, the last one's are the outputs.
+        shapes: by name of a tensor that belongs to channels, in the network's order.
+    """
+
+    names: tuple[str, ...]
+    channels: tuple[int, ...]
+    shapes: Mapping[str, torch.Size]
+
+    @classmethod
+    def of(cls, net: nn.Module) -> Row:
+        """The row that a network is.
+
+        Raises:
+            ConfigError: its layers do not stand in a row.
+        """
+        if type(net) is not SpikingNetwork or not all(type(layer) is SpikingLayer for layer in net.places):
+            raise ConfigError(
+                "whole channels are pruned in networks whose layers stand in a row, as those of layouts such as "
+                "8C3-AP2-64FC; here method.units = 'weights'"
+            )
+        tensors = dict(net.named_parameters())
+        names = tuple(layer.plan.name for layer in net.layers)
+        owned = {f"{name}.weight" for name in names} | {f"{name}.{own}" for name in names[:-1] for own in _OWN}
+        shapes = {name: tensor.shape for name, tensor in tensors.items() if name in owned}
+        return cls(names, tuple(layer.plan.map_shape[0] for layer in net.layers), shapes)
+
+    def weight(self, place: int) -> str:
+        """Name of a layer's weights."""
+        return f"{self.names[place]}.weight"
+
+    def group(self, place: int) -> int:
+        """Inputs of the layer at a place that come from one channel of the layer before."""
+        return self.shapes[self.weight(place)][1] // self.channels[place - 1]
+
+    def mask(self, alive: list[Tensor]) -> dict[str, Tensor]:
+        """Bool by name, of each tensor's shape: what belongs to channels that are alive.
+
+        Args:
+            alive: bool ``[C]`` of every layer but the last.
+        """
+        every = [*alive, torch.ones(self.channels[-1], dtype=torch.bool)]
+        found = {}
+        for name, shape in self.shapes.items():
+            layer, own = name.split(".", 1)
+            place = self.names.index(layer)
+            kept = torch.ones(shape, dtype=torch.bool)
+            if own == "weight":
+                kept = kept & every[place].reshape(-1, *[1] * (len(shape) - 1))
+                if place:
+                    read = alive[place - 1].repeat_interleave(self.group(place))
+                    kept = kept & read.reshape(1, -1, *[1] * (len(shape) - 2))
+            else:
+                kept = kept & every[place]  # of a norm of every step too, [T, C]
+            found[name] = kept
+        return found
+
+    def alive(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        """Bool ``[C]`` of every layer but the last: channels of which a weight in and a weight out is not 0.
+
+        Args:
+            tensors: the weights by name, or their masks.
+        """
+        found = []
+        for place, channels in enumerate(self.channels[:-1]):
+            into = (tensors[self.weight(place)] != 0).flatten(1).any(1)
+            out = (tensors[self.weight(place + 1)] != 0).transpose(0, 1).reshape(channels, -1).any(1)
+            found.append((into & out).cpu())
+        return found
+
+
+@torch.no_grad()
+def narrowed(net: nn.Module) -> SpikingNetwork:
+    """The small network without the channels that are dead: no weight leads in, or none out.
+
+    Its outputs are those of the network where the dead channels are silent: pruned by ``units = "channels"``, or
+    without a weight out. A channel with none in that a bias or a norm makes fire is kept. Every layer keeps a channel.
+
+    >>> from spikefed import networks
+    >>> net = networks.build("4C3-AP2-6FC", input_shape=(1, 4, 4), classes=3, steps=2)
+    >>> row = networks.Row.of(net)
+    >>> kept = row.mask([torch.tensor([True, False, True, False]), torch.arange(6) < 5])
+    >>> tensors = networks.copy_tensors(net)
+    >>> networks.load_tensors(net, {n: t * kept[n] if n in kept else t for n, t in tensors.items()})
+    >>> networks.narrowed(net).name
+    '2C3-AP2-5FC'
+
+    Raises:
+        ConfigError: its layers do not stand in a row, or it has tensors that no layout has (learnt thresholds).
+    """
+    row = Row.of(net)
+    assert isinstance(net, SpikingNetwork)
+    tensors = state_tensors(net)
+    alive = row.alive(tensors)
+    for place, living in enumerate(alive):
+        living |= _fires(tensors, row, place)
+        if not living.any():
+            living[0] = True
+    small = _built(net, [int(living.sum()) for living in alive])
+    cut = {}
+    whole = [*alive, torch.ones(row.channels[-1], dtype=torch.bool)]
+    for name, tensor in state_tensors(small).items():
+        layer, own = name.split(".", 1)
+        place = row.names.index(layer)
+        found = tensors[name]
+        if own == "weight":
+            found = found[whole[place]]
+            if place:
+                found = found[:, alive[place - 1].repeat_interleave(row.group(place))]
+        elif found.dim():
+            found = found[..., whole[place]] if found.shape[-1] == row.channels[place] else found
+        cut[name] = found.reshape(tensor.shape)
+    if tensors.keys() != cut.keys():
+        raise ConfigError(
+            f"'{min(tensors.keys() ^ cut.keys())}' is no tensor of a smaller network; narrow one without learnt "
+            "thresholds or adapters"
+        )
+    load_tensors(small, cut)
+    return small.train(net.training)
+
+
+def _fires(tensors: Mapping[str, Tensor], row: Row, place: int) -> Tensor:
+    """Channels whose bias or shift is not 0 and of which a weight leads out, ``[C]``: they may fire without input."""
+    beside = [
+        tensors[f"{row.names[place]}.{own}"] for own in ("bias", "norm.bias") if f"{row.names[place]}.{own}" in tensors
+    ]
+    moved = torch.zeros(row.channels[place], dtype=torch.bool)
+    for tensor in beside:
+        moved |= (tensor != 0).reshape(-1, row.channels[place]).any(0).cpu()
+    out = (tensors[row.weight(place + 1)] != 0).transpose(0, 1).reshape(row.channels[place], -1).any(1)
+    return moved & out.cpu()
+
+
+def _built(net: SpikingNetwork, channels: list[int]) -> SpikingNetwork:
+    """A network of these channels and of the same settings, weights as they are drawn."""
+    info = network_info(net.name)
+    assert info.layout is not None
+    coded = net.layers[0].plan.in_shape
+    layout = info.layout(coded)
+    left = iter(channels)
+    tokens = [re.sub(r"^\d+(?=C|FC)", lambda _: str(next(left)), token) for token in layout.split("-")]
+    first = net.layers[0]
+    neuron = next(layer.neuron for layer in net.layers if isinstance(layer, SpikingLayer) and layer.neuron is not None)
+    pooled = next((layer.plan for layer in net.layers if layer.plan.pool), None)
+    strided = any(layer.plan.stride != 1 for layer in net.layers)
+    pooling = "stride" if strided else "max" if pooled is not None and pooled.window.kind == "max" else "average"
+    small = build(
+        "-".join(tokens),
+        input_shape=net.input_shape,
+        classes=net.classes,
+        steps=net.steps,
+        norm="none" if first.norm is None else first.norm.mode,
+        coding=net.encoder,
+        neuron=neuron,
+        readout=net.readout,
+        pooling=pooling,
+    )
+    for made, whole in zip(small.layers, net.layers, strict=True):
+        if made.norm is not None and whole.norm is not None:
+            made.norm.alpha, made.norm.eps, made.norm.momentum = whole.norm.alpha, whole.norm.eps, whole.norm.momentum
+        made.dropout = whole.dropout
+    small.precision = net.precision
+    return small.to(first.weight.device)

@@ -88,7 +88,8 @@ def grouped(runs: dict[tuple[str, str, str, int], dict[str, Any]]) -> dict[str, 
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for (kind, sampler, partition, seed), run in sorted(runs.items()):
         full = runs.get((kind, "full", partition, seed))
-        beside = {} if full is None else {f"{cost}_of_full": run[cost] / full[cost] for cost in COSTS}
+        told = [cost for cost in COSTS if full is not None and cost in run and cost in full]  # older files lack some
+        beside = {} if full is None else {f"{cost}_of_full": run[cost] / full[cost] for cost in told}
         groups[kind, sampler, partition].append({**run, **beside})
     return {
         " ".join(key): {

@@ -1,11 +1,37 @@
-"""The base of hyperparameters: of methods and of probes."""
+"""The base of hyperparameters, of methods and of probes, and what it shares with the tables of an experiment."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
-class Hyperparameters(BaseModel):
+class Numbers(BaseModel):
+    """A model that takes no ``true`` for 1 and no ``false`` for 0 where a number belongs, in lists neither."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flags(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if kinds & {int, float} and bool not in kinds and _has_flag(value):
+            raise ValueError("must be a number, not true or false")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """All types that an annotation names, inside unions and lists too."""
+    parts = get_args(annotation)
+    return {annotation} if not parts else set().union(*(_kinds(part) for part in parts))
+
+
+def _has_flag(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_has_flag(part) for part in value)
+    return isinstance(value, bool)
+
+
+class Hyperparameters(Numbers):
     """Frozen, validated, unknown keys refused; every field has a default, a range and a description with its source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -47,6 +47,21 @@ def check_steps(net: nn.Module, steps: int) -> None:
         )
 
 
+def check_shorter(net: nn.Module) -> None:
+    """Refuse a network whose steps cannot be changed.
+
+    Raises:
+        ConfigError: a normalisation of every step, or a network of one's own without ``steps``.
+    """
+    per_step = any(getattr(module, "steps", None) for module in net.modules() if module is not net)
+    if not isinstance(getattr(net, "steps", None), int) or per_step:
+        raise ConfigError(
+            "early_time and sent_steps run fewer time steps, which this network does not allow (a normalisation of "
+            "every step, or a network of your own without 'steps'); use norm 'bn' or 'tdbn', or early_time = false and "
+            "sent_steps = 0"
+        )
+
+
 @contextmanager
 def shortened(net: nn.Module, steps: int) -> Iterator[None]:
     """The network with other time steps, for a while.
@@ -54,14 +69,8 @@ def shortened(net: nn.Module, steps: int) -> Iterator[None]:
     Raises:
         ConfigError: a network whose steps cannot be changed.
     """
-    whole: Any = getattr(net, "steps", None)
-    per_step = any(getattr(module, "steps", None) for module in net.modules() if module is not net)
-    if not isinstance(whole, int) or per_step:
-        raise ConfigError(
-            "early_time and sent_steps run fewer time steps, which this network does not allow (a normalisation of "
-            "every step, or a network of your own without 'steps'); use norm 'bn' or 'tdbn', or early_time = false and "
-            "sent_steps = 0"
-        )
+    check_shorter(net)
+    whole: Any = net.steps
     net.steps = steps  # type: ignore[assignment]
     try:
         yield

@@ -28,7 +28,7 @@ from spikefed.federated.contract import (
     State,
 )
 from spikefed.federated.distillation import Goal
-from spikefed.federated.fewsteps import cut_images, shortened
+from spikefed.federated.fewsteps import check_shorter, cut_images, shortened
 from spikefed.federated.methods.fsd import Fsd, FsdHyperparameters
 from spikefed.federated.secure import Votes
 from spikefed.federated.setup import Setup
@@ -85,13 +85,15 @@ class FsdTickets(Fsd):
         """See `Method.exchanges`: rows, classes and the steps that are sent.
 
         Raises:
-            ConfigError: more steps than there are.
+            ConfigError: more steps than there are, or fewer where the network's steps cannot be changed.
         """
         rows, classes, steps = shape
         if hyper.sent_steps > steps:
             raise ConfigError(
                 f"method.sent_steps = {hyper.sent_steps} but the network has {steps} time steps; use 1 to {steps}, or 0"
             )
+        if 0 < hyper.sent_steps < steps:
+            check_shorter(networks.network)
         return super().exchanges(hyper, (rows, classes, hyper.sent_steps or steps), networks)
 
     def holding(

@@ -29,7 +29,7 @@ from spikefed.federated.contract import (
     NetworkFactory,
     State,
 )
-from spikefed.federated.fewsteps import cut_images, shortened
+from spikefed.federated.fewsteps import check_shorter, cut_images, shortened
 from spikefed.federated.local import label_gradient, train_locally
 from spikefed.federated.messages import from_wire
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
@@ -189,6 +189,8 @@ class Tickets(FedAvg):
             raise ConfigError("the learning rate follows method.lr_schedule in every stage; leave out lr_milestones")
 
     def exchanges(self, hyper: Any, shape: tuple[int, int, int], networks: NetworkFactory) -> tuple[Exchange, Exchange]:
+        if hyper.early_time:
+            check_shorter(networks.network)
         up, down = super().exchanges(hyper, shape, networks)
         return up, dataclasses.replace(down, notes={NOTE: Note.of(program(hyper)[0], 0, 0).array()})
 

@@ -3,7 +3,8 @@
     python scripts/tickets_table.py runs/tickets-pooled [--level-rounds 5] [--out results/tickets/pooled.json]
     python scripts/tickets_table.py runs/tickets-federated [--out results/tickets/federated.json]
 
-A ticket's accuracy is that of the last round of its level; a run without levels counts by its last round.
+A ticket's accuracy is that of the last round of its level; a run without levels counts by its last round. Where the
+probe `sparsity` measured in that round (experiments/sweeps/tickets-operations.toml), what it told stands beside.
 """
 
 from __future__ import annotations
@@ -42,6 +43,17 @@ def tickets(lines: list[dict[str, Any]], level_rounds: int) -> dict[int, dict[st
     return table
 
 
+def measured(path: Path, lines: list[dict[str, Any]]) -> dict[int, dict[str, float]]:
+    """What the probe `sparsity` told at the end of each level, level 0 the dense network; empty without it."""
+    file = path / "probes" / "sparsity.json"
+    if not file.exists():
+        return {}
+    levels = {line["round"]: int(line["diagnostics"].get("level", 0)) for line in lines}
+    accuracies = {line["round"]: line["server_accuracy"] for line in lines}
+    told = json.loads(file.read_text(encoding="utf-8"))["measurements"]
+    return {levels[m["round"]]: {"accuracy": accuracies[m["round"]], **m["headline"]} for m in told}
+
+
 def summary(path: Path, level_rounds: int) -> dict[str, Any]:
     """One run."""
     lines = RunFolder(path).read_lines(RunFolder(path).metrics)
@@ -60,6 +72,7 @@ def summary(path: Path, level_rounds: int) -> dict[str, Any]:
         "upstream_bytes": last["upstream_bytes_total"],
         "downstream_bytes": last["downstream_bytes_total"],
         "levels": tickets(lines, level_rounds),
+        "measured": measured(path, lines),
     }
 
 
@@ -100,6 +113,15 @@ def main() -> None:
             steps = mean(row["search_lif_steps"] for row in rows)
             said = spread([row["accuracy"] for row in rows])
             print(f"    {100 * rows[0]['sparsity']:6.2f} % gone: {said} %, search {steps:.0f}")
+        for level in sorted({level for p in parts for level in p["measured"]}):
+            rows = [p["measured"][level] for p in parts if level in p["measured"]]
+            left, synops, size = (mean(row[key] for row in rows) for key in ("left_share", "synops", "file_bytes"))
+            time = 1e6 * mean(row["image_s"] for row in rows) if all("image_s" in row for row in rows) else float("nan")
+            said = spread([row["accuracy"] for row in rows])
+            print(
+                f"    {100 * left:6.2f} % left: {said} %, {synops / 1e3:.1f} thousand operations, {size / 1e3:.1f} kB, "
+                f"{time:.0f} us an image"
+            )
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")

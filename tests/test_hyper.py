@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 import spikefed
 from spikefed.errors import ConfigError
+from spikefed.experiment import Experiment
+from spikefed.federated.methods import METHODS
 from spikefed.hyper import Hyperparameters
 
 
@@ -68,3 +71,32 @@ def test_steps_that_bntt_fixes_are_refused_before_anything_is_written(method: di
     with pytest.raises(ConfigError, match="does not allow"):
         spikefed.run(tables, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def tables(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """A model and the tables inside it."""
+    inner = [field.annotation for field in model.model_fields.values()]
+    within = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return [model, *(table for kind in within for table in tables(kind))]
+
+
+def kinds(annotation: Any) -> set[Any]:
+    return {annotation}.union(*map(kinds, get_args(annotation)))
+
+
+MODELS: set[type[BaseModel]] = {
+    model for top in (Experiment, *(made.hyperparameters for made in METHODS.values())) for model in tables(top)
+}
+
+
+@pytest.mark.parametrize("model", sorted(MODELS, key=str))
+def test_no_number_of_any_table_or_method_is_true(model: type[BaseModel]) -> None:
+    numbers = {
+        name
+        for name, field in model.model_fields.items()
+        if (named := kinds(field.annotation)) & {int, float} and bool not in named
+    }
+    with pytest.raises(ValidationError) if numbers else nullcontext() as caught:
+        model.model_validate(dict.fromkeys(numbers, True))
+    refused = {error["loc"][0] for error in caught.value.errors()} if caught else set()
+    assert numbers <= refused

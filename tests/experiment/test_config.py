@@ -35,7 +35,7 @@ def test_every_shipped_experiment_is_valid_and_named_after_its_file(path: Path) 
     pooled = path.stem.startswith(("temporal", "tickets"))
     assert config.data.pooled == pooled
     averaged = "fedavg" if "fedavg" in path.stem or pooled else "fsd"
-    usual = {"dcnas": "dc-nas", "tickets": "tickets"}.get(path.stem.partition("-")[0], averaged)
+    usual = {"dcnas": "dc-nas", "tickets": "tickets", "fsdplus": "fsd+"}.get(path.stem.partition("-")[0], averaged)
     assert config.method["name"] == OTHERS.get(path.stem, usual)
 
 

@@ -36,7 +36,7 @@ SETS = {
     "cifar10-mini": "4 x 2,500",
 }
 """Sets of results whose runs hold images as the paper's do, and the private images of their clients."""
-METHODS = ("fsd", "fsd+", "fsd+labels", "fedavg")
+METHODS = ("fsd", "fsd+", "fsd+labels", "fsd+foreign", "fedavg")
 HEADS = ("data", "target", "printed: FSD", "printed: FedAvg", "our run", "private", "seeds", "rounds",
          "as the paper counts", "printed / this", "encoded")  # fmt: skip
 NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
@@ -119,7 +119,8 @@ def section(folder: Path) -> str:
         "compares with the printed cells, as “printed / this” does (FedAvg with the printed FedAvg, the others",
         "with the printed FSD). “Encoded” is what our packets were. Their clients had 10,000 images each (of MNIST",
         "the paper does not say); where ours held 2,500 the public rows are 2,000 instead of 8,000, and a round of",
-        "answers costs a quarter. Means over the seeds that got there.",
+        "answers costs a quarter. `fsd+foreign` has public rows of another set of images, Fashion-MNIST's for MNIST.",
+        "Means over the seeds that got there.",
     )
     return "\n".join([*words, "", *table(folder), *by_round(folder)])
 

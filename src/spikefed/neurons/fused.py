@@ -72,7 +72,7 @@ def _prepared() -> ctypes.CDLL | None:
     if lib.spikefed_norm_lif_size() != ctypes.sizeof(Arguments):
         return None
     native.lend_threads(lib)
-    processor.choose_instruction_set(lib)
+    processor.hold_instruction_set(lib)
     return lib
 
 

@@ -42,10 +42,19 @@ def choose_instruction_set(library: ctypes.CDLL) -> None:
     library.spikefed_set_level(INSTRUCTION_SETS.index(wanted))
 
 
+@cache
+def hold_instruction_set(library: ctypes.CDLL) -> None:
+    """`choose_instruction_set`, once for a library."""
+    choose_instruction_set(library)
+
+
 def instruction_set() -> str:
     """The native library's in use; ``portable`` without the library."""
     library = native.library()
-    return INSTRUCTION_SETS[0 if library is None else library.spikefed_level()]
+    if library is None:
+        return INSTRUCTION_SETS[0]
+    hold_instruction_set(library)  # limits are asked for before the first kernel runs, too
+    return INSTRUCTION_SETS[library.spikefed_level()]
 
 
 @cache

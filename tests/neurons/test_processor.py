@@ -33,6 +33,15 @@ def test_the_environment_holds_the_library_to_an_instruction_set(name) -> None:
 
 
 @needs_native
+def test_the_environment_holds_from_the_first_question() -> None:
+    """What is chosen by instruction set before any kernel runs (``auto``) is chosen for the one in use."""
+    code = "from spikefed.neurons import processor as p; print(p.instruction_set(), p.fastest_precision())"
+    environment = {**os.environ, "SPIKEFED_NATIVE_ISA": "portable", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == ["portable", "float32"], done.stderr
+
+
+@needs_native
 def test_an_unknown_instruction_set_is_one_sentence(monkeypatch) -> None:
     lib = native.library()
     assert lib is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from spikefed.training import (
     rate_cross_entropy,
     train,
 )
+from spikefed.training.lrschedule import half_cosine
 from spikefed.training.smallsteps import small_steps
 
 pytestmark = pytest.mark.skipif(not chain.available(), reason="no native kernels for chains on this processor")
@@ -201,6 +204,77 @@ def test_a_batch_that_is_not_small_goes_through_autograd_with_the_same_draws(mon
     assert all(map(torch.equal, here, there))
 
 
+@pytest.mark.parametrize("kind", ["ours", "torch's", "mask", "schedule", "cosine"])
+def test_steps_through_autograd_in_between_leave_no_gradient_behind(monkeypatch, kind) -> None:
+    """Full batches are not small, the last short one is; who reads ``p.grad`` finds this step's."""
+    net = network()
+    maps = [64, 16, 1]
+    works = [STEPS * layer.weight.numel() * m for layer, m in zip(net.layers, maps, strict=False)]
+    monkeypatch.setattr(chains, "MOST_WORK", BATCH * max(works) - 1)
+    chains._plan.cache_clear()
+
+    def run() -> list[Tensor]:
+        net = network()
+        optim = optimiser(net, "adam", 3e-2)
+        if kind == "torch's":
+            optim = torch.optim.Adam(net.parameters(), lr=3e-2)
+        if kind == "mask":
+            held(optim, Mask({next(iter(net.state_dict())): torch.ones(6, 1, 3, 3).bool()}).on(net))
+        if kind == "schedule":
+            torch.optim.lr_scheduler.ExponentialLR(optim, 0.9)
+        with half_cosine(optim, 9) if kind == "cosine" else nullcontext():
+            return trained(net, optim, DistillationLoss(0.1), TRAINS, epochs=3)
+
+    here, there = both(monkeypatch, run)
+    assert all(map(torch.equal, here, there))
+
+
+@pytest.mark.parametrize("how", ["cleared", "loaded", "loaded with another rate"])
+def test_an_optimiser_that_is_given_another_state_goes_on_from_it(monkeypatch, how) -> None:
+    def run() -> list[Tensor]:
+        net = network()
+        optim = optimiser(net, "adam", 3e-2)
+        done: list[int] = []
+
+        def augment(x: Tensor, _: torch.Generator) -> Tensor:
+            done.append(1)
+            if len(done) == 4 and how == "cleared":
+                optim.state.clear()
+            elif len(done) == 4:
+                state = copy.deepcopy(optim.state_dict())
+                state["param_groups"][0]["lr"] *= 1.0 if how == "loaded" else 0.1
+                optim.load_state_dict(state)
+            return x
+
+        return trained(net, optim, DistillationLoss(0.1), TRAINS, augment=augment)
+
+    here, there = both(monkeypatch, run)
+    assert len(here) == len(there) and all(map(torch.equal, here, there))
+
+
+def test_parameters_that_no_layer_or_more_than_one_has_go_through_autograd() -> None:
+    apart = network()
+    apart.temperature = torch.nn.Parameter(torch.ones(3))
+    tied = networks.build("6C3-6C3-6C3-AP2-12FC", input_shape=(1, 8, 8), classes=5, steps=STEPS, seed=1)
+    assert small_steps(tied, optimiser(tied, "adam", 3e-2)) is not None
+    tied.layers[2].weight = tied.layers[1].weight
+    for net in (apart, tied):
+        assert small_steps(net, optimiser(net, "adam", 3e-2)) is None
+
+
+def test_a_loss_built_on_the_distillation_loss_is_its_own(monkeypatch) -> None:
+    class Threefold(DistillationLoss):
+        def __call__(self, spikes: Tensor, target: Tensor) -> Tensor:
+            return 3 * super().__call__(spikes, target)
+
+    def run() -> list[Tensor]:
+        net = network()
+        return trained(net, optimiser(net, "sgd", 3e-2), Threefold(0.1), TRAINS)
+
+    here, there = both(monkeypatch, run)
+    assert all(map(torch.equal, here, there))
+
+
 def test_who_must_see_a_graph_or_a_call_gets_it() -> None:
     def found(net: Any, optim: Any = None) -> bool:
         return small_steps(net, optim or optimiser(net, "adam", 3e-2)) is not None
@@ -220,6 +294,9 @@ def test_who_must_see_a_graph_or_a_call_gets_it() -> None:
     with torch.no_grad():
         assert not found(net)
     assert not found(learn_thresholds(network(), "layer"))
+    net = network()
+    net.forward = lambda x, generator=None: type(net).forward(net, 0.5 * x, generator)
+    assert not found(net)
     assert found(network(), None)
 
 

@@ -80,6 +80,7 @@ class _Stepping:
 
     param_groups: list[dict[str, Any]]
     state: Any
+    remembers: tuple[str, ...]  # names of a parameter's tensors in ``state``
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor | None:
@@ -148,6 +149,7 @@ class _AdamSteps(_Stepping):
     """Kingma and Ba 2015; ``decoupled``: weight decay apart from the gradient (Loshchilov and Hutter 2019)."""
 
     kind = "adam"
+    remembers = ("step", "exp_avg", "exp_avg_sq")
     decoupled = False
 
     def settings(self, group: dict[str, Any]) -> _Settings:
@@ -183,6 +185,7 @@ class SGD(_Stepping, torch.optim.SGD):
     """`torch.optim.SGD` without its variants (dampening, nesterov, maximize) on float32 tensors of a CPU."""
 
     kind = "sgd"
+    remembers = ("momentum_buffer",)
 
     def settings(self, group: dict[str, Any]) -> _Settings:
         return _Settings(group["lr"], group["momentum"], 0.0, 0.0, group["weight_decay"], False)
@@ -219,6 +222,7 @@ class PreparedSteps:
         self._gradients = gradients
         self._groups: list[tuple[dict[str, Any], list[Tensor], ctypes.Array]] = []
         self._pointers: list[int] = []
+        self._state: list[Any] = []  # held, so that its memory is nobody else's while records point to it
 
     def __call__(self) -> None:
         """One step; each parameter's ``grad`` is its gradient of these."""
@@ -226,13 +230,23 @@ class PreparedSteps:
         if not isinstance(optim, _Stepping) or _hooked(optim):
             optim.step()
             return
-        if not self._groups or [p.data_ptr() for p in self._gradients] != self._pointers:
+        if not self._groups or self._moved(optim):
             self._look_up(optim)
             optim.step()
             return
         for group, moving, records in self._groups:
             optim.run(group, records, len(moving))
             increment_version(moving)
+
+    def _moved(self, optim: _Stepping) -> bool:
+        """Whether weights have other memory, or the optimiser was given another state or other groups."""
+        if [p.data_ptr() for p in self._gradients] != self._pointers:
+            return True
+        if len(optim.param_groups) != len(self._groups):
+            return True
+        if any(g is not known for g, (known, _, _) in zip(optim.param_groups, self._groups, strict=True)):
+            return True
+        return any(a is not b for a, b in zip(_remembered(optim, self._gradients), self._state, strict=True))
 
     def _look_up(self, optim: _Stepping) -> None:
         self._pointers = [p.data_ptr() for p in self._gradients]
@@ -243,6 +257,13 @@ class PreparedSteps:
         for group, moving in parts:
             numbers = optim.records(group, moving, [self._gradients[p] for p in moving])
             self._groups.append((group, moving, records_of(numbers)))
+        self._state = _remembered(optim, self._gradients)
+
+
+def _remembered(optim: _Stepping, parameters: Mapping[Tensor, Tensor]) -> list[Any]:
+    """The tensors that records of these parameters point to; None of those that are not there."""
+    states = [optim.state.get(p, {}) for p in parameters]
+    return [state.get(name) for state in states for name in optim.remembers]
 
 
 def _hooked(optim: Any) -> bool:

@@ -33,7 +33,6 @@ class SmallSteps:
         self._gradients: dict[Tensor, Tensor] = {p: torch.empty_like(p) for p in net.parameters() if p.requires_grad}
         self._optim = optim
         self._move = PreparedSteps(optim, self._gradients)
-        self._handed = False  # whether every parameter has its gradient of ours
         self._chains: dict[tuple[torch.Size, int], ChainSteps | None] = {}
 
     def __call__(self, x: Tensor, wanted: Tensor, loss: Loss, generator: torch.Generator) -> Tensor | None:
@@ -63,10 +62,9 @@ class SmallSteps:
             return self._differentiated(chain, outputs.detach().requires_grad_(), wanted, loss)
         value, upstream = found
         chain.backward(upstream.flatten(0, 1))
-        if not self._handed:
-            for p, gradient in self._gradients.items():
+        for p, gradient in self._gradients.items():
+            if p.grad is not gradient:  # a step through autograd, or somebody who drops gradients, was in between
                 p.grad = gradient
-            self._handed = True
         self._move()
         return value
 
@@ -74,7 +72,6 @@ class SmallSteps:
         """The rest of a step whose loss torch differentiates."""
         for p in self._gradients:
             p.grad = None
-        self._handed = False
         value = loss(outputs, wanted)
         value.backward()
         if outputs.grad is None:  # the loss looks at parameters alone
@@ -121,19 +118,28 @@ def small_steps(net: nn.Module, optim: torch.optim.Optimizer) -> SmallSteps | No
         net: in training mode.
         optim: steps it.
     """
-    if type(net) is not SpikingNetwork or watched(net) or not torch.is_grad_enabled():
+    if type(net) is not SpikingNetwork or "forward" in vars(net) or watched(net) or not torch.is_grad_enabled():
         return None
     learnt = {p for p in net.parameters() if p.requires_grad}
     if not learnt or learnt != {p for group in optim.param_groups for p in group["params"]}:
         return None
     links = links_of(net.layers, net.steps, False)
-    return SmallSteps(net, optim) if links is not None and all(map(_plain, links)) else None
+    if links is None or not all(map(_plain, links)):
+        return None
+    of_links = [t for link in links for t in _tensors(link)]
+    if len(of_links) != len(set(of_links)) or not learnt.issubset(of_links):
+        return None  # a gradient of several layers is their sum, and one of none is not there
+    return SmallSteps(net, optim)
+
+
+def _tensors(link: ChainLayer) -> list[Tensor]:
+    """What a layer may learn."""
+    return [t for t in (link.weight, link.bias, link.state.weight, link.state.bias) if t is not None]
 
 
 def _plain(link: ChainLayer) -> bool:
     """Whether what a layer learns are parameters, and nobody is told of their gradients."""
-    learnt = [t for t in (link.weight, link.bias, link.state.weight, link.state.bias) if t is not None]
-    return all(isinstance(t, nn.Parameter) and not t._backward_hooks and not _told(t) for t in learnt)
+    return all(isinstance(t, nn.Parameter) and not t._backward_hooks and not _told(t) for t in _tensors(link))
 
 
 def _told(p: nn.Parameter) -> bool:

@@ -206,7 +206,12 @@ def test_jobs_in_parallel_give_the_runs_of_one_after_the_other(sweep: Path, tmp_
 def test_interrupted_in_parallel_then_taken_up(sweep: Path, tmp_path: Path) -> None:
     """Ctrl-C ends the children too; what they saved is used, and the end is that of a sweep left alone."""
     options = ("--jobs", "2", "--only", "iid", "--set", "rounds=8", "--seeds", "0")
-    process = subprocess.Popen(_command(sweep, tmp_path / "cut", *options), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        _command(sweep, tmp_path / "cut", *options),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     metrics = [tmp_path / "cut" / f"{name}-iid-seed0" / "metrics.jsonl" for name in ("fsd+", "fedavg")]
     while not any(path.is_file() for path in metrics) and process.poll() is None:
         time.sleep(0.02)

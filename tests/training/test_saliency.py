@@ -283,3 +283,38 @@ def test_operations_in_the_loss_are_those_that_the_probe_counts_and_training_low
     after = {str(r["layer"]): float(r["synops"] or 0) for r in run_probe(net, subject, Sparsity()).records}
     assert after["fc1"] + after["fc2"] < 0.5 * (rows["fc1"] + rows["fc2"])
     assert after["conv1"] == rows["conv1"]  # the image's way in
+
+
+@pytest.mark.parametrize("name", ["vgg5", "vgg9-bntt", "mlp", "vgg5-rvd-small"])
+def test_named_networks_without_biases_or_a_normed_readout_are_made_small_too(name: str) -> None:
+    net = networks.build(name, input_shape=(3, 16, 16), classes=3, steps=2)
+    row = Row.of(net)
+    draw = torch.Generator().manual_seed(5)
+    tensors = networks.copy_tensors(net)
+    with torch.no_grad():
+        for tensor in tensors.values():
+            if tensor.dim() > 1:
+                tensor.mul_(8)  # so that it fires
+    kept = row.mask([torch.rand(channels, generator=draw) < 0.3 for channels in row.channels[:-1]])
+    networks.load_tensors(net, Mask(kept).applied(tensors))
+    net.eval()
+    small = networks.narrowed(net)
+    assert sum(p.numel() for p in small.parameters()) < 0.4 * sum(p.numel() for p in net.parameters())
+    x = torch.rand(4, 3, 16, 16, generator=draw)
+    with torch.no_grad():
+        said = [each(x, generator=torch.Generator().manual_seed(1)) for each in (small, net)]
+    assert torch.allclose(said[0], said[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_networks_that_run_step_by_step_and_twins_have_saliencies(twin: bool) -> None:
+    how = {"input_shape": (1, 8, 8), "classes": 3}
+    if twin:
+        net: nn.Module = networks.ann_twin("4C3-AP2-6FC", **how)
+    else:
+        net = networks.build("cell:0303-0030-2002-0200:width=4", steps=2, **how)
+    names = [n for n, p in net.named_parameters() if p.dim() > 1 and ".norm." not in n]
+    images = torch.randint(0, 256, (6, 1, 8, 8), dtype=torch.uint8)
+    found = saliencies_of(net, names, images, UNIT, torch.Generator())
+    assert found.losses.keys() == found.operations.keys() == set(names)
+    assert all(t.isfinite().all() for t in found.losses.values())

@@ -67,6 +67,10 @@ def _losses(config: Experiment) -> None:
         raise ConfigError("training.calibrate shifts logits, and local_loss = 'mse-rate' has none; take ce-rate or tet")
     if isinstance(hyper, LocalTraining):
         _temporal(hyper.temporal, hyper.local_loss, config.network.steps)
+        if hyper.operations.weight and config.network.twin == "ann":
+            raise ConfigError(
+                "training.operations counts what spikes cause, and network.twin = 'ann' has none; leave one of them out"
+            )
         _privacy(hyper, config)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefed.networks.layers import SpikingLayer
+from spikefed.networks.layers.planned import WeightedLayer
 
 
 def weighted(module: nn.Module) -> bool:
@@ -26,7 +27,7 @@ def weight_of(module: nn.Module) -> Tensor:
 
 def geometry(module: nn.Module) -> tuple[Any, Any]:
     """Stride and padding of a convolution."""
-    if isinstance(module, SpikingLayer):
+    if isinstance(module, WeightedLayer):  # of an ANN twin too
         return module.plan.strides, module.plan.padding
     return module.stride, module.padding
 

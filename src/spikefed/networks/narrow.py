@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
 from spikefed.networks.layers import SpikingLayer
+from spikefed.networks.layout import parse_layout
 from spikefed.networks.network import SpikingNetwork
+from spikefed.networks.norms import make_norm
+from spikefed.networks.pools import Pooling
 from spikefed.networks.tensors import load_tensors, state_tensors
-from spikefed.networks.zoo import build, network_info
+from spikefed.networks.zoo import network_info
 
 _OWN = ("bias", "norm.weight", "norm.bias")
 
@@ -130,6 +133,8 @@ def narrowed(net: nn.Module) -> SpikingNetwork:
     for name, tensor in state_tensors(small).items():
         layer, own = name.split(".", 1)
         place = row.names.index(layer)
+        if name not in tensors:
+            continue  # told of below
         found = tensors[name]
         if own == "weight":
             found = found[whole[place]]
@@ -167,25 +172,20 @@ def _built(net: SpikingNetwork, channels: list[int]) -> SpikingNetwork:
     layout = info.layout(coded)
     left = iter(channels)
     tokens = [re.sub(r"^\d+(?=C|FC)", lambda _: str(next(left)), token) for token in layout.split("-")]
-    first = net.layers[0]
-    neuron = next(layer.neuron for layer in net.layers if isinstance(layer, SpikingLayer) and layer.neuron is not None)
     pooled = next((layer.plan for layer in net.layers if layer.plan.pool), None)
     strided = any(layer.plan.stride != 1 for layer in net.layers)
-    pooling = "stride" if strided else "max" if pooled is not None and pooled.window.kind == "max" else "average"
-    small = build(
-        "-".join(tokens),
-        input_shape=net.input_shape,
-        classes=net.classes,
-        steps=net.steps,
-        norm="none" if first.norm is None else first.norm.mode,
-        coding=net.encoder,
-        neuron=neuron,
-        readout=net.readout,
-        pooling=pooling,
+    pooling: Pooling = (
+        "stride" if strided else "max" if pooled is not None and pooled.window.kind == "max" else "average"
     )
+    layers = []
+    for plan, whole in zip(parse_layout("-".join(tokens), coded, net.classes, pooling), net.layers, strict=True):
+        assert isinstance(whole, SpikingLayer)
+        norm = None if whole.norm is None else make_norm(whole.norm.mode, plan.map_shape[0], steps=net.steps)
+        layers.append(SpikingLayer(plan, bias=whole.bias is not None, norm=norm, neuron=whole.neuron))
+    small = SpikingNetwork("-".join(tokens), net.input_shape, layers, steps=net.steps, encoder=net.encoder)
     for made, whole in zip(small.layers, net.layers, strict=True):
         if made.norm is not None and whole.norm is not None:
             made.norm.alpha, made.norm.eps, made.norm.momentum = whole.norm.alpha, whole.norm.eps, whole.norm.momentum
         made.dropout = whole.dropout
     small.precision = net.precision
-    return small.to(first.weight.device)
+    return small.to(net.layers[0].weight.device)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +88,7 @@ class _Seen:
         self.squares = {name: torch.zeros_like(w, dtype=torch.float64) for name, w in weights.items()}
         self.gates = {name: torch.zeros(len(w), dtype=torch.float64, device=w.device) for name, w in weights.items()}
         self.met: dict[str, Tensor] = {}
-        self.given: dict[str, Tensor] = {}
+        self.given: dict[str, list[Tensor]] = {}
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> _Seen:
@@ -105,17 +106,21 @@ class _Seen:
         counted = _met(name, module, self.weights[name], inputs[0].detach())
         self.met[name] = self.met[name] + counted if name in self.met else counted
 
-    def _leaves(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        self.given[name] = out
+    def _leaves(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:
+        # Layers of cells are called step by step and give a membrane beside.
+        self.given.setdefault(name, []).append(out[0] if isinstance(out, tuple) else out)
 
     def weigh(self, loss: Tensor, images: int) -> None:
         """Take the gradients of a batch, whose losses are summed."""
-        wanted = [*self.weights.values(), *self.given.values()]
+        outs = [out for each in self.given.values() for out in each]
+        wanted = [*self.weights.values(), *outs]
         found = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
         for name, gradient in zip(self.weights, found, strict=False):
             self.squares[name] += gradient.double().square()
-        for (name, out), gradient in zip(self.given.items(), found[len(self.weights) :], strict=True):
-            self.gates[name] += _gated(out.detach(), gradient, images)
+        gradients = iter(found[len(self.weights) :])
+        for name, each in self.given.items():
+            effects = [_effect(out.detach(), next(gradients), images) for out in each]
+            self.gates[name] += torch.stack(effects).sum(0).square().sum(0)
         self.given.clear()
 
     def told(self, images: int) -> Saliencies:
@@ -142,10 +147,10 @@ def _met(name: str, module: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
     return torch.autograd.grad(met.sum(), tap)[0].double()
 
 
-def _gated(out: Tensor, gradient: Tensor, images: int) -> Tensor:
-    """Sum over images of the square of what a gate on each channel would do to the loss: ``[Cout]``, float64."""
+def _effect(out: Tensor, gradient: Tensor, images: int) -> Tensor:
+    """What a gate on each channel would do to the loss of each image: ``[B, Cout]``, float64."""
     effect = (out * gradient).unflatten(0, (-1, images)).double()
-    return effect.sum([0, *range(3, effect.dim())]).square().sum(0)
+    return effect.sum([0, *range(3, effect.dim())])
 
 
 def per_operation(losses: Tensor, operations: Tensor) -> Tensor:

@@ -185,6 +185,8 @@ class Tickets(FedAvg):
             raise ConfigError(
                 "method.most_operations bounds criterion = 'operations' of units = 'weights'; set these, or drop it"
             )
+        if hyper.units == "weights" and hyper.keep_channels != type(hyper)().keep_channels:
+            raise ConfigError("method.keep_channels belongs to units = 'channels'; set that, or drop it")
         if hyper.lr_milestones:
             raise ConfigError("the learning rate follows method.lr_schedule in every stage; leave out lr_milestones")
 

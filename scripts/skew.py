@@ -38,6 +38,10 @@ LARGER = ROOT / "results" / "fsd-skew" / "larger-server.json"
 MANY = ROOT / "results" / "fsd-skew" / "many-clients.json"
 EPOCHS = ROOT / "results" / "fsd-skew" / "server-epochs.json"
 LAST = ROOT / "results" / "fsd-skew" / "last-round.json"
+COLLECTED = {
+    "collect": TRIED, "collect-cost": COST, "collect-larger": LARGER, "collect-many": MANY, "collect-server": EPOCHS
+}  # fmt: skip
+"""The file of each command."""
 RIVALS = ROOT / "results" / "rivals"
 MINI = ROOT / "results" / "fashion-mnist-mini"
 WORDS = {"digits": "digits", "fashion-mnist": "Fashion-MNIST mini"}
@@ -164,16 +168,8 @@ def tables(page: str) -> str:
 def main() -> None:
     """See the module."""
     match sys.argv[1:]:
-        case ["collect", title, first, *more]:
-            collect(title, [Path(folder) for folder in (first, *more)])
-        case ["collect-cost", title, first, *more]:
-            collect(title, [Path(folder) for folder in (first, *more)], COST)
-        case ["collect-larger", title, first, *more]:
-            collect(title, [Path(folder) for folder in (first, *more)], LARGER)
-        case ["collect-many", title, first, *more]:
-            collect(title, [Path(folder) for folder in (first, *more)], MANY)
-        case ["collect-server", title, first, *more]:
-            collect(title, [Path(folder) for folder in (first, *more)], EPOCHS)
+        case [command, title, first, *more] if command in COLLECTED:
+            collect(title, [Path(folder) for folder in (first, *more)], COLLECTED[command])
         case ["tables"]:
             write_atomic(PAGE, tables(PAGE.read_text()))
         case _:

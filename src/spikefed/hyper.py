@@ -7,8 +7,12 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
-class Numbers(BaseModel):
-    """A model that takes no ``true`` for 1 and no ``false`` for 0 where a number belongs, in lists neither."""
+class Settings(BaseModel):
+    """Frozen, unknown keys refused; takes no ``true`` for 1 and no ``false`` for 0 where a number belongs, in lists
+    neither.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -31,7 +35,5 @@ def _has_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-class Hyperparameters(Numbers):
-    """Frozen, validated, unknown keys refused; every field has a default, a range and a description with its source."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Hyperparameters(Settings):
+    """Every field has a default, a range and a description with its source."""

@@ -93,11 +93,14 @@ class Row:
             tensors: the weights by name, or their masks.
         """
         found = []
-        for place, channels in enumerate(self.channels[:-1]):
+        for place in range(len(self.channels) - 1):
             into = (tensors[self.weight(place)] != 0).flatten(1).any(1)
-            out = (tensors[self.weight(place + 1)] != 0).transpose(0, 1).reshape(channels, -1).any(1)
-            found.append((into & out).cpu())
+            found.append(into.cpu() & self.read(tensors, place))
         return found
+
+    def read(self, tensors: Mapping[str, Tensor], place: int) -> Tensor:
+        """Bool ``[C]``: channels of a layer that a weight of the next one reads. Arguments as of `alive`."""
+        return (tensors[self.weight(place + 1)] != 0).transpose(0, 1).reshape(self.channels[place], -1).any(1).cpu()
 
 
 @torch.no_grad()
@@ -160,8 +163,7 @@ def _fires(tensors: Mapping[str, Tensor], row: Row, place: int) -> Tensor:
     moved = torch.zeros(row.channels[place], dtype=torch.bool)
     for tensor in beside:
         moved |= (tensor != 0).reshape(-1, row.channels[place]).any(0).cpu()
-    out = (tensors[row.weight(place + 1)] != 0).transpose(0, 1).reshape(row.channels[place], -1).any(1)
-    return moved & out.cpu()
+    return moved & row.read(tensors, place)
 
 
 def _built(net: SpikingNetwork, channels: list[int]) -> SpikingNetwork:
@@ -181,11 +183,11 @@ def _built(net: SpikingNetwork, channels: list[int]) -> SpikingNetwork:
     for plan, whole in zip(parse_layout("-".join(tokens), coded, net.classes, pooling), net.layers, strict=True):
         assert isinstance(whole, SpikingLayer)
         norm = None if whole.norm is None else make_norm(whole.norm.mode, plan.map_shape[0], steps=net.steps)
-        layers.append(SpikingLayer(plan, bias=whole.bias is not None, norm=norm, neuron=whole.neuron))
-    small = SpikingNetwork("-".join(tokens), net.input_shape, layers, steps=net.steps, encoder=net.encoder)
-    for made, whole in zip(small.layers, net.layers, strict=True):
-        if made.norm is not None and whole.norm is not None:
-            made.norm.alpha, made.norm.eps, made.norm.momentum = whole.norm.alpha, whole.norm.eps, whole.norm.momentum
+        made = SpikingLayer(plan, bias=whole.bias is not None, norm=norm, neuron=whole.neuron)
+        if norm is not None and whole.norm is not None:
+            norm.alpha, norm.eps, norm.momentum = whole.norm.alpha, whole.norm.eps, whole.norm.momentum
         made.dropout = whole.dropout
+        layers.append(made)
+    small = SpikingNetwork("-".join(tokens), net.input_shape, layers, steps=net.steps, encoder=net.encoder)
     small.precision = net.precision
     return small.to(net.layers[0].weight.device)

@@ -311,14 +311,8 @@ class _Chain(torch.autograd.Function):
         out = torch.empty(plan.out, dtype=plan.dtype, memory_format=form)
         nonzero = c_int64(0)
         filled = arguments(plan, x.data_ptr(), learnt, kept)
-        for a, step, layer in zip(filled, plan.steps, call.layers, strict=True):
-            neuron = a.neuron
-            state = layer.state
-            neuron.nonzero = ctypes.addressof(nonzero)
-            neuron.momentum = layer.momentum() if layer.momentum else 0.0
-            if step.updates:
-                neuron.running_mean = pointer(state.running_mean)
-                neuron.running_var = pointer(state.running_var)
+        put_states(filled, plan, call.layers, nonzero)
+        put_momenta(filled, call.layers)
         put_out(filled[-1], out.data_ptr())
         if plan.window and any(ctx.needs_input_grad):
             window = torch.empty(plan.out, dtype=torch.uint8, memory_format=form)
@@ -375,6 +369,28 @@ def arguments(plan: Plan, x: int, learnt: Sequence[Tensor | None], kept: Tensor)
         neuron.mean = base + step.statistics
         neuron.rstd = base + step.rstd
     return filled
+
+
+def put_states(filled: ctypes.Array, plan: Plan, layers: Sequence[ChainLayer], nonzero: c_int64) -> None:
+    """Let the way there move the running statistics and count spikes.
+
+    Args:
+        filled: from `arguments`.
+        plan: of them.
+        layers: of the chain.
+        nonzero: gets the count; the caller keeps it alive.
+    """
+    for a, step, layer in zip(filled, plan.steps, layers, strict=True):
+        a.neuron.nonzero = ctypes.addressof(nonzero)
+        if step.updates:
+            a.neuron.running_mean = pointer(layer.state.running_mean)
+            a.neuron.running_var = pointer(layer.state.running_var)
+
+
+def put_momenta(filled: ctypes.Array, layers: Sequence[ChainLayer]) -> None:
+    """By how much a step moves the running statistics; counts the step where a layer counts them."""
+    for a, layer in zip(filled, layers, strict=True):
+        a.neuron.momentum = layer.momentum() if layer.momentum else 0.0
 
 
 def put_gradients(filled: ctypes.Array, pointers: Sequence[int | None]) -> None:

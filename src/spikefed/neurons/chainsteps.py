@@ -6,7 +6,6 @@ Where a step takes a millisecond, making them anew takes a tenth of it. The bits
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from ctypes import c_int64
 
@@ -46,12 +45,7 @@ class ChainSteps:
         self._pointers = [t.data_ptr() for t in self._tensors]
         self._filled = chain.arguments(self._plan, 0, self._learnt, self._kept)
         chain.put_gradients(self._filled, [chain.pointer(t) for t in self._gradients])
-        self._neurons = [a.neuron for a in self._filled]
-        for neuron, step, layer in zip(self._neurons, self._plan.steps, self._layers, strict=True):
-            neuron.nonzero = ctypes.addressof(self._nonzero)
-            if step.updates:
-                neuron.running_mean = chain.pointer(layer.state.running_mean)
-                neuron.running_var = chain.pointer(layer.state.running_var)
+        chain.put_states(self._filled, self._plan, self._layers, self._nonzero)
 
     def _look(self) -> None:
         """Whoever gives a tensor other memory (``p.data = ...``) is followed."""
@@ -72,8 +66,7 @@ class ChainSteps:
         out = torch.empty(self._plan.out, dtype=self._plan.dtype, memory_format=chain.form_of(self._plan.out))
         self._filled[0].x = x.data_ptr()
         chain.put_out(self._filled[-1], out.data_ptr())
-        for neuron, layer in zip(self._neurons, self._layers, strict=True):
-            neuron.momentum = layer.momentum() if layer.momentum else 0.0
+        chain.put_momenta(self._filled, self._layers)
         lib.spikefed_chain_forward(self._filled, len(self._filled))
         return out
 

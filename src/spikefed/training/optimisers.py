@@ -80,6 +80,7 @@ class _Stepping:
 
     param_groups: list[dict[str, Any]]
     state: Any
+    kind: str  # of the native call: ``adam`` or ``sgd``
     remembers: tuple[str, ...]  # names of a parameter's tensors in ``state``
 
     @torch.no_grad()
@@ -111,8 +112,6 @@ class _Stepping:
             for p in group["params"]:
                 p.grad = None
         return None
-
-    kind: str
 
     def _move(self, group: dict[str, Any], moving: list[Tensor], grads: list[Tensor]) -> None:
         self.run(group, records_of(self.records(group, moving, grads)), len(moving))

@@ -24,7 +24,7 @@ class SmallSteps:
     """Steps of one training.
 
     Args:
-        net: in training mode; one that `suits`.
+        net: in training mode; one that `small_steps` takes.
         optim: steps it.
     """
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict
-
-from spikefed.hyper import Numbers
+from spikefed.hyper import Settings
 
 
-class Section(Numbers):
-    """Base of every table of the file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Section(Settings):
+    """Base of every table of the file."""
 
 
 SINCE_02: dict[str, Any] = {"since": "0.2"}

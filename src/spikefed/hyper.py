@@ -8,9 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Settings(BaseModel):
-    """Frozen, unknown keys refused; takes no ``true`` for 1 and no ``false`` for 0 where a number belongs, in lists
-    neither.
-    """
+    """Frozen, unknown keys refused; takes no ``true`` for 1 and no ``false`` for 0 where a number belongs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

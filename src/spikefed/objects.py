@@ -16,7 +16,7 @@ from typing import Any
 
 from spikefed.errors import ConfigError, SpikefedError
 
-_SPELT = re.compile(r"(cell|supernet):(\d|[^:]*-|$)")
+_SPELT = re.compile(r"(cell|supernet):(\d|[^:]*-|$)|(?!nir:|crops:|synthetic:)[\w-]+:\d+(C|FC)")
 _HERE = str(Path(__file__).parent)
 PYTHON = "python:"
 """Marks, in a recorded config, an object of a Python program that no name leads back to."""
@@ -54,8 +54,8 @@ def check_keys(given: Iterable[str], known: Iterable[str], table: str = "", wher
 def is_own(name: str) -> bool:
     """Whether a config value names something of the user's instead of something built in.
 
-    ``cell:0303-...`` and ``supernet:123-...`` spell built-in networks: no attribute of a module begins with a digit or
-    holds a ``-``. Nor is nothing at all the name of one.
+    ``cell:0303-...``, ``supernet:123-...`` and ``vgg16:40C3-...`` spell built-in networks: no attribute of a module
+    begins with a digit or holds a ``-``. Nor is nothing at all the name of one.
     """
     return ":" in name and _SPELT.match(name) is None
 

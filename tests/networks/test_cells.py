@@ -230,4 +230,5 @@ def test_names_that_spell_no_network_are_refused_in_one_sentence(name, message):
 
 def test_a_cell_is_no_module_of_ones_own():
     assert not is_own("cell:0303-0030-2002-0200:width=3") and not is_own("cell:x-0") and not is_own("small")
+    assert not is_own("vgg9-bntt:40C3-AP2-60FC") and is_own("vgg16:Net") and is_own("nir:40C3.nir")
     assert is_own("cell:Net") and is_own("cells:make") and is_own("python:thing")

@@ -285,16 +285,21 @@ def test_operations_in_the_loss_are_those_that_the_probe_counts_and_training_low
     assert after["conv1"] == rows["conv1"]  # the image's way in
 
 
-@pytest.mark.parametrize("name", ["vgg5", "vgg9-bntt", "mlp", "vgg5-rvd-small"])
+NAMED = ("vgg5", "vgg9-bntt", "mlp", "vgg5-rvd-small", "vgg-small", "vgg16:9C3-AP2-8C3-12FC", "cifarnet:9C3-AP2-8FC")
+
+
+@pytest.mark.parametrize("name", NAMED)
 def test_named_networks_without_biases_or_a_normed_readout_are_made_small_too(name: str) -> None:
     net = networks.build(name, input_shape=(3, 16, 16), classes=3, steps=2)
     row = Row.of(net)
     draw = torch.Generator().manual_seed(5)
     tensors = networks.copy_tensors(net)
     with torch.no_grad():
-        for tensor in tensors.values():
+        for title, tensor in tensors.items():
             if tensor.dim() > 1:
                 tensor.mul_(8)  # so that it fires
+            elif title.endswith("bias"):
+                tensor.uniform_(0, 1, generator=draw)
     kept = row.mask([torch.rand(channels, generator=draw) < 0.3 for channels in row.channels[:-1]])
     networks.load_tensors(net, Mask(kept).applied(tensors))
     net.eval()
@@ -303,7 +308,12 @@ def test_named_networks_without_biases_or_a_normed_readout_are_made_small_too(na
     x = torch.rand(4, 3, 16, 16, generator=draw)
     with torch.no_grad():
         said = [each(x, generator=torch.Generator().manual_seed(1)) for each in (small, net)]
-    assert torch.allclose(said[0], said[1], atol=1e-5)
+    assert torch.allclose(said[0], said[1], atol=1e-5) and said[1].any()
+    again = networks.build(small.name, input_shape=(3, 16, 16), classes=3, steps=2).eval()
+    networks.load_tensors(again, networks.state_tensors(small))
+    with torch.no_grad():
+        assert torch.equal(again(x, generator=torch.Generator().manual_seed(1)), said[0])
+    assert networks.narrowed(small).name == small.name
 
 
 @pytest.mark.parametrize("twin", [False, True])

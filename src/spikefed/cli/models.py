@@ -1,4 +1,4 @@
-"""Commands for trained networks: predict, export."""
+"""Commands for trained networks: predict, export, shrink."""
 
 from __future__ import annotations
 
@@ -120,6 +120,35 @@ def export(
     print(f"wrote {made.path}: {', '.join(f'{_words(key)} {value:,}' for key, value in numbers.items())}")
     if "readers" in made.facts:
         _show_readers(made.facts["readers"])
+
+
+@app.command()
+def shrink(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL", help="Run folder, RUN@ROUND for a checkpoint, or a model file.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Model file to write (default: model-small.safetensors beside it).")
+    ] = None,
+    client: Annotated[
+        int | None, typer.Option("--client", min=0, help="This client's own network instead of the server's.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Take the dead channels or branches out of a pruned network; the small one is a model file like any other."""
+    from spikefed.experiment import shrink as write
+
+    path = out if out is not None else _beside(run, client, "-small.safetensors")
+    told = write(run, path, client=client)
+    if told["parameters"] == told["whole_parameters"]:
+        warn(f"no channel or branch of {told['whole']} is dead; the file holds the whole network")
+    if json_:
+        print(json.dumps(told, indent=1))
+        return
+    print(
+        f"wrote {told['path']}: {told['network']}, {told['parameters']:,} of {told['whole_parameters']:,} parameters, "
+        f"{told['file_bytes']:,} bytes"
+    )
 
 
 def _show_readers(readers: dict[str, dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from spikefed.experiment.jobs import Outcome, run_jobs
 from spikefed.experiment.models import load_model
 from spikefed.experiment.probe import probe_run
 from spikefed.experiment.run import run
+from spikefed.experiment.shrink import shrink
 from spikefed.experiment.sweep import Job, is_sweep, jobs_of, read_sweep
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "run",
     "run_jobs",
     "run_missing",
+    "shrink",
 ]

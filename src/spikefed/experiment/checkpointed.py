@@ -80,7 +80,8 @@ def read_checkpoint(
     steps = method(config.method["name"])
     if client is None and steps.has_server_model(ctx.hyper, factory):
         state = tree["server"]["state"]
-        return Model(steps.server_network(state, ctx), facts, source), steps.server_mask(state)
+        mask = steps.server_mask(state)
+        return Model(steps.server_network(state, ctx), facts, source, mask.kept if mask else None), mask
     states: dict[int, State] = {int(c): saved["state"] for c, saved in tree["clients"].items() if saved["started"]}
     if client is not None and client not in states:
         there = sorted({*states, *folder.personal_models()}) if round is None else sorted(states)

@@ -67,7 +67,7 @@ def load_model(
         found, facts = read_model(model_file)
         facts = _with_folder(facts, found.facts, folder)
         net = _loaded(build_again(facts, network, device, str(model_file)), found.tensors, str(model_file))
-        return Model(net, facts, str(source) + ("" if client is None else f" (client {client})"))
+        return Model(net, facts, str(source) + ("" if client is None else f" (client {client})"), found.kept)
     if path.is_file():
         raise CheckpointError(f"{path} holds one network; give its run folder to load another round or a client")
     older = partial(_facts_from_data, folder, live=network)

@@ -4,7 +4,7 @@ from spikefed.models.export import FORMATS, Exported, export
 from spikefed.models.facts import FORMAT, ModelFacts
 from spikefed.models.file import model_file, read_model
 from spikefed.models.images import Batch, Intake
-from spikefed.models.model import Model
+from spikefed.models.model import WHOLE, Model
 from spikefed.models.predictions import Prediction, Predictions
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ModelFacts",
     "Prediction",
     "Predictions",
+    "WHOLE",
     "export",
     "model_file",
     "read_model",

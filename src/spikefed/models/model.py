@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,19 @@ from torch import Tensor, nn
 
 from spikefed.errors import DataError
 from spikefed.federated.randomness import EVALUATE, generator, shared
+from spikefed.files import write_atomic
 from spikefed.models.arrays import Intake, Levels
 from spikefed.models.facts import ModelFacts
+from spikefed.models.file import model_file
 from spikefed.models.images import Batch, batches_of
 from spikefed.models.predictions import Predictions
+from spikefed.models.shrink import small_network
 from spikefed.training import Preprocess, outputs
 
 BATCH = 250
 """Images at a time: that of a run's own measurement, so that the last bits are the same."""
+WHOLE = "shrunk_from"
+"""Entry of the facts that names the network out of which a small one was taken."""
 
 
 class Model:
@@ -30,12 +37,16 @@ class Model:
         network: called as ``network(x [B, C, H, W], generator=...) -> [T, B, classes]``; in evaluation mode.
         facts: what its file says of it.
         source: where it came from.
+        kept: bool masks by name of the tensors that are pruned, of each one's shape, True where an entry is left.
     """
 
-    def __init__(self, network: nn.Module, facts: ModelFacts, source: str = "") -> None:
+    def __init__(
+        self, network: nn.Module, facts: ModelFacts, source: str = "", kept: Mapping[str, Tensor] | None = None
+    ) -> None:
         self.network = network.eval()
         self.facts = facts
         self.source = source
+        self.kept = dict(kept or {})
 
     @property
     def preprocess(self) -> Preprocess:
@@ -115,6 +126,24 @@ class Model:
         if not len(images):
             raise DataError("no images were given; give some")
         return torch.cat(list(self._outputs(iter([images]), seed)))
+
+    def shrunk(self) -> Model:
+        """The small model without the channels, or branches, of which pruning left nothing; it computes the same.
+
+        Raises:
+            ConfigError: the layers do not stand in a row and the network is no supernet, or it has tensors that no
+                smaller one has (learnt thresholds, parts of tasks).
+        """
+        small, kept = small_network(self.network, self.kept)
+        table = {**self.facts.network, "name": str(small.name)}
+        whole = {WHOLE: self.facts.extra.get(WHOLE, self.facts.network["name"])}
+        facts = replace(self.facts, network=table, extra={**self.facts.extra, **whole})
+        return Model(small, facts, self.source, kept)
+
+    def save(self, path: Path | str) -> None:
+        """Write the model file that `spikefed.load_model` reads, masks included; a file that stands there goes."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(Path(path), model_file(self.network, self.facts, self.kept))
 
     def intake(self, levels: Levels | None = None, resize: bool = False) -> Intake:
         """What this network takes."""

@@ -20,7 +20,7 @@ from spikefed.networks.fanout import as_input, fan_out, geometry, weight_of, wei
 from spikefed.networks.graph import Edge, Graph, GraphNetwork, Node
 from spikefed.networks.layers import PassLayer, SpikingLayer
 from spikefed.networks.monitor import FiringRateMonitor, firing_rates
-from spikefed.networks.narrow import Row, narrowed
+from spikefed.networks.narrow import Row, living_channels, narrowed
 from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import NORMS, Norm
 from spikefed.networks.own import Own, build_own
@@ -46,6 +46,7 @@ __all__ = [
     "as_input",
     "fan_out",
     "geometry",
+    "living_channels",
     "narrowed",
     "weight_of",
     "weighted",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spikefed.errors import ConfigError
 from spikefed.networks.layers import SpikingLayer
 from spikefed.networks.layout import parse_layout
-from spikefed.networks.network import SpikingNetwork
+from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import make_norm
 from spikefed.networks.pools import Pooling
 from spikefed.networks.tensors import load_tensors, state_tensors
@@ -45,6 +45,11 @@ class Row:
         Raises:
             ConfigError: its layers do not stand in a row.
         """
+        if isinstance(net, ANNNetwork):
+            raise ConfigError(
+                f"whole channels are pruned in spiking networks, and '{net.name}' is an ANN twin; leave "
+                "network.twin at 'snn', or here method.units at 'weights'"
+            )
         if type(net) is not SpikingNetwork or not all(type(layer) is SpikingLayer for layer in net.places):
             raise ConfigError(
                 "whole channels are pruned in networks whose layers stand in a row, as those of layouts such as "
@@ -125,11 +130,7 @@ def narrowed(net: nn.Module) -> SpikingNetwork:
     row = Row.of(net)
     assert isinstance(net, SpikingNetwork)
     tensors = state_tensors(net)
-    alive = row.alive(tensors)
-    for place, living in enumerate(alive):
-        living |= _fires(tensors, row, place)
-        if not living.any():
-            living[0] = True
+    alive = living_channels(net)
     small = _built(net, [int(living.sum()) for living in alive])
     cut = {}
     whole = [*alive, torch.ones(row.channels[-1], dtype=torch.bool)]
@@ -155,6 +156,22 @@ def narrowed(net: nn.Module) -> SpikingNetwork:
     return small.train(net.training)
 
 
+@torch.no_grad()
+def living_channels(net: nn.Module) -> list[Tensor]:
+    """Bool ``[C]`` of every layer but the last: the channels that `narrowed` keeps.
+
+    Raises:
+        ConfigError: its layers do not stand in a row.
+    """
+    row, tensors = Row.of(net), state_tensors(net)
+    alive = row.alive(tensors)
+    for place, living in enumerate(alive):
+        living |= _fires(tensors, row, place)
+        if not living.any():
+            living[0] = True
+    return alive
+
+
 def _fires(tensors: Mapping[str, Tensor], row: Row, place: int) -> Tensor:
     """Channels whose bias or shift is not 0 and of which a weight leads out, ``[C]``: they may fire without input."""
     beside = [
@@ -168,10 +185,10 @@ def _fires(tensors: Mapping[str, Tensor], row: Row, place: int) -> Tensor:
 
 def _built(net: SpikingNetwork, channels: list[int]) -> SpikingNetwork:
     """A network of these channels and of the same settings, weights as they are drawn."""
-    info = network_info(net.name)
-    assert info.layout is not None
+    layout_of = network_info(net.name).layout
+    assert layout_of is not None
     coded = net.layers[0].plan.in_shape
-    layout = info.layout(coded)
+    layout = layout_of(coded)
     left = iter(channels)
     tokens = [re.sub(r"^\d+(?=C|FC)", lambda _: str(next(left)), token) for token in layout.split("-")]
     pooled = next((layer.plan for layer in net.layers if layer.plan.pool), None)
@@ -188,6 +205,19 @@ def _built(net: SpikingNetwork, channels: list[int]) -> SpikingNetwork:
             norm.alpha, norm.eps, norm.momentum = whole.norm.alpha, whole.norm.eps, whole.norm.momentum
         made.dropout = whole.dropout
         layers.append(made)
-    small = SpikingNetwork("-".join(tokens), net.input_shape, layers, steps=net.steps, encoder=net.encoder)
+    small = SpikingNetwork(
+        _spelt(net.name, "-".join(tokens)), net.input_shape, layers, steps=net.steps, encoder=net.encoder
+    )
     small.precision = net.precision
     return small.to(net.layers[0].weight.device)
+
+
+def _spelt(whole: str, layout: str) -> str:
+    """What `networks.build` calls a network of this layout and of the other settings of ``whole``."""
+    base = whole.partition(":")[0]
+    if base[:1].isdigit():
+        return layout
+    settings = [
+        replace(network_info(name), name="", summary="", source="", layout=None, graph=None) for name in (base, "small")
+    ]
+    return layout if settings[0] == settings[1] else f"{base}:{layout}"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikefed.networks import as_input, fan_out, weight_of, weighted
+from spikefed.networks import as_input, fan_out, geometry, weight_of, weighted
 from spikefed.training.hooks import StepHook
 
 
@@ -28,6 +28,7 @@ class FewOperations(StepHook):
     def __init__(self, weight: float) -> None:
         self._weight = weight
         self._seen: list[tuple[nn.Module, Tensor]] = []
+        self._most: dict[str, float] = {}
 
     @contextmanager
     def around(self, net: nn.Module, generator: torch.Generator) -> Generator[None, None, None]:
@@ -46,7 +47,7 @@ class FewOperations(StepHook):
 
     def term(self, net: nn.Module, x: Tensor, outputs: Tensor, generator: torch.Generator) -> Tensor | None:
         # Operations of this batch over those of a network that always fires and has all of its weights.
-        done, most = outputs.new_zeros(()), outputs.new_zeros(())
+        done, most = outputs.new_zeros(()), 0.0
         for module, given in self._seen:
             if not given.requires_grad:
                 continue
@@ -54,5 +55,14 @@ class FewOperations(StepHook):
             told = (spikes != 0).to(spikes.dtype) + spikes - spikes.detach()
             ahead = fan_out(module, spikes)
             done = done + (told.sum(0, keepdim=True) * ahead).sum()
-            most = most + len(spikes) * fan_out(module, spikes, every=True).sum()
-        return self._weight * done / most if float(most) else None
+            most += len(spikes) * self._most_an_input(module, spikes)
+        return self._weight * done / most if most else None
+
+    def _most_an_input(self, module: nn.Module, spikes: Tensor) -> float:
+        """Weights that all inputs of a layer meet together, 0 or not: a matter of sizes, which is counted once."""
+        weight = weight_of(module)
+        stride, padding = geometry(module) if weight.dim() > 2 else ((), ())
+        sizes = str((tuple(weight.shape), tuple(spikes.shape[1:]), stride, padding))
+        if sizes not in self._most:
+            self._most[sizes] = float(fan_out(module, spikes, every=True).sum())
+        return self._most[sizes]

@@ -60,7 +60,9 @@ class NetworkConfig(Section):
     """The network and how images enter it."""
 
     name: str = Field(
-        default="small", description="network (see 'spikefed list networks'), a layout, or your own: module:name"
+        default="small",
+        description="network (see 'spikefed list networks'), a layout (of a named network's kind: 'vgg16:40C3-60C3'), "
+        "or your own: module:name",
     )
     twin: Literal["snn", "ann"] = Field(
         default="snn", description="'ann': same layers with ReLU, one step; FedAvg only"

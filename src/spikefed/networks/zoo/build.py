@@ -33,7 +33,9 @@ def networks() -> list[NetworkInfo]:
 
 
 def network_info(name: str) -> NetworkInfo:
-    """Defaults of a network by its name, or of the layout (those of ``small``), cells or supernet that ``name`` spells.
+    """Defaults of a network by its name, or of the layout, cells or supernet that ``name`` spells.
+
+    A layout has those of ``small``, and ``vgg16:40C3-AP2-60C3``, a name with a layout of one's own, those of the name.
 
     Raises:
         ConfigError: unknown name; the text names the nearest.
@@ -42,6 +44,9 @@ def network_info(name: str) -> NetworkInfo:
         return _BY_NAME[name]
     if name[:1].isdigit():
         return replace(_BY_NAME["small"], name=name, layout=lambda _: name)
+    base, _, layout = name.partition(":")
+    if layout[:1].isdigit() and base in _BY_NAME and _BY_NAME[base].layout is not None:
+        return replace(_BY_NAME[base], name=name, layout=lambda _: layout)
     if name.startswith(PREFIX):
         return cell_info(name)
     if name.startswith(SUPER):
@@ -73,8 +78,9 @@ def build(
 
     Args:
         name: one of `networks`; a layout such as ``32C3-AP2-64C3-AP2-128FC``, which takes the other settings of
-            ``small``; cells such as ``cell:0303-0030-2002-0200:width=32`` (`spikefed.networks.cells`); or a supernet
-            such as ``supernet:12334-12334-12334:width=16``, or a part of one (`spikefed.networks.Space`).
+            ``small``, or of a name before it (``vgg16:40C3-AP2-60C3``); cells such as
+            ``cell:0303-0030-2002-0200:width=32`` (`spikefed.networks.cells`); or a supernet such as
+            ``supernet:12334-12334-12334:width=16``, or a part of one (`spikefed.networks.Space`).
         input_shape: ``(C, H, W)``.
         classes: number of outputs, at least 2.
         steps: T, at least 1.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,10 +24,20 @@ def test_imp_trains_every_sparsity_once() -> None:
 
 def test_early_time_searches_short_and_trains_every_sparsity_with_all_steps() -> None:
     """Defect 7 of the released code: only its last round returns to T, so every sparsity needs a run of its own."""
-    found = stages(search="imp", early_time=True)
-    assert found[0] == ("probe", 0, 2, "initial", False)
-    assert found[1:4] == [("search", 0, 5, "initial", True)] + [("search", k, 3, "rewind", True) for k in (1, 2)]
-    assert found[4:] == [("train", k, 3, "rewind", False) for k in (1, 2, 3)]
+    search = [("search", 0, 5, "initial", True)] + [("search", k, 3, "rewind", True) for k in (1, 2)]
+    train = [("train", k, 3, "rewind", False) for k in (1, 2, 3)]
+    assert stages(search="imp", early_time=True) == search + train
+    found = stages(search="imp", early_time=True, early_probe="before")
+    assert found == [("probe", 0, 2, "initial", False), *search, *train]
+
+
+@pytest.mark.parametrize("search", ["imp", "one-shot", "early-bird"])
+def test_t_early_is_chosen_once_after_rounds_with_all_steps(search: Any) -> None:
+    for where, kind in (("within", "search"), ("before", "probe")):
+        hyper = TicketHyperparameters(search=search, early_time=True, early_probe=where, probe_rounds=3)  # type: ignore[arg-type]
+        assert [(s.kind, s.level) for s in program(hyper) if s.probes == 3] == [(kind, 0)]
+        assert all(s.probes in (0, 3) for s in program(hyper))
+    assert not any(s.probes for s in program(TicketHyperparameters(search=search)))
 
 
 def test_baselines_start_from_the_first_weights() -> None:

@@ -84,16 +84,32 @@ def test_normalisations_and_biases_are_never_pruned() -> None:
     assert set(run.state["mask"]) == {"conv1.weight", "fc1.weight", "fc2.weight"}
 
 
-def test_early_time_searches_short_and_trains_long() -> None:
-    run = Run(early_time=True, kl_threshold=1.0, probe_rounds=1)
-    values = run.rounds(10)
+@pytest.mark.parametrize("where", ["within", "before"])
+def test_early_time_searches_short_and_trains_long(where: str) -> None:
+    run = Run(early_time=True, early_probe=where, kl_threshold=1.0, probe_rounds=1)
+    short = 4 if where == "within" else 5  # dense and level 1, of which within one had all steps
+    values = run.rounds(1 + short + 4)
     early = int(values[0]["early_steps"])
     assert 2 <= early < STEPS and values[0][f"kl_{STEPS}"] == 0.0
-    assert [int(v["time_steps"]) for v in values] == [STEPS] + [early] * 5 + [STEPS] * 4
+    assert [int(v["time_steps"]) for v in values] == [STEPS] + [early] * short + [STEPS] * 4
+    assert [int(v["level"]) for v in values] == [0] * (short - 1) + [1, 1, 1, 1, 2, 2]
     assert run.networks.network.steps == STEPS
-    search = sum(v["lif_steps"] for v in values[1:6])
-    assert search == 2 * 24 * early * 5  # clients x images x steps x rounds
+    search = sum(v["lif_steps"] for v in values[1 : 1 + short])
+    assert search == 2 * 24 * early * short  # clients x images x steps x rounds
     assert run.state["search"]["costs"]["2"] == search + 2 * 24 * STEPS
+
+
+def test_the_dense_training_goes_on_from_the_rounds_that_chose_t_early() -> None:
+    """Within: the same first round as without Early-Time, to the bit; before: the search begins anew."""
+    given: Any = {"early_time": True, "probe_rounds": 1, "search": "one-shot"}
+    first = {where: Run(early_probe=where, **given) for where in ("within", "before")}
+    plain = Run(search="one-shot")
+    for run in (plain, *first.values()):
+        run.step()
+    shown = plain.state["weights"]
+    assert all(torch.equal(t, shown[n]) for n, t in first["within"].state["weights"].items())
+    initial = plain.networks.initial()
+    assert all(torch.equal(t, initial[n]) for n, t in first["before"].state["weights"].items())
 
 
 def test_the_probe_of_early_time_leaves_the_network_as_it_is() -> None:
@@ -227,6 +243,9 @@ def test_the_state_of_a_search_goes_on_where_it_was_read() -> None:
         ({"search": "snip", "criterion": "operations"}, {}, "has a criterion of its own"),
         ({"search": "random", "units": "channels"}, {}, "has a criterion of its own"),
         ({"most_operations": 1.0}, {}, "bounds criterion = 'operations'"),
+        ({"early_time": True, "search": "snip"}, {}, "early_time shortens trainings"),
+        ({"early_time": True, "search_on": "ann"}, {}, "on the ANN has none"),
+        ({"early_time": True, "probe_rounds": 4, "level_rounds": 3}, {}, "after method.probe_rounds = 4, .* after 3"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(given: dict[str, Any], setup: dict[str, Any], said: str) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 from spikefed.errors import ConfigError
 
 Kind = Literal["probe", "saliency", "search", "train"]
-"""``probe``: dense, for Early-Time's profile; ``saliency``: a gradient; ``search``: to find masks; ``train``: a ticket
-at all time steps, whose accuracy counts."""
+"""``probe``: dense, for Early-Time's profile alone; ``saliency``: a gradient; ``search``: to find masks; ``train``: a
+ticket at all time steps, whose accuracy counts."""
 
 NOTE = "ticket"
 """Name of the tensor that tells clients of the stage, beside the network's."""
@@ -36,6 +36,7 @@ class Stage:
         early: with T_early time steps, where Early-Time is on.
         stores: after this many rounds its weights are stored for rewinding; None: not.
         twin: trains the ReLU twin of the network.
+        probes: after this many rounds, which have all time steps, T_early is chosen; 0: not here.
         begins: rounds of its learning-rate schedule that are behind at its start.
         schedule: rounds of that schedule; 0: its own.
     """
@@ -47,6 +48,7 @@ class Stage:
     early: bool = False
     stores: int | None = None
     twin: bool = False
+    probes: int = 0
     begins: int = 0
     schedule: int = 0
 
@@ -59,13 +61,16 @@ def program(hyper: Any) -> list[Stage]:
     after = whole - hyper.rewind_round if hyper.restart == "rewind" else whole
     start: Any = {"rewind": "rewind", "initial": "initial", "keep": "kept"}[hyper.restart]
     levels = range(1, len(hyper.targets) + 1)
-    stages = [Stage("probe", 0, hyper.probe_rounds, "initial")] if early else []
-    dense = Stage("search", 0, hyper.search_rounds or whole, "initial", early, hyper.rewind_round, twin)
+    probes = hyper.probe_rounds if early else 0
+    apart = early and hyper.early_probe == "before"
+    stages = [Stage("probe", 0, probes, "initial", probes=probes)] if apart else []
+    within = 0 if apart else probes
+    dense = Stage("search", 0, hyper.search_rounds or whole, "initial", early, hyper.rewind_round, twin, within)
     if hyper.search == "imp":
-        apart = early or twin  # what searches is then not the ticket itself
-        kind: Kind = "search" if apart else "train"
+        alone = early or twin  # what searches is then not the ticket itself
+        kind: Kind = "search" if alone else "train"
         stages += [dense, *(Stage(kind, k, after, start, early, twin=twin) for k in levels)]
-        if apart:
+        if alone:
             # The last mask needs no training of its own in the search.
             stages = stages[:-1] + [Stage("train", k, after, start) for k in levels]
     elif hyper.search == "one-shot":

@@ -90,11 +90,11 @@ def advance(state: State, merged: Mapping[str, Tensor], spent: int, ctx: Context
         new["rewind"] = merged
     if ctx.hyper.search == "early-bird" and stage.kind == "search":
         search |= _drawn(new, merged, search["at"], ctx)
+    if search["at"] == stage.probes:
+        search["early"], values = _early(merged, ctx)
     over = search["at"] >= stage.rounds or (stage.kind == "search" and bool(_all_stable(search, ctx)))
     if not over:
         return new, values
-    if stage.kind == "probe":
-        search["early"], values = _early(merged, ctx)
     search |= _found(new, stage, merged, ctx)
     if search["stage"] + 1 < len(stages):
         search |= {"stage": search["stage"] + 1, "at": 0}

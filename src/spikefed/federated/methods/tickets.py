@@ -83,7 +83,14 @@ class TicketHyperparameters(FedAvgHyperparameters):
     )
     rewind_round: int = Field(default=1, ge=0, description="round whose weights are stored [paper: epoch 20]")
     early_time: bool = Field(default=False, description="search with T_early time steps, train tickets with all")
-    probe_rounds: int = Field(default=2, ge=1, description="N: dense rounds before T_early is chosen [paper: 2]")
+    probe_rounds: int = Field(
+        default=2, ge=1, description="N: dense rounds with all time steps before T_early is chosen [paper: 2]"
+    )
+    early_probe: Literal["within", "before"] = Field(
+        default="within",
+        description="these rounds are the first of the search's dense training, or a training 'before' it that is "
+        "thrown away [paper]",
+    )
     kl_threshold: float = Field(
         default=0.6, gt=0, le=1, description="lambda: T_early is where Dhat_t < it [paper: 0.6]"
     )
@@ -187,6 +194,7 @@ class Tickets(FedAvg):
             )
         if hyper.units == "weights" and hyper.keep_channels != type(hyper)().keep_channels:
             raise ConfigError("method.keep_channels belongs to units = 'channels'; set that, or drop it")
+        _check_early(hyper)
         if hyper.lr_milestones:
             raise ConfigError("the learning rate follows method.lr_schedule in every stage; leave out lr_milestones")
 
@@ -292,3 +300,25 @@ class Tickets(FedAvg):
 def _result(state: State) -> State:
     """Weights and mask after the newest round; before the first, those it begins with."""
     return state.get("result", state)
+
+
+def _check_early(hyper: TicketHyperparameters) -> None:
+    """Refuse Early-Time where it has no effect, or no time to choose.
+
+    Raises:
+        ConfigError: the first of these.
+    """
+    if not hyper.early_time:
+        return
+    if hyper.search in ("snip", "random") or hyper.search_on == "ann":
+        raise ConfigError(
+            f"method.early_time shortens trainings that look for masks, and search = '{hyper.search}' on the "
+            f"{hyper.search_on.upper()} has none with time steps; drop it, or take search = 'imp', 'one-shot' or "
+            "'early-bird' with search_on = 'snn'"
+        )
+    dense = hyper.search_rounds or hyper.level_rounds
+    if hyper.early_probe == "within" and hyper.probe_rounds > dense:
+        raise ConfigError(
+            f"T_early is chosen after method.probe_rounds = {hyper.probe_rounds}, and the dense training is over "
+            f"after {dense}; set probe_rounds lower, or early_probe = 'before'"
+        )

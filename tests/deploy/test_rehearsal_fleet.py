@@ -18,6 +18,7 @@ server_epochs = 1
 distil_batch = 20
 reliability = 2
 reliability_from = 2
+balance = 0.5
 rehearse_every = 2
 rehearse_batch = 6
 rehearse_steps = 2

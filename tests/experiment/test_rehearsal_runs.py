@@ -16,12 +16,14 @@ from spikefed.experiment import RunFolder, from_tree
 KEYS: dict[str, dict[str, Any]] = {
     "reliability": {"reliability": 2},
     "reliability_from": {"reliability": 2, "reliability_from": 3},
+    "balance": {"balance": 0.8},
     "rehearse_batch": {"rehearse_batch": 4},
     "rehearse_every": {"rehearse_every": 2, "rehearse_batch": 8},
     "rehearse_steps": {"rehearse_steps": 2},
     "all": {
         "reliability": 1,
         "reliability_from": 2,
+        "balance": 1.0,
         "rehearse_every": 3,
         "rehearse_batch": 5,
         "rehearse_steps": 3,
@@ -75,7 +77,8 @@ def test_killed_in_a_client_s_step_and_resumed_it_is_whole(tmp_path: Path) -> No
 
 
 def test_the_keys_at_their_defaults_leave_older_experiments_their_hash() -> None:
-    told = {"reliability": 0, "reliability_from": 1, "rehearse_every": 1, "rehearse_batch": 0, "rehearse_steps": 0}
+    told = {"reliability": 0, "reliability_from": 1, "balance": 0.0}
+    told |= {"rehearse_every": 1, "rehearse_batch": 0, "rehearse_steps": 0}
     tables = config("nothing")
     hashes = [from_tree({**tables, "method": {"name": "fsd+", **more}}).hash() for more in ({}, told)]
     assert hashes[0] == hashes[1] != from_tree(config("rehearse_batch")).hash()

@@ -8,6 +8,7 @@ Against Algorithm 1 of Liu et al. 2022:
   client last said of every row, and votes over that;
 * a row's vote weighs clients by how sure each is of this row, not only by one accuracy;
 * it can weigh whom to believe on which class too, by how far each agrees with all on it;
+* it can hold the classes of the public rows to even shares, which no vote of skewed clients would give them;
 * the merge is sharpened;
 * the server sends back what its own network says (dual distillation, CFD section III) instead of the vote;
 * distillation adds a cross-entropy on the voted class and may augment the public images;
@@ -32,6 +33,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
+from spikefed.federated.balance import balanced
 from spikefed.federated.contract import ClientContext, Context, Hyperparameters, MessageKind, NetworkFactory, State
 from spikefed.federated.distillation import Goal, Merged
 from spikefed.federated.local import LocalLoss
@@ -100,6 +102,14 @@ class FsdPlusHyperparameters(FsdHyperparameters):
         default=1,
         ge=1,
         description="first round in which `reliability` is used; early, mistakes are learned back by the clients",
+        json_schema_extra={"since": "0.2"},
+    )
+    balance: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="how far the classes' shares of the public rows are evened in a round's target, which is then how "
+        "likely each class is; 1: all classes equally often [Asano et al. 2020], 0: off [FSD]",
         json_schema_extra={"since": "0.2"},
     )
     sharpen: float = Field(
@@ -334,6 +344,9 @@ class FsdPlus(Fsd):
         if hyper.reliability and ctx.round >= hyper.reliability_from:
             likely = reliable_vote(answers, known, hyper.reliability, merged.mean(axis=2))
             merged = np.where(heard[:, None, None], likely[:, :, None], merged)
+        if hyper.balance:
+            merged = merged.copy()
+            merged[heard] = balanced(merged[heard].mean(axis=2), hyper.balance)[:, :, None]
         merged = sharpened(merged, hyper.sharpen)
         rounded = round_spikes(merged, hyper.tie)
         rows = torch.from_numpy(np.flatnonzero(heard))

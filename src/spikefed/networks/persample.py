@@ -216,13 +216,15 @@ class _Layer:
         if not reached:
             return {f"{self.tap.name}.{key}": torch.zeros(batch, dtype=torch.float64) for key in trained}
         g = _places(_joined([call.gradient for call in reached if call.gradient is not None]), batch)
-        products = None
+        products, come = None, torch.empty(0)
         if "weight" in trained:
             found["weight"], products = self._of_weight(g)
+        if len(trained) > ("weight" in trained):
+            come = g.sum(2).double()
         if "bias" in trained:
-            found["bias"] = g.sum((0, 2)).double().square().sum(1)
+            found["bias"] = come.sum(0).square().sum(1)
         if "norm.weight" in trained or "norm.bias" in trained:
-            found |= self._of_norm(reached, g, products)
+            found |= self._of_norm(reached, g, come, products)
         return {f"{self.tap.name}.{key}": found[key].cpu() for key in trained}
 
     def weighted(self, shares: Tensor) -> dict[str, Tensor]:
@@ -315,13 +317,19 @@ class _Layer:
     def _gram_of(self, batch: int) -> Tensor:
         """x_r . x_s of all rows, float64 ``[B, R, R]``."""
         if self._gram is None:
-            patches = self._unfolded(_joined([call.x for call in self.tap.calls])).unflatten(0, (-1, batch))
-            rows = patches.transpose(0, 1).flatten(1, 2).double()
-            self._gram = torch.bmm(rows, rows.transpose(1, 2))
+            x = _joined([call.x for call in self.tap.calls])
+            if self.tap.layer.plan.kind == "conv":
+                rows = self._unfolded(x).unflatten(0, (-1, batch)).transpose(0, 1).flatten(1, 2)
+            else:  # as they stand in memory: products of rows do not depend on the order of inputs
+                rows = _places(x, batch).flatten(2).transpose(0, 1)
+            self._gram = torch.bmm(rows, rows.transpose(1, 2)).double()
         return self._gram
 
-    def _of_norm(self, calls: list[Call], g: Tensor, products: Tensor | None) -> dict[str, Tensor]:
-        """Scale and shift: of n = gain (y - mean) + shift with gain = scale weight / deviation, from those of y."""
+    def _of_norm(self, calls: list[Call], g: Tensor, come: Tensor, products: Tensor | None) -> dict[str, Tensor]:
+        """Scale and shift: of n = gain (y - mean) + shift with gain = scale weight / deviation, from those of y.
+
+        ``come [S, B, C]`` is the sum of ``g`` over places.
+        """
         assert isinstance(self.tap, Tap), "ANN twins are tapped without a normalisation"
         steps, batch, _, channels = g.shape
         live = steps if len(calls) == 1 else 1
@@ -334,7 +342,6 @@ class _Layer:
 
         mean, weight = (of_group([o[key] for o in options]) for key in ("running_mean", "weight"))
         gain = of_group([t for t in gains if t is not None])
-        come = g.sum(2).double()
         if groups == 1:
             come = come.sum(0, keepdim=True)
         if groups == 1 and products is not None:
@@ -352,7 +359,7 @@ class _Layer:
         layer = self._weighted()
         weight = layer.weight.detach()
         weight = weight.permute(0, 2, 3, 1).flatten(1) if layer.plan.kind == "conv" else weight
-        met = (products.double() * weight.double()).sum(2)
+        met = torch.linalg.vecdot(products, weight).double()
         return met if layer.bias is None else met + come * layer.bias.detach().double()
 
 

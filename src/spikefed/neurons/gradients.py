@@ -95,8 +95,8 @@ def conv2d_weight_gradients(
     )
     if not (kernels() == "auto" and known and by_kernel):
         return None
-    together = (t.permute(0, 2, 3, 1).unflatten(0, (-1, samples)).transpose(0, 1).contiguous() for t in (upstream, x))
-    return winograd.weight_gradients(*together, direct=direct)
+    last = (t.contiguous(memory_format=torch.channels_last) for t in (upstream, x))
+    return winograd.weight_gradients(*last, samples, direct=direct)
 
 
 def linear_gradient(

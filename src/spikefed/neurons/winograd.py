@@ -18,7 +18,7 @@ from spikefed.neurons import fused
 from spikefed.neurons.sides import Sides
 
 _POINTERS = ("x", "go", "out", "weight", "bias", "sums")
-_SIZES = ("images", "height", "width", "in_channels", "out_channels")
+_SIZES = ("images", "height", "width", "in_channels", "out_channels", "apart")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
@@ -127,24 +127,24 @@ def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor, *, direct: bool
     return out
 
 
-def weight_gradients(upstream: Tensor, x: Tensor, *, direct: bool = False) -> Tensor:
-    """`weight_gradient` of each sample by itself, ``[B, Cout, Cin, 3, 3]``.
+def weight_gradients(upstream: Tensor, x: Tensor, samples: int, *, direct: bool = False) -> Tensor:
+    """`weight_gradient` of each sample by itself, ``[B, Cout, Cin, 3, 3]``; image n is of sample n modulo B.
 
     Args:
-        upstream: ``[B, N, H, W, Cout]``, contiguous float32; N images a sample.
-        x: ``[B, N, H, W, Cin]``, likewise.
+        upstream: ``[N, Cout, H, W]``, channels-last float32.
+        x: ``[N, Cin, H, W]``, likewise.
+        samples: B.
         direct: see `weight_gradient`.
     """
     lib = library()
     assert lib is not None
-    samples, images, height, width, channels = x.shape
-    out = torch.empty(samples, upstream.shape[4], channels, 3, 3)
-    a = Arguments()
-    a.images, a.height, a.width, a.in_channels, a.out_channels = images, height, width, channels, upstream.shape[4]
-    a.dtype, a.threads = _DTYPES[x.dtype], torch.get_num_threads()
+    out = torch.empty(samples, upstream.shape[1], x.shape[1], 3, 3)
+    a = _arguments(x, upstream.shape[1])
+    a.images, a.apart = len(x) // samples, samples
     call = lib.spikefed_direct_weight_grad if direct else lib.spikefed_winograd_weight_grad
+    starts = [(t.data_ptr(), 4 * t[0].numel()) for t in (x, upstream, out)]
     for b in range(samples):
-        a.x, a.go, a.weight = (t.data_ptr() + 4 * t.stride(0) * b for t in (x, upstream, out))
+        a.x, a.go, a.weight = (start + step * b for start, step in starts)
         call(a)
     return out
 

@@ -73,6 +73,9 @@ static SPIKEFED_INLINE void outputs_to_points(const Vec *y, int64_t step, Vec *o
     out[5] = y[3 * step];
 }
 
+// Where an image stands among all.
+static SPIKEFED_INLINE int64_t at_of(const Winograd &a, int64_t image) { return a.apart ? image * a.apart : image; }
+
 // How the batch is cut into tiles and the tiles into blocks that fill `room` bytes.
 struct Tiles {
     int64_t down, across, count, block; // of an image; all; tiles of a block, a multiple of kRows
@@ -130,7 +133,7 @@ static void transform_weights(const Winograd &a, float *to) {
 
 // Where the 6x6 inputs of a tile begin; `blank` (zeros) beyond the edges.
 template <class E> static void find_inputs(const Winograd &a, const Tiles &tiles, int64_t tile, const E *blank, const E **from) {
-    const int64_t image = tile / (tiles.down * tiles.across), place = tile % (tiles.down * tiles.across);
+    const int64_t image = at_of(a, tile / (tiles.down * tiles.across)), place = tile % (tiles.down * tiles.across);
     const int64_t top = place / tiles.across * 4 - 1, left = place % tiles.across * 4 - 1;
     const E *x = static_cast<const E *>(a.x);
     for (int64_t i = 0; i < 6; ++i)
@@ -275,7 +278,7 @@ static void winograd_convolve(const Winograd &a) { a.dtype == 0 ? convolve_typed
 
 // The 4x4 gradients of a tile's outputs to `to` [kPoints][out_size]; 0 beyond the edges.
 template <class E> static void transform_upstream(const Winograd &a, const Tiles &tiles, int64_t tile, float *to) {
-    const int64_t image = tile / (tiles.down * tiles.across), place = tile % (tiles.down * tiles.across), Co = a.out_channels;
+    const int64_t image = at_of(a, tile / (tiles.down * tiles.across)), place = tile % (tiles.down * tiles.across), Co = a.out_channels;
     const int64_t top = place / tiles.across * 4, left = place % tiles.across * 4;
     const int64_t rows = smaller(4, a.height - top), columns = smaller(4, a.width - left);
     const E *from = static_cast<const E *>(a.go) + ((image * a.height + top) * a.width + left) * Co;

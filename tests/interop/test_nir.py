@@ -133,7 +133,9 @@ def test_spikingjelly_refuses_as_the_table_says(neuron: LIFParameters, why: str,
 def test_readers_by_their_primitives() -> None:
     pooled, strided = verdicts(built("small")), verdicts(built("8C3-AP2-16FC", pooling="stride"))
     assert not pooled["Norse 1.1"].takes and pooled["Norse 1.1"].why == "leaves AvgPool2d out without a word"
-    assert strided["Spyx"].takes and not strided["Nengo"].takes
+    assert not strided["Spyx 1.0"].takes and "subtracts a step late" in strided["Spyx 1.0"].why
+    assert strided["Lava-DL"].takes and not strided["Nengo"].takes
+    assert "reads CubaLIF alone" in verdicts(built("16FC"))["Rockpool 3.1"].why
     assert strided["hxtorch"].why == "does not read Conv2d"
     assert verdicts(built("16FC"))["hxtorch"].why == "reads CubaLIF alone"
 

@@ -117,9 +117,8 @@ def _read(path: Path | io.BytesIO) -> Any:
         version = nir.serialization.read_version(path)
     except Exception as error:  # h5py and nir raise whatever they meet
         told = " ".join(str(error).split())[:120]
-        raise ConfigError(
-            f"{path} cannot be read as NIR ({type(error).__name__}: {told}); take a whole copy"
-        ) from error
+        cure = "write it from a sample without the batch axis" if "type mismatch" in told else "take a whole copy"
+        raise ConfigError(f"{path} cannot be read as NIR ({type(error).__name__}: {told}); {cure}") from error
     numbers = tuple(int(part) for part in re.findall(r"\d+", str(version))[:3])
     neurons = [node for node in graph.nodes.values() if type(node).__name__ in ("IF", "LIF")]
     if numbers < RESET_SINCE and neurons:

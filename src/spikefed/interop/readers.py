@@ -1,8 +1,8 @@
 """What each known reader of NIR will make of a file, before anybody tries.
 
 The primitives are those of NIR's own table of support (docs/source/support.md) and of the readers' code; SpikingJelly's
-and snnTorch's rules are held against the packages themselves by tests; those of Norse 1.1.0 and sinabs 3.1.3 were seen
-in runs of theirs (`findings/nir-*.sh`). Any other reader is judged by its primitives alone.
+and snnTorch's rules are held against the packages themselves by tests; those of Norse 1.1.0, sinabs 3.1.3, Spyx 1.0.0
+and Rockpool 3.1.0 were seen in runs of theirs (`findings/*nir*.sh`). All others are judged by their primitives alone.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ READERS = (
         mind="give its from_nir dt=0.0001",
     ),
     Reader("sinabs 3.1", _AFFINE | _SPATIAL | _NEURONS, neurons="takes tau in seconds for steps, and subtracts"),
-    Reader("Spyx", _WEIGHTS | _SPATIAL | _NEURONS),
+    Reader("Spyx 1.0", _WEIGHTS | _SPATIAL | _NEURONS, neurons="leaves r out, and subtracts a step late"),
     Reader("Lava-DL", _WEIGHTS | _SPATIAL | _NEURONS),
     Reader("SpiNNaker2", _WEIGHTS | _SPATIAL | _NEURONS),
-    Reader("Rockpool", _WEIGHTS | {"LIF"}),
+    Reader("Rockpool 3.1", _WEIGHTS),
     Reader("Nengo", _WEIGHTS | {"LIF"}),
     Reader("hxtorch", _WEIGHTS),
     Reader("jaxsnn", _WEIGHTS),
@@ -109,6 +109,7 @@ _WHY = {
     ("sinabs 3.1", "AvgPool2d"): "leaves AvgPool2d out without a word",
     ("sinabs 3.1", "Linear"): "leaves Linear out without a word",
     ("snnTorch 1.0", "IF"): "refuses IF unless r = 1, and then makes it a leak of 0.9; train with decay below 1",
+    ("Rockpool 3.1", "LIF"): "ends with an error at every LIF; reads CubaLIF alone",
     ("hxtorch", "LIF"): "reads CubaLIF alone",
     ("jaxsnn", "LIF"): "reads CubaLIF alone",
 }

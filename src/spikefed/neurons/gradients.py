@@ -95,8 +95,8 @@ def conv2d_weight_gradients(
     )
     if not (kernels() == "auto" and known and by_kernel):
         return None
-    last = (t.contiguous(memory_format=torch.channels_last) for t in (upstream, x))
-    return winograd.weight_gradients(*last, samples, direct=direct)
+    upstream, x = (t.contiguous(memory_format=torch.channels_last) for t in (upstream, x))
+    return winograd.weight_gradients(upstream, x, samples, direct=direct)
 
 
 def linear_gradient(

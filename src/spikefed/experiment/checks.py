@@ -10,10 +10,11 @@ from spikefed.experiment.methods import method_of
 from spikefed.experiment.tables import BELONGS
 from spikefed.federated import method
 from spikefed.federated.attackers import Attacker
-from spikefed.federated.local import TEMPORAL_KEYS, LocalTraining, Temporal
+from spikefed.federated.local import LocalTraining
 from spikefed.federated.memory import MemoryOption, memories
 from spikefed.federated.selection import check_roles
 from spikefed.federated.setup import Setup
+from spikefed.federated.steptables import TEMPORAL_KEYS, Temporal
 from spikefed.hardware.crossbar import ChipProfile, load_profile
 from spikefed.interop import PREFIX
 from spikefed.networks import network_info

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from federated.tiny import PUBLIC, STEPS, World
-from spikefed.federated import distillation, method
+from spikefed.federated import fitting, method
 
 NAMES = ["fsd", "fsd+", "cfd", "ds-fl"]
 
@@ -32,13 +32,13 @@ def first_round(name: str, where: World) -> tuple[dict, dict]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_server_steps_along_half_a_cosine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    whole = distillation.half_cosine
+    whole = fitting.half_cosine
 
     def noting(optim: torch.optim.Optimizer, steps: int) -> Any:
         asked.append(steps)
         return whole(optim, steps)
 
-    monkeypatch.setattr(distillation, "half_cosine", noting)
+    monkeypatch.setattr(fitting, "half_cosine", noting)
     made = method(name)
     where = world(name, server_schedule="cosine")
     _, falling = first_round(name, where)
@@ -57,7 +57,7 @@ def test_the_server_alone_sees_changed_images(name: str, monkeypatch: pytest.Mon
         seen.append(len(x))
         return x.flip(-1)
 
-    monkeypatch.setitem(distillation.AUGMENTATIONS, "flip", noting)
+    monkeypatch.setitem(fitting.AUGMENTATIONS, "flip", noting)
     up, state = first_round(name, world(name, server_augment="flip", distil_epochs=1))
     plain_up, plain = first_round(name, world(name, distil_epochs=1))
     assert sum(seen) == 3 * PUBLIC

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from spikefed.federated.distillation import DistillationHyperparameters, Goal
+from spikefed.federated.fitting import DistillationHyperparameters, Goal
 
 PROBABILITY_FLOOR = 1e-7
 """Smallest probability inside a logarithm [CFD's clip]."""

@@ -7,21 +7,19 @@ import torch
 from spikefed.errors import ConfigError
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.methods import method_of
+from spikefed.experiment.networkchecks import check_network
 from spikefed.experiment.tables import BELONGS
+from spikefed.experiment.taskchecks import check_tasks
 from spikefed.federated import method
 from spikefed.federated.attackers import Attacker
 from spikefed.federated.local import LocalTraining
-from spikefed.federated.memory import MemoryOption, memories
-from spikefed.federated.selection import check_roles
 from spikefed.federated.setup import Setup
 from spikefed.federated.steptables import TEMPORAL_KEYS, Temporal
 from spikefed.hardware.crossbar import ChipProfile, load_profile
-from spikefed.interop import PREFIX
 from spikefed.networks import network_info
 from spikefed.objects import is_own
 from spikefed.training.accountant import check_installed
 from spikefed.wire import codecs
-from spikefed.wire.header import WEIGHT_KINDS
 
 
 def check(config: Experiment) -> None:
@@ -41,13 +39,8 @@ def check(config: Experiment) -> None:
         _liars,
         _method,
         _public_source,
-        _thresholds,
-        _own_network,
-        _mixed,
-        _start,
-        _stages,
-        _adapters,
-        _memories,
+        check_network,
+        check_tasks,
     ):
         rule(config)
 
@@ -214,207 +207,6 @@ def _public_source(config: Experiment) -> None:
         )
     if config.stages.on:
         raise ConfigError("data.public_source does not go with [stages], whose public rows are dealt out; drop one")
-
-
-def _own_network(config: Experiment) -> None:
-    net = config.network
-    if not is_own(net.name):
-        if net.state != "clear":
-            raise ConfigError(
-                f"'network.state' = '{net.state}' is for networks of your own, and '{net.name}' has no hidden state; "
-                "leave it out"
-            )
-        return
-    defaults = type(net)()
-    for key in ("twin", "norm", "neuron", "precision", "pooling", "thresholds", "qcfs"):
-        if getattr(net, key) != getattr(defaults, key):
-            raise ConfigError(
-                f"'network.{key}' has no effect on your own network '{net.name}'; leave it out and build it so"
-            )
-
-
-def _thresholds(config: Experiment) -> None:
-    """Refuse learnt thresholds where no spiking layer of this package would have them, and QCFS outside ANN twins."""
-    net = config.network
-    if net.qcfs is not None and net.twin != "ann":
-        raise ConfigError(
-            "network.qcfs is the activation of an ANN twin that will be converted, and this network spikes; set "
-            "network.twin = 'ann', or leave it out"
-        )
-    if net.thresholds is None:
-        return
-    if net.twin == "ann":
-        raise ConfigError(
-            "network.thresholds are those of spiking neurons, and network.twin = 'ann' has none; leave one of them out"
-        )
-    if net.name.startswith(PREFIX):
-        raise ConfigError(
-            f"network.thresholds does not go with '{net.name}', whose thresholds stand in its file; leave it out"
-        )
-
-
-def _mixed(config: Experiment) -> None:
-    """Refuse networks of the clients where what travels, or what is begun with, fits one network only."""
-    names = config.network.clients
-    if not names:
-        return
-    used = method(config.method["name"])
-    weights = {used.uplink_kind, used.downlink_kind} & {*WEIGHT_KINDS, "hint-spikes"}
-    if weights:
-        what = "spikes of a hidden layer" if "hint-spikes" in weights else "weights"
-        raise ConfigError(
-            f"method {used.name} exchanges {what}, "
-            "which fit one network only, but 'network.clients' names several; use fsd, fsd+, cfd or ds-fl"
-        )
-    if not used.server_model:
-        raise ConfigError(
-            f"method {used.name} has no network at the server, so its runs have none to save beside those of "
-            "'network.clients'; use fsd, fsd+, cfd or ds-fl"
-        )
-    for key, told in (("network.start", config.network.start), ("data.pooled", config.data.pooled)):
-        if told:
-            raise ConfigError(f"'network.clients' gives clients networks of their own, which '{key}' does not fit")
-    for name in names:
-        if is_own(name):
-            raise ConfigError(f"'network.clients' takes networks that spikefed builds by name, and '{name}' is none")
-        if network_info(name).ann:
-            raise ConfigError(f"'network.clients' names '{name}', which has no spiking form; name another")
-
-
-def _start(config: Experiment) -> None:
-    net = config.network
-    if net.start is not None and not net.start.strip():
-        raise ConfigError("'network.start' is empty; name a run's folder or a model file, or leave it out")
-    if net.start_roles == "all":
-        return
-    if net.start is None:
-        raise ConfigError(
-            "'network.start_roles' has no effect without 'network.start'; name a run there, or leave it out"
-        )
-    try:
-        check_roles([net.start_roles] if isinstance(net.start_roles, str) else net.start_roles)
-    except ConfigError as error:
-        raise ConfigError(f"'network.start_roles': {error}") from error
-
-
-KINDS = ("classes", "rotations", "permutations", "ranges", "datasets")
-"""Keys of ``[stages]`` of which one says what the tasks are."""
-
-
-def _stages(config: Experiment) -> None:
-    stages = config.stages
-    given = [key for key in KINDS if getattr(stages, key)]
-    if not given:
-        if stages != type(stages)():
-            raise ConfigError(f"[stages] names no tasks; set one of stages.{', stages.'.join(KINDS)}")
-        return
-    if len(given) > 1:
-        raise ConfigError(f"[stages] has both {given[0]} and {given[1]}, and tasks are of one kind; leave one out")
-    if stages.tasks < 2:
-        raise ConfigError(f"stages.{given[0]} gives one task, and stages need two; name another, or leave [stages] out")
-    whole = stages.tasks * stages.rounds
-    if config.rounds != whole:
-        raise ConfigError(
-            f"{stages.tasks} stages of {stages.rounds} rounds are {whole} rounds, but the run has {config.rounds}; set "
-            f"rounds = {whole}, or stages.rounds"
-        )
-    if isinstance(stages.classes, list):
-        _disjoint(stages.classes)
-    if stages.datasets and stages.datasets[0] != config.data.dataset:
-        raise ConfigError(
-            f"stages.datasets begins with '{stages.datasets[0]}', and data.dataset is '{config.data.dataset}'; begin "
-            "with that one, whose shape the others are brought to"
-        )
-    if config.data.partition == "column" or is_own(config.data.dataset) and stages.datasets:
-        raise ConfigError("stages need data that are dealt out by chance; set data.partition to 'iid' or 'dirichlet'")
-
-
-def _adapters(config: Experiment) -> None:
-    own = config.network.adapters
-    name = config.method["name"]
-    if not own.kinds:
-        if own != type(own)():
-            raise ConfigError("[network.adapters] names no kind; set network.adapters.kinds = ['thresholds', 'head']")
-        if name == "adapters":
-            raise ConfigError(
-                "method 'adapters' trains the parts of tasks, and the network has none; set network.adapters.kinds = "
-                "['thresholds', 'head'], say"
-            )
-        return
-    if name != "adapters" and not is_own(name):
-        raise ConfigError(
-            f"network.adapters freezes the network, and method '{name}' would train it; set method.name = 'adapters'"
-        )
-    if config.network.start is None:
-        raise ConfigError(
-            "network.adapters freezes the network, which would stay as it was drawn; set network.start to a trained run"
-        )
-    if config.stages.on and own.tasks not in (None, config.stages.tasks):
-        raise ConfigError(
-            f"network.adapters.tasks is {own.tasks}, and [stages] has {config.stages.tasks} tasks; leave it out"
-        )
-    if not config.stages.on and own.tasks not in (None, 1):
-        raise ConfigError(
-            f"network.adapters.tasks is {own.tasks}, and a run without [stages] trains one task; leave it out, or say "
-            "in [stages] what the tasks are"
-        )
-    if own.outputs is not None and len(own.outputs) != (own.tasks or config.stages.tasks or 1):
-        raise ConfigError(
-            f"network.adapters.outputs has {len(own.outputs)} lists for {own.tasks or config.stages.tasks or 1} tasks; "
-            "give one a task, or leave it out"
-        )
-    privacy = getattr(config.hyper(), "privacy", None)
-    if privacy is not None and privacy.clip:
-        raise ConfigError("training.privacy follows gradients of whole layers, not of adapters; leave one of them out")
-
-
-FORGETFUL = {
-    "adapters": "freezes what tasks share, so nothing is forgotten",
-    "tickets": "trains networks whose weights come and go",
-    "dc-nas": "trains a part of the network at a time",
-}
-"""Methods whose clients cannot remember tasks by an option of local training, and why."""
-
-
-def _memories(config: Experiment) -> None:
-    """Refuse memories of tasks where there are none, or that the method cannot hold."""
-    hyper = config.hyper()
-    for key, value in hyper:
-        if isinstance(value, MemoryOption) and not value.on and value != type(value)():
-            raise ConfigError(f"training.{key} is off; set training.{key}.{_switch(value)}, or leave the table out")
-    asked = [f"training.{key}" for key in memories(hyper)]
-    if getattr(hyper, "old_votes", 0.0) and not config.stages.on:
-        raise ConfigError(
-            "method.old_votes keeps the votes of stages, and the run has none; add a table [stages], or leave it out"
-        )
-    if not asked:
-        return
-    name = config.method["name"]
-    if not config.stages.on:
-        raise ConfigError(f"{asked[0]} remembers tasks, and the run has none; add a table [stages], or leave it out")
-    if name in FORGETFUL:
-        raise ConfigError(f"{asked[0]} does not go with method '{name}', which {FORGETFUL[name]}; leave it out")
-    assert isinstance(hyper, LocalTraining)
-    if hyper.privacy.clip:
-        raise ConfigError(
-            f"{asked[0]} adds to losses of whole batches, and training.privacy clips those of single samples; leave "
-            "one of them out"
-        )
-
-
-def _switch(option: MemoryOption) -> str:
-    return "strength = 1.0" if option.strength == 0 else "per_class = 10"
-
-
-def _disjoint(groups: list[list[int]]) -> None:
-    seen: set[int] = set()
-    for group in groups:
-        for label in group:
-            if label < 0:
-                raise ConfigError(f"stages.classes names class {label}; classes count from 0")
-            if label in seen:
-                raise ConfigError(f"stages.classes names class {label} twice; every class belongs to one task")
-            seen.add(label)
 
 
 def check_idle(config: Experiment) -> None:

@@ -36,7 +36,7 @@ for name, (shape, density, pooled, dtype) in CASES.items():
     if pooled:
         x *= torch.randint(1, 5, x.shape, generator=draws) / 4
     maps[name] = x.to(dtype).contiguous(memory_format=torch.channels_last)
-print("ready", flush=True)
+print("ready", isa, flush=True)
 for line in sys.stdin:
     row = {}
     for name, x in maps.items():

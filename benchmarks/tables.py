@@ -42,14 +42,17 @@ def newest(contents: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
 def step_tables(contents: list[dict[str, Any]]) -> dict[tuple[str, str, int], Rows]:
     """(task, net, threads) -> rows, each of the variant's newest measurement; training first, networks as they come.
 
-    Every ratio is one within its own run, so rows of different runs stand side by side.
+    Every ratio is one within its own run, so rows of different runs stand side by side; but of runs that keep freed
+    memory, or of those that do not, whichever the newest one is: the two kinds do not compare.
     """
+    kinds: dict[tuple[str, str, int, bool], Rows] = {}
     found: dict[tuple[str, str, int], Rows] = {}
     for content in contents:
         for result in content["results"] if content["kind"] == "steps" else ():
             key = result["task"], result["net"], result["threads"]
-            rows = {row["variant"]: row for row in [*found.get(key, []), *result["rows"]]}
-            found[key] = list(rows.values())
+            kept = "--keep-memory" in content["provenance"]["command"]
+            rows = {row["variant"]: row for row in [*kinds.get((*key, kept), []), *result["rows"]]}
+            found[key] = kinds[*key, kept] = list(rows.values())
     return dict(sorted(found.items(), key=lambda item: (item[0][0] != "train", item[0][1:])))
 
 
@@ -80,9 +83,9 @@ def steps(task: str, net: str, threads: int, rows: Rows) -> list[str]:
     for r in rows:
         name = f"**{r['variant']}**" if r["variant"] in OURS else r["variant"]
         lines.append(f"| {name} | {r['ms']:.0f} | {r['ratio']:.2f} | {r['ratio_low']:.2f} to {r['ratio_high']:.2f} |")
-    ms = {r["variant"]: r["ms"] for r in rows}
+    x = {r["variant"]: r["ratio"] for r in rows}  # not milliseconds: those of different runs do not compare
     pairs = [(name, "convs alone bf16" if name.endswith("bf16") else "convs alone") for name in OURS]
-    shares = [f"{name[9:] or 'float32'} {ms[alone] / ms[name]:.2f}" for name, alone in pairs if {name, alone} <= {*ms}]
+    shares = [f"{name[9:] or 'float32'} {x[name] / x[alone]:.2f}" for name, alone in pairs if {name, alone} <= {*x}]
     if task == "train" and shares:
         lines += ["", f"Speed as part of the same net's convolutions and linears alone: {', '.join(shares)}."]
     return [*lines, ""]

@@ -8,7 +8,8 @@ Each checkout runs in a process of its own, which stays alive and does one round
 ... A figure is processor time of the whole round (clients, server, evaluation, codecs), or of one training step in
 float32 (forward, backward, SGD), or of messages through both links (the server's to a client, a client's back); x is
 the median over rounds of (there / here). Round 1 is the warm-up. Both begin from the same seed, so their accuracies,
-losses or bytes say whether they do the same.
+losses or bytes say whether they do the same. Each says which instruction set its native library runs on; both are held
+to SPIKEFED_NATIVE_ISA, also a checkout from before that variable.
 """
 
 from __future__ import annotations
@@ -24,6 +25,17 @@ from typing import Any
 
 import provenance
 
+BEGIN = """
+import os
+
+from spikefed.neurons import fused
+
+library, sets = fused.library(), ("portable", "avx2", "avx512")
+if library is not None and os.environ.get("SPIKEFED_NATIVE_ISA"):
+    library.spikefed_set_level(sets.index(os.environ["SPIKEFED_NATIVE_ISA"]))
+isa = "none" if library is None else sets[library.spikefed_level()]
+"""
+"""Before every worker's own code."""
 WORKER = """
 import json, sys, time
 from pathlib import Path
@@ -38,7 +50,7 @@ torch.set_num_threads(int(sys.argv[1]))
 native.keep_memory()
 federation = build(configs.load(Path(sys.argv[2]), sys.argv[3:]))
 server = federation.server(federation.local_transport(), Ledger())
-print("ready", flush=True)
+print("ready", isa, flush=True)
 for line in sys.stdin:
     start = time.process_time()
     record = server.run_round()
@@ -59,7 +71,7 @@ net = networks.build(name, input_shape=shape, classes=10, steps=8, readout="curr
 draws = torch.Generator().manual_seed(0)
 images, labels = torch.rand(batch, *shape, generator=draws), torch.randint(0, 10, (batch,), generator=draws)
 optimiser = torch.optim.SGD(net.parameters(), lr=0.05)
-print("ready", flush=True)
+print("ready", isa, flush=True)
 for line in sys.stdin:
     start = time.process_time()
     loss = torch.nn.functional.cross_entropy(net(images, generator=draws).mean(0), labels)
@@ -85,7 +97,7 @@ truth = (rng.random((4000, 10, 8)) < rates[:, :, None]).astype(np.uint8)
 tensors = lambda: {f"layer{i}.weight": rng.normal(0, 0.05, (200, 500)).astype(np.float32) for i in range(3)}
 server = ServerLink(codec, codec)
 client = ClientLink(0, codec, codec)
-print("ready", flush=True)
+print("ready", isa, flush=True)
 number = 0
 for line in sys.stdin:
     drawn = [(train(), train()) if spiking else (tensors(), tensors()) for _ in range(repeats)]
@@ -129,11 +141,11 @@ class Build:
             "OMP_WAIT_POLICY": "PASSIVE",
             "OMP_NUM_THREADS": str(threads),
         }
-        command = [sys.executable, "-c", worker, str(threads), *arguments]
+        command = [sys.executable, "-c", BEGIN + worker, str(threads), *arguments]
         self.process = subprocess.Popen(
             command, env=environment, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._read("ready")
+        self.instruction_set = self._read("ready").split()[1]
 
     def _read(self, wanted: str) -> str:
         assert self.process.stdout is not None
@@ -172,7 +184,8 @@ def compared(builds: dict[str, Build], rounds: int, measure: str) -> dict[str, A
     for build in builds.values():
         build.process.terminate()
     ratios = [row["ratio"] for row in rows[1:]]
-    found = {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios), "rows": rows}
+    found: dict[str, Any] = {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)}
+    found |= {"native": {name: build.instruction_set for name, build in builds.items()}, "rows": rows}
     print(f"x {found['ratio']:.3f} [{min(ratios):.2f}, {max(ratios):.2f}]")
     return found
 

@@ -60,6 +60,31 @@ def test_tables_fill_the_page_between_their_marks(tmp_path: Path) -> None:
     assert script("tables.py", "--folder", str(tmp_path), "--write", str(page)).returncode != 0
 
 
+def test_rows_of_different_runs_meet_by_their_ratios_and_only_within_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import tables
+
+    def run(command: str, **rows: tuple[float, float]) -> dict:
+        found = [
+            {"variant": name.replace("_", " "), "ms": ms, "ratio": x, "ratio_low": x, "ratio_high": x}
+            for name, (ms, x) in rows.items()
+        ]
+        results = [{"task": "train", "net": "small", "threads": 1, "rows": found}]
+        return {"kind": "steps", "provenance": {"command": command}, "results": results}
+
+    quick = run("steps.py --keep-memory", spikingjelly=(100.0, 1.0), convs_alone=(50.0, 2.0), norse=(100.0, 1.0))
+    slow = run("steps.py --keep-memory", spikingjelly=(300.0, 1.0), spikefed=(100.0, 3.0))
+    other = run("steps.py", spikingjelly=(100.0, 1.0), norse=(50.0, 2.0))
+    (rows,) = tables.step_tables([other, quick, slow]).values()
+    assert {row["variant"]: row["ratio"] for row in rows} == {
+        "spikingjelly": 1.0, "convs alone": 2.0, "norse": 1.0, "spikefed": 3.0
+    }  # fmt: skip
+    text = "\n".join(tables.steps("train", "small", 1, rows))
+    assert "linears alone: float32 1.50." in text  # 3.0 / 2.0, where milliseconds of two runs would give 0.5
+    (rows,) = tables.step_tables([quick, slow, other]).values()
+    assert [row["variant"] for row in rows] == ["spikingjelly", "norse"]
+
+
 def test_memory_table_says_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
     import tables

@@ -15,7 +15,14 @@ pytestmark = pytest.mark.skipif(fused.library() is None, reason=native.why_not()
 
 STEPS, BATCH = 5, 3
 SURROGATES = [Rectangle(), Triangle(), ATan()]
-SHAPES = {"map": (20, 6, 4), "odd": (7, 5, 7), "wide": (3, 2, 40), "linear": (37,), "long": (1100,)}
+SHAPES = {
+    "map": (20, 6, 4),
+    "odd": (7, 5, 7),
+    "wide": (3, 2, 40),
+    "deep": (70, 4, 6),
+    "linear": (37,),
+    "long": (1100,),
+}
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -42,6 +42,16 @@ def test_the_environment_holds_from_the_first_question() -> None:
 
 
 @needs_native
+def test_an_empty_variable_is_an_unset_one(monkeypatch) -> None:
+    lib = native.library()
+    assert lib is not None
+    before = lib.spikefed_level()
+    monkeypatch.setenv("SPIKEFED_NATIVE_ISA", "")
+    processor.choose_instruction_set(lib)
+    assert lib.spikefed_level() == before
+
+
+@needs_native
 def test_an_unknown_instruction_set_is_one_sentence(monkeypatch) -> None:
     lib = native.library()
     assert lib is not None

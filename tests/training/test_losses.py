@@ -104,6 +104,12 @@ def test_other_readings_of_the_cross_term_are_left_to_autograd(other) -> None:
     assert DistillationLoss(0.0, CrossTerm(**other)).with_gradient(spikes, target) is not None
 
 
+def test_targets_of_another_type_are_left_to_autograd() -> None:
+    spikes, target = torch.ones(2, 3, 4), torch.ones(3, 4, 2)
+    assert DistillationLoss(0.1).with_gradient(spikes, target.double()) is None
+    assert DistillationLoss(0.1).with_gradient(spikes, target) is not None
+
+
 def test_label_losses_agree_where_they_must() -> None:
     labels = torch.tensor([1, 3, 0])
     constant = torch.rand(1, 3, 5, generator=torch.Generator().manual_seed(0)).expand(6, 3, 5)

@@ -27,7 +27,7 @@ def choose_instruction_set(library: ctypes.CDLL) -> None:
         ConfigError: the name is not known, or the processor does not have it.
     """
     wanted = os.environ.get("SPIKEFED_NATIVE_ISA")
-    if wanted is None:
+    if not wanted:  # an empty variable is an unset one
         return
     if wanted not in INSTRUCTION_SETS:
         raise ConfigError(

@@ -108,6 +108,11 @@ def train(
 ) -> float:
     """Train in place; one function for labels (``targets [N]``) and for distillation (``targets [N, C, T]``).
 
+    Steps of small networks keep what they looked up when the call began. So what ``preprocess``, ``augment`` or
+    ``loss`` do to the network's build while it trains (a module's hooks, ``requires_grad_``, parameters that take
+    another one's place, as ``load_state_dict(assign=True)`` has it, ``eval()`` of single layers) counts from the next
+    call on; numbers written into its tensors count at once. Use ``hooks`` for the former: steps with hooks look anew.
+
     Args:
         images: uint8 ``[N, C, H, W]``.
         loss: ``(outputs [T, B, C], targets of the batch) -> scalar``.

@@ -102,10 +102,12 @@ class DistillationLoss:
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "T B C"]] | None:
         """The loss and its gradient by ``spikes``, with the bits of autograd's but without a graph.
 
-        None where L_F is not the paper's, which has no closed form here, and for a class of one's own built on this
-        one, whose loss may be another.
+        None where L_F is not the paper's, which has no closed form here, where the targets have another type than the
+        spikes (sums would be rounded elsewhere), and for a class built on this one, whose loss may be another.
         """
         term = self.cross_term
+        if target.dtype != spikes.dtype:
+            return None
         if type(self) is not DistillationLoss or type(term) is not CrossTerm:
             return None
         if self.lambda_ and (term.normalise, term.direction, term.axis) != ("sum", "paper", "time"):

@@ -2,23 +2,36 @@
 //
 // The innermost loop is time: a block of neurons goes through all steps with its membranes, and back with its gradients, in
 // registers; only its potentials before reset are written down for the way back. A block is four or eight vectors: a step waits for
-// the one before, so a single vector would leave the processor idle most of the time, and whole cache lines, because the steps of a
-// neuron often lie a power of two apart and push each other out of the cache.
+// the one before, so a single vector would leave the processor idle most of the time, and whole cache lines. What is read or written at
+// every step goes through a copy of few neurons, because the steps of a neuron often lie a power of two apart and push each other out of
+// the cache (see `Strip`).
 //
 // Channel sums are taken in an order that depends neither on the thread count nor on the vector length: results repeat bit for bit.
 
 static constexpr int64_t kSpan = 2048; // elements of a piece of the second pass
 static constexpr int64_t kAhead = 256; // elements by which memory is asked for ahead of its use; one window when pooling
+static constexpr int64_t kStrip = 4096; // floats of all steps of a strip (see `Strip`)
 static constexpr int64_t kFlush = 4;   // units whose sums are added as floats before they go to doubles
 
 // K = vectors_of(P) vectors of neighbouring channels in each of P pixels: P is 4 under a pool window, 1 otherwise.
 struct Block {
     int64_t in[4];    // where the pixels begin in a step of x
+    int64_t own[4];   // the same in a step of the strip's own memory
     int64_t out;      // where the results begin in a step of `out`
     int64_t channel;  // where the parameters begin
     int64_t lanes[4]; // neurons in each of the K vectors
 };
 static constexpr int vectors_of(int pixels) { return pixels > 1 ? 2 : 4; }
+
+// Currents that lie next to each other in every step, few enough that all their steps stay in the first-level cache once they are
+// copied there: read in place, the steps of a neuron push each other out where they lie a power of two apart, as they often do.
+struct Strip {
+    int64_t from[2];       // where its runs begin in a step of x: one run, or the two image rows under windows
+    int64_t count, length; // runs; elements of each
+    int64_t param;         // where the parameters of its first element begin
+    int64_t pixels, pitch; // of each run, floats from one to the next in own memory; 0: elements stay next to each other
+    int64_t run, step;     // floats of own memory from run to run, from step to step: an odd number of cache lines
+};
 
 // Sums go by units: pairs of image rows when pooling, runs of parameters otherwise.
 static int64_t count_units(const NormLif &a, const Params &p) {
@@ -26,29 +39,52 @@ static int64_t count_units(const NormLif &a, const Params &p) {
     return (a.rows * a.channels + p.run - 1) / p.run;
 }
 
-template <int P, class F> static SPIKEFED_INLINE void for_blocks(const NormLif &a, const Params &p, int64_t unit, const F &f) {
+static int64_t up_to(int64_t n, int64_t whole) { return (n + whole - 1) / whole * whole; }
+
+// Calls strip(s) for the strips of a unit, then block(s, b) for the blocks of each, then done(s).
+template <int P, class F, class G, class H>
+static SPIKEFED_INLINE void for_blocks(const NormLif &a, const Params &p, int64_t unit, const F &strip, const G &block, const H &done) {
     constexpr int K = vectors_of(P);
-    const int64_t C = a.channels, W = a.width;
+    const int64_t C = a.channels, W = a.width, whole = K * kVec, most = larger(1, kStrip / a.steps);
     const auto some_lanes = [](Block &b, int64_t n) {
         for (int k = 0; k < K; ++k) b.lanes[k] = larger(0, smaller(kVec, n - k * kVec));
     };
     if (P == 1) {
-        const int64_t from = unit * p.run, n = smaller(p.run, a.rows * C - from);
-        for (int64_t j = 0; j < n; j += K * kVec) {
-            Block b{{from + j, 0, 0, 0}, from + j, j, {}};
-            some_lanes(b, n - j);
-            f(b);
+        const int64_t from = unit * p.run, n = smaller(p.run, a.rows * C - from), length = up_to(most, kRoom);
+        for (int64_t j0 = 0; j0 < n; j0 += length) {
+            const int64_t m = smaller(length, n - j0), run = up_to(m, whole);
+            const Strip s{{from + j0, 0}, 1, m, j0, 0, 0, run, (run / 16 | 1) * 16};
+            strip(s);
+            for (int64_t j = 0; j < m; j += whole) {
+                Block b{{from + j0 + j, 0, 0, 0}, {j, 0, 0, 0}, from + j0 + j, j0 + j, {}};
+                some_lanes(b, m - j);
+                block(s, b);
+            }
+            done(s);
         }
         return;
     }
     const int64_t image = unit / (a.height / 2), row = (image * a.height + 2 * (unit % (a.height / 2))) * W, half = W / 2;
-    for (int64_t w = 0; w < half; ++w)
-        for (int64_t c = 0; c < C; c += K * kVec) {
-            const int64_t top = (row + 2 * w) * C + c, bottom = top + W * C;
-            Block b{{top, top + C, bottom, bottom + C}, (unit * half + w) * C + c, c, {}};
-            some_lanes(b, C - c);
-            f(b);
-        }
+    const int64_t pitch = up_to(C, whole), windows = larger(1, most / (4 * pitch));
+    for (int64_t w0 = 0; w0 < half; w0 += windows) {
+        const int64_t m = smaller(windows, half - w0), run = 2 * m * pitch, first = (row + 2 * w0) * C;
+        const Strip s{{first, first + W * C}, 2, 2 * m * C, 0, 2 * m, pitch, run, (2 * run / 16 | 1) * 16};
+        strip(s);
+        for (int64_t w = 0; w < m; ++w)
+            for (int64_t c = 0; c < C; c += whole) {
+                const int64_t top = first + 2 * w * C + c, bottom = top + W * C, own = 2 * w * pitch + c;
+                Block b{{top, top + C, bottom, bottom + C}, {own, own + pitch, own + run, own + run + pitch}, (unit * half + w0 + w) * C + c, c, {}};
+                some_lanes(b, C - c);
+                block(s, b);
+            }
+        done(s);
+    }
+}
+
+// Floats of own memory for any strip.
+template <int P> static int64_t strip_room(const NormLif &a) {
+    const int64_t whole = vectors_of(P) * kVec, most = larger(1, kStrip / a.steps), pitch = up_to(a.channels, whole);
+    return a.steps * ((P == 1 ? up_to(most, kRoom) : larger(1, most / (4 * pitch)) * 4 * pitch) + 32);
 }
 
 static int64_t out_step(const NormLif &a) { // elements of `out` in one step
@@ -65,6 +101,51 @@ template <class E, bool NORM> static SPIKEFED_INLINE Vec centred(const E *x, int
 }
 template <bool NORM> static SPIKEFED_INLINE Vec current(const Vec &y, const Params &p, int64_t param, const Vec &gain) {
     return gain * (NORM ? y * load_vec(p.gain + param) + load_vec(p.bias + param) : y);
+}
+
+// Calls body(element of the run, place in own memory, lanes, parameters) for vectors of a run of the strip.
+template <class F> static SPIKEFED_INLINE void for_vectors(const NormLif &a, const Params &p, const Strip &s, const F &body) {
+    if (s.pitch == 0 || s.pitch == a.channels)
+        for (int64_t q = 0; q < s.length; q += p.run) {
+            const int64_t n = smaller(p.run, s.length - q);
+            int64_t j = 0;
+            for (; j + kVec <= n; j += kVec) body(q + j, q + j, kVec, s.param + j);
+            if (j < n) body(q + j, q + j, n - j, s.param + j);
+        }
+    else
+        for (int64_t i = 0; i < s.pixels; ++i)
+            for (int64_t c = 0; c < a.channels; c += kVec) body(i * a.channels + c, i * s.pitch + c, smaller(kVec, a.channels - c), c);
+}
+
+// The strip's steps to own memory: less their means, or, with CURRENT, as input currents.
+template <class E, bool NORM, bool CURRENT> static SPIKEFED_INLINE void read_strip(const NormLif &a, const Params &p, const Strip &s, float *own) {
+    const int64_t step = a.repeat ? 0 : a.rows * a.channels, group = a.norm == 2 ? p.stride : 0;
+    const Vec gain = broadcast(a.gain);
+    for (int64_t t = 0; t < a.steps; ++t)
+        for (int64_t r = 0; r < s.count; ++r) {
+            const E *from = static_cast<const E *>(a.x) + t * step + s.from[r];
+            float *to = own + t * s.step + r * s.run;
+            for_vectors(a, p, s, [&](int64_t i, int64_t at, int64_t lanes, int64_t param) SPIKEFED_LAMBDA {
+                param += t * group;
+                if (new_line<E>(i)) SPIKEFED_PREFETCH_FAR(from + i + s.length);
+                const Vec y = centred<E, NORM>(from + i, lanes, p, param);
+                store_vec(to + at, CURRENT ? current<NORM>(y, p, param, gain) : y);
+            });
+            for (int64_t i = s.length; s.pitch == 0 && i < s.run; ++i) to[i] = 0.0f;
+        }
+}
+
+// And from there to x's gradient.
+template <class E> static SPIKEFED_INLINE void write_strip(const NormLif &a, const Params &p, const Strip &s, const float *own) {
+    for (int64_t t = 0; t < a.steps; ++t)
+        for (int64_t r = 0; r < s.count; ++r) {
+            E *to = static_cast<E *>(a.grad_x) + t * a.rows * a.channels + s.from[r];
+            const float *from = own + t * s.step + r * s.run;
+            for_vectors(a, p, s, [&](int64_t i, int64_t at, int64_t lanes, int64_t) SPIKEFED_LAMBDA {
+                if (new_line<E>(i)) SPIKEFED_PREFETCH_FAR(to + i + s.length);
+                store_some(to + i, load_vec(from + at), lanes);
+            });
+        }
 }
 
 // A choice that is known when the kernel is compiled, or kAsked: looked up where it matters, which makes few kernels out of many.
@@ -87,9 +168,10 @@ template <int RESET> struct Membrane {
 
 // ---- forward ------------------------------------------------------------------------------------------------------------------
 
-// ONCE: the current is the same at every step. Returns how many outputs are not zero.
+// ONCE: the current is the same at every step. `own`: the strip's currents; without a pool they are read where they lie (the results
+// would take as much room again). Returns how many outputs are not zero.
 template <class E, bool NORM, int RESET, bool ONCE, int P>
-static SPIKEFED_INLINE int64_t forward_block(const NormLif &a, const Params &p, const Block &b) {
+static SPIKEFED_INLINE int64_t forward_block(const NormLif &a, const Params &p, const Strip &s, const Block &b, const float *own) {
     constexpr int K = vectors_of(P);
     const E *x = static_cast<const E *>(a.x);
     E *out = static_cast<E *>(a.out) + b.out;
@@ -117,7 +199,9 @@ static SPIKEFED_INLINE int64_t forward_block(const NormLif &a, const Params &p, 
             SPIKEFED_UNROLL
             for (int q = 0; q < P; ++q) {
                 Vec &now = y[k * P + q];
-                if (!ONCE) {
+                if (!ONCE && P > 1) {
+                    now = load_vec(own + t * s.step + b.own[q] + c);
+                } else if (!ONCE) {
                     const E *at = x + t * step + b.in[q] + c;
                     if (new_line<E>(c)) SPIKEFED_PREFETCH(at + 2 * ahead, 0);
                     now = current<NORM>(centred<E, NORM>(at, b.lanes[k], p, param), p, param, gain);
@@ -142,9 +226,16 @@ template <class E, bool NORM, int RESET, bool ONCE, int P> static void forward_u
     const int64_t units = count_units(a, p), chunks = larger(1, smaller(kMaxChunks, units));
     int64_t *nonzero = scratch<int64_t>(chunks);
     parallel(chunks, a.threads, [&](int64_t begin, int64_t end) {
+        float *own = scratch<float>(!ONCE && P > 1 ? strip_room<P>(a) : 1);
         for (int64_t k = begin; k < end; ++k)
             for (int64_t i = units * k / chunks; i < units * (k + 1) / chunks; ++i)
-                for_blocks<P>(a, p, i, [&](const Block &b) { nonzero[k] += forward_block<E, NORM, RESET, ONCE, P>(a, p, b); });
+                for_blocks<P>(
+                    a, p, i,
+                    [&](const Strip &s) {
+                        if (!ONCE && P > 1) read_strip<E, NORM, true>(a, p, s, own);
+                    },
+                    [&](const Strip &s, const Block &b) { nonzero[k] += forward_block<E, NORM, RESET, ONCE, P>(a, p, s, b, own); }, [](const Strip &) {});
+        release(own);
     });
     *a.nonzero = 0;
     for (int64_t k = 0; k < chunks; ++k) *a.nonzero += nonzero[k];
@@ -171,15 +262,17 @@ static SPIKEFED_INLINE Vec surrogate(int kind, const Vec &x, const Vec &a, const
 static SPIKEFED_INLINE void add_to(float *sum, const Vec &v) { store_vec(sum, load_vec(sum) + v); }
 
 // dL/dx of one block (dL/du where batch statistics leave a second pass to do: see `finish`), and, where `sums_wanted`, its part of the
-// channel sums `acc` [G][2][stride] of dL/du and dL/du * xhat. `u`: room for 2 * T * K * P vectors.
+// channel sums `acc` [G][2][stride] of dL/du and dL/du * xhat. `own` holds the strip's currents less their means and gets their
+// gradients. `u`: room for T * K * P vectors.
 static bool sums_wanted(const NormLif &a) { return a.norm != 0 && (a.batch_statistics || a.grad_weight || a.grad_bias); }
 
 template <class E, bool NORM, int RESET, bool ONCE, int P>
-static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, const Block &b, float *__restrict u, float *__restrict acc) {
+static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, const Strip &s, const Block &b, float *__restrict own, float *__restrict u,
+                                           float *__restrict acc) {
     constexpr int K = vectors_of(P), N = K * P;
     const E *x = static_cast<const E *>(a.x), *go = static_cast<const E *>(a.grad_out) + b.out;
     E *dx = static_cast<E *>(a.grad_x);
-    const int64_t step = a.repeat ? 0 : a.rows * a.channels, to_next = out_step(a), group = a.norm == 2 ? p.stride : 0, steps = a.steps;
+    const int64_t to_next = out_step(a), group = a.norm == 2 ? p.stride : 0, steps = a.steps;
     const int64_t ahead = P > 1 ? 2 * a.channels : kAhead;
     const Membrane<RESET> membrane(a);
     const Vec zero = broadcast(0.0f), gain = broadcast(a.gain), theta = membrane.theta;
@@ -200,14 +293,8 @@ static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, co
     for (int64_t t = 0; t < steps; ++t) {
         SPIKEFED_UNROLL
         for (int i = 0; i < N; ++i) {
-            const int64_t c = i / P * kVec, param = t * group + b.channel + c, at = t * step + b.in[i % P] + c;
-            if (!ONCE) {
-                const Vec from_mean = centred<E, NORM>(x + at, b.lanes[i / P], p, param);
-                if (NORM && summed) store_vec(u + (steps * N + t * N + i) * kVec, from_mean);
-                y[i] = current<NORM>(from_mean, p, param, gain);
-                if (new_line<E>(c)) SPIKEFED_PREFETCH(x + at + ahead, 0);
-                if (new_line<E>(c) && !repeat) SPIKEFED_PREFETCH(dx + at + ahead, 1);
-            }
+            const int64_t c = i / P * kVec, param = t * group + b.channel + c;
+            if (!ONCE) y[i] = current<NORM>(load_vec(own + t * s.step + b.own[i % P] + c), p, param, gain);
             if (i % P == 0 && new_line<E>(c)) SPIKEFED_PREFETCH(go + t * to_next + c + (P > 1 ? ahead / 2 : ahead), 0);
             Mask fired;
             store_vec(u + (t * N + i) * kVec, membrane.charge(left[i], y[i], fired));
@@ -225,6 +312,7 @@ static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, co
             SPIKEFED_UNROLL
             for (int i = 0; i < N; ++i) {
                 const int64_t c = i / P * kVec;
+                float *at = own + t * s.step + b.own[i % P] + c;
                 const Vec w = load_vec(u + (t * N + i) * kVec), v = later[i];
                 const Vec h = soft ? surrogate(which, w * inverse - one, sa, sb) * inverse : surrogate(which, w - theta, sa, sb);
                 const Vec through = soft ? v : choose(at_least(w, membrane.fire), zero, v);
@@ -233,14 +321,14 @@ static SPIKEFED_INLINE void backward_block(const NormLif &a, const Params &p, co
                 if (!ONCE && NORM) {
                     if (summed) {
                         s1[i / P] = s1[i / P] + d;
-                        s2[i / P] = s2[i / P] + d * load_vec(u + (steps * N + t * N + i) * kVec);
+                        s2[i / P] = s2[i / P] + d * load_vec(at);
                     }
                     if (scaled) d = d * load_vec(p.gain + t * group + b.channel + c);
                 }
                 if (ONCE || repeat)
                     total[i] = total[i] + d;
                 else
-                    store_some(dx + t * step + b.in[i % P] + c, gained ? gain * d : d, b.lanes[i / P]);
+                    store_vec(at, gained ? gain * d : d);
             }
             if (summed && !ONCE && (group != 0 || t == 0)) {
                 SPIKEFED_UNROLL
@@ -337,11 +425,20 @@ template <class E, bool NORM, int RESET, bool ONCE, int P> static void backward_
     if (P > 1 && (a.height % 2 || a.width % 2)) // the last row or column is under no window
         memset(a.grad_x, 0, sizeof(E) * static_cast<size_t>((a.repeat ? 1 : T) * a.rows * C));
     parallel(chunks, a.threads, [&](int64_t begin, int64_t end) {
-        float *u = scratch<float>(2 * T * vectors_of(P) * P * kVec), *acc = scratch<float>(NORM ? 2 * G * p.stride : 1);
+        float *u = scratch<float>(T * vectors_of(P) * P * kVec), *acc = scratch<float>(NORM ? 2 * G * p.stride : 1);
+        float *own = scratch<float>(ONCE ? 1 : strip_room<P>(a));
         for (int64_t k = begin; k < end; ++k) {
             const int64_t first = units * k / chunks, last = units * (k + 1) / chunks;
             for (int64_t i = first; i < last; ++i) {
-                for_blocks<P>(a, p, i, [&](const Block &b) { backward_block<E, NORM, RESET, ONCE, P>(a, p, b, u, acc); });
+                for_blocks<P>(
+                    a, p, i,
+                    [&](const Strip &s) {
+                        if (!ONCE) read_strip<E, NORM, false>(a, p, s, own);
+                    },
+                    [&](const Strip &s, const Block &b) { backward_block<E, NORM, RESET, ONCE, P>(a, p, s, b, own, u, acc); },
+                    [&](const Strip &s) {
+                        if (!ONCE && !a.repeat) write_strip<E>(a, p, s, own);
+                    });
                 if (!summed || ((i - first) % kFlush != kFlush - 1 && i + 1 != last)) continue;
                 for (int64_t s = 0; s < 2 * G; ++s) // s = 2 * group + (0: dy, 1: dy * xhat)
                     for (int64_t j = 0; j < p.run; j += C)
@@ -349,6 +446,7 @@ template <class E, bool NORM, int RESET, bool ONCE, int P> static void backward_
                 memset(acc, 0, sizeof(float) * static_cast<size_t>(2 * G * p.stride));
             }
         }
+        release(own);
         release(acc);
         release(u);
     });

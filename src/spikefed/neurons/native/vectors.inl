@@ -6,6 +6,7 @@
 #undef SPIKEFED_UNROLL
 #undef SPIKEFED_UNROLL_ALL
 #undef SPIKEFED_PREFETCH
+#undef SPIKEFED_PREFETCH_FAR
 #if defined(__GNUC__)
 #define SPIKEFED_INLINE inline __attribute__((always_inline))
 #define SPIKEFED_LAMBDA __attribute__((always_inline))
@@ -13,6 +14,7 @@
 #define SPIKEFED_UNROLL _Pragma("GCC unroll 8")
 #define SPIKEFED_UNROLL_ALL _Pragma("GCC unroll 64")
 #define SPIKEFED_PREFETCH(p, write) __builtin_prefetch(p, write)
+#define SPIKEFED_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2) // to the second-level cache
 #else
 #define SPIKEFED_INLINE inline
 #define SPIKEFED_LAMBDA
@@ -20,6 +22,7 @@
 #define SPIKEFED_UNROLL
 #define SPIKEFED_UNROLL_ALL
 #define SPIKEFED_PREFETCH(p, write) static_cast<void>(p)
+#define SPIKEFED_PREFETCH_FAR(p) static_cast<void>(p)
 #endif
 #if defined(SPIKEFED_AVX512)
 using Vec = __m512;

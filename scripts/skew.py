@@ -5,6 +5,7 @@
     python scripts/skew.py collect-larger TITLE RUN...    # the same, of results/fsd-skew/larger-server.json
     python scripts/skew.py collect-many TITLE RUN...      # the same, of results/fsd-skew/many-clients.json
     python scripts/skew.py collect-server TITLE RUN...    # the same, of results/fsd-skew/server-epochs.json
+    python scripts/skew.py collect-balance TITLE RUN...   # the same, of results/fsd-skew/balance.json
     python scripts/skew.py tables                  # the tables, from results/
 
 Where a run did not measure what clients take home, its last round's is measured here, from its newest checkpoint.
@@ -20,6 +21,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from pages import filled
+from scipy.stats import t as student
 
 from spikefed.experiment import build
 from spikefed.experiment import config as configs
@@ -37,10 +39,16 @@ COST = ROOT / "results" / "fsd-skew" / "client-cost.json"
 LARGER = ROOT / "results" / "fsd-skew" / "larger-server.json"
 MANY = ROOT / "results" / "fsd-skew" / "many-clients.json"
 EPOCHS = ROOT / "results" / "fsd-skew" / "server-epochs.json"
+BALANCE = ROOT / "results" / "fsd-skew" / "balance.json"
 LAST = ROOT / "results" / "fsd-skew" / "last-round.json"
 COLLECTED = {
-    "collect": TRIED, "collect-cost": COST, "collect-larger": LARGER, "collect-many": MANY, "collect-server": EPOCHS
-}  # fmt: skip
+    "collect": TRIED,
+    "collect-cost": COST,
+    "collect-larger": LARGER,
+    "collect-many": MANY,
+    "collect-server": EPOCHS,
+    "collect-balance": BALANCE,
+}
 """The file of each command."""
 RIVALS = ROOT / "results" / "rivals"
 MINI = ROOT / "results" / "fashion-mnist-mini"
@@ -119,6 +127,25 @@ def _over(shares: list[float | None]) -> str:
     return f"{100 * mean(known):.1f}" + (f" ± {100 * stdev(known):.1f}" if len(known) > 1 else "")
 
 
+def differences(rows: list[dict[str, Any]]) -> list[str]:
+    """Of every two rows that follow each other on the same seeds: the server of the first beyond that of the second.
+
+    In percent points after the last round, paired by seed, with the 95 % interval of the mean (Student's t).
+    """
+    lines = []
+    for ours, theirs in zip(rows[::2], rows[1::2], strict=True):
+        last = [{run["seed"]: run["rounds"][-1]["server_accuracy"] for run in row["runs"]} for row in (ours, theirs)]
+        seeds = sorted(last[0].keys() & last[1].keys())
+        gains = [100 * (last[0][seed] - last[1][seed]) for seed in seeds]
+        told = ", ".join(f"{gain:+.1f}" for gain in gains)
+        line = f"* {ours['lever']}, beyond {theirs['lever']}: {told} points (seeds {', '.join(map(str, seeds))})"
+        if len(gains) > 1:
+            half = float(student.ppf(0.975, len(gains) - 1)) * stdev(gains) / len(gains) ** 0.5
+            line += f", mean {mean(gains):+.1f}, 95 % interval {mean(gains) - half:+.1f} to {mean(gains) + half:+.1f}"
+        lines.append(f"{line}.")
+    return lines
+
+
 def last_table(rows: list[dict[str, Any]]) -> list[str]:
     """The last server round of runs done again from its checkpoint with other targets."""
     names = list(rows[0]["server"])
@@ -155,8 +182,10 @@ def tables(page: str) -> str:
         "larger server": LARGER,
         "many clients": MANY,
         "server epochs": EPOCHS,
+        "balance": BALANCE,
     }
     found = {name: tried_table(json.loads(path.read_text())) for name, path in files.items()}
+    found["balance"] += ["", *differences(json.loads(BALANCE.read_text()))]
     found["last round"] = last_table(json.loads(LAST.read_text()))
     found["rivals"] = rivals_table(RIVALS, MINI)
     for name, lines in found.items():

@@ -42,7 +42,19 @@ def test_what_was_not_measured_is_left_out(skew: Any) -> None:
     assert line.split("|")[-3].strip() == ""
 
 
+def test_differences_are_paired_by_seed_with_their_interval(skew: Any) -> None:
+    """By hand: 2, 4 and 6 points have the mean 4 and the deviation 2; t of 2 degrees of freedom is 4.3027."""
+    ours = {"lever": "a", "runs": [run(s, [0.1, 0.5 + s / 50]) for s in (3, 1, 2)]}
+    theirs = {"lever": "b", "runs": [run(s, [0.9, 0.5]) for s in (1, 2, 3)]}
+    half = 4.30265 * 2 / 3**0.5
+    interval = f"95 % interval {4 - half:+.1f} to {4 + half:+.1f}"
+    [line] = skew.differences([ours, theirs])
+    assert line == f"* a, beyond b: +2.0, +4.0, +6.0 points (seeds 1, 2, 3), mean +4.0, {interval}."
+    alone = {"lever": "c", "runs": [run(2, [0.4])]}
+    assert skew.differences([ours, alone]) == ["* a, beyond c: +14.0 points (seeds 2)."]
+
+
 def test_the_page_has_the_tables_of_todays_results(skew: Any) -> None:
     page = (ROOT / "docs" / "results.md").read_text()
     assert skew.tables(page) == page
-    assert all(json.loads(path.read_text()) for path in (skew.TRIED, skew.COST, skew.LARGER, skew.LAST))
+    assert all(json.loads(path.read_text()) for path in (skew.TRIED, skew.COST, skew.LARGER, skew.LAST, skew.BALANCE))

@@ -3,7 +3,8 @@
 //
 // Forward: one output pixel at a time, its output channels in registers. The events under one row of the kernel are contiguous in
 // the list (pixels of an image row follow each other), so a pixel needs K loops, not K * K. Weights are cut into blocks of output
-// channels that stay in the second-level cache.
+// channels that stay in the second-level cache. Where those under one row of the kernel stay in the first-level cache, a few rows of
+// outputs take them before the next row's turn comes: the same sums in the same order, put down and taken up again between.
 //
 // Backward: the batch is cut into bands (some images, or some rows of one image) and a band's events are grouped by input channel, so
 // that the K * K taps of one input channel and 16 output channels stay in registers while the channel's events stream by, and
@@ -30,16 +31,22 @@ template <bool BINARY, int N> static SPIKEFED_INLINE void add_weights(const uint
     }
 }
 
+// Rows of a kernel: all of them, or one after the other, which takes up sums from `out` but for the first.
+struct KernelRows {
+    int64_t from, to;
+};
+
 // One image row: `out` has NV * 16 channels every `pitch` floats. BINARY: every event is 1. T: float weights, or pairs of
 // bfloat16 numbers (half the memory traffic, which is what limits this loop).
 template <int NV, bool BINARY, class T>
-static void forward_row(const Events &a, const T *weight, int64_t image, int64_t row, const float *bias, float *out, int64_t pitch) {
+static void forward_row(const Events &a, const T *weight, int64_t image, int64_t row, KernelRows taps, const float *bias, float *out, int64_t pitch) {
     const int64_t H = a.height, W = a.width, Ci = a.in_channels, K = a.kernel, pad = K / 2, S = a.stride, block = NV * kEventLanes;
     const int64_t words = weight_words(weight, block), columns = out_side(W, S);
     for (int64_t ow = 0; ow < columns; ++ow) {
         Vec acc[NV * kEventLanes / kVec];
-        for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = load_vec(bias + v * kVec);
-        for (int64_t kh = 0; kh < K; ++kh) {
+        const float *before = taps.from == 0 ? bias : out + ow * pitch;
+        for (int v = 0; v < NV * kEventLanes / kVec; ++v) acc[v] = load_vec(before + v * kVec);
+        for (int64_t kh = taps.from; kh < taps.to; ++kh) {
             const int64_t ih = row * S + kh - pad, left = ow * S - pad;
             if (ih < 0 || ih >= H) continue;
             const int32_t *at = a.offsets + (image * H + ih) * W;
@@ -64,21 +71,32 @@ template <class E> static void write_row(const float *from, E *to, int64_t W, in
     }
 }
 
+static constexpr int64_t kKernelRow = 24 << 10; // bytes of weights under a row of the kernel that the first-level cache holds beside the rest
+static constexpr int64_t kTogether = 8;         // rows of outputs that take them one after the other
+static constexpr int64_t kLongLoop = 28;        // events under a row of the kernel from which a second loop for them costs less than it saves
+
+static bool by_kernel_rows(const Events &a, int64_t width) {
+    return a.kernel == 3 && 3 * a.in_channels * width * static_cast<int64_t>(sizeof(float)) <= kKernelRow;
+}
+
 // Weights [Cp / 16][Ci][K*K][16] are packed into blocks [K*K][Ci][block]; the last block may be narrower.
-static int64_t block_width(int64_t rows, int64_t Cp) {
+static int64_t block_width(const Events &a, int64_t rows, int64_t Cp) {
     int64_t block = kMaxBlock;
     while (block > kEventLanes && (block > Cp || rows * block * 4 > (1 << 20) + (1 << 18))) block /= 2;
+    const bool many = a.events * a.kernel >= kLongLoop * a.images * a.height * a.width;
+    if (a.dtype == 0 && many && block > 32 && by_kernel_rows(a, 32)) return 32;
     return block;
 }
 
 template <bool BINARY, class T>
-static void forward_wide(const Events &a, const T *w, int64_t image, int64_t row, const float *bias, float *out, int64_t pitch, int64_t width) {
+static void forward_wide(const Events &a, const T *w, int64_t image, int64_t row, KernelRows taps, const float *bias, float *out, int64_t pitch,
+                         int64_t width) {
     switch (width) {
-    case 256: return forward_row<16, BINARY>(a, w, image, row, bias, out, pitch);
-    case 128: return forward_row<8, BINARY>(a, w, image, row, bias, out, pitch);
-    case 64: return forward_row<4, BINARY>(a, w, image, row, bias, out, pitch);
-    case 32: return forward_row<2, BINARY>(a, w, image, row, bias, out, pitch);
-    default: return forward_row<1, BINARY>(a, w, image, row, bias, out, pitch);
+    case 256: return forward_row<16, BINARY>(a, w, image, row, taps, bias, out, pitch);
+    case 128: return forward_row<8, BINARY>(a, w, image, row, taps, bias, out, pitch);
+    case 64: return forward_row<4, BINARY>(a, w, image, row, taps, bias, out, pitch);
+    case 32: return forward_row<2, BINARY>(a, w, image, row, taps, bias, out, pitch);
+    default: return forward_row<1, BINARY>(a, w, image, row, taps, bias, out, pitch);
     }
 }
 
@@ -103,7 +121,7 @@ static void pack_pairs(const float *from, uint32_t *to, int64_t width) {
 
 static void events_forward(const Events &a) {
     const int64_t Co = a.out_channels, Cp = (Co + kEventLanes - 1) / kEventLanes * kEventLanes;
-    const int64_t rows = a.kernel * a.kernel * a.in_channels, wide = block_width(rows, Cp);
+    const int64_t rows = a.kernel * a.kernel * a.in_channels, wide = block_width(a, rows, Cp);
     float *packed = scratch<float>(rows * Cp), *bias = scratch<float>(Cp);
     if (a.bias) memcpy(bias, a.bias, sizeof(float) * static_cast<size_t>(Co));
     for (int64_t c0 = 0; c0 < Cp; c0 += wide) {
@@ -127,6 +145,17 @@ static void events_forward(const Events &a) {
             const int64_t lines = out_side(a.height, a.stride), columns = out_side(a.width, a.stride);
             parallel(a.images * lines, a.threads, [&](int64_t begin, int64_t end) {
                 const bool direct = a.dtype == 0 && b0 + width <= Co; // else through a row of floats
+                if (direct && by_kernel_rows(a, width)) {
+                    for (int64_t i = begin; i < end; i += kTogether)
+                        for (int64_t kh = 0; kh < a.kernel; ++kh)
+                            for (int64_t j = i; j < smaller(i + kTogether, end); ++j) {
+                                float *out = static_cast<float *>(a.out) + j * columns * Co + b0;
+                                const int64_t image = j / lines, row = j % lines;
+                                a.value ? forward_wide<false>(a, packed, image, row, {kh, kh + 1}, bias + b0, out, Co, width)
+                                        : forward_wide<true>(a, packed, image, row, {kh, kh + 1}, bias + b0, out, Co, width);
+                            }
+                    return;
+                }
                 float *line = direct ? nullptr : scratch<float>(columns * width);
                 for (int64_t i = begin; i < end; ++i) {
                     const int64_t image = i / lines, row = i % lines;
@@ -134,11 +163,11 @@ static void events_forward(const Events &a) {
                     const int64_t pitch = direct ? Co : width;
                     const uint32_t *two = reinterpret_cast<const uint32_t *>(packed);
                     if (pairs)
-                        a.value ? forward_wide<false>(a, two, image, row, bias + b0, out, pitch, width)
-                                : forward_wide<true>(a, two, image, row, bias + b0, out, pitch, width);
+                        a.value ? forward_wide<false>(a, two, image, row, {0, a.kernel}, bias + b0, out, pitch, width)
+                                : forward_wide<true>(a, two, image, row, {0, a.kernel}, bias + b0, out, pitch, width);
                     else
-                        a.value ? forward_wide<false>(a, packed, image, row, bias + b0, out, pitch, width)
-                                : forward_wide<true>(a, packed, image, row, bias + b0, out, pitch, width);
+                        a.value ? forward_wide<false>(a, packed, image, row, {0, a.kernel}, bias + b0, out, pitch, width)
+                                : forward_wide<true>(a, packed, image, row, {0, a.kernel}, bias + b0, out, pitch, width);
                     if (direct) continue;
                     if (a.dtype == 0)
                         write_row(line, static_cast<float *>(a.out) + i * columns * Co, columns, Co, b0, width);

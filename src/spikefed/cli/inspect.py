@@ -124,6 +124,20 @@ def list_(
         )
 
 
+def _refuse_paths(network: str) -> None:
+    """Say the name of the network that an experiment file or a run's folder holds, where one was given instead."""
+    path = Path(network)
+    path = path / "config.toml" if path.is_dir() else path
+    if path.suffix == ".toml" and path.is_file():
+        from spikefed.experiment import config
+
+        net = config.load(path).network
+        raise ConfigError(
+            f"{network} is no network but holds an experiment's settings; its network is '{net.name}': spikefed "
+            f"describe {net.name} --steps {net.steps} --input CxHxW"
+        )
+
+
 @app.command()
 def describe(
     network: Annotated[
@@ -149,6 +163,7 @@ def describe(
     from spikefed import networks
     from spikefed.neurons import fastest_precision
 
+    _refuse_paths(network)
     styles: dict[str, Any] = {"norm": norm, "pooling": pooling}
     try:
         shape = tuple(int(part) for part in input.lower().split("x"))

@@ -156,7 +156,7 @@ class RunFolder:
             now = flatten(config.resolved())
             free = ("name", "label", "rounds", "preset", "run.", "deploy.", "data.dir", "probe")
             differing = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not k.startswith(free)]
-            key = differing[0]
+            key = "method.name" if "method.name" in differing else differing[0]  # whose other keys differ with it
             raise CheckpointError(
                 f"run folder {self.path} belongs to another config: {key} was {before.get(key)!r} and is now "
                 f"{now.get(key)!r}; resume with the old value or start in another folder with --out"

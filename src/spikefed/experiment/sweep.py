@@ -141,9 +141,13 @@ def jobs_of(
         only: keep jobs with one of these labels (a method, a partition, both as ``LABEL-PARTITION``, a run folder).
 
     Raises:
-        ConfigError: a bad file, override or label, or two different experiments for one folder.
+        ConfigError: a bad file, override or label, two different experiments for one folder, or the folder of a run.
         CheckpointError: a folder holds a run of another config.
     """
+    if (out / "config.toml").is_file():
+        raise ConfigError(
+            f"{out} is the folder of one run, and a comparison fills a folder with runs; name another with --out"
+        )
     jobs: dict[Path, Job] = {}
     known: list[str] = []
     for path in files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -66,25 +67,44 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     path = path.resolve()
     if path in seen:
         raise ConfigError(f"{path} extends itself through {' -> '.join(p.name for p in seen)}; remove one 'extends'")
-    tree = own_tables(path)
+    tree = own_tables(path, seen[-1] if seen else None)
     parent = tree.pop("extends", None)
     return merge(read_tree(path.parent / str(parent), (*seen, path)), tree) if parent else tree
 
 
-def own_tables(path: Path) -> dict[str, Any]:
+def own_tables(path: Path, heir: Path | None = None) -> dict[str, Any]:
     """The tables that a file holds itself, ``extends`` among them.
 
+    Args:
+        path: of the file.
+        heir: the file that extends it, for the text of an error.
+
     Raises:
-        ConfigError: missing, or not TOML.
+        ConfigError: missing, a folder, or not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise ConfigError(f"experiment file {path} does not exist; give the path of a TOML file") from error
+        asked = f", which {heir.name} extends," if heir is not None else ""
+        raise ConfigError(f"experiment file {path}{asked} does not exist; {_near(path)}") from error
+    except IsADirectoryError as error:
+        if (path / "config.toml").is_file():
+            raise ConfigError(
+                f"{path} is the folder of a run, not an experiment file; its settings stand in config.toml there"
+            ) from error
+        raise ConfigError(f"{path} is a folder; name an experiment file, such as one in it") from error
     except OSError as error:
         raise ConfigError(f"experiment file {path} cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"experiment file {path} is not valid TOML: {error}") from error
+
+
+def _near(path: Path) -> str:
+    """What to do about a file that is not there: the nearest one beside it, or in a folder `experiments` there."""
+    beside = [*path.parent.glob("*.toml"), *path.parent.glob("experiments/*.toml")]
+    names = {found.stem: str(found.relative_to(path.parent)) for found in beside}
+    close = difflib.get_close_matches(path.stem, names, n=1, cutoff=0.6)
+    return f"the nearest in that folder is {names[close[0]]}" if close else "give the path of a TOML file"
 
 
 def presets() -> dict[str, str]:

@@ -100,9 +100,10 @@ def read_tensors(source: Path | str | bytes) -> NamedTensors:
                 metadata = file.metadata() or {}
         facts = json.loads(metadata.get(FACTS, "{}"))
     except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(
-            f"{where} cannot be read as a model file ({error}); take a whole copy, or finish the run with --resume"
-        ) from error
+        cure = "take a whole copy, or finish the run with --resume"
+        if where.endswith(".toml"):
+            cure = "it holds an experiment: give the folder of its run, or the model file there"
+        raise CheckpointError(f"{where} cannot be read as a model file ({error}); {cure}") from error
     tensors = {}
     masks = {}
     for name in sorted({key.rpartition(":")[0] if key.endswith(PARTS) else key for key in body}):

@@ -191,3 +191,8 @@ def test_libraries_are_quiet_on_our_console(loud: bool, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["totals"]["weights"] == 64 * 3 + 3  # what was printed is not in the way
     assert ("a library warns" in done.stderr) == loud and "a library logs" not in done.stderr
+
+
+def test_data_check_of_one_set() -> None:
+    told = invoke("data", "check", "digits", "--json")
+    assert [(row["name"], row["status"]) for row in json.loads(told.stdout)] == [("digits", "ok")]

@@ -39,6 +39,7 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["describe", "runs/tiny"], "its network is '4C3-AP2': spikefed describe 4C3-AP2 --steps 4 --input CxHxW"),
         (["describe", "experiments/tiny.toml"], "experiments/tiny.toml is no network"),
         (["predict", "experiments/tiny.toml", "x.png"], "holds an experiment: give the folder of its run"),
+        (["data", "check", "digts"], "unknown data set 'digts'; did you mean 'digits'?"),
         (["compare", "experiments/tiny.toml", "--out", "runs/tiny"], "runs/tiny is the folder of one run"),
         (
             ["run", "experiments/tiny.toml", "--out", "runs/tiny", "--resume", "--set", "method.name=fedavg"],

@@ -194,13 +194,17 @@ def describe(
 
 
 @data_app.command()
-def check(data_dir: DataDir = None, json_: Json = False) -> None:
+def check(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets (default: all).")] = None,
+    data_dir: DataDir = None,
+    json_: Json = False,
+) -> None:
     """Say which data sets are here, whole and unaltered."""
     import dataclasses
 
     from spikefed import data
 
-    rows = data.check(data_dir)
+    rows = data.check(data_dir, names or None)
     if json_:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1, default=str))
         return

@@ -15,10 +15,18 @@ if TYPE_CHECKING:
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file (TOML).")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as training.lr=1e-4.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting, such as training.lr=1e-4 (may be given again; keys: 'spikefed list settings').",
+    ),
 ]
 Quietly = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data files.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the data files (default: $SPIKEFED_DATA, ./data, the user cache)."),
+]
 Shares = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of share folders, client-0 to client-N and server, in place of data.dataset."),

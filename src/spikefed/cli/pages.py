@@ -29,7 +29,9 @@ def report(
     ] = None,
     link: Annotated[
         list[str] | None,
-        typer.Option("--link", metavar="NAME=UP/DOWN/SHARE", help="A link, bits a second and share of time; again."),
+        typer.Option(
+            "--link", metavar="NAME=UP/DOWN/SHARE", help="A link, bits a second and share of time (may be given again)."
+        ),
     ] = None,
     slowdown: Annotated[
         float, typer.Option("--slowdown", help="How many times slower a device computes than the machine of the runs.")

@@ -19,7 +19,7 @@ from spikefed.errors import SpikefedError
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+    file: Annotated[Path, typer.Argument(help="Experiment file (TOML), such as those in experiments/.")],
     set_: Overrides = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the folder from its last checkpoint.")
@@ -36,7 +36,7 @@ def run(
     quiet: Quietly = False,
     json_: Json = False,
 ) -> None:
-    """Run one experiment."""
+    """Run one experiment: progress here, all it leaves in its run folder (for report, predict, probe, export)."""
     from spikefed import experiment
 
     given = overrides(set_, data_dir, data) + ([] if start is None else [f"network.start={json.dumps(start)}"])

@@ -316,6 +316,26 @@ def test_named_networks_without_biases_or_a_normed_readout_are_made_small_too(na
     assert networks.narrowed(small).name == small.name
 
 
+@pytest.mark.parametrize("norm", ["bn", "tdbn", "bntt", "bn-step"])
+@pytest.mark.parametrize("mean", [-0.5, 0.5])
+def test_a_channel_that_a_running_mean_makes_fire_stays_where_no_weight_leads_in(norm: str, mean: float) -> None:
+    net = networks.build(
+        "6C3-AP2-8C3-AP2-10FC", input_shape=(1, 8, 8), classes=3, steps=4, norm=norm, readout="current"
+    ).eval()
+    row, tensors = Row.of(net), networks.copy_tensors(net)
+    for title, tensor in tensors.items():
+        if title.endswith("running_var"):
+            tensor.fill_(0.005)  # so that it fires
+    tensors["conv2.norm.running_mean"][..., 1] = mean
+    tensors[row.weight(1)][1] = 0
+    networks.load_tensors(net, tensors)
+    small = networks.narrowed(net)
+    assert small.name == f"6C3-AP2-{8 - (mean > 0)}C3-AP2-10FC"
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        assert torch.allclose(small(x), net(x), atol=1e-6) and net(x).any()
+
+
 @pytest.mark.parametrize("twin", [False, True])
 def test_networks_that_run_step_by_step_and_twins_have_saliencies(twin: bool) -> None:
     how = {"input_shape": (1, 8, 8), "classes": 3}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from spikefed.errors import ConfigError
 from spikefed.networks.layers import SpikingLayer
 from spikefed.networks.layout import parse_layout
+from spikefed.networks.monitor import in_eval_mode
 from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.norms import make_norm
 from spikefed.networks.pools import Pooling
@@ -164,15 +165,27 @@ def living_channels(net: nn.Module) -> list[Tensor]:
         ConfigError: its layers do not stand in a row.
     """
     row, tensors = Row.of(net), state_tensors(net)
+    assert isinstance(net, SpikingNetwork)
     alive = row.alive(tensors)
     for place, living in enumerate(alive):
-        living |= _fires(tensors, row, place)
+        living |= _shifted(tensors, row, place)
+        if bool((row.read(tensors, place) & ~living).any()):
+            living |= _fires(net, place) & row.read(tensors, place)
         if not living.any():
             living[0] = True
     return alive
 
 
-def _fires(tensors: Mapping[str, Tensor], row: Row, place: int) -> Tensor:
+def _fires(net: SpikingNetwork, place: int) -> Tensor:
+    """Channels of which a neuron fires at a step without any input, ``[C]``: running means may move it too."""
+    layer = net.layers[place]
+    nothing = layer.weight.new_zeros(1, *layer.plan.in_shape)
+    with in_eval_mode(layer):
+        out = layer(nothing, net.steps, repeat=True)
+    return (out != 0).transpose(0, 1).flatten(1).any(1).cpu()
+
+
+def _shifted(tensors: Mapping[str, Tensor], row: Row, place: int) -> Tensor:
     """Channels whose bias or shift is not 0 and of which a weight leads out, ``[C]``: they may fire without input."""
     beside = [
         tensors[f"{row.names[place]}.{own}"] for own in ("bias", "norm.bias") if f"{row.names[place]}.{own}" in tensors

@@ -195,6 +195,7 @@ class Tickets(FedAvg):
         if hyper.units == "weights" and hyper.keep_channels != type(hyper)().keep_channels:
             raise ConfigError("method.keep_channels belongs to units = 'channels'; set that, or drop it")
         _check_early(hyper)
+        _check_used(hyper)
         if hyper.lr_milestones:
             raise ConfigError("the learning rate follows method.lr_schedule in every stage; leave out lr_milestones")
 
@@ -300,6 +301,24 @@ class Tickets(FedAvg):
 def _result(state: State) -> State:
     """Weights and mask after the newest round; before the first, those it begins with."""
     return state.get("result", state)
+
+
+def _check_used(hyper: TicketHyperparameters) -> None:
+    """Refuse settings of a search that this one is not.
+
+    Raises:
+        ConfigError: the first of these.
+    """
+    fields = type(hyper).model_fields
+    belongs = {
+        "early_time = true": (hyper.early_time, ("probe_rounds", "early_probe", "kl_threshold")),
+        "search = 'early-bird'": (hyper.search == "early-bird", ("masks", "mask_distance")),
+        "a schedule without method.sparsities": (not hyper.sparsities, ("prune", "levels")),
+    }
+    for where, (there, keys) in belongs.items():
+        moved = [key for key in keys if getattr(hyper, key) != fields[key].default]
+        if moved and not there:
+            raise ConfigError(f"method.{moved[0]} belongs to {where}; set that, or drop it")
 
 
 def _check_early(hyper: TicketHyperparameters) -> None:

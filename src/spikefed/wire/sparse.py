@@ -116,7 +116,7 @@ def stc_bits_per_entry(density: float) -> float:
     return 1 + b + 1 / (1 - math.pow(1 - density, 2**b))
 
 
-for _number, _inverse in ((50, 100), (51, 400)):
+for _number, _inverse in ((50, 100), (51, 400), (58, 10)):
     register(Sparse(f"stc-{_inverse}", _number, _inverse, ternary=True))
 for _number, _inverse in ((52, 100), (53, 10)):
     register(Sparse(f"topk-{_inverse}", _number, _inverse, ternary=False))

@@ -246,6 +246,12 @@ def test_the_state_of_a_search_goes_on_where_it_was_read() -> None:
         ({"early_time": True, "search": "snip"}, {}, "early_time shortens trainings"),
         ({"early_time": True, "search_on": "ann"}, {}, "on the ANN has none"),
         ({"early_time": True, "probe_rounds": 4, "level_rounds": 3}, {}, "after method.probe_rounds = 4, .* after 3"),
+        (
+            {"early_time": True, "probe_rounds": 3, "level_rounds": 3, "search": "one-shot"},
+            {},
+            "nothing is shortened",
+        ),
+        ({"early_time": True, "probe_rounds": 3, "level_rounds": 3, "levels": 1}, {}, "nothing is shortened"),
         ({"kl_threshold": 0.3}, {}, "kl_threshold belongs to early_time = true; set that"),
         ({"early_probe": "before"}, {}, "early_probe belongs to early_time = true"),
         ({"masks": 3}, {}, "masks belongs to search = 'early-bird'"),

@@ -68,7 +68,30 @@ def test_sampled_labels_reach_the_variance_of_the_score() -> None:
     assert abs(true - expected) > 4 * row["information_se"], "the labels here are not those of the network"
 
 
-@pytest.mark.parametrize("labels", ["true", "sampled"])
+def test_the_mean_over_labels_is_the_variance_of_the_score() -> None:
+    net, head = linear()
+    shown = subject()
+    p, seen = answers(head, shown, scale=2.0)
+    expected = [4 * float(((1 - p.square().sum(1)) * seen).mean())] * 3  # E_y ||p - e_y||^2 = 1 - sum p^2
+    assert information(net, shown, logit_scale=2.0, labels="expected") == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_mean_over_labels_is_what_draws_have_in_the_mean() -> None:
+    """Every image many times, so that its labels are drawn as often."""
+    net, shown = network(), subject(3)
+    often = replace(shown, images=shown.images.repeat(300, 1, 1, 1), labels=shown.labels.repeat(300))
+    rows = part(run_probe(net, often, "temporal", hyper={"labels": "sampled"}).records, "steps")
+    exact = information(net, shown, labels="expected")
+    for row, mean in zip(rows, exact, strict=True):
+        assert abs(row["information"] - mean) < 4 * row["information_se"] < 0.4 * mean
+
+
+def test_the_released_procedure_has_no_mean_over_labels() -> None:
+    with pytest.raises(ConfigError, match=r"no mean over labels .* take labels = 'sampled'"):
+        information(network(), subject(), labels="expected", released=True)
+
+
+@pytest.mark.parametrize("labels", ["true", "sampled", "expected"])
 def test_the_batch_size_changes_nothing(labels: str) -> None:
     net, shown = network(), subject(23)
     told = [information(net, shown, batch=size) for size in (23, 7, 1)]

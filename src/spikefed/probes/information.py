@@ -79,6 +79,28 @@ def sample_information(
     return {layer: torch.stack(columns, dim=1) for layer, columns in found.items()}
 
 
+def expected_information(
+    way: PerSample, outputs: Tensor, scale: float, counted: Sequence[str]
+) -> dict[str, Float[Tensor, "B T"]]:
+    """sum_y p_t(y) ||grad log p_t(y)||^2 of each sample, by layer: what labels drawn from p_t give in the mean.
+
+    C times the backward passes of `sample_information`, and none of a draw's variance.
+
+    Args:
+        way: has just given ``outputs``.
+        outputs: ``[T, B, C]``.
+        scale: factor on the mean outputs.
+        counted: names of the parameters that count.
+    """
+    answers = (scale * prefix_means(outputs)).softmax(dim=2).double().cpu()
+    found: dict[str, Tensor] = {}
+    for label in range(outputs.shape[2]):
+        chosen = torch.full(outputs.shape[:2], label, device=outputs.device)
+        for layer, norms in sample_information(way, outputs, chosen, scale, counted).items():
+            found[layer] = found.get(layer, 0) + answers[:, :, label].T * norms.cpu()
+    return found
+
+
 def batch_information(
     net: nn.Module, x: Tensor, chosen: Tensor, scale: float, counted: Sequence[str], generator: torch.Generator
 ) -> dict[str, Float[Tensor, "1 T"]]:

@@ -26,6 +26,7 @@ from spikefed.probes.information import (
     counted_parameters,
     early_by_information,
     early_by_kl,
+    expected_information,
     sample_information,
 )
 from spikefed.training import prefix_divergences, prefix_means
@@ -39,8 +40,9 @@ class TemporalHyperparameters(ProbeHyperparameters):
     split: Literal["test", "train"] = Field(
         default="test", description="images: held out, or those that the clients trained on [Kim et al. 2023: train]"
     )
-    labels: Literal["true", "sampled"] = Field(
-        default="true", description="y of log p(y): the true label [eq. 6], or drawn from p_t, Fisher's definition"
+    labels: Literal["true", "sampled", "expected"] = Field(
+        default="true",
+        description="y of log p(y): the true label [eq. 6], drawn from p_t (Fisher's definition), or all in the mean",
     )
     affine: bool = Field(default=True, description="count scale and shift of the normalisations [released code: true]")
     logit_scale: float = Field(
@@ -134,6 +136,11 @@ def _measured(net: nn.Module, shown: Subject, ctx: ProbeContext) -> tuple[list[s
     counted = counted_parameters(net, hyper.affine)
     if not counted:
         raise ConfigError("probe 'temporal' needs a network with trainable parameters; this one has none that count")
+    if hyper.released and hyper.labels == "expected":
+        raise ConfigError(
+            "probe 'temporal': released = true squares gradients of batches, which have no mean over labels = "
+            "'expected'; take labels = 'sampled', or released = false"
+        )
     device = device_of(net)
     drawn = ctx.generator if hyper.labels == "sampled" else None
     done: dict[str, Any] = ctx.restore() or {"rows": 0}
@@ -143,7 +150,9 @@ def _measured(net: nn.Module, shown: Subject, ctx: ProbeContext) -> tuple[list[s
             labels = labels.to(device)
             outputs = way.outputs(x, ctx.generator) if way else _plain(net, x, ctx.generator)
             chosen = chosen_labels(outputs, labels, hyper.logit_scale, drawn)
-            if way:
+            if way and hyper.labels == "expected":
+                found = expected_information(way, outputs, hyper.logit_scale, counted)
+            elif way:
                 found = sample_information(way, outputs, chosen, hyper.logit_scale, counted)
             else:
                 found = batch_information(net, x, chosen, hyper.logit_scale, counted, ctx.generator)

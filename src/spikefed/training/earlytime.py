@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spikefed.training.temporal import prefix_means
 
+RESOLUTION = 1e-12
+"""Nats. Logits of size 10 in float32 are 1e-6 apart, and a KL divergence is about half the square of that: less is
+rounding, whose ratios would choose a T_early for a network whose answer never changes."""
+
 
 def prefix_divergences(logits: Float[Tensor, "T N C"], reverse: bool = False) -> Float[Tensor, " T"]:
     """D_t = mean KL(P_t || P_T) in nats; ``reverse`` swaps the two, as the released code does.
+    Below `RESOLUTION` it is 0.
 
     Args:
         logits: of the prefixes: the means of the first t outputs, times their factor.
@@ -23,7 +29,8 @@ def prefix_divergences(logits: Float[Tensor, "T N C"], reverse: bool = False) ->
     """
     logs = logits.double().log_softmax(dim=2)
     first, second = (logs[-1:].expand_as(logs), logs) if reverse else (logs, logs[-1:].expand_as(logs))
-    return (first.exp() * (first - second)).sum(2).mean(1)
+    found = (first.exp() * (first - second)).sum(2).mean(1)
+    return torch.where(found.abs() < RESOLUTION, 0.0, found)
 
 
 def kl_profile(outputs: Float[Tensor, "N C T"], scale: float = 1.0) -> list[float]:

@@ -341,3 +341,9 @@ def _check_early(hyper: TicketHyperparameters) -> None:
             f"T_early is chosen after method.probe_rounds = {hyper.probe_rounds}, and the dense training is over "
             f"after {dense}; set probe_rounds lower, or early_probe = 'before'"
         )
+    later = hyper.search == "imp" and len(hyper.targets) > 1
+    if hyper.early_probe == "within" and hyper.probe_rounds == dense and not later:
+        raise ConfigError(
+            f"T_early is chosen after method.probe_rounds = {dense}, when the one training that looks for masks is "
+            "over, so that nothing is shortened; set probe_rounds lower, or early_probe = 'before', or drop early_time"
+        )

@@ -254,6 +254,7 @@ def test_the_state_of_a_search_goes_on_where_it_was_read() -> None:
         ({"early_time": True, "probe_rounds": 3, "level_rounds": 3, "levels": 1}, {}, "nothing is shortened"),
         ({"kl_threshold": 0.3}, {}, "kl_threshold belongs to early_time = true; set that"),
         ({"early_probe": "before"}, {}, "early_probe belongs to early_time = true"),
+        ({"keep_channels": 0.3}, {}, "keep_channels belongs to units = 'channels'; set that"),
         ({"masks": 3}, {}, "masks belongs to search = 'early-bird'"),
         ({"levels": 3, "sparsities": [0.5]}, {}, "levels belongs to a schedule without method.sparsities"),
     ],

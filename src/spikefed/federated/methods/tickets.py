@@ -192,8 +192,6 @@ class Tickets(FedAvg):
             raise ConfigError(
                 "method.most_operations bounds criterion = 'operations' of units = 'weights'; set these, or drop it"
             )
-        if hyper.units == "weights" and hyper.keep_channels != type(hyper)().keep_channels:
-            raise ConfigError("method.keep_channels belongs to units = 'channels'; set that, or drop it")
         _check_early(hyper)
         _check_used(hyper)
         if hyper.lr_milestones:
@@ -304,7 +302,7 @@ def _result(state: State) -> State:
 
 
 def _check_used(hyper: TicketHyperparameters) -> None:
-    """Refuse settings of a search that this one is not.
+    """Refuse settings of a search, unit or schedule that this one is not.
 
     Raises:
         ConfigError: the first of these.
@@ -313,6 +311,7 @@ def _check_used(hyper: TicketHyperparameters) -> None:
     belongs = {
         "early_time = true": (hyper.early_time, ("probe_rounds", "early_probe", "kl_threshold")),
         "search = 'early-bird'": (hyper.search == "early-bird", ("masks", "mask_distance")),
+        "units = 'channels'": (hyper.units == "channels", ("keep_channels",)),
         "a schedule without method.sparsities": (not hyper.sparsities, ("prune", "levels")),
     }
     for where, (there, keys) in belongs.items():

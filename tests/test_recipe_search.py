@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from spikefed.experiment import from_tree
+from spikefed.experiment.config import load
 
 pytest.importorskip("optuna")
 ROOT = Path(__file__).parents[1]
@@ -37,6 +38,13 @@ def test_every_task_is_an_experiment_on_validation_images(script: Any) -> None:
         config = from_tree(script.experiment(task, script.recipe()))
         assert config.data.evaluate_on == "validation" and config.method["name"] == "fsd+"
         assert config.training["logit_scale"] == script.recipe()["logit_scale"]
+
+
+def test_the_second_trial_is_the_file_for_skewed_labels(script: Any) -> None:
+    config = load(ROOT / "experiments" / "fsdplus-fashion-mnist-skewed.toml", [])
+    levers = script.recipe() | script.SKEWED_FILE
+    assert {name: config.method.get(name, value) for name, value in levers.items()} == levers
+    assert script.CHEAP.items() <= config.method.items()
 
 
 def test_the_recipe_lies_within_what_is_searched(script: Any) -> None:

@@ -28,7 +28,8 @@ import spikefed
 from spikefed.data import dirichlet_partition, load
 from spikefed.federated.balance import balanced
 from spikefed.federated.methods.fsd import merge_weights
-from spikefed.federated.methods.fsdplus import FsdPlus, FsdPlusHyperparameters, vote_rows
+from spikefed.federated.methods.fsdplus import FsdPlus, FsdPlusHyperparameters
+from spikefed.federated.rowvotes import vote_rows
 from spikefed.files import write_atomic
 
 ROOT = Path(__file__).parents[1]

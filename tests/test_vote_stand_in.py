@@ -13,7 +13,8 @@ import torch
 
 from spikefed.federated.balance import balanced
 from spikefed.federated.methods.fsd import merge_weights
-from spikefed.federated.methods.fsdplus import FsdPlus, FsdPlusHyperparameters, vote_rows
+from spikefed.federated.methods.fsdplus import FsdPlus, FsdPlusHyperparameters
+from spikefed.federated.rowvotes import vote_rows
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="no checkout")

@@ -19,9 +19,8 @@ from spikefed.federated.methods.cfd import Cfd, CfdHyperparameters, shares
 from spikefed.federated.methods.dsfl import Dsfl, DsflHyperparameters, drawn_rows, reduce_entropy
 from spikefed.federated.methods.fd import Fd, FdHyperparameters, class_means, without_own
 from spikefed.federated.methods.fsd import Fsd, FsdHyperparameters
-from spikefed.federated.methods.fsdplus import (
-    FsdPlus,
-    FsdPlusHyperparameters,
+from spikefed.federated.methods.fsdplus import FsdPlus, FsdPlusHyperparameters
+from spikefed.federated.rowvotes import (
     answered_rows,
     confidences,
     group_spikes,

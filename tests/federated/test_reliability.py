@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from federated.tiny import CLASSES, PUBLIC, STEPS, World
 from spikefed.errors import ConfigError
-from spikefed.federated.methods.fsdplus import FsdPlus, FsdPlusHyperparameters, vote_rows
+from spikefed.federated.methods.fsdplus import FsdPlus, FsdPlusHyperparameters
 from spikefed.federated.reliability import RARE, likelihoods, reliable_vote
+from spikefed.federated.rowvotes import vote_rows
 from spikefed.federated.setup import Setup
 from spikefed.wire import SpikeUplink
 

@@ -88,6 +88,14 @@ class Weights(enum.StrEnum):
     int8 = "int8"
 
 
+class Lists(enum.StrEnum):
+    """Where the C file holds a pruned layer as lists of the weights that are left."""
+
+    auto = "auto"
+    vectors = "vectors"
+    never = "never"
+
+
 @app.command()
 def export(
     run: Annotated[
@@ -101,6 +109,14 @@ def export(
     weights: Annotated[
         Weights | None, typer.Option("--weights", help="Of a C file; int8 takes a quarter of float32's flash.")
     ] = None,
+    lists: Annotated[
+        Lists | None,
+        typer.Option(
+            "--lists",
+            help="Of a C file: pruned layers as lists of the weights that are left, where that is smaller and faster: "
+            "without vector units (auto: at most half left), with them too (vectors: a twentieth), or never.",
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Write a trained network as a file for somewhere else."""
@@ -110,7 +126,8 @@ def export(
 
     model = load_model(run, client=client)
     path = out if out is not None else _beside(run, client, FORMATS[to].suffix)
-    made = write(model, to, path, **({} if weights is None else {"weights": weights.value}))
+    options = {"weights": weights, "lists": lists}
+    made = write(model, to, path, **{key: word.value for key, word in options.items() if word is not None})
     for text in made.notes:
         warn(text)
     if json_:

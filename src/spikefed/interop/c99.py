@@ -1,17 +1,15 @@
 """A network as one C99 file without dependencies: event-driven, float32 or int8 weights, every buffer static.
 
 The text of the file is made of the pieces of ``network.c`` that the network needs, its arrays, and one call a line for
-each layer. Weights stand with the output channel innermost, so that a spike adds one row of them; int8 weights have a
-scale for each output channel, w = scale * round(w / scale), scale = max |w| / 127 (symmetric quantisation). With spikes
-as input the sums of int8 weights are exact in float32.
+each layer. Weights stand with the output channel innermost, so that a spike adds one row of them, or where few are left
+the survivors of one (``cweights.py``); int8 weights have a scale for each output channel, w = scale * round(w / scale),
+scale = max |w| / 127 (symmetric quantisation). With spikes as input the sums of int8 weights are exact in float32.
 """
 
 from __future__ import annotations
 
 import re
-import textwrap
 from dataclasses import dataclass, field
-from importlib.resources import files
 from math import prod
 from typing import Literal
 
@@ -19,6 +17,8 @@ import numpy as np
 
 from spikefed.errors import ConfigError
 from spikefed.interop.about import About
+from spikefed.interop.ctext import array_text, functions, indented, layer_lines, literal, pieces
+from spikefed.interop.cweights import MOST_LEFT, Held, held
 from spikefed.interop.flat import Flat, FlatNode
 from spikefed.interop.memory import Arena
 from spikefed.interop.script import variable
@@ -39,25 +39,45 @@ class CFile:
         flash_bytes: of its constants: weights, scales, biases.
         ram_bytes: of its static buffers: potentials, currents, values between layers.
         notes: what whoever uses it should know, a sentence each.
+        layers: how the weights of each layer stand in it.
     """
 
     text: str
     flash_bytes: int
     ram_bytes: int
     notes: tuple[str, ...]
+    layers: tuple[Held, ...]
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """Numbers worth knowing: sizes, weights, and multiply-adds of a time step in which every input is active."""
+        return {
+            "flash_bytes": self.flash_bytes,
+            "ram_bytes": self.ram_bytes,
+            "weights": sum(layer.whole for layer in self.layers),
+            "weights_left": sum(layer.left for layer in self.layers),
+            "layers_as_lists": sum(layer.form == "lists" for layer in self.layers),
+            "most_operations_a_step": sum(
+                layer.most_whole if layer.form == "rows" else layer.most for layer in self.layers
+            ),
+        }
 
 
-def c_file(network: Flat, about: About, weights: str = "float32") -> CFile:
+def c_file(network: Flat, about: About, weights: str = "float32", lists: str = "auto") -> CFile:
     """The C file; equal networks give equal texts.
 
     Args:
         network: with the weights.
         about: how pixels enter it.
         weights: ``float32``, or ``int8`` for a quarter of the flash.
+        lists: pruned layers as lists of the weights that are left where these are smaller and faster: ``auto`` on a
+            processor without vectors (at most half of a layer's weights), ``vectors`` on any (a twentieth), ``never``.
 
     Raises:
-        ConfigError: send-on-delta coding, or another word for the weights.
+        ConfigError: send-on-delta coding, or another word for the weights or lists.
     """
+    if lists not in MOST_LEFT:
+        raise ConfigError(f"lists '{lists}' is not known to the C export; use {', '.join(MOST_LEFT)}")
     if weights not in WEIGHTS:
         raise ConfigError(f"weights '{weights}' are not known to the C export; use {' or '.join(WEIGHTS)}")
     if network.encoder.name == "delta":
@@ -65,7 +85,7 @@ def c_file(network: Flat, about: About, weights: str = "float32") -> CFile:
             "input coding 'delta' is not written as C, since it remembers its input; use network.coding = 'direct' for "
             "a network that leaves as C, or export it to torch"
         )
-    return _Writer(network, about, weights == "int8").file()
+    return _Writer(network, about, weights == "int8", lists).file()
 
 
 @dataclass
@@ -75,6 +95,8 @@ class _Writer:
     network: Flat
     about: About
     int8: bool
+    lists: str
+    layers: list[Held] = field(default_factory=list)
     constants: list[str] = field(default_factory=list)
     buffers: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
@@ -100,18 +122,18 @@ class _Writer:
             "WEIGHT_TYPE": "int8_t" if self.int8 else "float",
             "FLASH": str(self.flash),
             "RAM": str(self.ram),
-            "BEFORE": _indented(before, 4),
-            "STEP": _indented(step, 8),
+            "LAYERS": layer_lines(self.layers),
+            "BEFORE": indented(before, 4),
+            "STEP": indented(step, 8),
             "OUTPUT": self.places[self.network.output],
-            "AFTER": _indented(after, 8),
+            "AFTER": indented(after, 8),
         }
-        pieces = _pieces()
-        wanted = [name for name in pieces if name in self.used]
-        body = [pieces["head"], *self.constants, *self.buffers, *(pieces[name] for name in _in_order(wanted))]
-        text = "\n".join([*body, pieces["predict"], pieces["main"]])
+        parts = pieces()
+        body = [parts["head"], *self.constants, *self.buffers, *functions(parts, self.used)]
+        text = "\n".join([*body, parts["predict"], parts["main"]])
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)
-        return CFile(re.sub(r"\n{3,}", "\n\n", text), self.flash, self.ram, self._notes())
+        return CFile(re.sub(r"\n{3,}", "\n\n", text), self.flash, self.ram, self._notes(), tuple(self.layers))
 
     def _inputs(self) -> int:
         return prod(self.network.input_shape) * (self.network.steps if self.about.timed else 1)
@@ -210,21 +232,15 @@ class _Writer:
             return [f"memcpy({current}, {entering}, sizeof(float) * {prod(node.map_shape)});"]
         pixels = prod(node.map_shape[1:])
         channels = node.map_shape[0]
-        array, scales = self._quantised(_ordered(node))
-        self._weight_array(f"{name}_weight", array)
-        run = "line" if node.line else node.kind
-        self.used |= {"add_row", run}
-        if node.line:
-            inside, height, width = node.in_shape
-            columns = node.map_shape[2]
-            sizes = f"{height}, {width}, {inside}, {columns}, {channels}, {node.kernel}, {node.stride}"
-        elif node.kind == "conv":
-            inside, height, width = node.in_shape
-            _, rows, columns = node.map_shape
-            sizes = f"{height}, {width}, {inside}, {rows}, {columns}, {channels}, {node.kernel}, {node.stride}"
-        else:
-            sizes = f"{prod(node.in_shape)}, {channels}"
-        lines = [f"{run}({entering}, {current}, {name}_weight, {sizes});"]
+        made = held(node, self.int8, self.lists)
+        self.layers.append(made)
+        lines = [f"memset({current}, 0, sizeof(float) * {prod(node.map_shape)});"] if made.form == "none" else []
+        lines += (
+            []
+            if lines
+            else [f"{self._product(node, made)}({entering}, {current}, {self._held(name, made)}, {_sizes(node)});"]
+        )
+        scales = made.scales
         shift = node.shift if node.gain is None else None
         if scales is not None and shift is not None:
             self._scaled(lines, name, current, scales, shift, pixels, channels)
@@ -233,6 +249,27 @@ class _Writer:
         elif shift is not None:
             self._call(lines, "shift", current, pixels, channels, **{f"{name}_shift": shift})
         return lines
+
+    def _product(self, node: FlatNode, made: Held) -> str:
+        """The function that adds weights up for what enters, its pieces noted."""
+        run = "line" if node.line else node.kind
+        if made.form == "rows":
+            self.used |= {"events", "add_row", run}
+            return run
+        place = made.suffix.partition("_")[0]
+        self.used |= {"events", f"add_list_{place}", f"{run}_lists_{made.suffix}"}
+        return f"{run}_lists_{made.suffix}"
+
+    def _held(self, name: str, made: Held) -> str:
+        """The arrays of the weights, as arguments."""
+        arrays = {"weight": made.weight}
+        if made.first is not None and made.at is not None:
+            arrays = {"first": made.first, "at": made.at, **arrays}
+        for what, array in arrays.items():
+            self.flash += array.nbytes
+            kind = "network_weight" if what == "weight" else f"uint{8 * array.itemsize}_t"
+            self.constants.append(array_text(kind, f"{name}_{what}", array))
+        return ", ".join(f"{name}_{what}" for what in arrays)
 
     def _scaled(
         self, lines: list[str], name: str, current: str, gain: np.ndarray, shift: np.ndarray, pixels: int, channels: int
@@ -265,8 +302,8 @@ class _Writer:
         count = prod(node.map_shape)
         self._buffer(f"{name}_v", count)
         self.used.add(f"lif_{p.kind}")
-        numbers = [_literal(p.decay), _literal(p.gain), _literal(smallest_that_fires(p))]
-        numbers += [_literal(p.v_threshold)] if p.kind == "soft" else []
+        numbers = [literal(p.decay), literal(p.gain), literal(smallest_that_fires(p))]
+        numbers += [literal(p.v_threshold)] if p.kind == "soft" else []
         return f"lif_{p.kind}({place}, {name}_v, {count}, {', '.join(numbers)});"
 
     def _pooled(self, node: FlatNode, current: str, target: str) -> str:
@@ -326,20 +363,9 @@ class _Writer:
         lines.append("const int fires = 2.0f * uniform() <= (value < 0.0f ? -value : value);")
         return lines, "!fires ? 0.0f : value > 0.0f ? 1.0f : value < 0.0f ? -1.0f : 0.0f"
 
-    def _quantised(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        if not self.int8:
-            return array, None
-        largest = np.abs(array).reshape(-1, array.shape[-1]).max(0)
-        scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-        return np.rint(array / scales).clip(-127, 127).astype(np.int8), scales
-
-    def _weight_array(self, name: str, array: np.ndarray) -> None:
-        self.flash += array.nbytes
-        self.constants.append(_array("network_weight", name, array))
-
     def _float_array(self, name: str, array: np.ndarray) -> None:
         self.flash += array.size * 4
-        self.constants.append(_array("float", name, np.asarray(array, dtype=np.float32)))
+        self.constants.append(array_text("float", name, np.asarray(array, dtype=np.float32)))
 
     def _buffer(self, name: str, count: int) -> str:
         self.ram += 4 * count
@@ -347,46 +373,12 @@ class _Writer:
         return name
 
 
-def _ordered(node: FlatNode) -> np.ndarray:
-    """Weights with the output channel innermost and the input as maps are stored, ``[row][column][channel]``."""
-    weight = node.weight
-    assert weight is not None
-    if node.kind == "conv":
-        return np.ascontiguousarray(weight[..., ::-1].transpose(2, 1, 3, 0))  # [K, Cin, K, Cout]
-    if len(node.in_shape) == 3:
-        weight = weight.reshape(-1, *node.in_shape).transpose(0, 2, 3, 1).reshape(len(weight), -1)
-    return np.ascontiguousarray(weight.T)  # [Fin, Fout]
-
-
-def _array(kind: str, name: str, array: np.ndarray) -> str:
-    flat = array.reshape(-1)
-    told = [str(int(v)) for v in flat] if flat.dtype == np.int8 else [_literal(float(v)) for v in flat]
-    lines = textwrap.wrap(", ".join(told), 118, break_long_words=False) if len(told) < 64 else _rows(told)
-    return f"static const {kind} {name}[{len(flat)}] = {{\n  " + "\n  ".join(lines) + "\n};"
-
-
-def _rows(told: list[str]) -> list[str]:
-    each = 24 if "." not in told[0] else 8
-    return [", ".join(told[i : i + each]) + "," for i in range(0, len(told), each)]
-
-
-def _literal(value: float) -> str:
-    """A float32 constant that reads back to the bit."""
-    text = f"{np.float32(value):.9g}"
-    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
-
-
-def _pieces() -> dict[str, str]:
-    """The parts of the template by name."""
-    template = files("spikefed.interop").joinpath("network.c").read_text(encoding="utf-8")
-    parts = re.split(r"^//@ (\w+)\n", template, flags=re.MULTILINE)[1:]
-    return dict(zip(parts[::2], parts[1::2], strict=True))
-
-
-def _in_order(names: list[str]) -> list[str]:
-    """What others call comes first."""
-    return sorted(names, key=lambda name: name != "add_row")
-
-
-def _indented(lines: list[str], by: int) -> str:
-    return textwrap.indent("\n".join(lines), " " * by)
+def _sizes(node: FlatNode) -> str:
+    """What the function of a layer is told of its maps."""
+    channels = node.map_shape[0]
+    if node.kind != "conv":
+        return f"{prod(node.in_shape)}, {channels}"
+    inside, height, width = node.in_shape
+    _, rows, columns = node.map_shape
+    out = f"{columns}" if node.line else f"{rows}, {columns}"
+    return f"{height}, {width}, {inside}, {out}, {channels}, {node.kernel}, {node.stride}"

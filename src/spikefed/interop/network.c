@@ -5,9 +5,13 @@
  *   ./network < images     a class number a line, for images one after the other: @INPUTS@ values each, @VALUES@
  *   ./network scores < images     and the mean output of every class
  *   ./network size     bytes of constants (flash) and of static memory (RAM)
+ *   ./network operations < images     multiply-adds that each image took (compiled with -DNETWORK_COUNT)
  * In a program of your own: network_predict(image, scores) gives the class number; it is not re-entrant.
  *
  * Event-driven: a weight is read only where its input is not 0. Maps are stored [row][column][channel].
+ * Weights, whether they stand in rows with all zeros or as lists of those that are left, and multiply-adds of a time
+ * step with every input active, through the weights that are left, of those through all:
+@LAYERS@
  */
 
 #include <stdint.h>
@@ -22,9 +26,43 @@
 typedef @INPUT_TYPE@ network_input;
 typedef @WEIGHT_TYPE@ network_weight;
 
+#ifdef NETWORK_COUNT
+static unsigned long long network_operations;
+#define NETWORK_ADDS(count) (network_operations += (unsigned long long)(count))
+#else
+#define NETWORK_ADDS(count) ((void)0)
+#endif
+
 #ifdef __clang__
 #pragma STDC FP_CONTRACT OFF
 #endif
+
+//@ events
+#define NETWORK_CHUNK 64
+
+/* Where x is not 0, found without a branch that a processor could guess wrong. */
+static int events(const float *x, unsigned char *at, int count) {
+    int found = 0;
+    for (int i = 0; i < count; ++i) {
+        at[found] = (unsigned char)i;
+        found += x[i] != 0.0f;
+    }
+    return found;
+}
+
+//@ add_row
+static void add_row(float *restrict y, const network_weight *restrict w, float value, int count) {
+    NETWORK_ADDS(count);
+    for (int i = 0; i < count; ++i) y[i] += value * w[i];
+}
+
+//@ add_list
+/* The weights that are left of a row, each to its place. */
+static void add_list_@PLACE@(float *restrict y, long base, const uint@PLACE@_t *restrict at,
+                      const network_weight *restrict w, float value, long count) {
+    NETWORK_ADDS(count);
+    for (long i = 0; i < count; ++i) y[base + at[i]] += value * w[i];
+}
 
 //@ conv
 /* What the values that are not 0 add to a map; padding kernel / 2. Weights are [row][input][column, last first][output],
@@ -60,6 +98,48 @@ static void conv(const float *x, float *y, const network_weight *w, int height, 
         }
 }
 
+//@ conv_lists
+/* The same with lists of the weights that are left: of each row and input, where stride is 1; else of each row, input
+ * and column, as columns are left out. */
+static void conv_lists_@PLACE@_@FIRST@(const float *x, float *y, const uint@FIRST@_t *start, const uint@PLACE@_t *place,
+                            const network_weight *w, int height, int width, int in, int rows, int columns, int out,
+                            int kernel, int stride) {
+    const int pad = kernel / 2;
+    memset(y, 0, sizeof(float) * (size_t)rows * (size_t)columns * (size_t)out);
+    for (int i = 0; i < height; ++i)
+        for (int j = 0; j < width; ++j) {
+            const int first = j < pad ? pad - j : 0, room = columns * stride - j + pad;
+            const int last = kernel < room ? kernel : room;
+            for (int c = 0; c < in; c += NETWORK_CHUNK) {
+                unsigned char at[NETWORK_CHUNK];
+                const int size = in - c < NETWORK_CHUNK ? in - c : NETWORK_CHUNK, found = events(x, at, size);
+                for (int a = 0; a < kernel; ++a) {
+                    const int top = i + pad - a;
+                    if (top < 0 || top % stride || top / stride >= rows) continue;
+                    const long to = (long)(top / stride) * columns * out;
+                    for (int e = 0; e < found; ++e) {
+                        const long list = (long)a * in + c + at[e];
+                        if (stride == 1) {
+                            long k = (long)start[list], end = (long)start[list + 1];
+                            if (first > 0)
+                                while (k < end && place[k] < first * out) ++k;
+                            if (last < kernel)
+                                while (k < end && place[end - 1] >= last * out) --end;
+                            add_list_@PLACE@(y, to + (long)(j - pad) * out, place + k, w + k, x[at[e]], end - k);
+                        } else
+                            for (int b = first; b < last; ++b)
+                                if ((j - pad + b) % stride == 0) {
+                                    const long k = (long)start[list * kernel + b];
+                                    add_list_@PLACE@(y, to + (long)((j - pad + b) / stride) * out, place + k, w + k,
+                                                x[at[e]], (long)start[list * kernel + b + 1] - k);
+                                }
+                    }
+                }
+                x += size;
+            }
+        }
+}
+
 //@ line
 /* The same along rows alone. Weights are [input][column, last first][output]. */
 static void line(const float *x, float *y, const network_weight *w, int height, int width, int in, int columns, int out,
@@ -84,6 +164,32 @@ static void line(const float *x, float *y, const network_weight *w, int height, 
         }
 }
 
+//@ line_lists
+/* The same with lists of the weights that are left, of each input and column. */
+static void line_lists_@PLACE@_@FIRST@(const float *x, float *y, const uint@FIRST@_t *start, const uint@PLACE@_t *place,
+                            const network_weight *w, int height, int width, int in, int columns, int out, int kernel,
+                            int stride) {
+    const int pad = kernel / 2;
+    memset(y, 0, sizeof(float) * (size_t)height * (size_t)columns * (size_t)out);
+    for (int i = 0; i < height; ++i, y += (long)columns * out)
+        for (int j = 0; j < width; ++j) {
+            const int first = j < pad ? pad - j : 0, room = columns * stride - j + pad;
+            const int last = kernel < room ? kernel : room;
+            for (int c = 0; c < in; c += NETWORK_CHUNK) {
+                unsigned char at[NETWORK_CHUNK];
+                const int size = in - c < NETWORK_CHUNK ? in - c : NETWORK_CHUNK, found = events(x, at, size);
+                for (int e = 0; e < found; ++e)
+                    for (int b = first; b < last; ++b)
+                        if ((j - pad + b) % stride == 0) {
+                            const long list = (long)(c + at[e]) * kernel + b, k = (long)start[list];
+                            add_list_@PLACE@(y, (long)((j - pad + b) / stride) * out, place + k, w + k, x[at[e]],
+                                        (long)start[list + 1] - k);
+                        }
+                x += size;
+            }
+        }
+}
+
 //@ linear
 static void linear(const float *x, float *y, const network_weight *w, int in, int out) {
     memset(y, 0, sizeof(float) * (size_t)out);
@@ -94,21 +200,19 @@ static void linear(const float *x, float *y, const network_weight *w, int in, in
     }
 }
 
-//@ add_row
-#define NETWORK_CHUNK 64
-
-/* Where x is not 0, found without a branch that a processor could guess wrong. */
-static int events(const float *x, unsigned char *at, int count) {
-    int found = 0;
-    for (int i = 0; i < count; ++i) {
-        at[found] = (unsigned char)i;
-        found += x[i] != 0.0f;
+//@ linear_lists
+/* The same with lists of the weights that are left of each input. */
+static void linear_lists_@PLACE@_@FIRST@(const float *x, float *y, const uint@FIRST@_t *start, const uint@PLACE@_t *place,
+                              const network_weight *w, int in, int out) {
+    memset(y, 0, sizeof(float) * (size_t)out);
+    for (int i = 0; i < in; i += NETWORK_CHUNK) {
+        unsigned char at[NETWORK_CHUNK];
+        const int size = in - i < NETWORK_CHUNK ? in - i : NETWORK_CHUNK, found = events(x + i, at, size);
+        for (int e = 0; e < found; ++e) {
+            const long k = (long)start[i + at[e]];
+            add_list_@PLACE@(y, 0, place + k, w + k, x[i + at[e]], (long)start[i + at[e] + 1] - k);
+        }
     }
-    return found;
-}
-
-static void add_row(float *restrict y, const network_weight *restrict w, float value, int count) {
-    for (int i = 0; i < count; ++i) y[i] += value * w[i];
 }
 
 //@ scale
@@ -259,8 +363,19 @@ int main(int count, char **words) {
         printf("flash %ld bytes, RAM %ld bytes\n", NETWORK_FLASH_BYTES, NETWORK_RAM_BYTES);
         return 0;
     }
+#ifdef NETWORK_COUNT
+    if (count > 1 && !strcmp(words[1], "operations")) {
+        while (fread(image, sizeof(network_input), NETWORK_INPUTS, stdin) == NETWORK_INPUTS) {
+            network_operations = 0;
+            network_predict(image, scores);
+            printf("%llu\n", network_operations);
+        }
+        return 0;
+    }
+#endif
     if (count > 1 && !all) {
-        fprintf(stderr, "'%s' is not known; use scores or size, and give images on standard input\n", words[1]);
+        fprintf(stderr, "'%s' is not known; use scores or size (operations: compile with -DNETWORK_COUNT), and give "
+                        "images on standard input\n", words[1]);
         return 2;
     }
     while ((got = fread(image, sizeof(network_input), NETWORK_INPUTS, stdin)) == NETWORK_INPUTS) {

@@ -49,9 +49,11 @@ def _torch(network: Flat, about: About) -> tuple[bytes, dict[str, Any], tuple[st
     return script(network, about).encode(), {}, ()
 
 
-def _c(network: Flat, about: About, weights: str = "float32") -> tuple[bytes, dict[str, Any], tuple[str, ...]]:
-    made = c_file(network, about, weights)
-    return made.text.encode(), {"flash_bytes": made.flash_bytes, "ram_bytes": made.ram_bytes}, made.notes
+def _c(
+    network: Flat, about: About, weights: str = "float32", lists: str = "auto"
+) -> tuple[bytes, dict[str, Any], tuple[str, ...]]:
+    made = c_file(network, about, weights, lists)
+    return made.text.encode(), made.facts, made.notes
 
 
 def _onnx(network: Flat, about: About) -> tuple[bytes, dict[str, Any], tuple[str, ...]]:
@@ -100,7 +102,7 @@ def export(model: Model, to: str, out: Path | str, **options: Any) -> Exported:
         model: from `spikefed.load_model`.
         to: one of `FORMATS`.
         out: the file; where it has no suffix, the format's own is added.
-        options: of the format: ``weights="int8"`` of C.
+        options: of the format: ``weights="int8"`` and ``lists="vectors"`` of C.
 
     Raises:
         ConfigError: an unknown format or option, a network that the format cannot say, or a path that cannot be

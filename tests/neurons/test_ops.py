@@ -212,6 +212,33 @@ def test_event_convolution_on_every_instruction_set(level: int) -> None:
 
 
 @needs_native
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("kernel", "channels", "out", "side"), [(3, 20, 37, (17, 14)), (1, 33, 16, (5, 6)), (3, 3, 300, (4, 4))]
+)
+def test_weight_gradients_by_lists_have_the_same_bits_on_vectors_of_8_and_of_16(
+    kernel, channels, out, side, stride
+) -> None:
+    lib = fused.library()
+    assert lib is not None
+    best = lib.spikefed_best_level()
+    if best < 2:
+        pytest.skip("this processor has one of them only")
+    torch.manual_seed(0)
+    x = spikes(9, channels, *side, rate=0.2) * torch.rand(9, channels, *side).mul(4).ceil() / 4
+    listed = events.listed(x.contiguous(memory_format=torch.channels_last))
+    upstream = torch.randn(9, out, *((n - 1) // stride + 1 for n in side)).contiguous(memory_format=torch.channels_last)
+    try:
+        results = []
+        for level in (1, 2):
+            lib.spikefed_set_level(level)
+            results.append(events.weight_gradient(events.banded(listed, kernel, stride), upstream))
+    finally:
+        lib.spikefed_set_level(best)
+    assert torch.equal(*results) and results[0].count_nonzero() > 0
+
+
+@needs_native
 @pytest.mark.parametrize("pool", [False, True])
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_window_marks_exactly_where_the_surrogate_is_not_zero(kind, pool) -> None:

@@ -267,10 +267,18 @@ static void events_list(const Events &a) {
 
 // ---- bands ----------------------------------------------------------------------------------------------------------------------
 
-// K * K taps of one vector, held in registers: one struct member each, because compilers leave arrays in memory. In memory a pixel
-// is kEventLanes floats; tap (kh, kw) lies kh lines and kw pixels before the address `at`.
+// The rows of a padded buffer that K taps of a pixel's column meet: the pixel's own and those before it. A pixel is one vector.
+template <int K> struct Lines {
+    const float *at[K];
+    Lines(const float *buffer, int64_t line) {
+        for (int k = 0; k < K; ++k) at[k] = buffer - k * line;
+    }
+};
+
+// K * K taps of one vector, held in registers: one struct member each, because compilers leave arrays in memory. Tap (kh, kw) lies kh
+// lines and kw pixels before the place `at`.
 template <int K, int N = K * K> struct Taps {
-    static constexpr int kLine = (N - 1) / K, kBack = (N - 1) % K * kEventLanes;
+    static constexpr int kLine = (N - 1) / K, kBack = (N - 1) % K * kVec;
     Taps<K, N - 1> before;
     Vec own;
     SPIKEFED_INLINE void read(const float *from) { // [K * K][kEventLanes]
@@ -281,24 +289,25 @@ template <int K, int N = K * K> struct Taps {
         before.write(to);
         store_vec(to + (N - 1) * kEventLanes, own);
     }
-    SPIKEFED_INLINE void gather(const float *at, int64_t line) { // own += [at]
-        before.gather(at, line);
-        own = SPIKEFED_ADD(load_vec(at - kLine * line - kBack), own);
+    static SPIKEFED_INLINE Vec met(const Lines<K> &lines, int64_t at) { return load_vec(lines.at[kLine] + at - kBack); }
+    SPIKEFED_INLINE void gather(const Lines<K> &lines, int64_t at) { // own += [at]
+        before.gather(lines, at);
+        own = SPIKEFED_ADD(met(lines, at), own);
     }
-    SPIKEFED_INLINE void gather(Vec x, const float *at, int64_t line) { // own += x * [at]
-        before.gather(x, at, line);
-        own = SPIKEFED_FMA(x, load_vec(at - kLine * line - kBack), own);
+    SPIKEFED_INLINE void gather(Vec x, const Lines<K> &lines, int64_t at) { // own += x * [at]
+        before.gather(x, lines, at);
+        own = SPIKEFED_FMA(x, met(lines, at), own);
     }
-    SPIKEFED_INLINE Vec dot(const float *at, int64_t line) const { // sum over taps of own * [at]
-        return SPIKEFED_FMA(own, load_vec(at - kLine * line - kBack), before.dot(at, line));
+    SPIKEFED_INLINE Vec dot(const Lines<K> &lines, int64_t at) const { // sum over taps of own * [at]
+        return SPIKEFED_FMA(own, met(lines, at), before.dot(lines, at));
     }
 };
 template <int K> struct Taps<K, 0> {
     SPIKEFED_INLINE void read(const float *) {}
     SPIKEFED_INLINE void write(float *) const {}
-    SPIKEFED_INLINE void gather(const float *, int64_t) {}
-    SPIKEFED_INLINE void gather(Vec, const float *, int64_t) {}
-    SPIKEFED_INLINE Vec dot(const float *, int64_t) const { return broadcast(0.0f); }
+    SPIKEFED_INLINE void gather(const Lines<K> &, int64_t) {}
+    SPIKEFED_INLINE void gather(Vec, const Lines<K> &, int64_t) {}
+    SPIKEFED_INLINE Vec dot(const Lines<K> &, int64_t) const { return broadcast(0.0f); }
 };
 
 struct Band {
@@ -428,14 +437,16 @@ static int64_t events_bands(const Events &a) { return Bands(a).count; }
 
 static constexpr int64_t kPixelsAhead = 16; // by which the gradient is asked for ahead of its use
 
-// Blocks [first, first + blocks) of the band's output gradient, each as a padded buffer of its own.
+// Blocks [first, first + blocks) of the band's output gradient, each as a padded buffer of its own: planes of one vector a pixel, so
+// that what a pass over the events meets is half as large in the first-level cache where a vector has half the lanes.
 template <class E> static void pad_blocks(const Events &a, const Bands &bands, const Band &band, int64_t first, int64_t blocks, float *to) {
-    const int64_t W = bands.width, H = bands.height, Co = a.out_channels, pad = bands.pad, size = bands.pixels() * kEventLanes;
+    const int64_t W = bands.width, H = bands.height, Co = a.out_channels, pad = bands.pad, plane = bands.pixels() * kVec;
+    const int64_t planes = kEventLanes / kVec, size = planes * plane;
     for (int64_t i = 0; i < band.images; ++i)
         for (int64_t j = 0; j < bands.rows + 2 * pad; ++j) {
-            const int64_t h = band.row - pad + j, at = ((i * (bands.rows + 2 * pad) + j) * bands.line + pad) * kEventLanes;
+            const int64_t h = band.row - pad + j, at = ((i * (bands.rows + 2 * pad) + j) * bands.line + pad) * kVec;
             if (h < 0 || h >= H) {
-                for (int64_t b = 0; b < blocks; ++b) memset(to + b * size + at, 0, sizeof(float) * static_cast<size_t>(W * kEventLanes));
+                for (int64_t b = 0; b < blocks * planes; ++b) memset(to + b * plane + at, 0, sizeof(float) * static_cast<size_t>(W * kVec));
                 continue;
             }
             for (int64_t w = 0; w < W; ++w) {
@@ -443,12 +454,12 @@ template <class E> static void pad_blocks(const Events &a, const Bands &bands, c
                 for (int64_t b = 0; b < blocks; ++b) {
                     const int64_t c0 = (first + b) * kEventLanes, n = smaller(kEventLanes, Co - c0);
                     const E *__restrict f = from + c0;
-                    float *__restrict t = to + b * size + at + w * kEventLanes;
+                    float *__restrict t = to + b * size + at + w * kVec;
                     SPIKEFED_PREFETCH(f + kPixelsAhead * Co, 0);
                     if (n == kEventLanes)
-                        for (int64_t c = 0; c < kEventLanes; ++c) t[c] = load(f[c]);
+                        for (int64_t c = 0; c < kEventLanes; c += kVec) store_vec(t + c / kVec * plane, load_some(f + c, kVec));
                     else
-                        for (int64_t c = 0; c < n; ++c) t[c] = load(f[c]);
+                        for (int64_t c = 0; c < n; ++c) t[c / kVec * plane + c % kVec] = load(f[c]);
                 }
             }
         }
@@ -477,41 +488,36 @@ struct Padded {
 };
 
 template <int K>
-static void weight_channel(const uint16_t *index, const float *value, int64_t n, const float *go, int64_t line, float *sums) {
-    for (int v = 0; v < kEventLanes; v += kVec) {
-        Taps<K> taps;
-        taps.read(sums + v);
-        if (value)
-            for (int64_t e = 0; e < n; ++e) taps.gather(broadcast(value[e]), go + v + index[e] * kEventLanes, line);
-        else
-            for (int64_t e = 0; e < n; ++e) taps.gather(go + v + index[e] * kEventLanes, line);
-        taps.write(sums + v);
-    }
+SPIKEFED_APART static void weight_channel(const uint16_t *index, const float *value, int64_t n, const float *go, int64_t line, float *sums) {
+    const Lines<K> lines(go, line);
+    Taps<K> taps;
+    taps.read(sums);
+    if (value)
+        for (int64_t e = 0; e < n; ++e) taps.gather(broadcast(value[e]), lines, index[e] * int64_t{kVec});
+    else
+        for (int64_t e = 0; e < n; ++e) taps.gather(lines, index[e] * int64_t{kVec});
+    taps.write(sums);
 }
 
 // Taps of a parity: DOWN of its rows, RIGHT of its columns, whose sums lie `row` and `column` floats apart in memory.
 template <int DOWN, int RIGHT>
 static void weight_parity(const uint16_t *index, const float *value, int64_t n, const float *go, int64_t line, float *sums, int64_t row, int64_t column) {
-    for (int v = 0; v < kEventLanes; v += kVec) {
-        float *s = sums + v;
-        const float *from = go + v;
-        Vec a = load_vec(s), b = a, c = a, d = a;
-        if (RIGHT > 1) b = load_vec(s + column);
-        if (DOWN > 1) c = load_vec(s + row);
-        if (DOWN > 1 && RIGHT > 1) d = load_vec(s + row + column);
-        for (int64_t e = 0; e < n; ++e) {
-            const Vec x = broadcast(value ? value[e] : 1.0f);
-            const float *at = from + index[e] * kEventLanes;
-            a = SPIKEFED_FMA(x, load_vec(at), a);
-            if (RIGHT > 1) b = SPIKEFED_FMA(x, load_vec(at - kEventLanes), b);
-            if (DOWN > 1) c = SPIKEFED_FMA(x, load_vec(at - line), c);
-            if (DOWN > 1 && RIGHT > 1) d = SPIKEFED_FMA(x, load_vec(at - line - kEventLanes), d);
-        }
-        store_vec(s, a);
-        if (RIGHT > 1) store_vec(s + column, b);
-        if (DOWN > 1) store_vec(s + row, c);
-        if (DOWN > 1 && RIGHT > 1) store_vec(s + row + column, d);
+    Vec a = load_vec(sums), b = a, c = a, d = a;
+    if (RIGHT > 1) b = load_vec(sums + column);
+    if (DOWN > 1) c = load_vec(sums + row);
+    if (DOWN > 1 && RIGHT > 1) d = load_vec(sums + row + column);
+    for (int64_t e = 0; e < n; ++e) {
+        const Vec x = broadcast(value ? value[e] : 1.0f);
+        const float *at = go + index[e] * kVec;
+        a = SPIKEFED_FMA(x, load_vec(at), a);
+        if (RIGHT > 1) b = SPIKEFED_FMA(x, load_vec(at - kVec), b);
+        if (DOWN > 1) c = SPIKEFED_FMA(x, load_vec(at - line), c);
+        if (DOWN > 1 && RIGHT > 1) d = SPIKEFED_FMA(x, load_vec(at - line - kVec), d);
     }
+    store_vec(sums, a);
+    if (RIGHT > 1) store_vec(sums + column, b);
+    if (DOWN > 1) store_vec(sums + row, c);
+    if (DOWN > 1 && RIGHT > 1) store_vec(sums + row + column, d);
 }
 
 // One input channel with a stride of 2: `start` of its four parities, `sums` [K * K][kEventLanes].
@@ -553,12 +559,13 @@ template <int K> static void weight_grad_sized(const Events &a) {
                 if (start[0] == start[groups]) continue;
                 go.each(bands.at(a, k), from, to, [&](int64_t b, const float *buffer) {
                     float *rows = sums + part * table + b * Ci * K * K * kEventLanes;
-                    for (int64_t c = 0; c < Ci; ++c)
-                        if (a.stride == 2)
-                            weight_halved<K>(a, start + 4 * c, buffer, bands.line * kEventLanes, rows + c * K * K * kEventLanes);
-                        else if (start[c] != start[c + 1])
-                            weight_channel<K>(a.position + start[c], a.banded ? a.banded + start[c] : nullptr, start[c + 1] - start[c], buffer,
-                                              bands.line * kEventLanes, rows + c * K * K * kEventLanes);
+                    for (int64_t v = 0; v < kEventLanes; v += kVec, buffer += bands.pixels() * kVec)
+                        for (int64_t c = 0; c < Ci; ++c)
+                            if (a.stride == 2)
+                                weight_halved<K>(a, start + 4 * c, buffer, bands.line * kVec, rows + c * K * K * kEventLanes + v);
+                            else if (start[c] != start[c + 1])
+                                weight_channel<K>(a.position + start[c], a.banded ? a.banded + start[c] : nullptr, start[c + 1] - start[c], buffer,
+                                                  bands.line * kVec, rows + c * K * K * kEventLanes + v);
                 });
             }
         }
@@ -624,16 +631,15 @@ static void events_rows_grad(const Events &a) { a.dtype == 0 ? rows_typed<F32>(a
 
 // Adds to sums[e] the product of one input channel's weights with the gradient around event e. Four at a time: their lanes are
 // summed together.
-template <int K> static void input_channel(const uint16_t *index, int64_t n, const float *go, int64_t line, const float *weight, float *sums) {
-    for (int v = 0; v < kEventLanes; v += kVec) {
-        Taps<K> taps;
-        taps.read(weight + v);
-        int64_t e = 0;
-        for (; e + 4 <= n; e += 4)
-            add_lanes4(taps.dot(go + v + index[e] * kEventLanes, line), taps.dot(go + v + index[e + 1] * kEventLanes, line),
-                       taps.dot(go + v + index[e + 2] * kEventLanes, line), taps.dot(go + v + index[e + 3] * kEventLanes, line), sums + e);
-        for (; e < n; ++e) sums[e] += sum_lanes(taps.dot(go + v + index[e] * kEventLanes, line));
-    }
+template <int K>
+SPIKEFED_APART static void input_channel(const uint16_t *index, int64_t n, const float *go, int64_t line, const float *weight, float *sums) {
+    const Lines<K> lines(go, line);
+    Taps<K> taps;
+    taps.read(weight);
+    const auto dot = [&](int64_t e) SPIKEFED_LAMBDA { return taps.dot(lines, index[e] * int64_t{kVec}); };
+    int64_t e = 0;
+    for (; e + 4 <= n; e += 4) add_lanes4(dot(e), dot(e + 1), dot(e + 2), dot(e + 3), sums + e);
+    for (; e < n; ++e) sums[e] += sum_lanes(dot(e));
 }
 
 template <int K, class E> static void input_grad_sized(const Events &a) {
@@ -655,9 +661,10 @@ template <int K, class E> static void input_grad_sized(const Events &a) {
             if (start[0] == start[Ci]) continue;
             memset(sums, 0, sizeof(float) * static_cast<size_t>(start[Ci] - start[0]));
             go.each(band, 0, go.blocks, [&](int64_t b, const float *buffer) {
-                for (int64_t c = 0; c < Ci; ++c)
-                    input_channel<K>(a.position + start[c], start[c + 1] - start[c], buffer, bands.line * kEventLanes,
-                                     a.weight + (b * Ci + c) * K * K * kEventLanes, sums + start[c] - start[0]);
+                for (int64_t v = 0; v < kEventLanes; v += kVec, buffer += bands.pixels() * kVec)
+                    for (int64_t c = 0; c < Ci; ++c)
+                        input_channel<K>(a.position + start[c], start[c + 1] - start[c], buffer, bands.line * kVec,
+                                         a.weight + (b * Ci + c) * K * K * kEventLanes + v, sums + start[c] - start[0]);
             });
             for (int64_t c = 0; c < Ci; ++c)
                 for (int32_t e = start[c]; e < start[c + 1]; ++e)

@@ -108,12 +108,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--left", type=float, nargs="*", default=LEFT)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--weights", nargs="*", default=["float32", "int8"])
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in given.networks:
-            for weights in ("float32", "int8"):
+            for weights in given.weights:
                 for left in given.left:
                     told = row(name, left, weights, Path(folder), given.images, given.rounds)
                     rows.append(told)

@@ -24,7 +24,11 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "operations": {"criterion": "operations", "most_operations": 1.0, "restart": "keep"},
     "channels": {"criterion": "operations", "units": "channels", "restart": "keep"},
     "ann": {"search": "one-shot", "search_on": "ann"},
+    "own masks": {"personal_masks": True},
 }
+
+
+DATA: dict[str, Any] = {"clients": 2, "private_per_client": 32, "public": 20, "test_limit": 30}
 
 
 def config(search: str, **changes: Any) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def config(search: str, **changes: Any) -> dict[str, Any]:
     return {
         "name": "tiny",
         "rounds": 8,
-        "data": {"clients": 2, "private_per_client": 32, "public": 20, "test_limit": 30},
+        "data": DATA,
         "network": {"name": "4C3-AP2-12FC", "steps": 4, "norm": "bn"},
         "training": {"local_epochs": 1, "local_batch": 16},
         "run": {"threads": 1},
@@ -102,6 +106,40 @@ def test_channels_leave_a_small_file_and_a_network_of_that_size(tmp_path: Path) 
     assert torch.allclose(said[0], said[1], atol=1e-5)
 
 
+def test_bitmaps_of_own_masks_travel_once_for_every_change_and_both_ways_carry_survivors(tmp_path: Path) -> None:
+    tables = config("own masks", rounds=6, data={**DATA, "clients": 3}, run={"threads": 1, "take_home": True})
+    folder = RunFolder(spikefed.run(tables, out=tmp_path / "run"))
+    lines = folder.read_lines(folder.ledger)
+    for client in range(3):
+        up, down = ([m for m in lines if m["client"] == client and m["direction"] == way] for way in ("up", "down"))
+        extra = {m["round"]: m["payload_bits"] // 8 - m["paper_bytes"] - 1 for m in up}
+        # Two dense rounds; the two levels take one round each, as that before the rewind is the dense one's.
+        changed = {r for r, size in extra.items() if size}
+        assert changed == {1, 3, 4}  # in round 1 that of everything, as nothing came down before
+        assert up[0]["paper_bytes"] == up[1]["paper_bytes"] > up[2]["paper_bytes"] > up[3]["paper_bytes"]
+        by_round = {m["round"]: m["paper_bytes"] for m in down}
+        assert by_round[3] > by_round[4] > by_round[5] == by_round[6]  # what a client sent last
+    metrics = folder.read_lines(folder.metrics)
+    density = [[c["own_density"] for c in line["clients"]] for line in metrics]
+    assert [round(row[0], 1) for row in density] == [1.0, 1.0, 0.5, 0.2, 0.2, 0.2]
+    assert all(0 <= c["accuracy"] <= 1 for c in metrics[-1]["clients"]) and metrics[-1]["clients_accuracy_mean"] > 0
+    for client in range(3):
+        model = spikefed.load_model(folder.path, client=client)
+        left = [p.count_nonzero() / p.numel() for p in model.network.parameters() if p.dim() > 1]
+        assert max(left) < 1
+
+
+def test_sampled_clients_prune_for_themselves_and_a_resumed_run_is_whole(tmp_path: Path) -> None:
+    schedule = {"schedule": "sample", "fraction": 0.5}
+    tables = config("own masks", data={**DATA, "clients": 4}, participation=schedule)
+    whole = fingerprint(spikefed.run(tables, out=tmp_path / "whole"))
+    for rounds in (3, 2):
+        with pytest.raises(Interrupted):
+            spikefed.run(tables, out=tmp_path / "parts", resume=(tmp_path / "parts").exists(), progress=Stops(rounds))
+    assert fingerprint(spikefed.run(tables, out=tmp_path / "parts", resume=True)) == whole
+
+
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_search_and_resumed_it_is_identical(tmp_path: Path) -> None:
-    check_killed_is_whole(tmp_path, config("imp"), "spikefed.federated.methods.tickets:Tickets", round=4)
+@pytest.mark.parametrize("search", ["imp", "own masks"])
+def test_killed_in_the_middle_of_a_search_and_resumed_it_is_identical(search: str, tmp_path: Path) -> None:
+    check_killed_is_whole(tmp_path, config(search), "spikefed.federated.methods.tickets:Tickets", round=4)

@@ -148,7 +148,7 @@ def test_the_rule_looks_at_the_bytes_and_at_what_is_left_of_each_layer() -> None
     assert forms["vectors"] == ["none" if form == "none" else "rows" for form in forms["auto"]]
     with torch.no_grad():
         for p in (p for p in net.parameters() if p.dim() > 1):
-            p.mul_(torch.rand(p.shape, generator=torch.Generator().manual_seed(1)) < 0.1)
+            p.mul_(torch.rand(p.shape, generator=torch.Generator().manual_seed(1)) < 0.05)
     assert "lists" in {layer.form for layer in c_file(flat(net), ABOUT, lists="vectors").layers}
     dense = c_file(flat(built("small")), ABOUT)
     assert {layer.form for layer in dense.layers} == {"rows"} and dense.facts["layers_as_lists"] == 0

@@ -114,7 +114,7 @@ def export(
         typer.Option(
             "--lists",
             help="Of a C file: pruned layers as lists of the weights that are left, where that is smaller and faster: "
-            "without vector units (auto: at most half left), with them too (vectors: a twentieth), or never.",
+            "without vector units (auto: at most half left), with them too (vectors: a fiftieth), or never.",
         ),
     ] = None,
     json_: Json = False,

@@ -110,6 +110,7 @@ class Note:
         at: rounds of the learning-rate schedule behind.
         rounds: of the schedule.
         twin: trains the ReLU twin.
+        level: of the stage, where clients have masks of their own; None: the mask comes with the weights.
     """
 
     kind: Kind
@@ -117,17 +118,26 @@ class Note:
     at: int
     rounds: int
     twin: bool = False
+    level: int | None = None
 
     @classmethod
-    def of(cls, stage: Stage, at: int, steps: int) -> Note:
-        """The note of a stage after ``at`` of its rounds; ``steps`` is T_early, 0 if there is none."""
+    def of(cls, stage: Stage, at: int, steps: int, leveled: bool = False) -> Note:
+        """The note of a stage after ``at`` of its rounds.
+
+        Args:
+            stage: the stage.
+            at: rounds of it that are behind.
+            steps: T_early, 0 if there is none.
+            leveled: it tells the level as well.
+        """
         rounds = stage.schedule or stage.rounds
-        return cls(stage.kind, steps if stage.early else 0, stage.begins + at, rounds, stage.twin)
+        level = stage.level if leveled else None
+        return cls(stage.kind, steps if stage.early else 0, stage.begins + at, rounds, stage.twin, level)
 
     def array(self) -> np.ndarray:
-        """As it travels: int32 ``[5]``."""
+        """As it travels: int32 ``[5]``, with a level ``[6]``."""
         numbers = [_KINDS.index(self.kind), self.steps, self.at, self.rounds, int(self.twin)]
-        return np.array(numbers, dtype=np.int32)
+        return np.array(numbers if self.level is None else [*numbers, self.level], dtype=np.int32)
 
     @classmethod
     def read(cls, tensors: Mapping[str, np.ndarray]) -> Note:
@@ -137,9 +147,10 @@ class Note:
             ConfigError: the message holds none, or one that makes no sense.
         """
         numbers = [int(n) for n in tensors.get(NOTE, np.zeros(0, np.int32)).reshape(-1)]
-        if len(numbers) != 5 or not 0 <= numbers[0] < len(_KINDS) or min(numbers) < 0:
+        if len(numbers) not in (5, 6) or not 0 <= numbers[0] < len(_KINDS) or min(numbers) < 0:
             raise ConfigError(f"the server's note on the stage is {numbers}; both ends need the same version")
-        return cls(_KINDS[numbers[0]], *numbers[1:4], twin=bool(numbers[4]))
+        level = numbers[5] if len(numbers) == 6 else None
+        return cls(_KINDS[numbers[0]], *numbers[1:4], twin=bool(numbers[4]), level=level)
 
     def rate(self, lr: float, floor: float, schedule: str) -> float:
         """Learning rate of the round: one step of the schedule a round, whatever the stage.

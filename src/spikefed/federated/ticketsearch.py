@@ -65,7 +65,7 @@ def now(state: State, ctx: Context) -> tuple[Stage, int]:
 def note(state: State, ctx: Context) -> Note:
     """What clients are told of it."""
     search = state["search"]
-    return Note.of(program(ctx.hyper)[search["stage"]], search["at"], search["early"])
+    return Note.of(program(ctx.hyper)[search["stage"]], search["at"], search["early"], ctx.hyper.personal_masks)
 
 
 def advance(state: State, merged: Mapping[str, Tensor], spent: int, ctx: Context) -> tuple[State, dict[str, float]]:
@@ -108,8 +108,9 @@ def _entered(state: State, stage: Stage, ctx: Context) -> tuple[State, Mask]:
     """The state at the beginning of a stage: its mask on its first weights."""
     search = {**state["search"], "level": stage.level}
     mask = Mask({name: torch.ones_like(kept) for name, kept in state["mask"].items()})
-    if stage.level:
+    if stage.level and not ctx.hyper.personal_masks:
         mask = unpacked(search["masks"][str(stage.level)], mask)
+    if stage.level:
         search["costs"] = {str(stage.level): search["spent"]} | search["costs"]
     start = {"initial": ctx.networks.initial(), "rewind": state["rewind"], "kept": state["weights"]}[stage.start]
     return {**state, "weights": under(mask, start), "mask": dict(mask.kept), "search": search}, mask
@@ -121,7 +122,7 @@ def _found(state: State, stage: Stage, merged: Mapping[str, Tensor], ctx: Contex
     hyper = ctx.hyper
     costs = dict(search["costs"])
     masks = dict(search["masks"])
-    if stage.kind == "probe" or hyper.search == "random":
+    if stage.kind == "probe" or hyper.search == "random" or hyper.personal_masks:
         return {}
     if hyper.search == "imp":
         level = stage.level + 1

@@ -71,7 +71,7 @@ def c_file(network: Flat, about: About, weights: str = "float32", lists: str = "
         about: how pixels enter it.
         weights: ``float32``, or ``int8`` for a quarter of the flash.
         lists: pruned layers as lists of the weights that are left where these are smaller and faster: ``auto`` on a
-            processor without vectors (at most half of a layer's weights), ``vectors`` on any (a twentieth), ``never``.
+            processor without vectors (at most half of a layer's weights), ``vectors`` on any (a fiftieth), ``never``.
 
     Raises:
         ConfigError: send-on-delta coding, or another word for the weights or lists.

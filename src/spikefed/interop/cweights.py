@@ -15,10 +15,10 @@ import numpy as np
 
 from spikefed.interop.flat import FlatNode
 
-MOST_LEFT = {"auto": 0.5, "vectors": 0.05, "never": 0.0}
+MOST_LEFT = {"auto": 0.5, "vectors": 0.02, "never": 0.0}
 """Share of a layer's weights up to which each rule takes lists (measured: ``benchmarks/c_sparse.py``). A number of a
 list costs a processor without vectors, as most microcontrollers are, less than two of a row; one with vectors of
-sixteen numbers about twenty of them."""
+sixteen numbers twenty to fifty of them."""
 
 
 @dataclass(frozen=True, eq=False)

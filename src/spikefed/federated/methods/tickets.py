@@ -1,13 +1,14 @@
 """Lottery tickets of spiking networks: Kim et al., "Exploring Lottery Ticket Hypothesis in Spiking Neural Networks",
 ECCV 2022; pooled as in the paper, federated with rounds for its epochs.
 
-The server finds every mask, from the aggregated weights; clients train under the mask and send what it leaves.
+The server finds every mask, from the aggregated weights; clients train under the mask and send what it leaves. With
+`personal_masks` every client finds its own (`ownmasks`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.federated import averaging, ticketsearch
+from spikefed.federated import averaging, ownmasks, ticketsearch
 from spikefed.federated.averaging import Downlink, Uplink
 from spikefed.federated.contract import (
     ClientContext,
@@ -38,7 +39,7 @@ from spikefed.federated.stages import NOTE, Note, program, total_rounds
 from spikefed.federated.traffic import Exchange
 from spikefed.networks import Row, relu_view
 from spikefed.networks.roles import prunable
-from spikefed.training import Mask, optimiser, schedule, too_sparse
+from spikefed.training import Mask, density, optimiser, schedule, too_sparse
 
 FEEDBACK = ("stc", "topk")
 
@@ -68,6 +69,11 @@ class TicketHyperparameters(FedAvgHyperparameters):
     )
     keep_channels: float = Field(
         default=0.1, ge=0, le=1, description="of 'channels': share of its channels that every layer keeps at least"
+    )
+    personal_masks: bool = Field(
+        default=False,
+        description="every client finds masks of its own in what it trained on its own data, and each weight is the "
+        "mean over those who hold it [LotteryFL]",
     )
     prune: float = Field(default=0.25, gt=0, lt=1, description="share of what is left that a level takes [paper: 0.25]")
     levels: int = Field(default=8, ge=1, le=100, description="how often it does [paper: 14]")
@@ -192,6 +198,11 @@ class Tickets(FedAvg):
             raise ConfigError(
                 "method.most_operations bounds criterion = 'operations' of units = 'weights'; set these, or drop it"
             )
+        if hyper.personal_masks and (hyper.search not in ("imp", "one-shot") or hyper.merge != "mean"):
+            raise ConfigError(
+                "method.personal_masks goes with search = 'imp' or 'one-shot', in which a client can prune what it "
+                "trained, and with merge = 'mean'; set these, or drop it"
+            )
         _check_early(hyper)
         _check_used(hyper)
         if hyper.lr_milestones:
@@ -201,7 +212,9 @@ class Tickets(FedAvg):
         if hyper.early_time:
             check_shorter(networks.network)
         up, down = super().exchanges(hyper, shape, networks)
-        return up, dataclasses.replace(down, notes={NOTE: Note.of(program(hyper)[0], 0, 0).array()})
+        return up, dataclasses.replace(
+            down, notes={NOTE: Note.of(program(hyper)[0], 0, 0, hyper.personal_masks).array()}
+        )
 
     # The client's side.
 
@@ -209,13 +222,15 @@ class Tickets(FedAvg):
         self, state: State, downlink: Downlink | None, ctx: ClientContext
     ) -> tuple[State, Uplink, ClientReport]:
         if downlink is None:
-            note = Note.of(program(ctx.hyper)[0], 0, 0)
+            note = Note.of(program(ctx.hyper)[0], 0, 0, ctx.hyper.personal_masks)
         else:
             note = Note.read(downlink.tensors)
             own = {name: array for name, array in downlink.tensors.items() if name != NOTE}
             downlink = dataclasses.replace(downlink, tensors=own)
         if note.kind == "saliency":
             return self._gradient_round(state, downlink, ctx)
+        if ctx.hyper.personal_masks:
+            state = ownmasks.held(state, note.level or 0, self._dense(ctx))
         return super().client_round(state, downlink, ctx.widened(TicketContext, note=note))
 
     def train(self, net: nn.Module, ctx: ClientContext, mask: Mask | None = None) -> float:
@@ -232,6 +247,23 @@ class Tickets(FedAvg):
         with shortened(net, note.steps):
             own = Labelled(cut_images(ctx.train.images, note.steps), ctx.train.labels)
             return train_locally(net, dataclasses.replace(ctx, train=own), optim, mask=mask)
+
+    def own_masks(self, hyper: Any) -> bool:
+        return hyper.personal_masks
+
+    def client_network(self, state: State, ctx: Context) -> nn.Module | None:
+        """With masks of its own a client keeps the network that it trained under its newest."""
+        return ctx.networks.load(state["own"]) if "own" in state else None
+
+    def _own_mask(self, state: State, weights: dict[str, Tensor], ctx: ClientContext) -> State:
+        assert isinstance(ctx, TicketContext)
+        return ownmasks.drawn(state, weights, ctx.note, self._dense(ctx), ctx)
+
+    def _dense(self, ctx: Context) -> Mask:
+        """The mask of everything."""
+        names = self.maskable(ctx.hyper, ctx.networks)
+        shapes = {name: tensor.shape for name, tensor in ctx.networks.initial().items() if name in names}
+        return Mask({name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()})
 
     def _gradient_round(
         self, state: State, downlink: Downlink | None, ctx: ClientContext
@@ -280,7 +312,25 @@ class Tickets(FedAvg):
         said = {"lif_steps": float(spent), "time_steps": float(steps), "level": float(stage.level)}
         said |= {"searching": float(stage.kind != "train")}
         new = {**new, "result": {"weights": after["weights"], "mask": after["mask"]}}
+        if ctx.hyper.personal_masks:
+            new = ownmasks.known(state, new, ownmasks.heard(state, uplinks), ctx)
+            said["mask_density"] = density(Mask(new["result"]["mask"]))
         return new, told, Diagnostics({**diagnostics.values, **said, **values}, diagnostics.weights)
+
+    def addressed(self, state: State, downlink: Downlink, client: int, ctx: Context) -> Downlink:
+        """All of the weights; with masks of their own those that the client last sent.
+
+        Args:
+            state: the server's.
+            downlink: all weights, under the server's mask.
+            client: who gets them.
+            ctx: the server's context of the round.
+        """
+        return ownmasks.addressed(state, downlink, client)
+
+    def forget(self, state: State, clients: Collection[int]) -> State:
+        own = {client: mask for client, mask in state.get("own", {}).items() if int(client) not in clients}
+        return {**state, "own": own} if "own" in state else state
 
     def server_network(self, state: State, ctx: Context) -> nn.Module:
         """What the round made, before anything was rewound."""

@@ -29,7 +29,7 @@ def tickets(lines: list[dict[str, Any]], level_rounds: int) -> dict[int, dict[st
             found[int(said["level"])].append(line)
     costs: dict[str, float] = {}
     for line in lines:
-        costs |= {key: value for key, value in line["diagnostics"].items() if key.startswith("search_lif_steps")}
+        costs |= {key: value for key, value in line["diagnostics"].items() if key.startswith("search_")}
     table = {}
     for level, rounds in found.items():
         last = rounds[min(level_rounds or len(rounds), len(rounds)) - 1]
@@ -40,7 +40,26 @@ def tickets(lines: list[dict[str, Any]], level_rounds: int) -> dict[int, dict[st
             "search_lif_steps": costs.get(f"search_lif_steps_{level}", 0.0),
             "rate": mean(rates.values()) if rates else 0.0,
         }
+        if f"search_joules_{level}" in costs:
+            table[level]["search_joules"] = costs[f"search_joules_{level}"]
     return table
+
+
+def client_joules(path: Path, lines: list[dict[str, Any]]) -> dict[str, float]:
+    """Arithmetic of all clients' training in a run, J, on hardware that skips pruned weights and on such that does not.
+
+    What the rounds of `tickets` said; for a network that stays whole, what the run's energy file says of a client's
+    round with the last weights, times the clients that took part.
+    """
+    said = [line["diagnostics"] for line in lines]
+    if all("train_joules" in told for told in said):
+        return {key: sum(told[key] for told in said) for key in ("train_joules", "train_joules_unpruned")}
+    file = path / "energy.json"
+    if not file.exists() or any("mask_density" in told for told in said):
+        return {}
+    rounds = json.loads(file.read_text(encoding="utf-8"))["client_round"]["training_pj"]
+    whole = 1e-12 * rounds * sum(len(line["participants"]) for line in lines)
+    return {"train_joules": whole, "train_joules_unpruned": whole}
 
 
 def measured(path: Path, lines: list[dict[str, Any]]) -> dict[int, dict[str, float]]:
@@ -71,6 +90,7 @@ def summary(path: Path, level_rounds: int) -> dict[str, Any]:
         ],
         "upstream_bytes": last["upstream_bytes_total"],
         "downstream_bytes": last["downstream_bytes_total"],
+        **client_joules(path, lines),
         "levels": tickets(lines, level_rounds),
         "measured": measured(path, lines),
     }
@@ -107,12 +127,20 @@ def main() -> None:
         parts = list(seeds.values())
         up, down = (mean(p[key] for p in parts) / 1e6 for key in ("upstream_bytes", "downstream_bytes"))
         last = spread([p["accuracy"] for p in parts])
-        print(f"{label}: {len(parts)} seeds, last {last} %, {up:.3f} MB up, {down:.3f} MB down")
+        energy = [
+            f"{1e3 * mean(p[key] for p in parts):.3g} mJ"
+            for key in ("train_joules", "train_joules_unpruned")
+            if key in parts[0]
+        ]
+        spent = f", training {' or '.join(dict.fromkeys(energy))}" if energy else ""
+        print(f"{label}: {len(parts)} seeds, last {last} %, {up:.3f} MB up, {down:.3f} MB down{spent}")
         for level in sorted({level for p in parts for level in p["levels"]}):
             rows = [p["levels"][level] for p in parts if level in p["levels"]]
             steps = mean(row["search_lif_steps"] for row in rows)
             said = spread([row["accuracy"] for row in rows])
-            print(f"    {100 * rows[0]['sparsity']:6.2f} % gone: {said} %, search {steps:.0f}")
+            paid = [row["search_joules"] for row in rows if "search_joules" in row]
+            joules = f", {1e3 * mean(paid):.3g} mJ" if paid else ""
+            print(f"    {100 * rows[0]['sparsity']:6.2f} % gone: {said} %, search {steps:.0f} steps{joules}")
         for level in sorted({level for p in parts for level in p["measured"]}):
             rows = [p["measured"][level] for p in parts if level in p["measured"]]
             left, synops, size = (mean(row[key] for row in rows) for key in ("left_share", "synops", "file_bytes"))

@@ -108,6 +108,15 @@ def test_training_by_hand():
     assert found.ann_pj == pytest.approx(4.6 * (2 * 288 + 3 * 20))
 
 
+def test_training_of_what_a_mask_leaves_is_in_proportion_to_it():
+    found = training_pj([IMAGE, LINEAR], 3, left={"conv": 0.5, "fc": 0.1})
+    image, linear = 2 * 288 * 4.6, 2 * 10 * 0.9 + 3 * 20 * 4.6
+    assert found.snn_pj == pytest.approx(0.5 * image + 0.1 * linear)
+    assert found.ann_pj == pytest.approx(4.6 * (0.5 * 2 * 288 + 0.1 * 3 * 20))
+    assert training_pj([IMAGE, LINEAR], 3, left={}) == training_pj([IMAGE, LINEAR], 3)
+    assert training_pj([IMAGE, LINEAR], 3, left={"conv": 0.0, "fc": 0.0}).snn_dense_pj == 0
+
+
 def test_quantised_mac_lies_between_the_adder_and_the_full_mac():
     assert INT8.quantised_mac_pj(8) == INT8.mac_pj == pytest.approx(0.23)
     assert INT8.quantised_mac_pj(3) == pytest.approx(0.03 + 0.2 * 3 / 8)

@@ -138,3 +138,17 @@ def test_a_damaged_energy_file_costs_the_figure_alone(tmp_path: Path) -> None:
     for found in ({}, {"client_round": 3}, {"client_round": {"training_pj": "much"}}):
         (folder / "energy.json").write_text(json.dumps(found))
         assert at(load_run(folder), "energy") is None
+
+
+def test_what_a_round_itself_says_of_its_energy_comes_first(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", rounds=2)
+    file = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    whole = at(load_run(folder), "energy")
+    for line in lines:
+        line["diagnostics"] = {**(line.get("diagnostics") or {}), "train_joules": 3e-6 * len(line["participants"])}
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = at(load_run(folder), "energy")
+    assert found is not None and found != whole
+    asked, everybody = len(lines[0]["participants"]), load_run(folder).config["data"]["clients"]
+    assert found[0] == pytest.approx(3e6 * asked / everybody)

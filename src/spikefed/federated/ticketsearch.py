@@ -44,6 +44,7 @@ def begin(weights: dict[str, Tensor], names: Collection[str], ctx: Context) -> t
     """The server's state before round 1, and the first mask."""
     dense = Mask({n: torch.ones(t.shape, dtype=torch.bool) for n, t in weights.items() if n in names})
     search: State = {"stage": 0, "at": 0, "level": 0, "early": 0, "spent": 0, "masks": {}, "costs": {}, "recent": {}}
+    search |= {"joules": 0.0, "paid": {}}
     state: State = {"weights": weights, "mask": dict(dense.kept), "rewind": weights, "search": search}
     if ctx.hyper.search == "random":
         scores = random_scores(weights, names, ctx.generator)
@@ -68,13 +69,17 @@ def note(state: State, ctx: Context) -> Note:
     return Note.of(program(ctx.hyper)[search["stage"]], search["at"], search["early"], ctx.hyper.personal_masks)
 
 
-def advance(state: State, merged: Mapping[str, Tensor], spent: int, ctx: Context) -> tuple[State, dict[str, float]]:
+def advance(
+    state: State, merged: Mapping[str, Tensor], spent: int, joules: float, ctx: Context
+) -> tuple[State, dict[str, float]]:
     """The state after a round: masks found, and weights and mask of the round that comes.
 
     Args:
         state: after the merge.
         merged: aggregated weights, or gradients of a ``saliency`` stage.
         spent: time steps that clients simulated in the round, times images.
+        joules: of their training.
+        ctx: the server's.
 
     Returns:
         the state, and what there is to say.
@@ -84,7 +89,9 @@ def advance(state: State, merged: Mapping[str, Tensor], spent: int, ctx: Context
     stage = stages[search["stage"]]
     values = {}
     search["at"] += 1
-    search["spent"] += spent if stage.kind != "train" or ctx.hyper.search == "imp" else 0
+    if stage.kind != "train" or ctx.hyper.search == "imp":
+        search["spent"] += spent
+        search["joules"] += joules
     new: State = {**state, "search": search}
     if stage.stores == search["at"]:
         new["rewind"] = merged
@@ -100,7 +107,9 @@ def advance(state: State, merged: Mapping[str, Tensor], spent: int, ctx: Context
         search |= {"stage": search["stage"] + 1, "at": 0}
         new, _ = _entered(new, stages[search["stage"]], ctx)
         level = new["search"]["level"]
-        values |= {f"search_lif_steps_{level}": float(new["search"]["costs"][str(level)])} if level else {}
+        if level:
+            values[f"search_lif_steps_{level}"] = float(new["search"]["costs"][str(level)])
+            values[f"search_joules_{level}"] = float(new["search"]["paid"][str(level)])
     return new, values
 
 
@@ -112,6 +121,7 @@ def _entered(state: State, stage: Stage, ctx: Context) -> tuple[State, Mask]:
         mask = unpacked(search["masks"][str(stage.level)], mask)
     if stage.level:
         search["costs"] = {str(stage.level): search["spent"]} | search["costs"]
+        search["paid"] = {str(stage.level): search["joules"]} | search["paid"]
     start = {"initial": ctx.networks.initial(), "rewind": state["rewind"], "kept": state["weights"]}[stage.start]
     return {**state, "weights": under(mask, start), "mask": dict(mask.kept), "search": search}, mask
 
@@ -120,7 +130,7 @@ def _found(state: State, stage: Stage, merged: Mapping[str, Tensor], ctx: Contex
     """The masks that the end of a stage gives."""
     search = state["search"]
     hyper = ctx.hyper
-    costs = dict(search["costs"])
+    costs, paid = dict(search["costs"]), dict(search["paid"])
     masks = dict(search["masks"])
     if stage.kind == "probe" or hyper.search == "random" or hyper.personal_masks:
         return {}
@@ -129,7 +139,7 @@ def _found(state: State, stage: Stage, merged: Mapping[str, Tensor], ctx: Contex
         if level <= len(hyper.targets) and str(level) not in masks:
             draw = drawer(merged, state, ctx)
             masks[str(level)] = packed(draw(hyper.targets[level - 1], Mask(state["mask"])))
-            costs[str(level)] = search["spent"]
+            costs[str(level)], paid[str(level)] = search["spent"], search["joules"]
     elif stage.kind in ("search", "saliency"):
         if stage.kind == "saliency":
             gradients = {name: merged[name] for name in state["mask"]}
@@ -139,8 +149,8 @@ def _found(state: State, stage: Stage, merged: Mapping[str, Tensor], ctx: Contex
         for level, sparsity in _levels(ctx):
             if str(level) not in masks:
                 masks[str(level)] = packed(draw(sparsity))
-                costs[str(level)] = search["spent"]
-    return {"masks": masks, "costs": costs, "recent": {}}
+                costs[str(level)], paid[str(level)] = search["spent"], search["joules"]
+    return {"masks": masks, "costs": costs, "paid": paid, "recent": {}}
 
 
 def drawer(weights: Mapping[str, Tensor], state: State, ctx: Context) -> Callable[..., Mask]:
@@ -203,7 +213,7 @@ def _drawn(state: State, weights: Mapping[str, Tensor], at: int, ctx: Context) -
     draw = drawer(weights, state, ctx)
     recent = dict(search["recent"])
     masks = dict(search["masks"])
-    costs = dict(search["costs"])
+    costs, paid = dict(search["costs"]), dict(search["paid"])
     like = Mask(state["mask"])
     for level, sparsity in _levels(ctx):
         key = str(level)
@@ -214,12 +224,12 @@ def _drawn(state: State, weights: Mapping[str, Tensor], at: int, ctx: Context) -
         far = max((mask_distance(drawn, unpacked(other, like)) for other in before), default=1.0)
         if len(before) >= hyper.masks - 1 and far < hyper.mask_distance:
             masks[key] = packed(drawn)
-            costs[key] = search["spent"]
+            costs[key], paid[key] = search["spent"], search["joules"]
             recent.pop(key)
         else:
             queue = [*before, packed(drawn)][-(hyper.masks - 1) :]
             recent[key] = {str(i): mask for i, mask in enumerate(queue)}
-    return {"recent": recent, "masks": masks, "costs": costs}
+    return {"recent": recent, "masks": masks, "costs": costs, "paid": paid}
 
 
 def _all_stable(search: State, ctx: Context) -> bool:

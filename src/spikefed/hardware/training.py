@@ -6,6 +6,10 @@ Per sample, arithmetic only (no memory, normalisation, surrogate or optimiser):
 * gradient of a layer's input (not of the first layer's): real gradients times weights, F_l MACs in each of the T steps;
 * gradient of the weights: F_l R_l additions where the input is spikes, F_l MACs where it is real.
 
+With ``left``, the share of each layer's weights that a mask leaves, all three are in proportion to it: a synapse that
+is gone adds nothing, hands no gradient back and needs none. That is hardware which skips single weights; hardware that
+does not pays as for the dense network. Which inputs the weights that are left belong to is not looked at.
+
 An accelerator may do better by skipping zeros of the surrogate, and worse for memory: SATA (Yin et al. 2022)
 reports 1.27 times the ANN's total for training an SNN on one array, although its computation alone is 5.58 times
 more efficient with sparsity than without.
@@ -13,7 +17,7 @@ more efficient with sparsity than without.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spikefed.hardware.arithmetic import FirstLayer, dense_passes, operations_pj, paper_pj
@@ -37,7 +41,11 @@ class Training:
 
 
 def training_pj(
-    layers: Sequence[LayerCounts], steps: int, first_layer: FirstLayer = "once", regime: Regime = FP32
+    layers: Sequence[LayerCounts],
+    steps: int,
+    first_layer: FirstLayer = "once",
+    regime: Regime = FP32,
+    left: Mapping[str, float] | None = None,
 ) -> Training:
     """Forward and backward of one sample, over all time steps.
 
@@ -46,13 +54,15 @@ def training_pj(
         steps: T.
         first_layer: how the image enters.
         regime: number format of the hardware.
+        left: by layer, the share of its weights that are not pruned, in [0, 1]; a layer without one keeps all.
     """
     snn = dense = ann = 0.0
     for index, layer in enumerate(layers):
+        share = 1.0 if left is None else left.get(layer.name, 1.0)
         passes = dense_passes(layer, steps, first_layer) if layer.dense else layer.passes
         forward = weight = paper_pj(layer, regime, steps, first_layer)
         back = 0.0 if index == 0 else operations_pj(layer.macs * passes, 0, regime)
-        snn += forward + weight + back
-        dense += operations_pj((2 if index == 0 else 3) * layer.macs * passes, 0, regime)
-        ann += operations_pj((2 if index == 0 else 3) * layer.macs, 0, regime)
+        snn += share * (forward + weight + back)
+        dense += share * operations_pj((2 if index == 0 else 3) * layer.macs * passes, 0, regime)
+        ann += share * operations_pj((2 if index == 0 else 3) * layer.macs, 0, regime)
     return Training(snn, dense, ann)

@@ -145,9 +145,15 @@ def _energy(run: Run, entry: dict[str, Any], carried: tuple[float, float] | None
     training = number(told.get("training_pj")) if isinstance(told, dict) else None
     asked = _asked(run, entry)
     everybody = _clients(run)
-    if training is None or not asked or not everybody:
+    if not asked or not everybody:
         return None
     share = min(asked / everybody, 1.0)
+    said = entry.get("diagnostics")
+    spent = number(said.get("train_joules")) if isinstance(said, dict) else None
+    if spent is not None:  # the round's own figure, of all who took part, where networks shrink as they train
+        training = 1e12 * spent / asked
+    if training is None:
+        return None
     if terms.radio_nj_per_byte is None:
         return training * share
     return None if carried is None else share * (training + 1e3 * terms.radio_nj_per_byte * sum(carried))

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.federated import averaging, ownmasks, ticketsearch
+from spikefed.federated import averaging, ownmasks, ticketcosts, ticketsearch
 from spikefed.federated.averaging import Downlink, Uplink
 from spikefed.federated.contract import (
     ClientContext,
@@ -307,10 +307,12 @@ class Tickets(FedAvg):
         samples = sum(uplink.samples for uplink in uplinks.values())
         passes = 1 if stage.kind == "saliency" else ctx.hyper.local_epochs
         spent = samples * passes * (1 if stage.twin else steps)
-        new, values = ticketsearch.advance(after, merged, spent, ctx)
+        found = state["weights"] if stage.kind == "saliency" else merged
+        energy = ticketcosts.joules(found, uplinks, stage, steps, passes, ctx)
+        new, values = ticketsearch.advance(after, merged, spent, energy.get("train_joules", 0.0), ctx)
         told = self._told(new, state["weights"], Mask(new["mask"]), ctx.round + 1, ctx)
         said = {"lif_steps": float(spent), "time_steps": float(steps), "level": float(stage.level)}
-        said |= {"searching": float(stage.kind != "train")}
+        said |= {"searching": float(stage.kind != "train"), **energy}
         new = {**new, "result": {"weights": after["weights"], "mask": after["mask"]}}
         if ctx.hyper.personal_masks:
             new = ownmasks.known(state, new, ownmasks.heard(state, uplinks), ctx)

@@ -14,7 +14,8 @@ from spikefed.neurons import conv2d_weight_gradients, fused, paths, spike_conv2d
 
 pytestmark = pytest.mark.skipif(winograd.library() is None, reason="no Winograd kernel on this processor")
 SHAPES = [(64, 64, 9, 7), (16, 40, 4, 4), (33, 20, 5, 11), (130, 48, 1, 1), (3, 17, 2, 3), (24, 70, 14, 14)]
-"""In channels, out channels, height, width: whole and ragged tiles, vectors and panels."""
+SHAPES += [(24, 20, 4, 8), (256, 40, 8, 16), (20, 33, 13, 18), (17, 40, 30, 5), (256, 24, 14, 14), (64, 18, 14, 22)]
+"""In channels, out channels, height, width: whole and ragged tiles of every kind, vectors and panels."""
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -46,6 +47,21 @@ def test_bfloat16_rounds_inputs_weights_and_results_and_nothing_else(inputs, out
     assert got.dtype == torch.bfloat16
     assert (got != wanted).float().mean() < 0.01  # sums in another order may round to the neighbour
     assert error(got, wanted.double()) < 2**-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("height", "width"), [(14, 14), (8, 16), (13, 5), (30, 18)])
+def test_each_weight_meets_each_input_once(height, width, dtype) -> None:
+    """One 1 in the input, powers of two as weights: outputs are the weights turned round, exact but for rounding."""
+    weight = torch.zeros(16, 16, 3, 3)
+    weight[3, 5] = 2.0 ** torch.arange(9).reshape(3, 3)
+    for row in range(height):
+        for column in range(width):
+            x = torch.zeros(1, 16, height, width).to(dtype).contiguous(memory_format=torch.channels_last)
+            x[0, 5, row, column] = 1
+            wanted = F.conv2d(x.float(), weight, padding=1)
+            got = winograd.convolve(x, weight, None).float()
+            assert (got - wanted).abs().max() < 1e-5 * 256  # of the largest; the least is 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -82,13 +98,15 @@ def test_every_instruction_set_with_fused_products_gives_the_same_bits() -> None
     if best < 2:
         pytest.skip("this processor has one of them only")
     x, weight = normal(5, 40, 10, 6), torch.randn(50, 40, 3, 3)
+    ragged, wide = normal(5, 40, 14, 17), normal(5, 40, 8, 16).bfloat16()
     image, upstream, first = normal(5, 3, 10, 6), normal(5, 21, 10, 6), torch.zeros(21, 3, 3, 3)
     try:
         results = []
         for level in (1, 2):
             lib.spikefed_set_level(level)
             direct = winograd.weight_gradient(upstream, image, first, direct=True)
-            results.append(torch.cat([winograd.convolve(x, weight, None).flatten(), direct.flatten()]))
+            made = [winograd.convolve(maps, weight, None).float().flatten() for maps in (x, ragged, wide)]
+            results.append(torch.cat([*made, direct.flatten()]))
     finally:
         lib.spikefed_set_level(best)
     assert torch.equal(*results)

@@ -1,10 +1,12 @@
 """The last server round of a finished run of fsd+ done again with other settings of the server, on unused images.
 
-    python scripts/last_server.py RUN "NAME" [--set method.server_augment=flip ...] [--data-dir DATA]
+    python scripts/last_server.py RUN "NAME" [--fresh] [--set method.server_augment=flip ...]
     python scripts/last_server.py table                 # the table of docs/results.md, from results/
 
 The clients' answers and the server's network before the round come from the run's last two checkpoints. Measured on
-training images that are nobody's, neither a client's nor public. So servers are compared without a federation.
+training images that are nobody's, neither a client's nor public. So servers are compared without a federation. With
+``--fresh`` the server begins untrained, so that it may be another network (``--set network.name=...`` with
+``--set network.clients=["small"]``); give it the epochs of all rounds.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ KEPT = ROOT / "results" / "fsd-skew" / "last-server.json"
 MOST = 10_000
 
 
-def again(run: Path, settings: list[str]) -> dict[str, Any]:
-    """Accuracy of the server's network after the last round, done again with these settings."""
+def again(run: Path, settings: list[str], *, fresh: bool = False) -> dict[str, Any]:
+    """Accuracy of the server's network after the last round, done again so, or learned from nothing."""
     stood = configs.load(run / "config.toml", [])
     history = History(run / "checkpoints", stood.hash())
     last = history.rounds()[-1]
@@ -44,13 +46,14 @@ def again(run: Path, settings: list[str]) -> dict[str, Any]:
     said = after["server"]["state"]
     ups = {int(client): _uplink(int(client), said, ctx) for client in sorted(said["answers"], key=int)}
     steps = method(federation.config.method["name"])
-    state, _, told = steps.server_round(before["server"]["state"], ups, ctx)
+    state = steps.init_server(ctx)[0] if fresh else before["server"]["state"]
+    state, _, told = steps.server_round(state, ups, ctx)
     images, labels = _unused(federation)
     net = steps.server_network(state, ctx)
     found = evaluate(net, images, labels, preprocess=ctx.preprocess, generator=torch.Generator().manual_seed(0))
     return {"accuracy": found.accuracy, "images": len(labels), "settings": settings, "values": told.values} | {
         "dataset": stood.data.dataset, "partition": stood.data.partition, "seed": stood.seed, "round": last,
-        "method": stood.method,
+        "method": stood.method, "fresh": fresh,
     }  # fmt: skip
 
 
@@ -77,13 +80,15 @@ def _unused(federation: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Row by row: accuracy, and points beyond the first row of the same run."""
     lines = ["| server | run | accuracy (%) | points |", "|" + " --- |" * 4]
-    first: dict[tuple[str, int], float] = {}
+    first: dict[tuple[str, str, int], float] = {}
     for row in rows:
-        run = (row["partition"], row["seed"])
+        run = (row["dataset"], row["partition"], row["seed"])
         base = first.setdefault(run, row["accuracy"])
         split = {"iid": "IID", "dirichlet": "Dirichlet 0.1"}[row["partition"]]
         gain = f"{100 * (row['accuracy'] - base):+.2f}" if row["accuracy"] != base else ""
-        lines.append(f"| {row['name']} | {split}, seed {row['seed']} | {100 * row['accuracy']:.2f} | {gain} |")
+        lines.append(
+            f"| {row['name']} | {row['dataset']}, {split}, seed {row['seed']} | {100 * row['accuracy']:.2f} | {gain} |"
+        )
     return "\n".join(lines)
 
 
@@ -91,6 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="a run folder, or 'table'")
     parser.add_argument("name", nargs="?", default="")
+    parser.add_argument("--fresh", action="store_true", help="the server begins untrained")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     given = parser.parse_args()
     kept: list[dict[str, Any]] = json.loads(KEPT.read_text()) if KEPT.is_file() else []
@@ -103,8 +109,8 @@ def main() -> None:
         )
         write_atomic(PAGE, page)
         return
-    row = {"name": given.name} | again(Path(given.run), given.settings)
-    same = ("name", "partition", "seed")
+    row = {"name": given.name} | again(Path(given.run), given.settings, fresh=given.fresh)
+    same = ("name", "dataset", "partition", "seed")
     kept = [old for old in kept if any(old[key] != row[key] for key in same)] + [row]
     write_atomic(KEPT, json.dumps(kept, indent=1) + "\n")
     print(f"{given.name}: {100 * row['accuracy']:.2f} %")

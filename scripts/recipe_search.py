@@ -1,15 +1,16 @@
 """Search FSD+'s defaults over several data sets at once, on validation images, and keep every trial as a small JSON.
 
     python scripts/recipe_search.py run STORE --trials 12 [--tasks digits-iid ...] [--data-dir DATA]
+    python scripts/recipe_search.py ask STORE silence=4 balance=1    # a trial by hand: the recipe but for these
     python scripts/recipe_search.py collect STORE results/recipe     # every trial, finished or pruned
     python scripts/recipe_search.py table results/recipe             # the section of docs/results.md
 
 ``STORE`` is a folder outside git: optuna's journal and the run folders. A search goes on where it stopped; a trial that
 was cut off is asked for again and goes on with its runs. The sampler is TPE (seeded; univariate), the pruner the median
 of the trials before. All rehearse the cheap way (16 rows, half of the steps: a client's round for 1.28 times FedAvg's
-time). Trial 0 is the recipe as it stands, trial 1 the levers of experiments/fsdplus-fashion-mnist-skewed.toml. What a
-trial is worth: the mean over the tasks of the server's accuracy on held-out private images after the last round. No
-test image is looked at.
+time). Trial 0 is the recipe as it stands, trial 1 the levers of experiments/fsdplus-fashion-mnist-skewed.toml; `ask`
+gives one by hand, and a trial that was given, not drawn, says so in its file. What a trial is worth: the mean over the
+tasks of the server's accuracy on held-out private images after the last round. No test image is looked at.
 """
 
 from __future__ import annotations
@@ -156,18 +157,23 @@ def objective(
     return value
 
 
-def opened(store: Path) -> optuna.Study:
-    """The search in this folder, begun with the recipe if it is new; a trial that was cut off is asked for again."""
+def begun(store: Path) -> optuna.Study:
+    """The search in this folder, as it stands; another process may be at it."""
     store.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = JournalFileBackend(str(store / "journal.log"))
-    study = optuna.create_study(
+    return optuna.create_study(
         study_name="recipe",
         storage=optuna.storages.JournalStorage(journal),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
         direction="maximize",
         load_if_exists=True,
     )
+
+
+def opened(store: Path) -> optuna.Study:
+    """The search, for who runs it: begun with the recipe if new; a trial that was cut off is asked for again."""
+    study = begun(store)
     # Seeded anew in each sitting: the same numbers again would be the same trials again.
     study.sampler = optuna.samplers.TPESampler(seed=SEED + len(study.trials), n_startup_trials=4)
     if not study.trials:
@@ -177,6 +183,11 @@ def opened(store: Path) -> optuna.Study:
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.system_attrs.get("fixed_params") or trial.params)
     return study
+
+
+def ask(store: Path, levers: Mapping[str, float]) -> None:
+    """A trial to run next: the recipe but for these levers."""
+    begun(store).enqueue_trial({**recipe(), **levers})
 
 
 def ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -202,7 +213,7 @@ def search(store: Path, trials: int, tasks: list[str], data_dir: str | None = No
 
 def collect(store: Path, folder: Path) -> None:
     """One JSON a trial, and what the search was."""
-    study = opened(store)
+    study = begun(store)
     folder.mkdir(parents=True, exist_ok=True)
     facts = next(iter(sorted((store / "runs").glob("*/provenance.json"))))
     kept = {key: json.loads(facts.read_text())[key] for key in ("spikefed", "commit", "torch", "python")}
@@ -218,6 +229,7 @@ def collect(store: Path, folder: Path) -> None:
             "value": trial.value if trial.state.name == "COMPLETE" else None,
             "accuracies": trial.user_attrs["accuracies"],
             "levers": trial.params,
+            "given": "fixed_params" in trial.system_attrs,
             "search": told,
             "provenance": kept,
         }
@@ -249,6 +261,9 @@ def main(arguments: list[str]) -> None:
     run.add_argument("--trials", type=int, default=12)
     run.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     run.add_argument("--data-dir")
+    given = commands.add_parser("ask")
+    given.add_argument("store", type=Path)
+    given.add_argument("levers", nargs="+", type=lambda text: (text.split("=")[0], float(text.split("=")[1])))
     keep = commands.add_parser("collect")
     keep.add_argument("store", type=Path)
     keep.add_argument("folder", type=Path)
@@ -256,6 +271,8 @@ def main(arguments: list[str]) -> None:
     args = parser.parse_args(arguments)
     if args.command == "run":
         search(args.store, args.trials, args.tasks, args.data_dir)
+    elif args.command == "ask":
+        ask(args.store, dict(args.levers))
     elif args.command == "collect":
         collect(args.store, args.folder)
     else:

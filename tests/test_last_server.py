@@ -48,6 +48,16 @@ def test_with_the_runs_settings_the_round_comes_out_as_it_did(run: Path, monkeyp
     assert last.again(run, ["method.server_epochs=1"])["values"] != row["values"]
 
 
+def test_a_fresh_server_may_be_another_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = script("last_server", monkeypatch)
+    larger = ["network.name=6C3-AP2-12FC", 'network.clients=["4C3-AP2-12FC"]']
+    row = last.again(run, ["method.server_epochs=1", *larger], fresh=True)
+    assert row["fresh"] and 0.0 < row["accuracy"] < 1.0
+    same = last.again(run, ["method.server_epochs=1"], fresh=True)
+    assert same["values"]["server_distil_loss"] > last.again(run, [])["values"]["server_distil_loss"]
+    assert same["values"]["agreement"] == row["values"]["agreement"], "the same votes"
+
+
 def test_the_images_measured_on_are_nobodys(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     last = script("last_server", monkeypatch)
     federation = build(from_tree(spikefed.load_run(run).config))
@@ -64,7 +74,7 @@ def test_what_clients_take_home_is_found_again_in_the_checkpoint(run: Path, monk
 def test_points_are_those_beyond_the_first_row_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     last = script("last_server", monkeypatch)
     told = [("as it was", 1, 0.8), ("flips", 1, 0.8125), ("as it was", 2, 0.5), ("flips", 2, 0.49)]
-    rows = [{"name": n, "partition": "iid", "seed": s, "accuracy": a} for n, s, a in told]
+    rows = [{"name": n, "dataset": "digits", "partition": "iid", "seed": s, "accuracy": a} for n, s, a in told]
     lines = last.table(rows).splitlines()[2:]
     assert [line.split("|")[4].strip() for line in lines] == ["", "+1.25", "", "-1.00"]
 

@@ -72,6 +72,18 @@ def test_a_search_goes_on_and_keeps_every_trial(script: Any, tmp_path: Path, mon
     assert lines[2].startswith(f"| {best['trial']}") and lines[-1].endswith("| pruned |")
 
 
+def test_a_trial_given_by_hand_is_run_and_says_so(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "measured", standing)
+    store, kept = tmp_path / "store", tmp_path / "kept"
+    script.search(store, 3, TASKS)
+    script.main(["ask", str(store), "silence=4", "balance=0.5"])
+    script.search(store, 5, TASKS)
+    script.collect(store, kept)
+    records = {r["trial"]: r for r in (json.loads(path.read_text()) for path in kept.glob("*.json"))}
+    assert records[3]["levers"] == script.recipe() | {"silence": 4.0, "balance": 0.5}
+    assert [records[n]["given"] for n in range(5)] == [True, True, False, True, False]
+
+
 def test_a_trial_that_was_cut_off_is_asked_for_again(script: Any, tmp_path: Path) -> None:
     class Cut(Exception):
         pass

@@ -90,6 +90,24 @@ def test_each_is_named_alone_with_what_to_try(
     assert any(word in told[kind][1] for word in ("; try ", "; lower ", "; check "))
 
 
+def test_first_weights_that_nobody_trained_are_not_judged_but_a_gradient_of_0_is(federation: Federation) -> None:
+    silent = {"class_spikes": [[0.0, 0.0]] * 10, "firing_rates": {"conv1": 0.0, "fc2": 0.0}}
+    assert set(found(federation, **silent)) == {"silent", "dead"}
+    assert found(federation, **silent, diagnostics={"untrained": 1.0, "largest_gradient": 0.2}) == {}
+    told = found(federation, **silent, diagnostics={"untrained": 1.0, "largest_gradient": 0.0})
+    assert list(told) == ["silent"] and told["silent"][0] == "gradient" and "another method.search" in told["silent"][1]
+
+
+def test_the_first_round_of_snip_warns_of_nothing(tmp_path: Path) -> None:
+    """Running statistics of the first weights are 0 and 1: in evaluation the outputs never fire."""
+    method = {"name": "tickets", "search": "snip", "sparsities": [0.5], "level_rounds": 3}
+    listener = Listener()
+    run = spikefed.run(tables(method=method, rounds=4), out=tmp_path / "run", progress=listener)
+    first, *_ = RunFolder(run).read_lines(RunFolder(run).metrics)
+    assert not np.any(first["class_spikes"]) and "health" not in first
+    assert first["diagnostics"]["largest_gradient"] > 0 and not listener.said
+
+
 def test_where_all_is_well_nothing_is_said(federation: Federation, tmp_path: Path) -> None:
     assert found(federation) == {}
     two = [{"client": 0, "weight": 0.95}, {"client": 1, "weight": 0.05}]

@@ -25,6 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
     "no norm, biases": {"norm": "none", "biases": True, "neuron": LIVELY},
     "max pool": {"pooling": "max"},
     "stride": {"pooling": "stride"},
+    "stride, 5x5, odd sides": {"name": "4C5-AP2-6C3-AP2-9FC", "pooling": "stride", "input_shape": (2, 7, 9)},
     "one pixel": {"name": "small-1d", "input_shape": (6, 1, 1)},
     "series": {"name": "conv-1d", "input_shape": (2, 1, 12)},
     "series, residual, strides": {"name": "resnet-1d", "input_shape": (2, 1, 12), "pooling": "stride"},
@@ -104,8 +105,9 @@ def test_the_kernels_of_float32_agree_up_to_the_order_of_sums(case: str) -> None
     assert apart(found, expected, 1e-4) == []
 
 
-def test_torch_func_is_an_oracle() -> None:
-    net = lively()
+@pytest.mark.parametrize("case", ["row", "stride", "stride, 5x5, odd sides"])
+def test_torch_func_is_an_oracle(case: str) -> None:
+    net = lively(**CASES[case])
     x = images(net)
     outputs, found = measured(net, x, loop=False)
     upstream = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(len(outputs)), dtype=outputs.dtype)
@@ -159,6 +161,39 @@ def test_other_networks_and_parameters_take_the_loop() -> None:
     tied = lively()
     tied.conv2.norm.bias = tied.conv2.norm.weight  # type: ignore[union-attr]
     assert unknown_parameters(tied) == ["conv2.norm.weight"]
+
+
+def test_grouped_convolutions_of_a_module_of_ones_own_are_those_of_torch_func() -> None:
+    """No layer of this package has groups; such a module takes the loop."""
+
+    class Grouped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2)
+            self.neuron = LIF(decay=0.5, v_threshold=0.1)
+            self.out = nn.Linear(8 * 9, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            steps, count = x.shape[:2]
+            current = self.conv(x.flatten(0, 1)).view(steps, count, 8, 3, 3)
+            return self.out(self.neuron(current).flatten(2))
+
+    torch.manual_seed(0)
+    net = wrap(Grouped(), steps=3, classes=CLASSES, readout="current", mode="sequence").double()
+    x = torch.rand(SAMPLES, 4, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with per_sample(net) as way:
+        assert isinstance(way, SampleLoop)
+        outputs = way.outputs(x)
+        upstream = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(2), dtype=outputs.dtype)
+        found = way.squared_norms(upstream, len(outputs))
+
+    def scalar(parameters: dict[str, Tensor], image: Tensor, come: Tensor) -> Tensor:
+        return (functional_call(net, parameters, image.unsqueeze(0))[:, 0] * come).sum()
+
+    each = vmap(grad(scalar), in_dims=(None, 0, 1))({n: p.detach() for n, p in net.named_parameters()}, x, upstream)
+    assert set(each) == set(found) and min(float(norms.max()) for norms in found.values()) > 0
+    for name, norms in found.items():
+        assert torch.allclose(each[name].flatten(1).square().sum(1), norms, rtol=1e-9), name
 
 
 def test_the_eager_kernels_agree() -> None:

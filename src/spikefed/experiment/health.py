@@ -41,8 +41,10 @@ def health(
         before: those of the round before.
     """
     past = {(f["kind"], f["what"]): f["since"] for f in (before or {}).get("health", ())}
-    rules = (_outputs(line, federation), _layers(line), _grown(line), _images(federation), _claims(record, federation))
-    found = [finding for rule in (*rules, _weights(line)) for finding in rule]
+    # Statistics of the first weights are no data's, so in evaluation they may be silent and train well all the same.
+    shown = (_gradient(line),) if line["diagnostics"].get("untrained") else (_outputs(line, federation), _layers(line))
+    rules = (*shown, _grown(line), _images(federation), _claims(record, federation), _weights(line))
+    found = [finding for rule in rules for finding in rule]
     return [{**vars(f), "since": past.get((f.kind, f.what), line["round"])} for f in found]
 
 
@@ -70,6 +72,17 @@ def _outputs(line: Mapping[str, Any], federation: Federation) -> Iterator[Findin
             name,
             f"the network says class '{name}' to {100 * share:.0f} % of the test images; try more rounds or a lower "
             "training.lr, and where clients hold few classes each training.calibrate = 1",
+        )
+
+
+def _gradient(line: Mapping[str, Any]) -> Iterator[Finding]:
+    """Of a round in which nothing is trained and the gradient alone says what to prune."""
+    if line["diagnostics"].get("largest_gradient", 1.0) == 0:
+        yield Finding(
+            "silent",
+            "gradient",
+            "the gradient of the first weights is 0 everywhere, so the masks found by it are arbitrary; try "
+            "network.norm = 'bn', a lower network.neuron.threshold, or another method.search",
         )
 
 

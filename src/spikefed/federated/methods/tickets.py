@@ -36,6 +36,7 @@ from spikefed.federated.messages import from_wire
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
 from spikefed.federated.setup import Setup
 from spikefed.federated.stages import NOTE, Note, program, total_rounds
+from spikefed.federated.ticketchecks import check_early, check_used
 from spikefed.federated.traffic import Exchange
 from spikefed.networks import Row, relu_view
 from spikefed.networks.roles import prunable
@@ -203,8 +204,8 @@ class Tickets(FedAvg):
                 "method.personal_masks goes with search = 'imp' or 'one-shot', in which a client can prune what it "
                 "trained, and with merge = 'mean'; set these, or drop it"
             )
-        _check_early(hyper)
-        _check_used(hyper)
+        check_early(hyper)
+        check_used(hyper)
         if hyper.lr_milestones:
             raise ConfigError("the learning rate follows method.lr_schedule in every stage; leave out lr_milestones")
 
@@ -298,7 +299,8 @@ class Tickets(FedAvg):
             shares = {c: n / sum(counts.values()) for c, n in counts.items()}
             merged = averaging.mean_of({c: from_wire(u.tensors) for c, u in uplinks.items()}, shares)
             after = dict(state)
-            diagnostics = Diagnostics({"mask_density": 1.0}, shares)
+            largest = max(float(merged[name].abs().max()) for name in state["mask"])
+            diagnostics = Diagnostics({"mask_density": 1.0, "untrained": 1.0, "largest_gradient": largest}, shares)
         else:
             plain = {key: state[key] for key in ("weights", "mask")}
             merged, _, diagnostics = super().server_round(plain, uplinks, ctx)
@@ -351,50 +353,3 @@ class Tickets(FedAvg):
 def _result(state: State) -> State:
     """Weights and mask after the newest round; before the first, those it begins with."""
     return state.get("result", state)
-
-
-def _check_used(hyper: TicketHyperparameters) -> None:
-    """Refuse settings of a search, unit or schedule that this one is not.
-
-    Raises:
-        ConfigError: the first of these.
-    """
-    fields = type(hyper).model_fields
-    belongs = {
-        "early_time = true": (hyper.early_time, ("probe_rounds", "early_probe", "kl_threshold")),
-        "search = 'early-bird'": (hyper.search == "early-bird", ("masks", "mask_distance")),
-        "units = 'channels'": (hyper.units == "channels", ("keep_channels",)),
-        "a schedule without method.sparsities": (not hyper.sparsities, ("prune", "levels")),
-    }
-    for where, (there, keys) in belongs.items():
-        moved = [key for key in keys if getattr(hyper, key) != fields[key].default]
-        if moved and not there:
-            raise ConfigError(f"method.{moved[0]} belongs to {where}; set that, or drop it")
-
-
-def _check_early(hyper: TicketHyperparameters) -> None:
-    """Refuse Early-Time where it has no effect, or no time to choose.
-
-    Raises:
-        ConfigError: the first of these.
-    """
-    if not hyper.early_time:
-        return
-    if hyper.search in ("snip", "random") or hyper.search_on == "ann":
-        raise ConfigError(
-            f"method.early_time shortens trainings that look for masks, and search = '{hyper.search}' on the "
-            f"{hyper.search_on.upper()} has none with time steps; drop it, or take search = 'imp', 'one-shot' or "
-            "'early-bird' with search_on = 'snn'"
-        )
-    dense = hyper.search_rounds or hyper.level_rounds
-    if hyper.early_probe == "within" and hyper.probe_rounds > dense:
-        raise ConfigError(
-            f"T_early is chosen after method.probe_rounds = {hyper.probe_rounds}, and the dense training is over "
-            f"after {dense}; set probe_rounds lower, or early_probe = 'before'"
-        )
-    later = hyper.search == "imp" and len(hyper.targets) > 1
-    if hyper.early_probe == "within" and hyper.probe_rounds == dense and not later:
-        raise ConfigError(
-            f"T_early is chosen after method.probe_rounds = {dense}, when the one training that looks for masks is "
-            "over, so that nothing is shortened; set probe_rounds lower, or early_probe = 'before', or drop early_time"
-        )

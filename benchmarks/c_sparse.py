@@ -1,11 +1,13 @@
 """What the C file of a pruned network saves: lists of the weights that are left beside rows with all zeros.
 
     python benchmarks/c_sparse.py [--rounds 7] [--images 200]
+    python benchmarks/c_sparse.py --run runs/tickets-pooled/imp+et-seed0 --data fashion-mnist
 
 Networks with drawn weights, magnitudes pruned in every layer alike, are exported both ways, compiled with the same
 flags, and run on the same images in turn: processor time of the whole program (its start, about a millisecond,
 included), median over rounds of the ratio within a round with its quartiles. Flags stand for a processor with vectors
-(``-O3 -march=native``) and for one without (``-O2 -fno-tree-vectorize``). Outputs must be equal to the bit.
+(``-O3 -march=native``) and for one without (``-O2 -fno-tree-vectorize``). Outputs must be equal to the bit. ``--run``
+measures a trained network on images of its test set instead.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ import sparse
 import torch
 from torch import nn
 
-from spikefed.interop import About, CFile, c_file, flat
+import spikefed
+from spikefed import data
+from spikefed.interop import About, CFile, Flat, c_file, flat
+from spikefed.models.export import about
 from spikefed.networks import build
 from spikefed.training import Preprocess, magnitudes, mask_of_best
 
@@ -66,17 +71,33 @@ def seconds(program: Path, images: bytes) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def row(name: str, left: float, weights: str, folder: Path, count: int, rounds: int) -> dict[str, Any]:
-    """Sizes, operations and times of one network."""
-    plain = flat(network(name, left))
-    made = {lists: c_file(plain, ABOUT, weights, lists) for lists in ("never", "auto", "vectors")}
+def drawn(name: str, left: float, count: int) -> tuple[Flat, About, bytes, int]:
+    """A network of `NETWORKS`, what is said of it, images, and bytes of one."""
     channels, side = NETWORKS[name]
     draw = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=draw).numpy().tobytes()
-    few = images[: 8 * channels * side * side]
-    told: dict[str, Any] = {"network": name, "left": left, "weights": weights}
+    images = torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=draw)
+    return flat(network(name, left)), ABOUT, images.numpy().tobytes(), channels * side * side
+
+
+def trained(run: str, name: str, count: int) -> tuple[Flat, About, bytes, int]:
+    """The network of a run, and images of its test set."""
+    model = spikefed.load_model(run)
+    images = data.load(name, "test").images[:count]
+    return flat(model.network), about(model), images.numpy().tobytes(), images[0].numel()
+
+
+def measured(
+    case: tuple[Flat, About, bytes, int], weights: str, folder: Path, count: int, rounds: int
+) -> dict[str, Any]:
+    """Sizes, operations and times of one network."""
+    plain, said, images, size = case
+    made = {lists: c_file(plain, said, weights, lists) for lists in ("never", "auto", "vectors")}
+    told: dict[str, Any] = {"weights": weights}
+    few = images[: 8 * size]
     told["flash"] = {lists: file.flash_bytes for lists, file in made.items()}
     told["text"] = {lists: len(file.text) for lists, file in made.items()}
+    whole, left = (sum(getattr(layer, key) for layer in made["auto"].layers) for key in ("whole", "left"))
+    told["left_share"] = left / whole
     told["forms"] = {lists: [layer.form for layer in file.layers] for lists, file in made.items()}
     counting = {lists: compiled(file, folder, lists, ["-O2", "-DNETWORK_COUNT"]) for lists, file in made.items()}
     for lists, program in counting.items():
@@ -109,30 +130,34 @@ def main() -> None:
     parser.add_argument("--left", type=float, nargs="*", default=LEFT)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--weights", nargs="*", default=["float32", "int8"])
+    parser.add_argument("--run")
+    parser.add_argument("--data", default="fashion-mnist")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    cases: list[tuple[dict[str, Any], tuple[Flat, About, bytes, int]]]
+    if given.run:
+        cases = [({"network": Path(given.run).name}, trained(given.run, given.data, given.images))]
+    else:
+        pairs = [(name, left) for name in given.networks for left in given.left]
+        cases = [({"network": name, "left": left}, drawn(name, left, given.images)) for name, left in pairs]
     with tempfile.TemporaryDirectory() as folder:
-        for name in given.networks:
+        for who, case in cases:
             for weights in given.weights:
-                for left in given.left:
-                    told = row(name, left, weights, Path(folder), given.images, given.rounds)
-                    rows.append(told)
-                    flash, count = told["flash"], told["operations"]
-                    speed = {kind: told["faster"][kind] for kind in FLAGS}
-                    print(
-                        f"{name} {weights} left {left:.2f}: flash {flash['never'] / flash['auto']:.2f}, operations "
-                        f"{count['never'] / count['auto']:.2f}, faster "
-                        + ", ".join(
-                            f"{k} {v['auto']['ratio']:.2f} (vectors: {v['vectors']['ratio']:.2f})"
-                            for k, v in speed.items()
-                        )
-                        + f"; {told['forms']['auto']}",
-                        flush=True,
-                    )
+                told = {**who, **measured(case, weights, Path(folder), given.images, given.rounds)}
+                rows.append(told)
+                flash, count = told["flash"], told["operations"]
+                speed = ", ".join(f"{kind} {told['faster'][kind]['auto']['ratio']:.2f}" for kind in FLAGS)
+                print(
+                    f"{who['network']} {weights} left {told['left_share']:.3f}: "
+                    f"flash {flash['never'] / flash['auto']:.2f}, "
+                    f"operations {count['never'] / count['auto']:.2f}, faster {speed}; {told['forms']['auto']}",
+                    flush=True,
+                )
     version = subprocess.run(["cc", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
     content = {"compiler": version, "flags": FLAGS, "rounds": given.rounds, "images": given.images, "rows": rows}
-    print(provenance.write(given.out, "c-sparse", content, sys.argv))
+    command = [Path(word).name if word == given.run else word for word in sys.argv]
+    print(provenance.write(given.out, "c-sparse", content, command))
 
 
 if __name__ == "__main__":

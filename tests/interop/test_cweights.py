@@ -142,14 +142,16 @@ def test_widths_of_places_and_beginnings_follow_the_sizes() -> None:
 
 
 def test_the_rule_looks_at_the_bytes_and_at_what_is_left_of_each_layer() -> None:
-    net = pruned(built("8C3-16C3-AP2-32FC"), 0.3)
+    net = pruned(built("8C3-48C3-AP2-32FC"), 0.3)
     forms = {way: [layer.form for layer in c_file(flat(net), ABOUT, lists=way).layers] for way in ("auto", "vectors")}
     assert forms["auto"] == ["lists"] * 4 or forms["auto"][1:] == ["lists"] * 3
     assert forms["vectors"] == ["none" if form == "none" else "rows" for form in forms["auto"]]
     with torch.no_grad():
         for p in (p for p in net.parameters() if p.dim() > 1):
             p.mul_(torch.rand(p.shape, generator=torch.Generator().manual_seed(1)) < 0.05)
-    assert "lists" in {layer.form for layer in c_file(flat(net), ABOUT, lists="vectors").layers}
+    few = {layer.name: layer for layer in c_file(flat(net), ABOUT, lists="vectors").layers}
+    assert few["conv2"].form == "lists"  # its rows have 3 x 48 numbers, those of fc1 32
+    assert few["fc1"].left > 0 and few["fc1"].form == "rows"
     dense = c_file(flat(built("small")), ABOUT)
     assert {layer.form for layer in dense.layers} == {"rows"} and dense.facts["layers_as_lists"] == 0
     with pytest.raises(ConfigError, match="lists 'always' is not known to the C export; use auto, vectors, never"):

@@ -19,6 +19,8 @@ MOST_LEFT = {"auto": 0.5, "vectors": 0.02, "never": 0.0}
 """Share of a layer's weights up to which each rule takes lists (measured: ``benchmarks/c_sparse.py``). A number of a
 list costs a processor without vectors, as most microcontrollers are, less than two of a row; one with vectors of
 sixteen numbers twenty to fifty of them."""
+SHORTEST = {"auto": 1, "vectors": 128, "never": 1}
+"""Numbers of a row from which each rule takes lists: to find a list costs as much as a few vectors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,8 @@ class Held:
 def held(node: FlatNode, int8: bool = False, lists: str = "auto") -> Held:
     """A layer's weights in the form that the rule chooses.
 
-    Lists are taken where they are smaller than rows and at most `MOST_LEFT` of the layer's weights are left.
+    Lists are taken where they are smaller than rows, at most `MOST_LEFT` of the layer's weights are left and rows have
+    `SHORTEST` numbers or more.
 
     Args:
         node: a layer with weights.
@@ -82,7 +85,7 @@ def held(node: FlatNode, int8: bool = False, lists: str = "auto") -> Held:
     most, whole = _reached(node, kept), _reached(node, np.ones_like(kept))
     told = {"whole": array.size, "left": left, "most": most, "most_whole": whole}
     dense = Held(node.name, rows, scales if left else None, None, None, **told)
-    if not left or left > MOST_LEFT[lists] * array.size or rows.shape[1] > 2**16:
+    if not left or left > MOST_LEFT[lists] * array.size or not SHORTEST[lists] <= rows.shape[1] <= 2**16:
         return dense
     there = rows != 0
     first = np.concatenate([[0], there.sum(1).cumsum()])

@@ -16,7 +16,7 @@ from spikefed.experiment.config import load
 pytest.importorskip("optuna")
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="no checkout")
-TASKS = ["digits-iid", "fashion-mnist-iid", "cifar10-iid"]
+TASKS = ["digits-iid", "fashion-mnist-iid", "cifar10-iid", "digits-dirichlet-0.5", "cifar10-dirichlet-0.5"]
 
 
 @pytest.fixture

@@ -225,13 +225,17 @@ template <int D, int A> static void transform_weights(const Winograd &a, float *
 template <int D, int A, class E> static void find_inputs(const Winograd &a, const Tiles<D, A> &tiles, int64_t tile, const E *blank, const E **from) {
     int64_t image, top, left;
     tiles.find(tile, image, top, left);
-    const E *x = static_cast<const E *>(a.x);
-    for (int64_t i = 0; i < D + 2; ++i)
+    const int64_t H = a.height, W = a.width, Ci = a.in_channels;
+    const E *map = static_cast<const E *>(a.x) + at_of(a, image) * H * W * Ci;
+    for (int64_t i = 0; i < D + 2; ++i) {
+        const int64_t h = top - 1 + i, first = (h * W + left - 1) * Ci;
+        const bool within = h >= 0 && h < H;
+        SPIKEFED_UNROLL_ALL
         for (int64_t j = 0; j < A + 2; ++j) {
-            const int64_t h = top - 1 + i, w = left - 1 + j;
-            const bool inside = h >= 0 && h < a.height && w >= 0 && w < a.width;
-            from[i * (A + 2) + j] = inside ? x + ((at_of(a, image) * a.height + h) * a.width + w) * a.in_channels : blank;
+            const int64_t w = left - 1 + j;
+            from[i * (A + 2) + j] = within && w >= 0 && w < W ? map + first + j * Ci : blank;
         }
+    }
 }
 
 // A tile of a block: `to` [points][in_size]. `next`: the inputs of the next tile, which are asked for ahead of their use but for
@@ -338,7 +342,7 @@ template <int D, int A, class E> static void convolve_region(const Winograd &a, 
     using Cut = Tiles<D, A>;
     // Large weights are read from memory once for every block of tiles, so blocks grow with them.
     const bool large = Cut::kPoints * a.in_channels * a.out_channels > 2 << 20;
-    const Cut tiles(a, region, large ? 8 << 20 : 1 << 19, large ? 384 : 96);
+    const Cut tiles(a, region, large ? 16 << 20 : 1 << 19, large ? 384 : 96);
     const int64_t panels = tiles.out_row / kPanel, blocks = (tiles.count + tiles.block - 1) / tiles.block;
     const int64_t size = weight_size(a);
     float *weight = unset<float>(Cut::kPoints * size);

@@ -91,6 +91,8 @@ def summary(path: Path, level_rounds: int) -> dict[str, Any]:
         "upstream_bytes": last["upstream_bytes_total"],
         "downstream_bytes": last["downstream_bytes_total"],
         **client_joules(path, lines),
+        "own_accuracy": mean(client["accuracy"] for client in last["clients"]),
+        **{key: last[key] for key in ("clients_accuracy_mean", "vote_accuracy") if key in last},
         "levels": tickets(lines, level_rounds),
         "measured": measured(path, lines),
     }

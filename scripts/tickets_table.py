@@ -81,7 +81,7 @@ def summary(path: Path, level_rounds: int) -> dict[str, Any]:
         "rounds": last["round"],
         "accuracy": last["server_accuracy"],
         "dense_accuracy": dense[-1]["server_accuracy"] if dense else None,
-        "search_seconds": _search_seconds(lines),
+        "search_seconds": sum(line["seconds"]["clients"] for line in searching(lines)),
         "early_steps": next(
             (line["diagnostics"]["early_steps"] for line in lines if "early_steps" in line["diagnostics"]), None
         ),
@@ -91,6 +91,9 @@ def summary(path: Path, level_rounds: int) -> dict[str, Any]:
         "upstream_bytes": last["upstream_bytes_total"],
         "downstream_bytes": last["downstream_bytes_total"],
         **client_joules(path, lines),
+        "search_joules_unpruned": sum(
+            line["diagnostics"].get("train_joules_unpruned", 0.0) for line in searching(lines)
+        ),
         "own_accuracy": mean(client["accuracy"] for client in last["clients"]),
         **{key: last[key] for key in ("clients_accuracy_mean", "vote_accuracy") if key in last},
         "levels": tickets(lines, level_rounds),
@@ -98,16 +101,15 @@ def summary(path: Path, level_rounds: int) -> dict[str, Any]:
     }
 
 
-def _search_seconds(lines: list[dict[str, Any]]) -> float:
-    """Seconds of clients until the last mask was found; training that is itself the search (IMP) counts."""
+def searching(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rounds until the last mask was found; training that is itself the search (IMP) counts."""
     last = max(int(line["diagnostics"].get("level", 0)) for line in lines)
     apart = any(line["diagnostics"].get("searching") and line["diagnostics"].get("level") for line in lines)
-    found = [
-        line["seconds"]["clients"]
+    return [
+        line
         for line in lines
         if line["diagnostics"].get("searching") or (not apart and line["diagnostics"].get("level", last) < last)
     ]
-    return sum(found)
 
 
 def spread(values: list[float]) -> str:

@@ -6,7 +6,7 @@ installs and runs on its pure-torch and numpy paths, and says so. Every instruct
 is decided when the library is loaded.
 
 Sources are compiled side by side, and objects are kept under build/native by the content of what they were made from:
-a second build (make test after make demo, a wheel) compiles nothing, an edit what it touches.
+a second build (make test after make demo, a wheel) compiles nothing, an edit of a source that one, of a header all.
 
 Environment: ``SPIKEFED_BUILD_NATIVE=0`` skips the build, ``SPIKEFED_BUILD_JOBS`` says how many compilers run at a time
 (default: all cores); ``CXX`` and ``CXXFLAGS`` work as usual.

@@ -247,7 +247,9 @@ def table(folder: Path) -> list[str]:
     lines = [f"| trial | {' | '.join(f'`{name}`' for name in LEVERS)} | {' | '.join(tasks)} | mean |"]
     lines.append("|" + " --- |" * (2 + len(LEVERS) + len(tasks)))
     for r in records:
-        levers = [f"{r['levers'][name]:.3g}" for name in LEVERS]
+        levers = [
+            f"{r['levers'].get(name, recipe()[name]):.3g}" for name in LEVERS
+        ]  # a lever of a later search stood still
         shares = [f"{100 * r['accuracies'][task]:.1f}" if task in r["accuracies"] else "" for task in tasks]
         value = "pruned" if r["value"] is None else f"{100 * r['value']:.2f}"
         named = f"{r['trial']}, the recipe" if r["levers"] == recipe() else str(r["trial"])

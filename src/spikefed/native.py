@@ -13,12 +13,18 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from spikefed.errors import ConfigError
+
 ABI = 11  # raised with every change to a signature; a library of another number is not used
 NAME = "_native.dll" if sys.platform == "win32" else "_native.so"
 
 
 def library() -> ctypes.CDLL | None:
-    """The native library, loaded once per process, or ``None``. The environment switch is read at every call."""
+    """The native library, loaded once per process, or ``None``. The environment switch is read at every call.
+
+    Raises:
+        ConfigError: the switch is neither 0 nor 1.
+    """
     return None if _switched_off() else _load()[0]
 
 
@@ -30,7 +36,10 @@ def why_not() -> str:
 
 
 def _switched_off() -> bool:
-    return os.environ.get("SPIKEFED_NATIVE", "1") == "0"
+    said = os.environ.get("SPIKEFED_NATIVE") or "1"  # an empty variable is an unset one
+    if said not in ("0", "1"):
+        raise ConfigError(f"environment variable SPIKEFED_NATIVE is '{said}'; set it to 0 (do without) or 1")
+    return said == "0"
 
 
 @cache

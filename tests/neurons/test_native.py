@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from spikefed import native
+from spikefed.errors import ConfigError
 from spikefed.neurons import LIF, LIFParameters, norm_lif, record_paths
 
 ROOT = Path(__file__).parents[2]
@@ -117,3 +118,15 @@ def test_holes_between_small_arrays_are_handed_back() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 150 * 2**20
+
+
+def test_the_switch_of_the_library_is_0_or_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIKEFED_NATIVE", "no")
+    with pytest.raises(ConfigError, match="SPIKEFED_NATIVE is 'no'; set it to 0"):
+        native.library()
+    monkeypatch.setenv("SPIKEFED_NATIVE", "0")
+    assert native.library() is None
+    found = native._load()[0]
+    for said in ("", "1"):
+        monkeypatch.setenv("SPIKEFED_NATIVE", said)
+        assert native.library() is found

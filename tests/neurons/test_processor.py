@@ -10,7 +10,7 @@ import pytest
 
 from spikefed import native
 from spikefed.errors import ConfigError
-from spikefed.neurons import fused, processor
+from spikefed.neurons import fused, processor, use_kernels
 
 needs_native = pytest.mark.skipif(fused.library() is None, reason="no native library")
 
@@ -39,6 +39,16 @@ def test_the_environment_holds_from_the_first_question() -> None:
     environment = {**os.environ, "SPIKEFED_NATIVE_ISA": "portable", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.split() == ["portable", "float32"], done.stderr
+
+
+def test_auto_is_float32_on_the_reference_kernels_without_bfloat16(monkeypatch) -> None:
+    """What a warning tells to set must not be what it warns of."""
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)
+    with use_kernels("reference"):
+        assert processor.fastest_precision() == "float32"
+        assert "auto" in processor.why_slow("bfloat16") and not processor.why_slow(processor.fastest_precision())
+        monkeypatch.setattr(processor, "has_bf16", lambda: True)
+        assert processor.fastest_precision() == "bfloat16" and not processor.why_slow("bfloat16")
 
 
 @needs_native

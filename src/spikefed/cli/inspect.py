@@ -186,10 +186,13 @@ def describe(
     if masks is not None and not kept:
         raise ConfigError(f"{masks} holds no masks: all weights of its network are left; leave --masks out")
     description = networks.describe(net, kept=kept)
+    if paths and json_:
+        raise ConfigError("--paths is text for people and not in the JSON; leave --json or --paths out")
+    chosen = networks.explain(net) if paths else []  # wrong variables are refused before anything is printed
     print(description.to_json() if json_ else description)
-    for path in networks.explain(net) if paths and not json_ else ():
+    for path in chosen:
         print(path)
-    if paths and not json_:
+    if paths:
         print(f"network.precision = 'auto' is {fastest_precision()} on this machine")
 
 

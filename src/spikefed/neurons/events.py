@@ -232,7 +232,7 @@ def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torc
     shape = (n, co, *((side - 1) // stride + 1 for side in sides))
     out = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
     a = _with_list(events, dtype, co, weight.shape[2], stride)
-    bias = None if bias is None else bias.float().contiguous()
+    bias = None if bias is None else bias.to(dtype).float().contiguous()  # rounded where bfloat16 rounds it
     a.weight = table.data_ptr()
     a.out = out.data_ptr()
     a.bias = None if bias is None else bias.data_ptr()

@@ -75,11 +75,12 @@ def fastest_precision(device: str = "cpu") -> str:
     """``bfloat16`` or ``float32``: the faster one for networks of this package here.
 
     Without instructions for it bfloat16 still moves half the memory and is a few per cent faster on our own kernels
-    (``docs/performance.md``); only where those are missing too is float32.
+    (``docs/performance.md``); only where those are missing too, or the reference kernels were asked for, is float32.
     """
     if device != "cpu":
         return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) else "float32"
-    return "bfloat16" if has_bf16() or instruction_set() != "portable" else "float32"
+    ours = kernels() != "reference" and instruction_set() != "portable"
+    return "bfloat16" if has_bf16() or ours else "float32"
 
 
 def settle_precision(asked: str, device: str = "cpu") -> str:

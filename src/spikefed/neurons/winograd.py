@@ -69,7 +69,7 @@ def suits(weight: Tensor, stride: Sides, padding: Sides) -> bool:
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolution of ``x`` [N, Cin, H, W], channels-last float32 or bfloat16, with ``weight`` [Cout, Cin, 3, 3].
 
-    In bfloat16 the weights are rounded to it, the sums are float32, the result is rounded.
+    In bfloat16 weights and bias are rounded to it, the sums are float32, the result is rounded.
     """
     return _run(x, weight, bias, len(weight), gradient=False)
 
@@ -155,7 +155,7 @@ def _run(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, *, gradi
     lib = library()
     assert lib is not None
     weight = weight.detach().contiguous()
-    bias = None if bias is None else bias.detach().float().contiguous()
+    bias = None if bias is None else bias.detach().to(x.dtype).float().contiguous()
     out = torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype, memory_format=torch.channels_last)
     a = _arguments(x, channels)
     a.x = x.data_ptr()

@@ -3,6 +3,7 @@
 #include "kernels.h"
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 namespace spikefed {
 namespace {
@@ -24,17 +25,35 @@ Linear product(const Layer &a) {
     return p;
 }
 
+// The bias as the product takes it: an input like others, so bfloat16 rounds it (to nearest, ties to even).
+struct Bias {
+    std::vector<float> kept;
+    const float *data;
+    explicit Bias(const Layer &a) : data(a.bias) {
+        if (!a.bias || a.neuron.dtype != 1) return;
+        kept.assign(a.bias, a.bias + a.out_channels);
+        for (float &v : kept) {
+            uint32_t bits;
+            memcpy(&bits, &v, sizeof bits);
+            if (v == v) bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+            memcpy(&v, &bits, sizeof bits);
+        }
+        data = kept.data();
+    }
+};
+
 void weighted_sums(const Kernels &kernels, const Layer &a) {
+    const Bias bias(a);
     if (a.linear) {
         Linear p = product(a);
-        p.bias = a.bias;
+        p.bias = bias.data;
         p.out = a.currents;
         kernels.linear->forward(p);
         return;
     }
     Winograd w = convolution(a);
     w.x = a.x;
-    w.bias = a.bias;
+    w.bias = bias.data;
     w.out = a.currents;
     w.in_channels = a.in_channels, w.out_channels = a.out_channels;
     kernels.winograd->convolve(w);

@@ -106,3 +106,8 @@ def test_a_trial_that_was_cut_off_is_asked_for_again(script: Any, tmp_path: Path
     script.objective(TASKS, tmp_path, note)(study.ask())
     assert seen[0] == script.recipe()
     assert [trial.state.name for trial in study.get_trials(deepcopy=False)][:2] == ["FAIL", "FAIL"]
+
+
+def test_the_page_has_the_table_of_the_kept_trials(script: Any) -> None:
+    lines = script.table(ROOT / "results" / "recipe")
+    assert len(lines) > 5 and "\n".join(lines) in script.PAGE.read_text()

@@ -164,6 +164,8 @@ def describe(
     from spikefed.neurons import fastest_precision
 
     _refuse_paths(network)
+    if paths and json_:
+        raise ConfigError("--paths is text for people and not in the JSON; leave --json or --paths out")
     styles: dict[str, Any] = {"norm": norm, "pooling": pooling}
     try:
         shape = tuple(int(part) for part in input.lower().split("x"))
@@ -186,8 +188,6 @@ def describe(
     if masks is not None and not kept:
         raise ConfigError(f"{masks} holds no masks: all weights of its network are left; leave --masks out")
     description = networks.describe(net, kept=kept)
-    if paths and json_:
-        raise ConfigError("--paths is text for people and not in the JSON; leave --json or --paths out")
     chosen = networks.explain(net) if paths else []  # wrong variables are refused before anything is printed
     print(description.to_json() if json_ else description)
     for path in chosen:

@@ -234,12 +234,11 @@ class _Writer:
         channels = node.map_shape[0]
         made = held(node, self.int8, self.lists)
         self.layers.append(made)
-        lines = [f"memset({current}, 0, sizeof(float) * {prod(node.map_shape)});"] if made.form == "none" else []
-        lines += (
-            []
-            if lines
-            else [f"{self._product(node, made)}({entering}, {current}, {self._held(name, made)}, {_sizes(node)});"]
-        )
+        if made.form == "none":
+            lines = [f"memset({current}, 0, sizeof(float) * {prod(node.map_shape)});"]
+        else:
+            run, arrays = self._product(node, made), self._held(name, made)
+            lines = [f"{run}({entering}, {current}, {arrays}, {_sizes(node)});"]
         scales = made.scales
         shift = node.shift if node.gain is None else None
         if scales is not None and shift is not None:

@@ -106,6 +106,14 @@ def test_describe() -> None:
     assert "conv2: weights " in invoke("describe", "small", "--steps", "2", "--paths").stdout
 
 
+def test_describe_tells_paths_of_the_precision_asked_for(monkeypatch) -> None:
+    monkeypatch.setattr(networks, "explain", lambda net: [f"computes in {net.precision}"])
+    assert "computes in float32" in invoke("describe", "small", "--paths").stdout
+    assert "computes in bfloat16" in invoke("describe", "small", "--paths", "--precision", "bfloat16").stdout
+    for wrong, why in ((["--precision", "bfloat16"], "add --paths"), (["--paths", "--precision", "half"], "or auto")):
+        assert why in str(invoke("describe", "small", *wrong).exception)
+
+
 def test_data_check_says_what_is_missing(tmp_path: Path) -> None:
     rows = {
         row["name"]: row for row in json.loads(invoke("data", "check", "--data-dir", str(tmp_path), "--json").stdout)

@@ -52,6 +52,17 @@ def test_auto_is_float32_on_the_reference_kernels_without_bfloat16(monkeypatch) 
 
 
 @needs_native
+@pytest.mark.parametrize(("tiles", "much"), [(False, "1.2 to 1.6 times"), (True, "over twice")])
+def test_float32_where_bfloat16_has_instructions_is_told_its_price(monkeypatch, tiles, much) -> None:
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
+    monkeypatch.setattr(processor, "has_amx", lambda: tiles)
+    assert much in processor.why_slow("float32") and not processor.why_slow("bfloat16")
+    assert not processor.why_slow("float32", "cuda")
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)  # own kernels: bfloat16 is a few per cent faster there
+    assert not processor.why_slow("float32") and not processor.why_slow("bfloat16")
+
+
+@needs_native
 def test_an_empty_variable_is_an_unset_one(monkeypatch) -> None:
     lib = native.library()
     assert lib is not None

@@ -157,15 +157,21 @@ def describe(
     paths: Annotated[
         bool, typer.Option("--paths", help="Say too which kernel each layer takes on 32 images of noise, and why.")
     ] = False,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="Of --paths: float32, bfloat16 or auto (default: float32).")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Layers, shapes, weights, state bytes and multiply-accumulates of a network."""
     from spikefed import networks
-    from spikefed.neurons import fastest_precision
+    from spikefed.neurons import fastest_precision, settle_precision
 
     _refuse_paths(network)
     if paths and json_:
         raise ConfigError("--paths is text for people and not in the JSON; leave --json or --paths out")
+    if precision is not None and not paths:
+        raise ConfigError("--precision decides which kernels layers take and changes nothing else here; add --paths")
+    settled = settle_precision(precision or "float32")
     styles: dict[str, Any] = {"norm": norm, "pooling": pooling}
     try:
         shape = tuple(int(part) for part in input.lower().split("x"))
@@ -173,27 +179,35 @@ def describe(
         shape = ()
     if len(shape) != 3 or min(shape) < 1:
         raise ConfigError(f"--input '{input}' is not channels x height x width; write --input 3x32x32")
-    if network.startswith("nir:"):
-        from spikefed.interop import nir_name, read_nir
-
-        path, dt = nir_name(network)
-        net = read_nir(path, steps=steps, dt=dt)
-    elif is_own(network):
-        net = networks.build_own(network, input_shape=shape, classes=classes, steps=steps, readout="current")
-    elif ann:
-        net = networks.ann_twin(network, input_shape=shape, classes=classes, **styles)
-    else:
-        net = networks.build(network, input_shape=shape, classes=classes, steps=steps, **styles)
+    net = _network(network, shape, steps, classes, ann, styles)
     kept = None if masks is None else networks.read_tensors(masks).kept
     if masks is not None and not kept:
         raise ConfigError(f"{masks} holds no masks: all weights of its network are left; leave --masks out")
     description = networks.describe(net, kept=kept)
+    if paths:
+        net.precision = settled
     chosen = networks.explain(net) if paths else []  # wrong variables are refused before anything is printed
     print(description.to_json() if json_ else description)
     for path in chosen:
         print(path)
     if paths:
         print(f"network.precision = 'auto' is {fastest_precision()} on this machine")
+
+
+def _network(name: str, shape: tuple[int, ...], steps: int, classes: int, ann: bool, styles: dict[str, Any]) -> Any:
+    """What `describe` is asked of, untrained."""
+    from spikefed import networks
+
+    if name.startswith("nir:"):
+        from spikefed.interop import nir_name, read_nir
+
+        path, dt = nir_name(name)
+        return read_nir(path, steps=steps, dt=dt)
+    if is_own(name):
+        return networks.build_own(name, input_shape=shape, classes=classes, steps=steps, readout="current")
+    if ann:
+        return networks.ann_twin(name, input_shape=shape, classes=classes, **styles)
+    return networks.build(name, input_shape=shape, classes=classes, steps=steps, **styles)
 
 
 @data_app.command()

@@ -89,6 +89,7 @@ def run(
     config = with_names(config, dataset, network)
     folder = RunFolder(Path(out) if out else Path("runs") / f"{config.name}-seed{config.seed}")
     progress = progress or default()
+    asked = not resume and "precision" in config.network.model_fields_set  # a folder's file spells defaults out
     if resume and folder.exists():
         recorded = folder.check_same(config)
         threads = recorded.run.threads
@@ -103,7 +104,7 @@ def run(
             "which changes the last bits of results; set run.threads = 1, or run.workers = 1"
         )
     config = config.model_copy(update={"run": config.run.model_copy(update={"threads": threads})})
-    if slow := why_slow(config.network.precision, config.run.device):
+    if asked and (slow := why_slow(config.network.precision, config.run.device)):
         progress.warn(slow)
     try:
         with torch_threads(config.run.threads), writable(folder):

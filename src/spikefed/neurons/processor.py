@@ -98,13 +98,24 @@ def settle_precision(asked: str, device: str = "cpu") -> str:
 
 
 def why_slow(precision: str, device: str = "cpu") -> str:
-    """A sentence where this precision costs more than a fifth of the speed here; the empty text elsewhere."""
-    if device != "cpu" or precision != "bfloat16" or has_bf16() or kernels() != "reference":
+    """A sentence where this precision costs more than a fifth of the speed here; the empty text elsewhere.
+
+    The factors of float32 are those of training steps in ``docs/performance.md``.
+    """
+    if device != "cpu" or precision == fastest_precision():
         return ""
-    return (
-        "bfloat16 on the reference kernels takes several times as long as float32 here, because this processor has no "
-        "bfloat16 instructions; unset SPIKEFED_KERNELS, or set network.precision to 'float32' or 'auto'"
-    )
+    if precision == "bfloat16" and kernels() == "reference":
+        return (
+            "bfloat16 on the reference kernels takes several times as long as float32 here, because this processor has "
+            "no bfloat16 instructions; unset SPIKEFED_KERNELS, or set network.precision to 'float32' or 'auto'"
+        )
+    if precision == "float32" and has_bf16() and kernels() != "reference":
+        much = "over twice" if has_amx() else "1.2 to 1.6 times"
+        return (
+            f"float32 takes {much} as long as bfloat16 on this processor, which has instructions for it; "
+            "set network.precision to 'bfloat16' or 'auto'"
+        )
+    return ""
 
 
 @cache

@@ -90,15 +90,10 @@ def test_the_public_set_may_be_a_series_of_its_own(own: dict[str, Any], tmp_path
         build(configs.from_tree(own), {"train": (series, labels), "public": waves(60, 20)[0][:, :, :1]})
 
 
-def test_settings_that_need_time_or_pictures_are_refused(own: dict[str, Any], tmp_path: Path) -> None:
-    cases = [
-        ({"network.twin": "ann", "method": {"name": "fedavg"}}, "network.twin = 'ann' has one step"),
-        ({"training.augment": "crop"}, "training.augment = 'crop' moves pictures, and the data are series"),
-    ]
-    for changes, sentence in cases:
-        tree = {**own, "method": changes.pop("method", own["method"])}
-        with pytest.raises(ConfigError, match=sentence):
-            spikefed.run(tree, dataset=waves(), overrides=[f"{k}={v}" for k, v in changes.items()], out=tmp_path / "r")
+def test_settings_that_need_time_are_refused(own: dict[str, Any], tmp_path: Path) -> None:
+    tree = {**own, "method": {"name": "fedavg"}}
+    with pytest.raises(ConfigError, match="network.twin = 'ann' has one step"):
+        spikefed.run(tree, dataset=waves(), overrides=["network.twin=ann"], out=tmp_path / "r")
     images = np.zeros((240, 8, 8), np.uint8), np.arange(240) % 2
     del own["data"]["kind"]
     own["network"]["coding"] = "delta"

@@ -12,6 +12,7 @@ from torch import nn
 
 from spikefed import data, networks
 from spikefed.errors import ConfigError, DataError
+from spikefed.experiment.augments import check_augments
 from spikefed.experiment.checks import check
 from spikefed.experiment.config import Experiment, load
 from spikefed.experiment.dealing import check_time, deal, reading_of, viewed
@@ -79,6 +80,7 @@ def assemble(
     """
     shape = train.shape
     check_time(config, train)
+    check_augments(config, shape)
     seed = derive_seed(config.seed, NETWORK, 0)
     timed = train.steps is not None
     make: Any = partial(build_network, config, shape, train.classes, network, timed)

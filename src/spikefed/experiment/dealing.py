@@ -140,20 +140,15 @@ def timed(config: Experiment, found: data.Sources) -> data.Sources:
 
 
 def check_time(config: Experiment, train: data.ImageSet) -> None:
-    """Refuse settings that need a time axis, or pictures.
+    """Refuse settings that need a time axis.
 
     Raises:
         ConfigError: one that has nothing to work on.
     """
-    augment = getattr(config.hyper(), "augment", "none")
     if train.steps is None and config.network.coding == "delta":
         raise ConfigError(
             "network.coding = 'delta' spikes at changes in time, and the data have no time axis; use direct, bernoulli "
             "or poisson"
-        )
-    if augment != "none" and 1 in train.shape[1:]:
-        raise ConfigError(
-            f"training.augment = '{augment}' moves pictures, and the data are series or rows of numbers; leave it out"
         )
 
 

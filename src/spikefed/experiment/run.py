@@ -15,6 +15,7 @@ import torch
 from spikefed import native, networks
 from spikefed.errors import CheckpointError, ConfigError, DamagedCheckpointError, SpikefedError, UnmergedError
 from spikefed.experiment import config as configs
+from spikefed.experiment.augments import augment_notes
 from spikefed.experiment.build import build
 from spikefed.experiment.checks import check_idle
 from spikefed.experiment.config import Experiment
@@ -187,7 +188,9 @@ def _rounds(
     write_atomic(folder.provenance, json.dumps(facts, indent=1))
     lines = folder.read_lines(folder.metrics)
     progress.begin(config, server.round, folder.path)
-    for note in (*config.notes, *federation.train.notes, *(start.notes if start else ())) if server.round == 0 else ():
+    moved = augment_notes(config, federation.train.shape)
+    notes = (*config.notes, *moved, *federation.train.notes, *(start.notes if start else ()))
+    for note in notes if server.round == 0 else ():
         progress.warn(note)
     probing = Probing(federation, folder, server, progress)
     if resuming:

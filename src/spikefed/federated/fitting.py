@@ -66,7 +66,8 @@ class DistillationHyperparameters(LocalTraining):
     )
     server_augment: Literal["none", "flip", "shift", "shift-flip", "crop", "crop-flip"] = Field(
         default="none",
-        description="augmentation of public images in the server's epochs alone; clients see them as they are",
+        description="augmentation of public images in the server's epochs alone; clients see them as they are; shift "
+        "moves by up to 2 pixels, for images of 28x28, crop by up to 4, for 32x32",
         json_schema_extra={"since": "0.2"},
     )
     distil_batch: int = Field(default=50, ge=1, description="public rows per distillation step [FSD authors' code: 50]")

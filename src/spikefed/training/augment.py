@@ -55,3 +55,6 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
     "crop-flip": crop_flip,
 }
 """Augmentations by the name that a config uses."""
+
+REACH: dict[str, int] = {"none": 0, "flip": 0, "shift": 2, "shift-flip": 2, "crop": 4, "crop-flip": 4}
+"""Pixels by which an augmentation moves an image at most, up, down or sideways."""

@@ -129,7 +129,7 @@ class FsdPlusHyperparameters(FsdHyperparameters):
         description="the voted class where several fire most: the first of them, or all in equal shares",
     )
     distil_augment: Literal["none", "shift", "crop", "crop-flip"] = Field(
-        default="none", description="augmentation of public images in distillation"
+        default="none", description="augmentation of public images in distillation; how far, see server_augment"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from spikefed.experiment import toml
 from spikefed.experiment.checks import check, check_idle
 from spikefed.experiment.folder import flatten
 
-EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
+REPOSITORY = Path(__file__).parents[2]
+EXPERIMENTS = sorted((REPOSITORY / "experiments").glob("*.toml"))
 
 
 def write(path: Path, text: str) -> Path:
@@ -99,6 +101,15 @@ def test_preset_lies_under_the_file(tmp_path: Path) -> None:
     config = configs.load(write(tmp_path / "x.toml", 'preset = "authors"\n[training]\nlocal_epochs = 1\n'))
     hyper = config.hyper()
     assert (hyper.local_epochs, hyper.cross_normalise, config.data.validation_overlap) == (1, "softmax", True)  # type: ignore[attr-defined]
+
+
+def test_the_searched_preset_is_the_best_trial_of_the_search_rounded() -> None:
+    trials = [json.loads(path.read_text()) for path in (REPOSITORY / "results" / "recipe").glob("trial-*.json")]
+    best = max((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["value"])
+    hyper = configs.from_tree({"preset": "searched", "data": {"dataset": "digits"}}).hyper()
+    for name, found in best["levers"].items():
+        assert getattr(hyper, name) == float(f"{found:.2g}"), name
+    assert (hyper.rehearse_batch, hyper.rehearse_steps) == (16, 4)  # what all trials had
 
 
 def test_a_preset_of_the_command_line_lies_on_top_of_the_file_in_its_place(tmp_path: Path) -> None:

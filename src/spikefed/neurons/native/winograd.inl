@@ -157,17 +157,17 @@ struct Region {
     int64_t top, left, down, across;
 };
 
-// How a region of the batch is cut into tiles of D x A and the tiles into blocks that fill `room` bytes.
+// How a region of the batch is cut into tiles of D x A and the tiles into blocks of `least` to `most` that fill `bytes`.
 template <int D, int A> struct Tiles : Region {
     static constexpr int kPoints = (D + 2) * (A + 2);
     int64_t count, block;      // all; tiles of a block, a multiple of kRows
     int64_t in_row, out_row;   // floats of a tile's inputs and outputs at one point
     int64_t in_size, out_size; // floats of a block's: an odd number of cache lines, or the points would push each other out
-    Tiles(const Winograd &a, const Region &region, int64_t bytes, int64_t most)
+    Tiles(const Winograd &a, const Region &region, int64_t bytes, int64_t least, int64_t most)
         : Region(region), count(a.images * down * across), block(0), in_row((a.in_channels + kVec - 1) / kVec * kVec + (a.in_channels >= 64 ? 16 : 0)),
           out_row((a.out_channels + kPanel - 1) / kPanel * kPanel) {
         const int64_t room = bytes / static_cast<int64_t>(sizeof(float)) / (kPoints * (in_row + out_row));
-        block = larger(24, smaller(most, room)) / kRows * kRows;
+        block = larger(least, smaller(most, room)) / kRows * kRows;
         in_size = (block * in_row / 16 | 1) * 16;
         out_size = (block * out_row / 16 | 1) * 16;
     }
@@ -338,13 +338,18 @@ template <class E> static void transform_halved(const Winograd &a, const Tiles<4
     }
 }
 
+// Bytes of all weights of a layer up to which they stay in the second-level cache, and in the last.
+static constexpr int64_t kSecondCache = 1 << 20, kLastCache = 12 << 20;
+
 template <int D, int A, class E> static void convolve_region(const Winograd &a, const Region &region) {
     using Cut = Tiles<D, A>;
-    // Large weights are read from memory once for every block of tiles, so blocks grow with them.
-    const bool large = Cut::kPoints * a.in_channels * a.out_channels > 2 << 20;
-    const Cut tiles(a, region, large ? 16 << 20 : 1 << 19, large ? 384 : 96);
+    // Blocks of a few rows of the product leave the second-level cache to weights; those beyond the last cache are read from memory once a
+    // block, so there blocks are large.
+    const int64_t size = weight_size(a), bytes = Cut::kPoints * size * static_cast<int64_t>(sizeof(float));
+    const bool large = bytes > kLastCache;
+    const int64_t few = bytes > kSecondCache ? kRows : 12;
+    const Cut tiles(a, region, large ? 16 << 20 : 0, large ? 24 : few, large ? 384 : few);
     const int64_t panels = tiles.out_row / kPanel, blocks = (tiles.count + tiles.block - 1) / tiles.block;
-    const int64_t size = weight_size(a);
     float *weight = unset<float>(Cut::kPoints * size);
     transform_weights<D, A>(a, weight);
     parallel(blocks, a.threads, [&](int64_t begin, int64_t end) {
@@ -462,7 +467,7 @@ static void weights_from_points(const Winograd &a, const Tiles<4, 4> &tiles, con
 template <class E> static void weight_grad_typed(const Winograd &a) {
     const int64_t rows = (a.in_channels + kRows - 1) / kRows * kRows, panels = (a.out_channels + kPanel - 1) / kPanel;
     const int64_t size = rows * panels * kPanel, sum_bytes = kPoints * size * static_cast<int64_t>(sizeof(float));
-    const Tiles<4, 4> tiles(a, {0, 0, (a.height + 3) / 4, (a.width + 3) / 4}, smaller(8 << 20, larger(1 << 19, 2 * sum_bytes)), 256);
+    const Tiles<4, 4> tiles(a, {0, 0, (a.height + 3) / 4, (a.width + 3) / 4}, smaller(8 << 20, larger(1 << 19, 2 * sum_bytes)), 24, 256);
     float *sums = scratch<float>(kPoints * size), *in = unset<float>(kPoints * tiles.in_size + 16), *out = unset<float>(kPoints * tiles.out_size);
     E *blank = scratch<E>(tiles.in_row);
     for (int64_t first = 0; first < tiles.count; first += tiles.block) {

@@ -58,6 +58,26 @@ def test_in_bfloat16_inputs_weights_and_results_are_rounded_and_sums_are_not(sha
         assert (ours.float() - theirs).abs().max() <= 2**-7 * theirs.abs().max()
 
 
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize(("shape", "outputs"), [s for s in SHAPES if len(s[0]) == 4])
+def test_weights_of_maps_give_the_bits_of_weights_in_the_order_of_the_maps_memory(shape, outputs) -> None:
+    x = rows(shape, values=True, layout=torch.channels_last).detach()
+    n, channels, positions = shape[0], shape[1], shape[2] * shape[3]
+    draws = torch.Generator().manual_seed(5)
+    weight = torch.randn(outputs, channels * positions, generator=draws)
+    upstream = torch.randn(n, outputs, generator=draws)
+    turned = weight.view(outputs, channels, positions).transpose(1, 2).reshape(outputs, -1)
+    listed = events.listed_rows(x.permute(0, 2, 3, 1).reshape(n, -1))
+    for dtype in (torch.float32, torch.bfloat16):
+        product = events.rows_product(listed, weight, None, dtype, positions)
+        assert torch.equal(product, events.rows_product(listed, turned, None, dtype))
+    banded = events.banded(listed, 1)
+    plain = events.rows_weight_gradient(banded, upstream).view(outputs, positions, channels)
+    gradient = events.rows_weight_gradient(banded, upstream, positions)
+    assert gradient.is_contiguous()
+    assert torch.equal(gradient.view(outputs, channels, positions), plain.transpose(1, 2))
+
+
 def test_repeats_bit_for_bit_on_any_number_of_threads_and_wide_vectors() -> None:
     x = rows((600, 20, 3, 3), values=True, layout=torch.channels_last)
     lib = fused.library()

@@ -15,6 +15,7 @@ from spikefed.neurons import conv2d_weight_gradients, fused, paths, spike_conv2d
 pytestmark = pytest.mark.skipif(winograd.library() is None, reason="no Winograd kernel on this processor")
 SHAPES = [(64, 64, 9, 7), (16, 40, 4, 4), (33, 20, 5, 11), (130, 48, 1, 1), (3, 17, 2, 3), (24, 70, 14, 14)]
 SHAPES += [(24, 20, 4, 8), (256, 40, 8, 16), (20, 33, 13, 18), (17, 40, 30, 5), (256, 24, 14, 14), (64, 18, 14, 22)]
+SHAPES += [(300, 300, 6, 5)]  # weights larger than a last-level cache
 """In channels, out channels, height, width: whole and ragged tiles of every kind, vectors and panels."""
 
 

@@ -116,7 +116,8 @@ class Linear(torch.autograd.Function):
 class ListedLinear(torch.autograd.Function):
     """Linear layer on the non-zeros of its input, which is saved as a list; the input's gradient is dense.
 
-    Maps ``[N, C, H, W]`` in channels-last memory are read as they lie, with the weights put in that order.
+    Maps ``[N, C, H, W]`` in channels-last memory are read as they lie; the lists' product and the weight gradient know
+    the order of such maps.
     """
 
     @staticmethod
@@ -125,12 +126,11 @@ class ListedLinear(torch.autograd.Function):
         mixed = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
         ctx.positions = shape[2:].numel() if mixed else 1
         rows = (x.permute(0, 2, 3, 1).flatten(1) if mixed else x.flatten(1)).to(dtype).contiguous()
-        own = _turned(weight.detach(), shape[1], ctx.positions) if mixed else weight.detach().contiguous()
         with torch.autocast("cpu", enabled=False):
             listed = events.listed_rows(rows)
-            out = events.rows_product(listed, own, bias, dtype)
+            out = events.rows_product(listed, weight, bias, dtype, ctx.positions)
         banded = events.banded(listed, 1).tensors() if ctx.needs_input_grad[1] else ()
-        ctx.save_for_backward(own, *banded)
+        ctx.save_for_backward(weight, *banded)
         ctx.shape = shape
         ctx.mixed = mixed
         ctx.x_dtype = x.dtype
@@ -146,27 +146,32 @@ class ListedLinear(torch.autograd.Function):
         grad_x = grad_weight = grad_bias = None
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0]:
-                rows = products.linear(upstream, weight.t(), None, ctx.dtype).to(ctx.x_dtype)
-                grad_x = _as_map(rows, ctx.shape) if ctx.mixed else rows.view(ctx.shape)
+                grad_x = _rows_input_gradient(ctx, upstream, weight).to(ctx.x_dtype)
             if ctx.needs_input_grad[1]:
                 one_pixel = torch.Size((len(upstream), weight.shape[1], 1, 1))
-                grad_weight = events.rows_weight_gradient(events.BandedList(one_pixel, 1, 1, *banded), upstream)
-                if ctx.mixed:
-                    grad_weight = _turned(grad_weight, ctx.positions, ctx.shape[1])
+                lists = events.BandedList(one_pixel, 1, 1, *banded)
+                grad_weight = events.rows_weight_gradient(lists, upstream, ctx.positions)
             if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
                 grad_bias = upstream.float().sum(0).to(ctx.bias_dtype)
         return grad_x, grad_weight, grad_bias, None
 
 
-def _turned(weight: Tensor, rows: int, columns: int) -> Tensor:
-    """``[F, rows * columns]`` as ``[F, columns * rows]``."""
-    return fused.transpose(weight.contiguous(), torch.empty_like(weight), len(weight), rows, columns)
+def _rows_input_gradient(ctx, upstream: Tensor, weight: Tensor) -> Tensor:
+    """The dense product; maps come to channels-last memory by turning the rows or, where that is less, the weight."""
+    if not ctx.mixed:
+        return products.linear(upstream, weight.t(), None, ctx.dtype).view(ctx.shape)
+    n, c, h, w = ctx.shape
+    if n <= len(weight):
+        return _as_map(products.linear(upstream, weight.t(), None, ctx.dtype), ctx.shape)
+    turned = fused.transpose(weight.contiguous(), torch.empty_like(weight), len(weight), c, h * w)
+    return products.linear(upstream, turned.t(), None, ctx.dtype).view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def _as_map(rows: Tensor, shape: torch.Size) -> Tensor:
-    """``[N, H * W * C]`` as the channels-last map ``[N, C, H, W]`` that has this memory."""
+    """``[N, C * H * W]`` as a channels-last map."""
     n, c, h, w = shape
-    return rows.view(n, h, w, c).permute(0, 3, 1, 2)
+    out = torch.empty(shape, dtype=rows.dtype, memory_format=torch.channels_last)
+    return fused.transpose(rows.contiguous(), out, n, c, h * w)
 
 
 class Flatten(torch.autograd.Function):
@@ -181,6 +186,4 @@ class Flatten(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> Tensor:
-        n, c, h, w = ctx.shape
-        out = torch.empty(ctx.shape, dtype=grads[0].dtype, memory_format=torch.channels_last)
-        return fused.transpose(grads[0].contiguous(), out, n, c, h * w)
+        return _as_map(grads[0], ctx.shape)

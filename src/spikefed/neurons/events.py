@@ -35,7 +35,7 @@ _POINTERS = (
     "mask",
     "binary",
 )
-_SIZES = ("images", "height", "width", "in_channels", "out_channels", "kernel", "stride", "events")
+_SIZES = ("images", "height", "width", "in_channels", "out_channels", "kernel", "stride", "events", "places")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2}
 _LANES = 16
 
@@ -130,6 +130,7 @@ def _arguments(shape: torch.Size, kernel: int, dtype: torch.dtype, stride: int =
     a = Arguments()
     a.images, a.in_channels, a.height, a.width = shape
     a.kernel = kernel
+    a.places = kernel * kernel
     a.stride = stride
     a.dtype = _DTYPES[dtype]
     a.threads = torch.get_num_threads()
@@ -224,16 +225,18 @@ def convolve(events: EventList, weight: Tensor, bias: Tensor | None, dtype: torc
         dtype: of the result.
         stride: 1 or 2.
     """
+    n, _, *sides = events.shape
+    shape = (n, len(weight), *((side - 1) // stride + 1 for side in sides))
+    out = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+    return _product(_with_list(events, dtype, len(weight), weight.shape[2], stride), weight, bias, out)
+
+
+def _product(a: Arguments, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
     lib = library()
     assert lib is not None
-    co = len(weight)
-    n, _, *sides = events.shape
-    table = _table(weight)
-    shape = (n, co, *((side - 1) // stride + 1 for side in sides))
-    out = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
-    a = _with_list(events, dtype, co, weight.shape[2], stride)
-    bias = None if bias is None else bias.to(dtype).float().contiguous()  # rounded where bfloat16 rounds it
-    a.weight = table.data_ptr()
+    weight = weight.detach().contiguous()
+    bias = None if bias is None else bias.to(out.dtype).float().contiguous()  # rounded where bfloat16 rounds it
+    a.weight = weight.data_ptr()
     a.out = out.data_ptr()
     a.bias = None if bias is None else bias.data_ptr()
     lib.spikefed_events_forward(a)
@@ -261,29 +264,40 @@ def listed_rows(x: Tensor) -> EventList:
     return listed(x.view(*x.shape, 1, 1))
 
 
-def rows_product(rows: EventList, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+def rows_product(
+    rows: EventList, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, positions: int = 1
+) -> Tensor:
     """Linear layer on listed rows, ``[N, Fout]`` in ``dtype``.
 
     Args:
-        rows: of `listed_rows`.
-        weight: ``[Fout, Fin]``, float32.
+        rows: of `listed_rows`: channels-last maps of ``positions`` pixels, as they lie in memory.
+        weight: ``[Fout, Fin]``, float32, of the maps flattened in C, H, W order.
         bias: ``[Fout]`` or None.
         dtype: of the result.
+        positions: pixels of a map; 1 for rows that are no maps.
     """
-    return convolve(rows, weight.view(*weight.shape, 1, 1), bias, dtype).flatten(1)
+    a = _with_list(rows, dtype, len(weight), 1)
+    a.places = positions
+    return _product(a, weight, bias, torch.empty(rows.shape[0], len(weight), dtype=dtype))
 
 
-def rows_weight_gradient(rows: BandedList, upstream: Tensor) -> Tensor:
-    """Gradient of a linear layer's weight ``[Fout, Fin]`` (float32); ``upstream`` ``[N, Fout]``."""
+def rows_weight_gradient(rows: BandedList, upstream: Tensor, positions: int = 1) -> Tensor:
+    """Gradient of a linear layer's weight ``[Fout, Fin]`` (float32), of the maps flattened in C, H, W order.
+
+    Args:
+        rows: as given to `rows_product`, in bands.
+        upstream: ``[N, Fout]``, gradient of the result.
+        positions: as in `rows_product`.
+    """
     lib = library()
     assert lib is not None
-    outputs = upstream.shape[1]
-    sums = torch.empty(rows.shape[1], _padded(outputs))
-    a = _with_bands(rows, upstream.dtype, outputs)
+    weight = torch.empty(upstream.shape[1], rows.shape[1])
+    a = _with_bands(rows, upstream.dtype, len(weight))
+    a.places = positions
     a.go = upstream.data_ptr()
-    a.weight = sums.data_ptr()
+    a.weight = weight.data_ptr()
     lib.spikefed_events_rows_grad(a)
-    return fused.transpose(sums, sums.new_empty(*sums.shape[::-1]), 1, *sums.shape)[:outputs]
+    return weight
 
 
 def input_gradient_at(window: BandedList, upstream: Tensor, weight: Tensor) -> Tensor:
@@ -304,7 +318,7 @@ def input_gradient_at(window: BandedList, upstream: Tensor, weight: Tensor) -> T
 
 
 def _table(weight: Tensor) -> Tensor:
-    """``weight`` [Cout, Cin, K, K] as the kernels read it: [Cout / 16 (rounded up), Cin * K * K, 16]."""
+    """``weight`` [Cout, Cin, K, K] as the input gradient reads it: [Cout / 16 (rounded up), Cin * K * K, 16]."""
     rows, columns = _padded(len(weight)), weight[0].numel()
     flat = weight.detach().reshape(len(weight), columns)
     if rows > len(weight):

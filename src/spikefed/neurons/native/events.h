@@ -13,7 +13,7 @@ struct Events {
     const void *x;      // [N, H, W, Ci]
     const void *go;     // [N, H2, W2, Co] gradient of the output (backward); H2 = (H - 1) / stride + 1
     void *out;          // [N, H2, W2, Co] forward result, or [N, H, W, Ci] input gradient
-    float *weight;      // [Cp / 16, Ci, K, K, 16] forward in / weight gradient out, Cp = Co rounded up to kEventLanes = 16
+    float *weight;      // forward in: [Co, Ci, places]; else [Cp / 16, Ci, K, K, 16], Cp = Co rounded up to kEventLanes = 16
     const float *bias;  // [Co] or null
     int32_t *offsets;   // [N*H*W + 1]
     uint16_t *index;    // [events], by pixel
@@ -24,6 +24,7 @@ struct Events {
     uint16_t *mask;     // [N*H*W, (Ci + 15) / 16] scratch between count and list: one bit per element, 1 = not zero
     int32_t *binary;    // count out: 1 if every non-zero is 1
     int64_t images, height, width, in_channels, out_channels, kernel, stride, events; // stride 1 or 2 (input_grad: 1)
+    int64_t places;     // K * K; of maps of one pixel, which have P pixels flattened as [P, Ci / P]: P
     int32_t dtype;      // of x, go, out: 0 float32, 1 bfloat16; 2: x is bytes of 0 and 1 (a window, to be listed)
     int32_t threads;
 };
@@ -35,7 +36,7 @@ struct EventKernels {
     void (*band)(const Events &);         // fills start, position, banded (from the list by pixel)
     void (*forward)(const Events &);      // out = conv(x, weight) + bias, padding (K - 1) / 2
     void (*weight_grad)(const Events &);  // weight = gradient
-    void (*rows_grad)(const Events &);    // the same of maps of one pixel: weight [Ci, Cp] = gradient, go [N, Co]
+    void (*rows_grad)(const Events &);    // the same of maps of one pixel: weight [Co, Ci / places, places] = gradient, go [N, Co]
     void (*input_grad)(const Events &);   // out [N, H, W, Ci] = gradient at the listed elements, 0 elsewhere
 };
 

@@ -79,7 +79,7 @@ static bool by_kernel_rows(const Events &a, int64_t width) {
     return a.kernel == 3 && 3 * a.in_channels * width * static_cast<int64_t>(sizeof(float)) <= kKernelRow;
 }
 
-// Weights [Cp / 16][Ci][K*K][16] are packed into blocks [K*K][Ci][block]; the last block may be narrower.
+// Weights [Co][Ci][places] are packed into blocks [places][Ci][block]; the last block may be narrower.
 static int64_t block_width(const Events &a, int64_t rows, int64_t Cp) {
     int64_t block = kMaxBlock;
     while (block > kEventLanes && (block > Cp || rows * block * 4 > (1 << 20) + (1 << 18))) block /= 2;
@@ -119,10 +119,60 @@ static void pack_pairs(const float *from, uint32_t *to, int64_t width) {
         }
 }
 
+// Where the row (channel, place) of weights as they lie stands in a list: place, then channel.
+struct Order {
+    int64_t places, channels, rows;
+    explicit Order(const Events &a) : places(a.places), channels(a.kernel * a.kernel * a.in_channels / a.places), rows(places * channels) {}
+    int64_t operator()(int64_t row) const { return row % places * channels + row / places; }
+};
+
+static constexpr int64_t kLine = 16; // numbers of a cache line: rows that are turned together
+
+// Rows [first, first + n), n <= kLine, of outputs [b0, b0 + width) to `to` [kLine][width]; outputs that do not exist are 0.
+static void read_turned(const float *weight, int64_t rows, int64_t outputs, int64_t first, int64_t n, int64_t b0, int64_t width, float *to) {
+    for (int64_t f = 0; f < width; f += 4) {
+        const float *from = weight + (b0 + f) * rows + first;
+        if (n == kLine && b0 + f + 4 <= outputs) {
+            for (int64_t i = 0; i < 4; ++i) SPIKEFED_PREFETCH_FAR(from + i * rows + 4 * kLine);
+            for (int64_t i = 0; i < kLine; i += 4) square(from + i, rows, to + i * width + f, width);
+        } else
+            for (int64_t j = f; j < f + 4; ++j)
+                for (int64_t i = 0; i < n; ++i) to[i * width + j] = b0 + j < outputs ? weight[(b0 + j) * rows + first + i] : 0.0f;
+    }
+}
+
+// The way back.
+static void write_turned(const float *from, float *weight, int64_t rows, int64_t outputs, int64_t first, int64_t n, int64_t b0, int64_t width) {
+    for (int64_t f = 0; f < width && b0 + f < outputs; f += 4) {
+        float *to = weight + (b0 + f) * rows + first;
+        if (n == kLine && b0 + f + 4 <= outputs)
+            for (int64_t i = 0; i < kLine; i += 4) square(from + i * width + f, width, to + i, rows);
+        else
+            for (int64_t j = f; j < smaller(f + 4, outputs - b0); ++j)
+                for (int64_t i = 0; i < n; ++i) weight[(b0 + j) * rows + first + i] = from[i * width + j];
+    }
+}
+
+// Weights of `width` outputs from b0 on, rows [first, first + n), as the loop reads them: [rows][width], in bfloat16 rounded, or as `pairs`.
+static void pack_rows(const Events &a, const Order &order, int64_t first, int64_t n, int64_t b0, int64_t width, bool pairs, float *packed) {
+    float turned[kLine * kMaxBlock];
+    read_turned(a.weight, order.rows, a.out_channels, first, n, b0, width, turned);
+    for (int64_t i = 0; i < n; ++i) {
+        const int64_t to = order(first + i) * width;
+        if (pairs) {
+            pack_pairs(turned + i * width, reinterpret_cast<uint32_t *>(packed) + to / 2, width);
+            continue;
+        }
+        if (a.dtype == 1) round_weights(turned + i * width, width);
+        memcpy(packed + to, turned + i * width, sizeof(float) * static_cast<size_t>(width));
+    }
+}
+
 static void events_forward(const Events &a) {
     const int64_t Co = a.out_channels, Cp = (Co + kEventLanes - 1) / kEventLanes * kEventLanes;
-    const int64_t rows = a.kernel * a.kernel * a.in_channels, wide = block_width(a, rows, Cp);
-    float *packed = scratch<float>(rows * Cp), *bias = scratch<float>(Cp);
+    const Order order(a);
+    const int64_t rows = order.rows, wide = block_width(a, rows, Cp);
+    float *packed = unset<float>(rows * wide), *bias = scratch<float>(Cp);
     if (a.bias) memcpy(bias, a.bias, sizeof(float) * static_cast<size_t>(Co));
     for (int64_t c0 = 0; c0 < Cp; c0 += wide) {
         int64_t block = wide;
@@ -130,17 +180,8 @@ static void events_forward(const Events &a) {
         for (int64_t b0 = c0; b0 < smaller(c0 + wide, Cp);) {
             const int64_t width = block;
             const bool pairs = a.dtype == 1 && width % (2 * kVec) == 0; // in bf16 weights are rounded, as in every bf16 product
-            parallel(rows, a.threads, [&](int64_t begin, int64_t end) {
-                float line[kMaxBlock];
-                for (int64_t r = begin; r < end; ++r) { // row (tap, channel) of the packed block
-                    const int64_t tap = r / a.in_channels, c = r % a.in_channels;
-                    float *to = pairs ? line : packed + r * width;
-                    for (int64_t j = 0; j < width; j += kEventLanes)
-                        memcpy(to + j, a.weight + (b0 + j) * rows + (c * a.kernel * a.kernel + tap) * kEventLanes,
-                               sizeof(float) * kEventLanes);
-                    if (a.dtype == 1 && !pairs) round_weights(to, width);
-                    if (pairs) pack_pairs(line, reinterpret_cast<uint32_t *>(packed) + r * width / 2, width);
-                }
+            parallel((rows + kLine - 1) / kLine, a.threads, [&](int64_t begin, int64_t end) {
+                for (int64_t i = begin; i < end; ++i) pack_rows(a, order, i * kLine, smaller(kLine, rows - i * kLine), b0, width, pairs, packed);
             });
             const int64_t lines = out_side(a.height, a.stride), columns = out_side(a.width, a.stride);
             parallel(a.images * lines, a.threads, [&](int64_t begin, int64_t end) {
@@ -583,44 +624,55 @@ template <int K> static void weight_grad_sized(const Events &a) {
 
 // ---- weight gradient of a linear layer: a 1x1 convolution of many channels on maps of one pixel ---------------------------------
 
-// Channels [from, to) of one band, N * 16 outputs: `go` [rows of the band][N * 16], `sums` [Ci][pitch], which holds the bands before.
-template <int N> static void rows_band(const Events &a, int64_t band, int64_t from, int64_t to, const float *go, float *sums, int64_t pitch) {
-    constexpr int K = N * kEventLanes / kVec;
+// Rows [first, first + n) of a band, N * 16 outputs: `go` [rows of the band][N * 16] is added to `sums` [n][N * 16].
+template <int N> static void rows_band(const Events &a, const Order &order, int64_t band, int64_t first, int64_t n, const float *go, float *sums) {
+    constexpr int64_t width = N * kEventLanes;
+    constexpr int K = width / kVec;
     const int32_t *start = a.start + band * a.in_channels;
-    for (int64_t c = from; c < to; ++c) {
+    for (int64_t i = 0; i < n; ++i, sums += width) {
+        const int64_t c = order(first + i);
         Vec acc[K];
-        for (int v = 0; v < K; ++v) acc[v] = band ? load_vec(sums + c * pitch + v * kVec) : broadcast(0.0f);
+        for (int v = 0; v < K; ++v) acc[v] = load_vec(sums + v * kVec);
         for (int32_t e = start[c]; e < start[c + 1]; ++e) {
-            const float *at = go + a.position[e] * (N * kEventLanes);
+            const float *at = go + a.position[e] * width;
             const Vec x = broadcast(a.banded ? a.banded[e] : 1.0f);
             for (int v = 0; v < K; ++v) acc[v] = SPIKEFED_FMA(x, load_vec(at + v * kVec), acc[v]);
         }
-        for (int v = 0; v < K; ++v) store_vec(sums + c * pitch + v * kVec, acc[v]);
+        for (int v = 0; v < K; ++v) store_vec(sums + v * kVec, acc[v]);
     }
 }
 
 template <class E> static void rows_typed(const Events &a) {
-    const int64_t Co = a.out_channels, pitch = (Co + kEventLanes - 1) / kEventLanes * kEventLanes, widest = 8 * kVec;
+    const int64_t Co = a.out_channels, padded = (Co + kEventLanes - 1) / kEventLanes * kEventLanes, widest = 8 * kVec;
     const Bands bands(a);
-    parallel(a.in_channels, a.threads, [&](int64_t begin, int64_t end) {
-        float *go = unset<float>(bands.group * widest);
-        for (int64_t c0 = 0, width = widest; c0 < pitch; c0 += width) {
-            while (width > kEventLanes && c0 + width > pitch) width /= 2;
+    const Order order(a);
+    parallel((order.rows + kLine - 1) / kLine, a.threads, [&](int64_t begin, int64_t end) {
+        float *go = unset<float>(bands.group * widest), *sums = unset<float>(kLine * widest);
+        for (int64_t c0 = 0, width = widest; c0 < padded; c0 += width) {
+            while (width > kEventLanes && c0 + width > padded) width /= 2;
             for (int64_t k = 0; k < bands.count; ++k) {
                 const Band band = bands.at(a, k);
                 for (int64_t r = 0; r < band.images; ++r) {
                     const E *from = static_cast<const E *>(a.go) + (band.image + r) * Co + c0;
                     for (int64_t j = 0; j < width; ++j) go[r * width + j] = c0 + j < Co ? load(from[j]) : 0.0f;
                 }
-                float *sums = a.weight + c0;
-                switch (width / kEventLanes) {
-                case 8: rows_band<8>(a, k, begin, end, go, sums, pitch); break;
-                case 4: rows_band<4>(a, k, begin, end, go, sums, pitch); break;
-                case 2: rows_band<2>(a, k, begin, end, go, sums, pitch); break;
-                default: rows_band<1>(a, k, begin, end, go, sums, pitch);
+                for (int64_t i = begin; i < end; ++i) {
+                    const int64_t first = i * kLine, n = smaller(kLine, order.rows - first);
+                    if (k == 0)
+                        memset(sums, 0, sizeof(float) * static_cast<size_t>(kLine * width));
+                    else
+                        read_turned(a.weight, order.rows, Co, first, n, c0, width, sums); // of the bands before
+                    switch (width / kEventLanes) {
+                    case 8: rows_band<8>(a, order, k, first, n, go, sums); break;
+                    case 4: rows_band<4>(a, order, k, first, n, go, sums); break;
+                    case 2: rows_band<2>(a, order, k, first, n, go, sums); break;
+                    default: rows_band<1>(a, order, k, first, n, go, sums);
+                    }
+                    write_turned(sums, a.weight, order.rows, Co, first, n, c0, width);
                 }
             }
         }
+        release(sums);
         release(go);
     });
 }

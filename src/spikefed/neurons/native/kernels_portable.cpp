@@ -3,6 +3,7 @@
 #include "events.h"
 #include "norm_lif.h"
 #include "patterns.h"
+#include "square.h"
 #include "steps.h"
 #include <cmath>
 #include <cstdlib>

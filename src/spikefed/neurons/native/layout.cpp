@@ -1,23 +1,14 @@
 // [N, S, C] -> [N, C, S]: the flatten of a channels-last map in C, H, W order, and its inverse (swap S and C).
 #include "common.h"
-#if defined(__SSE2__) || defined(_M_X64)
-#define SPIKEFED_SSE2 1
-#include <emmintrin.h>
-#endif
+#include "square.h"
 
 namespace {
 // A square of kSide x kSide elements, transposed: 16 bytes a row.
 template <class E> constexpr int64_t kSide = 16 / sizeof(E);
 
+void square(const uint32_t *from, int64_t columns, uint32_t *to, int64_t rows) { spikefed::square(from, columns, to, rows); }
 #ifdef SPIKEFED_SSE2
 inline __m128i row_at(const void *p) { return _mm_loadu_si128(static_cast<const __m128i *>(p)); }
-
-void square(const uint32_t *from, int64_t columns, uint32_t *to, int64_t rows) {
-    const __m128i a = row_at(from), b = row_at(from + columns), c = row_at(from + 2 * columns), d = row_at(from + 3 * columns);
-    const __m128i ab = _mm_unpacklo_epi32(a, b), AB = _mm_unpackhi_epi32(a, b), cd = _mm_unpacklo_epi32(c, d), CD = _mm_unpackhi_epi32(c, d);
-    const __m128i out[4] = {_mm_unpacklo_epi64(ab, cd), _mm_unpackhi_epi64(ab, cd), _mm_unpacklo_epi64(AB, CD), _mm_unpackhi_epi64(AB, CD)};
-    for (int i = 0; i < 4; ++i) _mm_storeu_si128(reinterpret_cast<__m128i *>(to + i * rows), out[i]);
-}
 
 void square(const uint16_t *from, int64_t columns, uint16_t *to, int64_t rows) {
     __m128i x[8], y[8]; // pairs of rows, then fours, then all eight side by side
@@ -37,9 +28,9 @@ void square(const uint16_t *from, int64_t columns, uint16_t *to, int64_t rows) {
     }
 }
 #else
-template <class E> void square(const E *from, int64_t columns, E *to, int64_t rows) {
-    for (int64_t c = 0; c < kSide<E>; ++c)
-        for (int64_t r = 0; r < kSide<E>; ++r) to[c * rows + r] = from[r * columns + c];
+void square(const uint16_t *from, int64_t columns, uint16_t *to, int64_t rows) {
+    for (int64_t c = 0; c < 8; ++c)
+        for (int64_t r = 0; r < 8; ++r) to[c * rows + r] = from[r * columns + c];
 }
 #endif
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from spikefed.neurons import conv2d_weight_gradients, fused, paths, spike_conv2d, winograd
+from spikefed.neurons import fused, paths, spike_conv2d, winograd
 
 pytestmark = pytest.mark.skipif(winograd.library() is None, reason="no Winograd kernel on this processor")
 SHAPES = [(64, 64, 9, 7), (16, 40, 4, 4), (33, 20, 5, 11), (130, 48, 1, 1), (3, 17, 2, 3), (24, 70, 14, 14)]
@@ -165,18 +165,3 @@ def test_a_layer_learns_the_same_as_in_torch() -> None:
     wanted = torch.autograd.grad(F.conv2d(x, weight, bias, padding=1), (x, weight, bias), upstream)
     for ours, theirs in zip(got, wanted, strict=True):
         assert error(ours, theirs.double()) < 3e-6
-
-
-@pytest.mark.parametrize("inputs", [2, 24])
-def test_every_sample_has_a_weight_gradient_of_its_own(inputs: int) -> None:
-    samples, steps = 5, 3
-    x, upstream = normal(samples * steps, inputs, 14, 9), normal(samples * steps, 40, 14, 9, seed=1)
-    weight = torch.zeros(40, inputs, 3, 3)
-    got = conv2d_weight_gradients(upstream, x, weight, samples, padding=1)
-    assert got is not None and got.shape == (samples, *weight.shape)
-    for b in range(samples):
-        wanted = conv2d_weight(x[b::samples].double(), weight.shape, upstream[b::samples].double(), padding=1)
-        assert error(got[b], wanted) < 3e-6
-        assert float(got[b].double().square().sum() / wanted.square().sum()) == pytest.approx(1, abs=1e-6)
-    assert conv2d_weight_gradients(upstream[..., 1:-1, 1:-1], x, weight, samples) is None  # no padding
-    assert conv2d_weight_gradients(upstream.double(), x.double(), weight.double(), samples, padding=1) is None

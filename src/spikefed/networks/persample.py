@@ -29,13 +29,16 @@ from spikefed.networks.network import ANNNetwork, SpikingNetwork
 from spikefed.networks.relutaps import ReLUTap, rectified, tap_all, untap
 from spikefed.networks.taps import Call, Prefix, Tap
 from spikefed.networks.thresholds import learns_thresholds
-from spikefed.neurons import conv2d_weight_gradients, pair
+from spikefed.neurons import SampleSums, conv2d_sample_sums, pair
 
 KEPT = 2**26
 """Numbers of unfolded images (256 MB) up to which they are kept from one backward pass to the next."""
 
 KINDS = (SpikingLayer, PassLayer)
 """Layers as they are: a class made from them may do something else with its weights."""
+
+TILE = 36
+"""Products of the native kernel for a tile of 4x4 positions."""
 
 OWN = ("weight", "bias", "norm.weight", "norm.bias")
 """Parameters of a layer that the closed forms know."""
@@ -205,7 +208,7 @@ class _Layer:
 
     def forget(self) -> None:
         """What belongs to the forward pass before."""
-        self.tap.calls.clear()
+        self.tap.forget()
         self._patches = self._gram = None
 
     def squared_norms(self, batch: int) -> dict[str, Tensor]:
@@ -215,16 +218,18 @@ class _Layer:
         reached = [call for call in self.tap.calls if call.gradient is not None]
         if not reached:
             return {f"{self.tap.name}.{key}": torch.zeros(batch, dtype=torch.float64) for key in trained}
-        g = _places(_joined([call.gradient for call in reached if call.gradient is not None]), batch)
-        products, come = None, torch.empty(0)
-        if "weight" in trained:
+        rows = _joined([call.gradient for call in reached if call.gradient is not None])
+        g = _places(rows, batch)
+        sums, products = self._sums(rows, batch) if "weight" in trained else None, None
+        if sums is not None:
+            found["weight"] = sums.squares
+        elif "weight" in trained:
             found["weight"], products = self._of_weight(g)
-        if len(trained) > ("weight" in trained):
-            come = g.sum(2).double()
         if "bias" in trained:
-            found["bias"] = come.sum(0).square().sum(1)
+            come = g.sum((0, 2), dtype=torch.float64) if sums is None else sums.come
+            found["bias"] = come.square().sum(1)
         if "norm.weight" in trained or "norm.bias" in trained:
-            found |= self._of_norm(reached, g, come, products)
+            found |= self._of_norm(reached, g, sums, products)
         return {f"{self.tap.name}.{key}": found[key].cpu() for key in trained}
 
     def weighted(self, shares: Tensor) -> dict[str, Tensor]:
@@ -261,26 +266,27 @@ class _Layer:
             rows = g.transpose(0, 1).flatten(1, 2).double()
             gram = self._gram_of(batch)[:, : steps * places, : steps * places]
             return (gram * torch.bmm(rows, rows.transpose(1, 2))).sum((1, 2)).clamp_min(0), None
-        total = self._by_kernel(g)
-        if total is not None:
-            return total.square().sum((1, 2), dtype=torch.float64), total
         total = g.new_zeros(batch, channels, width)
         for step in range(steps):
             total.baddbmm_(g[step].transpose(1, 2), self._patches_of(batch, step))
         return total.square().sum((1, 2), dtype=torch.float64), total
 
-    def _by_kernel(self, g: Tensor) -> Tensor | None:
-        """sum_r g_r x_r^T ``[B, C, K]`` of 3x3 convolutions, by the native weight gradient of each sample."""
+    def _sums(self, rows: Tensor, batch: int) -> SampleSums | None:
+        """Of sum_r g_r x_r^T of 3x3 convolutions, from gradients ``[S*B, C, H, W]``, where the kernel takes less work.
+
+        None where it cannot, or where rows are so few that their Gram matrices take less.
+        """
         layer = self._weighted()
         plan = layer.plan
         if plan.kind != "conv":
             return None
-        steps, batch = g.shape[:2]
-        rows = g.unflatten(2, plan.map_shape[1:]).flatten(0, 1).permute(0, 3, 1, 2)
-        x = _joined([call.x for call in self.tap.calls])[: steps * batch]
+        height, width = rows.shape[2:]
+        by_gram = len(rows) // batch * height * width * (self._width() + len(layer.weight))
+        tiles = -(-height // 4) * -(-width // 4)
+        if height * width * by_gram < tiles * TILE * layer.weight[:, :, 0, 0].numel():
+            return None
         options = {"padding": plan.padding, "stride": plan.strides}
-        total = conv2d_weight_gradients(rows, x, layer.weight, batch, **options)
-        return None if total is None else total.permute(0, 1, 3, 4, 2).flatten(2)
+        return conv2d_sample_sums(rows, _joined([call.x for call in self.tap.calls]), layer.weight, batch, **options)
 
     def _width(self) -> int:
         """K: inputs of a neuron."""
@@ -325,10 +331,16 @@ class _Layer:
             self._gram = torch.bmm(rows, rows.transpose(1, 2)).double()
         return self._gram
 
-    def _of_norm(self, calls: list[Call], g: Tensor, come: Tensor, products: Tensor | None) -> dict[str, Tensor]:
+    def _of_norm(
+        self, calls: list[Call], g: Tensor, sums: SampleSums | None, products: Tensor | None
+    ) -> dict[str, Tensor]:
         """Scale and shift: of n = gain (y - mean) + shift with gain = scale weight / deviation, from those of y.
 
-        ``come [S, B, C]`` is the sum of ``g`` over places.
+        Args:
+            calls: that were reached.
+            g: gradients of y, ``[S, B, HW, C]``.
+            sums: what a kernel has summed already.
+            products: sum_r g_r x_r^T ``[B, C, K]`` if they were made.
         """
         assert isinstance(self.tap, Tap), "ANN twins are tapped without a normalisation"
         steps, batch, _, channels = g.shape
@@ -342,14 +354,17 @@ class _Layer:
 
         mean, weight = (of_group([o[key] for o in options]) for key in ("running_mean", "weight"))
         gain = of_group([t for t in gains if t is not None])
-        if groups == 1:
-            come = come.sum(0, keepdim=True)
-        if groups == 1 and products is not None:
-            met = self._through_weights(products, come[0]).unsqueeze(0)
+        if groups == 1 and sums is not None:
+            come = sums.come
+            met = self._biased(sums.met, come).unsqueeze(0)
+        elif groups == 1 and products is not None:
+            come = g.sum((0, 2), dtype=torch.float64)
+            met = self._through_weights(products, come).unsqueeze(0)
         else:
             y = _joined([call.y[: len(call.gradient)] for call in calls if call.gradient is not None])
             met = (g * _places(y, batch)).sum(2).double()
-            met = met if groups > 1 else met.sum(0, keepdim=True)
+            come = g.sum(2).double()
+            met, come = (met, come) if groups > 1 else (met.sum(0, keepdim=True), come.sum(0, keepdim=True))
         shift = come / gain
         scale = (met - mean * come) / weight
         return {"norm.weight": scale.square().sum((0, 2)), "norm.bias": shift.square().sum((0, 2))}
@@ -359,8 +374,12 @@ class _Layer:
         layer = self._weighted()
         weight = layer.weight.detach()
         weight = weight.permute(0, 2, 3, 1).flatten(1) if layer.plan.kind == "conv" else weight
-        met = torch.linalg.vecdot(products, weight).double()
-        return met if layer.bias is None else met + come * layer.bias.detach().double()
+        return self._biased(torch.linalg.vecdot(products, weight).double(), come)
+
+    def _biased(self, met: Tensor, come: Tensor) -> Tensor:
+        """sum_r g_r y_r from sum_r g_r (W x_r) and sum_r g_r, all ``[B, C]``."""
+        bias = self._weighted().bias
+        return met if bias is None else met + come * bias.detach().double()
 
 
 def _joined(rows: list[Tensor]) -> Tensor:

@@ -30,6 +30,10 @@ class ReLUTap:
         self.before: Any = layer.product
         self.calls: list[Call] = []
 
+    def forget(self) -> None:
+        """What belongs to the forward pass before."""
+        self.calls.clear()
+
     def plain(self) -> None:
         """There is no weight that a kernel could take in its place."""
         return

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from spikefed.networks.layers import Moment, PassLayer, SpikingLayer, WeightedLayer
 from spikefed.networks.pools import TWO_BY_TWO
-from spikefed.neurons import conv2d_gradient, lif_step, linear_gradient, norm_lif, norm_lif_gradient, normalise
+from spikefed.neurons import (
+    conv2d_gradient,
+    kernels,
+    lif_step,
+    linear_gradient,
+    norm_lif,
+    norm_lif_gradient,
+    normalise,
+    spike_linear,
+)
 
 SMALLEST = 1e-20
 """Stands for a scale of exactly 0, through which no gradient of a norm's own parameters could be read."""
@@ -39,6 +48,8 @@ class Call:
         x: what entered, ``[steps*B, ...]``, or ``[B, ...]`` if still.
         y: currents before the normalisation, likewise.
         gradient: of the rows of ``y`` that the last backward pass reached; None: it reached none.
+        options: the normalisation's, made once (`Tap.normalisation`).
+        gain: what it multiplies with, likewise (`Tap.gain`).
     """
 
     first: int
@@ -48,6 +59,8 @@ class Call:
     x: Tensor = field(default_factory=lambda: torch.empty(0))
     y: Tensor = field(default_factory=lambda: torch.empty(0))
     gradient: Tensor | None = None
+    options: dict[str, Any] | None = None
+    gain: Tensor | None = None
 
 
 class Tap:
@@ -66,6 +79,12 @@ class Tap:
         self.prefix = prefix
         self.calls: list[Call] = []
         self._anchor = anchor
+        self._by_place: Tensor | None = None
+
+    def forget(self) -> None:
+        """What belongs to the forward pass before."""
+        self.calls.clear()
+        self._by_place = None
 
     def __call__(
         self,
@@ -102,14 +121,16 @@ class Tap:
     def forward(self, call: Call) -> Tensor:
         """From ``call.x [steps*B, ...]``: keeps ``call.y``, gives spikes or normalised currents, likewise."""
         layer = self.layer
-        call.y = layer.currents(call.x) if isinstance(layer, WeightedLayer) else call.x
+        call.y = self._currents(call.x) if isinstance(layer, WeightedLayer) else call.x
+        if call.fires and kernels() == "auto" and call.y.dim() == 4:
+            call.y = call.y.contiguous(memory_format=torch.channels_last)  # as the kernels read it, once for all passes
         options = self.normalisation(call, call.steps)
         if call.fires:
             assert layer.neuron is not None
             return norm_lif(call.y, layer.neuron, **self._firing(call, call.steps), **options, training=False)
         if options["norm"] == "none":
             return call.y.view_as(call.y)
-        del options["alpha"]
+        options = {key: value for key, value in options.items() if key != "alpha"}
         steps = 1 if call.still else call.steps
         return normalise(call.y, steps=steps, scale=self.scale(), training=False, **options)
 
@@ -139,6 +160,10 @@ class Tap:
         if isinstance(layer, WeightedLayer) and layer.plan.kind == "conv":
             options = {"padding": layer.plan.padding, "stride": layer.plan.strides}
             gradient = conv2d_gradient(gradient, layer.weight, shape, **options)
+        elif isinstance(layer, WeightedLayer) and self._by_place is not None:
+            channels, height, width = shape[1:]
+            rows = linear_gradient(gradient, self._by_place, torch.Size([len(gradient), height, width, channels]))
+            gradient = rows.permute(0, 3, 1, 2)
         elif isinstance(layer, WeightedLayer):
             gradient = linear_gradient(gradient, layer.weight, shape)
         if len(gradient) == len(call.x):
@@ -146,6 +171,24 @@ class Tap:
         whole = torch.zeros_like(call.x)
         whole[: len(gradient)] = gradient
         return whole
+
+    def _currents(self, x: Tensor) -> Tensor:
+        """The layer's weighted sums; a linear layer reads maps as they stand in memory, its weights brought to that."""
+        layer = self.layer
+        assert isinstance(layer, WeightedLayer)
+        plain = layer.product is None and layer.parts is None and kernels() == "auto" and x.dtype == torch.float32
+        self._by_place = None
+        if not plain or x.dim() != 4:
+            return layer.currents(x)
+        if layer.plan.kind == "conv":
+            if x.shape[1] == 1:  # one channel stands in both orders: called the last, so do those of the result
+                x = x.contiguous().as_strided(x.shape, (x[0].numel(), 1, x.shape[3], 1))
+            return layer.currents(x)
+        if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+            return layer.currents(x)
+        weight = layer.weight.detach().unflatten(1, x.shape[1:])
+        self._by_place = weight.permute(0, 2, 3, 1).flatten(1)
+        return spike_linear(x.permute(0, 2, 3, 1).flatten(1), self._by_place, layer.bias)
 
     def _firing(self, call: Call, steps: int) -> dict[str, Any]:
         return {"steps": steps, "pool": self._pools, "repeat": call.still}
@@ -155,12 +198,16 @@ class Tap:
         norm = self.layer.norm
         if norm is None:
             return {"norm": "none"}
-        own = slice(None) if norm.steps is None else slice(call.first, call.first + steps)
-        found = {key: getattr(norm, key) for key in ("weight", "bias", "running_mean", "running_var")}
-        found = {key: None if value is None else value.detach()[own] for key, value in found.items()}
-        found["weight"] = found["weight"].masked_fill(found["weight"] == 0, SMALLEST)
-        mode = "bn" if norm.mode == "bn-step" else norm.mode
-        return {"norm": mode, "eps": norm.eps, "alpha": norm.alpha, **found}
+        if call.options is None:
+            own = slice(None) if norm.steps is None else slice(call.first, call.first + call.steps)
+            found = {key: getattr(norm, key) for key in ("weight", "bias", "running_mean", "running_var")}
+            found = {key: None if value is None else value.detach()[own] for key, value in found.items()}
+            found["weight"] = found["weight"].masked_fill(found["weight"] == 0, SMALLEST)
+            mode = "bn" if norm.mode == "bn-step" else norm.mode
+            call.options = {"norm": mode, "eps": norm.eps, "alpha": norm.alpha, **found}
+        if norm.steps is None or steps == call.steps:
+            return call.options
+        return {key: value[:steps] if isinstance(value, Tensor) else value for key, value in call.options.items()}
 
     def scale(self) -> float:
         """Factor of tdBN, of others 1."""
@@ -172,8 +219,14 @@ class Tap:
 
     def gain(self, call: Call, steps: int) -> Tensor | None:
         """What the normalisation multiplies currents with, ``[C]`` or ``[steps, C]``; None without one."""
-        o = self.normalisation(call, steps)
-        return None if o["norm"] == "none" else self.scale() * o["weight"] / (o["running_var"] + o["eps"]).sqrt()
+        norm = self.layer.norm
+        if norm is None:
+            return None
+        gain = call.gain
+        if gain is None:
+            o = self.normalisation(call, call.steps)
+            gain = call.gain = self.scale() * o["weight"] / (o["running_var"] + o["eps"]).sqrt()
+        return gain if norm.steps is None else gain[:steps]
 
 
 class _Node(torch.autograd.Function):

@@ -9,7 +9,7 @@ from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.functional import if_, lif, lif_hard, lif_soft, lif_step, spike
 from spikefed.neurons.gradients import (
     conv2d_gradient,
-    conv2d_weight_gradients,
+    conv2d_sample_sums,
     linear_gradient,
     norm_lif_gradient,
 )
@@ -26,6 +26,7 @@ from spikefed.neurons.paths import Choice, record_paths, recording
 from spikefed.neurons.patterns import pattern_gradient, pattern_spikes, patterns_suit, table_of_patches
 from spikefed.neurons.processor import fastest_precision, settle_precision, why_slow
 from spikefed.neurons.pruned import run_pruned
+from spikefed.neurons.samples import SampleSums
 from spikefed.neurons.sides import Sides, pair, same_padding
 from spikefed.neurons.surrogates import ATan, Rectangle, Surrogate, Triangle, surrogate
 from spikefed.neurons.synapses import dense_weights, few_weights
@@ -49,6 +50,7 @@ __all__ = [
     "NormState",
     "Products",
     "Rectangle",
+    "SampleSums",
     "SendOnDelta",
     "Sides",
     "SignedPoisson",
@@ -56,7 +58,7 @@ __all__ = [
     "Triangle",
     "chain_steps",
     "conv2d_gradient",
-    "conv2d_weight_gradients",
+    "conv2d_sample_sums",
     "dense_library",
     "dense_weights",
     "encoder",

@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.nn.grad import conv2d_input
 
 from spikefed.neurons import fused, paths, products, winograd
+from spikefed.neurons import samples as sample_sums
 from spikefed.neurons.firing import Firing, NormState
 from spikefed.neurons.kernels import kernels
 from spikefed.neurons.norm_lif import norm_lif
 from spikefed.neurons.parameters import LIFParameters
+from spikefed.neurons.samples import SampleSums
 from spikefed.neurons.sides import Sides
 
 
@@ -69,34 +71,30 @@ def conv2d_gradient(
     return products.input_gradient(upstream, weight, shape, stride, padding)
 
 
-def conv2d_weight_gradients(
+def conv2d_sample_sums(
     upstream: Float[Tensor, "N Cout H2 W2"],
-    x: Float[Tensor, "N Cin H W"],
+    x: Float[Tensor, "M Cin H W"],
     weight: Float[Tensor, "Cout Cin Kh Kw"],
     samples: int,
     *,
     padding: Sides = 0,
     stride: Sides = 1,
-) -> Float[Tensor, "B Cout Cin Kh Kw"] | None:
-    """Gradient of the weight in `spike_conv2d`, of each sample by itself; None without a kernel for it.
+) -> SampleSums | None:
+    """Of the weight's gradient in `spike_conv2d`, of each sample by itself: its squares summed, and more.
+
+    None without a kernel for it.
 
     Args:
         upstream: gradient of the output; row n is of sample n modulo B.
-        x: input, likewise.
-        weight: kernels; only their shape is read.
+        x: input, likewise; rows behind those of ``upstream`` are not read.
+        weight: kernels.
         samples: B.
         padding: of the convolution.
         stride: of the convolution.
     """
-    known = upstream.dtype == x.dtype == weight.dtype == torch.float32 and fused.suits(x) and fused.suits(upstream)
-    direct = weight.shape[1] <= paths.MOST_DIRECT_CHANNELS
-    by_kernel = (
-        winograd.suits(weight, stride, padding) if direct else paths.by_winograd(weight, stride, padding, x.dtype)
-    )
-    if not (kernels() == "auto" and known and by_kernel):
+    if kernels() != "auto" or not sample_sums.suits(upstream, x, weight, stride, padding):
         return None
-    upstream, x = (t.contiguous(memory_format=torch.channels_last) for t in (upstream, x))
-    return winograd.weight_gradients(upstream, x, samples, direct=direct)
+    return sample_sums.measure(upstream, x, weight, samples)
 
 
 def linear_gradient(

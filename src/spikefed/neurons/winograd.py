@@ -129,28 +129,6 @@ def weight_gradient(upstream: Tensor, x: Tensor, weight: Tensor, *, direct: bool
     return out
 
 
-def weight_gradients(upstream: Tensor, x: Tensor, samples: int, *, direct: bool = False) -> Tensor:
-    """`weight_gradient` of each sample by itself, ``[B, Cout, Cin, 3, 3]``; image n is of sample n modulo B.
-
-    Args:
-        upstream: ``[N, Cout, H, W]``, channels-last float32.
-        x: ``[N, Cin, H, W]``, likewise.
-        samples: B.
-        direct: see `weight_gradient`.
-    """
-    lib = library()
-    assert lib is not None
-    out = torch.empty(samples, upstream.shape[1], x.shape[1], 3, 3)
-    a = _arguments(x, upstream.shape[1])
-    a.images, a.apart = len(x) // samples, samples
-    call = lib.spikefed_direct_weight_grad if direct else lib.spikefed_winograd_weight_grad
-    starts = [(t.data_ptr(), 4 * t[0].numel()) for t in (x, upstream, out)]
-    for b in range(samples):
-        a.x, a.go, a.weight = (start + step * b for start, step in starts)
-        call(a)
-    return out
-
-
 def _run(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, *, gradient: bool) -> Tensor:
     lib = library()
     assert lib is not None

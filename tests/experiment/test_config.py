@@ -135,6 +135,9 @@ def test_a_preset_of_the_command_line_lies_on_top_of_the_file_in_its_place(tmp_p
         ('[method]\nname = "fdavg"', "method 'fdavg' is not known; use one of"),
         ('[method]\nname = "fsdd"', "the nearest is 'fsd'"),
         ('[method]\nname = "FSD+"', "the nearest is 'fsd+'"),
+        ('[method]\nname = "FedLC"', "corrects logits in local training, of any method: set training.calibrate = 1"),
+        ('[method]\nname = "fedbn"', "set method.name = 'fedavg' and method.send = ['weight', 'neuron']"),
+        ('[method]\nname = "fsdplus"', "the method's name is 'fsd+'"),
         (
             '[method]\nname = "nowhere:Method"',
             "names module 'nowhere', which Python does not find; put its folder on PYTHONPATH",

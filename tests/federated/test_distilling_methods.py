@@ -285,6 +285,7 @@ def test_the_lead_is_counted_in_whole_spikes(steps: int) -> None:
         ({"rehearse": 0.0}, "no client would learn"),
         ({"send": "labels", "groups": 2}, "a label has no steps"),
         ({"abstain": 0.5}, "abstain is for labels"),
+        ({"liars": 2}, "liars = 2 is for vote 'trimmed', which fsd\\+ does not have"),
     ],
 )
 def test_levers_that_would_do_nothing_are_refused(given: dict[str, Any], sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,6 +66,24 @@ def test_a_batch_of_rehearsal_runs_for_its_first_steps(asked: int, shown: int) -
     assert seen == [(shown, shown)] and net.steps == 4, "a network has all its steps again"
 
 
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_rows_with_a_time_axis_are_shown_for_their_first_steps(steps: int) -> None:
+    net = spiking()
+    where = World(FsdPlusHyperparameters(rehearse_steps=steps, distil_batch=PUBLIC))
+    series = torch.rand(PUBLIC, 4, *net.input_shape, generator=torch.Generator().manual_seed(5))
+    shown = series[:, : steps or 4]
+    seen: list[torch.Tensor] = []
+
+    def preprocess(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x
+
+    ctx = replace(shown_to(where, net), public=series, preprocess=preprocess)
+    term = rehearsal(net, Goal(torch.zeros(PUBLIC, 3, 4), lambda outputs, target: outputs.sum()), ctx, 1.0)
+    term(torch.zeros(4, 5, 3), torch.zeros(5, dtype=torch.int64))
+    assert seen[0].shape == shown.shape and all(any(torch.equal(x, row) for row in shown) for x in seen[0])
+
+
 def spiking(**more: str) -> nn.Module:
     """A small network of four steps for images ``[1, 8, 8]``."""
     draws = torch.Generator().manual_seed(3)
@@ -100,3 +119,12 @@ def test_steps_that_a_network_cannot_run_for_are_refused_before_anything_is_trai
         check_steps(spiking(), 5)
     with pytest.raises(ConfigError, match=r"rehearse_steps = 2 does not go with norm 'bntt'"):
         check_steps(spiking(norm="bntt"), 2)
+
+
+def test_a_network_that_makes_its_own_steps_is_refused_fewer() -> None:
+    own = networks.wrap(spiking(), steps=4, classes=3, mode="images")
+    check_steps(own, 0)
+    check_steps(own, 4)
+    with pytest.raises(ConfigError, match=r"rehearse_steps = 2 does not go with \w+, which takes whole images"):
+        check_steps(own, 2)
+    check_steps(networks.wrap(nn.Linear(2, 3), steps=4, classes=3, mode="step"), 2)

@@ -13,7 +13,7 @@ from spikefed.federated.contract import (
     State,
 )
 from spikefed.federated.exchange import Reply, Request, Transport
-from spikefed.federated.methods import METHODS, method
+from spikefed.federated.methods import ELSEWHERE, METHODS, method
 from spikefed.federated.participation import Participation
 from spikefed.federated.plans import Expectations
 from spikefed.federated.record import RoundRecord
@@ -23,6 +23,7 @@ from spikefed.federated.selection import Selection, by_branch, by_mask, by_role,
 from spikefed.federated.traffic import Exchange, MessageKind
 
 __all__ = [
+    "ELSEWHERE",
     "METHODS",
     "Ask",
     "ClientContext",

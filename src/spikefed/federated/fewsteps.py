@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import Norm
+from spikefed.networks import Norm, WrappedNetwork
 
 
 @contextmanager
@@ -33,7 +33,8 @@ def check_steps(net: nn.Module, steps: int) -> None:
     """Refuse `rehearse_steps` that a network cannot run for; 0 suits all.
 
     Raises:
-        ConfigError: the network has fewer, or a normalisation with tensors for each step (BNTT).
+        ConfigError: the network has fewer, or a normalisation with tensors for each step (BNTT), or makes its steps
+            itself.
     """
     every = getattr(net, "steps", 1)
     if steps > every:
@@ -44,6 +45,11 @@ def check_steps(net: nn.Module, steps: int) -> None:
         raise ConfigError(
             f"method.rehearse_steps = {steps} does not go with norm 'bntt', which has weights for each of the "
             f"{every} steps; set network.norm = 'bn', or leave it out"
+        )
+    if 0 < steps < every and isinstance(net, WrappedNetwork) and net.mode == "images" and not net.timed:
+        raise ConfigError(
+            f"method.rehearse_steps = {steps} does not go with {net.name}, which takes whole images and makes its own "
+            f"{every} steps; give a network that takes one step or [T, B, ...], or leave it out"
         )
 
 

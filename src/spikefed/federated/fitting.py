@@ -44,7 +44,7 @@ class DistillationHyperparameters(LocalTraining):
         default=0,
         ge=0,
         le=10**6,
-        description="public rows in a batch of rehearsal; 0: distil_batch",
+        description="public rows in a batch of rehearsal, all where there are fewer; 0: distil_batch",
         json_schema_extra={"since": "0.2"},
     )
     rehearse_steps: int = Field(
@@ -200,7 +200,7 @@ def rehearsal(net: nn.Module, goal: Goal, ctx: Context, weight: float) -> Term:
         if next(steps) % hyper.rehearse_every:
             return outputs.new_zeros(())
         pick = torch.randint(len(images), (count,), generator=ctx.generator)
-        x = ctx.preprocess(images[pick].to(outputs.device))
+        x = ctx.preprocess(cut_images(images[pick], hyper.rehearse_steps).to(outputs.device))
         x = x if goal.augment is None else goal.augment(x, ctx.generator)
         target = goal.target[pick].to(outputs.device)
         if hyper.rehearse_steps and target.dim() == 3:  # a train for each class

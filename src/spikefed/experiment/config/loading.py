@@ -18,7 +18,7 @@ from spikefed.experiment.config.renamed import renamed
 from spikefed.experiment.config.section import Section
 from spikefed.experiment.probetables import probe_tables
 from spikefed.experiment.tables import PRESETS, in_order, merge, override_key, parse_override, presets, read_tree
-from spikefed.federated import METHODS, method
+from spikefed.federated import ELSEWHERE, METHODS, method
 from spikefed.federated.local import LocalTraining
 from spikefed.objects import check_keys, nearest
 
@@ -92,7 +92,8 @@ def _check_method_keys(tree: Mapping[str, Any], name: Any) -> None:
     try:
         hyper = method(str(name)).hyperparameters
     except ConfigError as error:
-        if ":" in str(name):  # a class of the user's, which has no list of neighbours
+        # A class of the user's has no list of neighbours, and of a known alias the sentence says it all.
+        if ":" in str(name) or str(name).lower() in ELSEWHERE:
             raise
         raise ConfigError(f"{error}; the nearest is '{nearest(str(name).lower(), METHODS)}'") from error
     _check_training(tree.get("training", {}))

@@ -37,6 +37,17 @@ METHODS: dict[str, type[Method]] = {
     )
 }  # fmt: skip
 
+ELSEWHERE = {
+    "fedlc": "FedLC corrects logits in local training, of any method: set training.calibrate = 1 with method.name = "
+    "'fedavg', say",
+    "fedbn": "FedBN keeps normalisations at clients: set method.name = 'fedavg' and method.send = ['weight', 'neuron']",
+    "fedsgd": "FedSGD is one step on all data a round: set method.name = 'fedavg', training.local_epochs = 1 and a "
+    "training.local_batch of all images",
+    "fsdplus": "the method's name is 'fsd+'",
+    "fsd-plus": "the method's name is 'fsd+'",
+}
+"""What others call a method and is found here under another name or as a setting; what to write instead."""
+
 
 def method(name: str) -> Method:
     """A method by its short name, or a user's own as ``package.module:ClassName``.
@@ -46,6 +57,8 @@ def method(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name]()
+    if name.lower() in ELSEWHERE:
+        raise ConfigError(f"method '{name}' is not known by this name: {ELSEWHERE[name.lower()]}")
     if ":" not in name:
         raise ConfigError(
             f"method '{name}' is not known; use one of {', '.join(sorted(METHODS))}, or your own as 'module:ClassName'"

@@ -147,6 +147,10 @@ class FsdPlus(Fsd):
     def check(self, hyper: FsdPlusHyperparameters, setup: Setup) -> None:
         if hyper.vote not in ("weighted", "clipped"):
             raise ConfigError(f"method.vote = '{hyper.vote}' is not for fsd+, whose vote goes row by row; use clipped")
+        if hyper.liars != FsdPlusHyperparameters.model_fields["liars"].default:
+            raise ConfigError(
+                f"method.liars = {hyper.liars} is for vote 'trimmed', which fsd+ does not have; leave it out"
+            )
         if hyper.abstain and hyper.send != "labels":
             raise ConfigError("method.abstain is for labels; set method.send = 'labels' with it, or leave it out")
         if not hyper.distil_epochs and not hyper.rehearse:

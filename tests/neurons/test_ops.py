@@ -313,6 +313,31 @@ def test_windowed_gradient_through_two_layers_equals_the_reference(monkeypatch, 
 
 
 @needs_native
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("shape", [(48, 9, 6), (16, 4, 4), (112, 2, 2), (80,)])
+def test_marks_of_spikes_give_the_lists_that_a_search_gives(monkeypatch, shape, pool, dtype) -> None:
+    if pool and len(shape) == 1:
+        pytest.skip("rows have no pool")
+    monkeypatch.setattr(fused, "LEAST_BITS", 0)
+    x = torch.randn(4 * 3, *shape, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    x = x.contiguous(memory_format=torch.channels_last) if len(shape) > 1 else x
+    neuron = LIFParameters(decay=0.5, v_threshold=0.7, surrogate=Rectangle(width=0.9))
+    out = norm_lif(x, neuron, steps=4, norm="bn", pool=pool)
+    marks, window = paths.marks_of(out), paths.window_of(out)
+    assert marks is not None and marks.ones is not pool
+    if window is not None:
+        assert paths.inside_of(out) == pytest.approx(float(window.float().mean()))
+    maps = out.detach() if len(shape) > 1 else out.detach()[:, :, None, None]
+    given, searched = events.listed(maps, marks), events.listed(maps)
+    assert torch.equal(given.offsets, searched.offsets) and torch.equal(given.index, searched.index)
+    assert torch.equal(given.value, searched.value) and 0.01 < given.density < 0.9
+    out *= 1
+    assert paths.marks_of(out) is None and paths.inside_of(out) is None  # written to
+
+
+@needs_native
 def test_a_tensor_written_to_has_no_window() -> None:
     x = torch.randn(4, 8, 6, 6, requires_grad=True)
     out = norm_lif(x, LIFParameters(decay=0.5, v_threshold=1.0), steps=2, norm="bn")

@@ -21,11 +21,11 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, plan: Plan,
-        window: events.BandedList | None, stride: Sides, padding: Sides,
+        window: events.BandedList | None, stride: Sides, padding: Sides, marks: events.Marks | None,
     ) -> Tensor:  # fmt: skip
         learning = ctx.needs_input_grad[1]
         lists = learning and plan.weight == "events"
-        listed = events.listed(x) if lists or plan.forward == "events" else None
+        listed = events.listed(x, marks) if lists or plan.forward == "events" else None
         with torch.autocast("cpu", enabled=False):
             if plan.forward == "events" and listed is not None:
                 out = events.convolve(listed, weight, bias, dtype, pair(stride)[0])
@@ -61,7 +61,7 @@ class Convolution(torch.autograd.Function):
                 grad_weight = _weight_gradient(ctx, upstream, weight, rest)
             if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
                 grad_bias = upstream.sum((0, 2, 3), dtype=torch.float32).to(ctx.bias_dtype)
-        return grad_x, grad_weight, grad_bias, None, None, None, None, None
+        return grad_x, grad_weight, grad_bias, None, None, None, None, None, None
 
 
 def _input_gradient(ctx, upstream: Tensor, weight: Tensor, rest: list[Tensor]) -> Tensor:
@@ -121,13 +121,15 @@ class ListedLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, marks: events.Marks | None = None
+    ) -> Tensor:
         shape = x.shape
         mixed = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
         ctx.positions = shape[2:].numel() if mixed else 1
         rows = (x.permute(0, 2, 3, 1).flatten(1) if mixed else x.flatten(1)).to(dtype).contiguous()
         with torch.autocast("cpu", enabled=False):
-            listed = events.listed_rows(rows)
+            listed = events.listed_rows(rows, marks)
             out = events.rows_product(listed, weight, bias, dtype, ctx.positions)
         banded = events.banded(listed, 1).tensors() if ctx.needs_input_grad[1] else ()
         ctx.save_for_backward(weight, *banded)
@@ -153,7 +155,7 @@ class ListedLinear(torch.autograd.Function):
                 grad_weight = events.rows_weight_gradient(lists, upstream, ctx.positions)
             if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
                 grad_bias = upstream.float().sum(0).to(ctx.bias_dtype)
-        return grad_x, grad_weight, grad_bias, None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
 def _rows_input_gradient(ctx, upstream: Tensor, weight: Tensor) -> Tensor:

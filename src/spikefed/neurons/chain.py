@@ -143,7 +143,7 @@ def run_chain(x: Tensor, layers: Sequence[ChainLayer], *, large: bool = False) -
     out: Any = _Chain.apply(call, x, *learnt)
     out._spikefed_nonzero = call.nonzero  # read by paths.density_of
     if call.window is not None:
-        out._spikefed_window = (call.window, out._version)  # read by paths.window_of
+        out._spikefed_window = (call.window, out._version, call.inside)  # read by paths.window_of and paths.inside_of
     return out
 
 
@@ -289,12 +289,12 @@ def _fired(currents: torch.Size, firing: Firing) -> tuple[torch.Size, int]:
 class _Call:
     """One call's plan and layers, and what it leaves beside the spikes."""
 
-    __slots__ = ("layers", "nonzero", "plan", "window")
+    __slots__ = ("inside", "layers", "nonzero", "plan", "window")
 
     def __init__(self, plan: Plan, layers: Sequence[ChainLayer]) -> None:
         self.plan = plan
         self.layers = layers
-        self.nonzero = 0
+        self.nonzero = self.inside = 0
         self.window: Tensor | None = None
 
 
@@ -309,7 +309,7 @@ class _Chain(torch.autograd.Function):
         form = form_of(plan.out)
         kept = torch.empty(plan.size, dtype=torch.uint8)
         out = torch.empty(plan.out, dtype=plan.dtype, memory_format=form)
-        nonzero = c_int64(0)
+        nonzero, inside = c_int64(0), c_int64(0)
         filled = arguments(plan, x.data_ptr(), learnt, kept)
         put_states(filled, plan, call.layers, nonzero)
         put_momenta(filled, call.layers)
@@ -317,8 +317,10 @@ class _Chain(torch.autograd.Function):
         if plan.window and any(ctx.needs_input_grad):
             window = torch.empty(plan.out, dtype=torch.uint8, memory_format=form)
             filled[-1].neuron.window = window.data_ptr()
+            filled[-1].neuron.inside = ctypes.addressof(inside)
             call.window = window
         lib.spikefed_chain_forward(filled, len(filled))
+        call.inside = inside.value
         call.nonzero = nonzero.value if call.layers[-1].firing is not None else out.numel()
         ctx.save_for_backward(x, kept, *learnt)
         ctx.plan = plan

@@ -96,6 +96,14 @@ def suits(x: Tensor, weight: Tensor, stride: Sides, padding: Sides) -> bool:
 
 
 @dataclass(frozen=True)
+class Marks:
+    """Where a tensor is not zero, noted by the neurons that made it."""
+
+    bits: Tensor  # int16 [numel / 16]: a bit an element, as they lie in memory
+    ones: bool  # every non-zero is 1
+
+
+@dataclass(frozen=True)
 class EventList:
     """Non-zeros of a channels-last map ``[N, C, H, W]``, pixel by pixel: position in its image row, value."""
 
@@ -137,25 +145,30 @@ def _arguments(shape: torch.Size, kernel: int, dtype: torch.dtype, stride: int =
     return a
 
 
-def listed(x: Tensor) -> EventList:
+def listed(x: Tensor, marks: Marks | None = None) -> EventList:
     """The events of ``x`` (channels-last float32 or bfloat16, or uint8 with 0 and 1 only).
 
-    ``x`` is ``[N, C, H, W]``.
+    Args:
+        x: ``[N, C, H, W]``.
+        marks: of `paths.marks_of`, where they are known: then ``x`` is not searched.
     """
-    found = listed_below(x, 2.0)
+    found = listed_below(x, 2.0, marks)
     assert found is not None
     return found
 
 
-def listed_below(x: Tensor, limit: float) -> EventList | None:
+def listed_below(x: Tensor, limit: float, marks: Marks | None = None) -> EventList | None:
     """As `listed`; None, after counting alone, where that part of ``x`` or more is not zero."""
     lib = library()
     assert lib is not None
     a = _arguments(x.shape, 1, x.dtype)
     offsets = torch.empty(x.numel() // x.shape[1] + 1, dtype=torch.int32)
-    mask = torch.empty((len(offsets) - 1) * -(-x.shape[1] // 16), dtype=torch.int16)
-    binary = c_int32(0)
-    a.x = x.data_ptr()
+    binary = c_int32(marks is not None and marks.ones)
+    if marks is None:
+        mask = torch.empty((len(offsets) - 1) * -(-x.shape[1] // 16), dtype=torch.int16)
+        a.x = x.data_ptr()
+    else:
+        mask = marks.bits
     a.offsets = offsets.data_ptr()
     a.mask = mask.data_ptr()
     a.binary = ctypes.addressof(binary)
@@ -165,6 +178,7 @@ def listed_below(x: Tensor, limit: float) -> EventList | None:
         return None
     index = torch.empty(events, dtype=torch.int16)
     value = torch.empty(0 if binary.value else events)
+    a.x = x.data_ptr()
     a.index = index.data_ptr()
     a.value = value.data_ptr() or None
     a.events = events
@@ -259,9 +273,9 @@ def weight_gradient(events: BandedList, upstream: Tensor) -> Tensor:
     return flat.unflatten(1, (ci, k, k))[:co]
 
 
-def listed_rows(x: Tensor) -> EventList:
+def listed_rows(x: Tensor, marks: Marks | None = None) -> EventList:
     """The events of a linear layer's input ``[N, Fin]``: of maps of one pixel with Fin channels."""
-    return listed(x.view(*x.shape, 1, 1))
+    return listed(x.view(*x.shape, 1, 1), marks)
 
 
 def rows_product(

@@ -36,12 +36,15 @@ _POINTERS = (
     "grad_weight",
     "grad_bias",
     "window",
+    "bits",
     "nonzero",
+    "inside",
 )
 _SIZES = ("steps", "rows", "channels", "height", "width")
 _FLAGS = ("dtype", "norm", "batch_statistics", "pool", "repeat", "soft", "surrogate", "detach_reset", "threads")
 _NUMBERS = ("decay", "theta", "fire", "gain", "scale", "eps", "momentum", "surrogate_a", "surrogate_b")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+LEAST_BITS = 2**16  # spikes from which it pays to note them as bits for event lists
 _NORMS = {"none": 0, "bn": 1, "tdbn": 1, "bntt": 2}
 
 
@@ -143,8 +146,12 @@ def norm_lif_native(x: Tensor, firing: Firing, state: NormState, momentum: float
     }
     out: Any = _NormLIF.apply(x, state.weight, state.bias, p, firing.steps, options)
     out._spikefed_nonzero = options["nonzero"]  # read by paths.density_of
-    if options["window"] is not None:  # read by paths.window_of; worthless once the tensor was written to
-        out._spikefed_window = (options["window"], out._version)
+    if (
+        options["bits"] is not None
+    ):  # read by paths.marks_of; worthless once the tensor was written to, as is the window
+        out._spikefed_bits = (options["bits"], out._version, not firing.pool)
+    if options["window"] is not None:  # read by paths.window_of and paths.inside_of
+        out._spikefed_window = (options["window"], out._version, options["inside"])
     return out
 
 
@@ -290,8 +297,11 @@ class _NormLIF(torch.autograd.Function):
         groups = 0 if o["norm"] == "none" else steps if o["norm"] == "bntt" else 1
         statistics = torch.empty(2, groups, x.shape[1])
         nonzero = c_int64(0)
+        inside = c_int64(0)
+        bits = torch.empty(out.numel() // 16, dtype=torch.int16) if _listable(out) else None
         a.x = x.data_ptr()
         a.out = out.data_ptr()
+        a.bits = _pointer(bits)
         a.weight = _pointer(weight)
         a.bias = _pointer(bias)
         a.running_mean, a.running_var = map(_pointer, o["running"])
@@ -300,8 +310,11 @@ class _NormLIF(torch.autograd.Function):
         a.nonzero = ctypes.addressof(nonzero)
         window = torch.empty(shape, dtype=torch.uint8, memory_format=form) if o["window"] else None
         a.window = _pointer(window)
+        a.inside = ctypes.addressof(inside)
         lib.spikefed_norm_lif_forward(a)
         o["nonzero"] = nonzero.value
+        o["inside"] = inside.value
+        o["bits"] = bits
         o["window"] = window
         ctx.save_for_backward(x, weight, bias, statistics)
         ctx.p = p
@@ -317,6 +330,12 @@ class _NormLIF(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1:3]
         found = _gradients(x, weight, bias, statistics, grads[0], ctx.p, ctx.steps, ctx.options, ctx.form, wanted)
         return *found, None, None, None
+
+
+def _listable(out: Tensor) -> bool:
+    """Whether the bits of spikes in this form say all that event lists ask, and are worth a tensor."""
+    rows = out.dim() == 2 or (out.dim() == 4 and out.is_contiguous(memory_format=torch.channels_last))
+    return rows and out.shape[1] % 16 == 0 and out.numel() >= LEAST_BITS
 
 
 def _gradients(

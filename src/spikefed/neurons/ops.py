@@ -56,25 +56,25 @@ def spike_conv2d(
     window = None
     reason = plan.reason
     if learning and x.requires_grad and paths.could_list(x, weight, stride, padding):
-        inside = _narrow(paths.window_of(x), paths.window_limit(weight, dtype))
+        inside = _narrow(x, paths.window_limit(weight, dtype))
         if inside is not None:
             window = events.banded(inside, weight.shape[2])
             reason += f"; input gradient for the {inside.density:.3f} of neurons inside the surrogate's window"
     paths.note("spike_conv2d", plan.path, reason, x, paths.density_of(x) or float("nan"))
+    marks = paths.marks_of(x)
     if x.shape[1] > 1:
         x = x.contiguous(memory_format=torch.channels_last)
     plain = plan.forward == "dense" and not products.emulated(dtype)
     if plain and (not learning or (plan.weight == plan.gradient == "dense" and window is None)):
         return F.conv2d(x, weight, bias, stride=stride, padding=padding)
     taught = weight if learning else weight.detach()  # a parameter asks for a gradient under no_grad too
-    return cast(Tensor, Convolution.apply(x, taught, bias, dtype, plan, window, stride, padding))
+    return cast(Tensor, Convolution.apply(x, taught, bias, dtype, plan, window, stride, padding, marks))
 
 
-def _narrow(window: Tensor | None, limit: float) -> events.EventList | None:
-    """The window's list if it is narrow enough to pay."""
-    if window is None or limit <= 0:
-        return None
-    return events.listed_below(window, limit)
+def _narrow(x: Tensor, limit: float) -> events.EventList | None:
+    """The list of ``x``'s window if it is narrow enough to pay."""
+    window, inside = paths.window_of(x), paths.inside_of(x)
+    return None if window is None or inside is None or inside >= limit else events.listed(window)
 
 
 def spike_linear(
@@ -97,7 +97,7 @@ def spike_linear(
         return F.linear(x.flatten(1), weight, bias)
     if paths.linear_by_lists(x, weight, dtype):
         paths.note("spike_linear", "events", f"density {density:.3f}: sums over the non-zeros alone", x, density)
-        return cast(Tensor, ListedLinear.apply(x, weight, bias, dtype))
+        return cast(Tensor, ListedLinear.apply(x, weight, bias, dtype, paths.marks_of(x)))
     mixed = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     mixed = mixed and fused.suits(x)
     reason = "matrix product after a native flatten" if mixed else "matrix product"

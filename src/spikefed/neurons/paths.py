@@ -275,8 +275,22 @@ def window_of(x: Tensor) -> Tensor | None:
     Outside the window a neuron's surrogate is zero, so ``norm_lif`` ignores what arrives there. A convolution that uses
     the window leaves zeros in those places of ``x.grad``. The shape is that of ``x``.
     """
-    window, version = getattr(x, "_spikefed_window", (None, 0))
+    window, version, _ = getattr(x, "_spikefed_window", (None, 0, 0))
     return None if window is None or x._version != version else window
+
+
+def inside_of(x: Tensor) -> float | None:
+    """Part of `window_of` that is 1. ``x`` as there."""
+    return None if window_of(x) is None else x._spikefed_window[2] / max(x.numel(), 1)  # type: ignore[attr-defined]
+
+
+def marks_of(x: Tensor) -> events.Marks | None:
+    """Where ``x`` is not zero, if ``norm_lif`` noted it.
+
+    ``x`` is ``[N, C]``, or ``[N, C, H, W]`` in channels-last memory; C is a multiple of 16.
+    """
+    bits, version, ones = getattr(x, "_spikefed_bits", (None, 0, False))
+    return None if bits is None or x._version != version else events.Marks(bits, ones)
 
 
 def density_of(x: Tensor) -> float | None:

@@ -21,8 +21,8 @@ struct Events {
     int32_t *start;     // [bands * Ci + 1]; with stride 2 [bands * Ci * 4 + 1]: by band, channel, parity of row and column
     uint16_t *position; // [events], by band
     float *banded;      // [events] values by band, or null: every event is 1
-    uint16_t *mask;     // [N*H*W, (Ci + 15) / 16] scratch between count and list: one bit per element, 1 = not zero
-    int32_t *binary;    // count out: 1 if every non-zero is 1
+    uint16_t *mask;     // [N*H*W, (Ci + 15) / 16] made by count for list: one bit per element, 1 = not zero; given where x is null
+    int32_t *binary;    // count out: 1 if every non-zero is 1; untouched where x is null
     int64_t images, height, width, in_channels, out_channels, kernel, stride, events; // stride 1 or 2 (input_grad: 1)
     int64_t places;     // K * K; of maps of one pixel, which have P pixels flattened as [P, Ci / P]: P
     int32_t dtype;      // of x, go, out: 0 float32, 1 bfloat16; 2: x is bytes of 0 and 1 (a window, to be listed)

@@ -293,7 +293,25 @@ template <class E> static void list_typed(const Events &a) {
     });
 }
 
+// From a mask that stands.
+static void count_mask(const Events &a) {
+    const int64_t pixels = a.images * a.height * a.width, words = (a.in_channels + 15) / 16;
+    parallel(pixels, a.threads, [&](int64_t begin, int64_t end) {
+        for (int64_t p = begin; p < end; ++p) {
+            const uint16_t *mask = a.mask + p * words;
+            int32_t n = 0;
+            int64_t w = 0;
+            for (; w + 2 <= words; w += 2) n += count_bits(mask[w] | static_cast<uint32_t>(mask[w + 1]) << 16);
+            if (w < words) n += count_bits(mask[w]);
+            a.offsets[p + 1] = n;
+        }
+    });
+    a.offsets[0] = 0;
+    for (int64_t p = 0; p < pixels; ++p) a.offsets[p + 1] += a.offsets[p];
+}
+
 static void events_count(const Events &a) {
+    if (!a.x) return count_mask(a);
     if (a.dtype == 2)
         count_typed<uint8_t>(a);
     else

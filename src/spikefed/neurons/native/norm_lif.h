@@ -22,7 +22,9 @@ struct NormLif {
     float *grad_weight;       // [G, C] backward out, null = not wanted
     float *grad_bias;         // [G, C] backward out, null = not wanted
     uint8_t *window;          // forward out or null: per element of `out`, 1 where the surrogate of a neuron under it is not zero
+    uint8_t *bits;            // forward out or null: a bit an element of `out`, 1 = not zero; only where channels are whole sixteens
     int64_t *nonzero;         // forward out: number of non-zero elements of `out`
+    int64_t *inside;          // forward out, with `window`: number of its ones
     int64_t steps, rows, channels, height, width; // height, width: only read when pooling
     int32_t dtype, norm;      // norm: 0 none, 1 shared statistics, 2 per-step statistics
     int32_t batch_statistics; // 1 = of this batch, 0 = the running ones

@@ -169,9 +169,12 @@ template <int RESET> struct Membrane {
 // ---- forward ------------------------------------------------------------------------------------------------------------------
 
 // ONCE: the current is the same at every step. `own`: the strip's currents; without a pool they are read where they lie (the results
-// would take as much room again). Returns how many outputs are not zero.
+// would take as much room again). Adds to how many outputs are not zero, and how many inside the window.
+struct Found {
+    int64_t nonzero, inside;
+};
 template <class E, bool NORM, int RESET, bool ONCE, int P>
-static SPIKEFED_INLINE int64_t forward_block(const NormLif &a, const Params &p, const Strip &s, const Block &b, const float *own) {
+static SPIKEFED_INLINE void forward_block(const NormLif &a, const Params &p, const Strip &s, const Block &b, const float *own, Found &found) {
     constexpr int K = vectors_of(P);
     const E *x = static_cast<const E *>(a.x);
     E *out = static_cast<E *>(a.out) + b.out;
@@ -181,9 +184,9 @@ static SPIKEFED_INLINE int64_t forward_block(const NormLif &a, const Params &p, 
     const Vec gain = broadcast(a.gain), share = broadcast(1.0f / P), zero = broadcast(0.0f);
     const Vec stretch = broadcast(a.soft ? 1.0f / a.theta : 1.0f), shift = broadcast(a.soft ? 1.0f : a.theta);
     const Vec half = broadcast(a.surrogate_a);
-    uint8_t *const window = a.window;
+    uint8_t *const window = a.window, *const bits = a.bits;
     Vec left[K * P], y[K * P];
-    int64_t nonzero = 0;
+    int64_t nonzero = 0, within = 0;
     SPIKEFED_UNROLL
     for (int i = 0; i < K * P; ++i) {
         const int64_t c = i / P * kVec;
@@ -214,17 +217,22 @@ static SPIKEFED_INLINE int64_t forward_block(const NormLif &a, const Params &p, 
             }
             if (new_line<E>(c)) SPIKEFED_PREFETCH(out + t * to_next + c + (P > 1 ? ahead / 2 : ahead), 1);
             store_some_exact(out + t * to_next + c, sum, b.lanes[k]);
-            nonzero += count_bits(some & ((1u << b.lanes[k]) - 1));
-            if (window) spread_bits(inside, window + t * to_next + b.out + c, b.lanes[k]); // 1 where the surrogate of a neuron under it is not zero
+            const uint32_t real = (1u << b.lanes[k]) - 1;
+            nonzero += count_bits(some & real);
+            if (bits && b.lanes[k] > 0) put_bits(some, bits, t * to_next + b.out + c);
+            if (!window) continue;
+            within += count_bits(inside & real);
+            spread_bits(inside, window + t * to_next + b.out + c, b.lanes[k]); // 1 where the surrogate of a neuron under it is not zero
         }
     }
-    return nonzero;
+    found.nonzero += nonzero;
+    found.inside += within;
 }
 
 template <class E, bool NORM, int RESET, bool ONCE, int P> static void forward_units(const NormLif &a) {
     const Params p = make_params(a);
     const int64_t units = count_units(a, p), chunks = larger(1, smaller(kMaxChunks, units));
-    int64_t *nonzero = scratch<int64_t>(chunks);
+    Found *found = scratch<Found>(chunks);
     parallel(chunks, a.threads, [&](int64_t begin, int64_t end) {
         float *own = scratch<float>(!ONCE && P > 1 ? strip_room<P>(a) : 1);
         for (int64_t k = begin; k < end; ++k)
@@ -234,12 +242,14 @@ template <class E, bool NORM, int RESET, bool ONCE, int P> static void forward_u
                     [&](const Strip &s) {
                         if (!ONCE && P > 1) read_strip<E, NORM, true>(a, p, s, own);
                     },
-                    [&](const Strip &s, const Block &b) { nonzero[k] += forward_block<E, NORM, RESET, ONCE, P>(a, p, s, b, own); }, [](const Strip &) {});
+                    [&](const Strip &s, const Block &b) { forward_block<E, NORM, RESET, ONCE, P>(a, p, s, b, own, found[k]); }, [](const Strip &) {});
         release(own);
     });
-    *a.nonzero = 0;
-    for (int64_t k = 0; k < chunks; ++k) *a.nonzero += nonzero[k];
-    release(nonzero);
+    Found all{};
+    for (int64_t k = 0; k < chunks; ++k) all.nonzero += found[k].nonzero, all.inside += found[k].inside;
+    *a.nonzero = all.nonzero;
+    if (a.window) *a.inside = all.inside;
+    release(found);
     release(p.mean);
 }
 

@@ -390,6 +390,15 @@ static inline void add_lanes4(const Vec &a, const Vec &b, const Vec &c, const Ve
     to[0] += sum_lanes(a), to[1] += sum_lanes(b), to[2] += sum_lanes(c), to[3] += sum_lanes(d);
 }
 #endif
+// The bits of the vector that begins with this element, among the bits of all.
+static SPIKEFED_INLINE void put_bits(uint32_t bits, uint8_t *all, int64_t element) {
+    uint8_t *to = all + element / 8;
+    if (kVec == 16) to[1] = static_cast<uint8_t>(bits >> 8);
+    if (kVec >= 8)
+        *to = static_cast<uint8_t>(bits);
+    else
+        *to = static_cast<uint8_t>(element % 8 ? *to | bits << element % 8 : bits);
+}
 // The first n bits as bytes 0 or 1.
 static SPIKEFED_INLINE void spread_bits(uint32_t bits, uint8_t *to, int64_t n) {
 #if defined(SPIKEFED_AVX512)

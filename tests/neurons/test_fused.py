@@ -210,3 +210,15 @@ def test_the_native_transpose_is_a_transpose_of_tall_flat_and_odd_matrices(
     n, rows, columns = size
     turned = fused.transpose(matrices, matrices.new_empty(n, columns, rows), *size)
     assert torch.equal(turned, matrices.transpose(1, 2))
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("channels", [3, 40, 600, 1100])
+@pytest.mark.parametrize("rows", [1, 18, 70, 200])
+def test_statistics_are_the_means_and_variances_of_all_rows(channels, rows) -> None:
+    x = torch.randn(4 * rows, channels, generator=torch.Generator().manual_seed(rows)) * 2 + 5
+    mean, var = torch.zeros(channels), torch.zeros(channels)
+    p = LIFParameters(decay=0.5, v_threshold=1.0)
+    norm_lif(x, p, steps=4, norm="bn", running_mean=mean, running_var=var, training=True, momentum=1.0)
+    torch.testing.assert_close(mean.double(), x.double().mean(0), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(var.double(), x.double().var(0), rtol=2e-5, atol=1e-6)

@@ -546,6 +546,23 @@ struct Padded {
     }
 };
 
+// What the next band reads, asked for bit by bit while this one is worked on: padding would wait for memory, which has nothing to do now.
+struct Ahead {
+    const char *at;
+    int64_t left, part; // bytes
+    Ahead(const Events &a, const Bands &bands, int64_t next, int64_t last, int64_t calls) : at(nullptr), left(0), part(0) {
+        if (next >= last) return;
+        const Band band = bands.at(a, next);
+        const int64_t row = bands.width * a.out_channels * (a.dtype == 0 ? 4 : 2);
+        at = static_cast<const char *>(a.go) + (band.image * bands.height + band.row) * row;
+        left = band.images * band.rows * row;
+        part = left / larger(1, calls) + 1;
+    }
+    SPIKEFED_INLINE void some() {
+        for (int64_t i = 0; i < part && left > 0; i += 64, at += 64, left -= 64) SPIKEFED_PREFETCH_FAR(at);
+    }
+};
+
 template <int K>
 SPIKEFED_APART static void weight_channel(const uint16_t *index, const float *value, int64_t n, const float *go, int64_t line, float *sums) {
     const Lines<K> lines(go, line);
@@ -616,15 +633,19 @@ template <int K> static void weight_grad_sized(const Events &a) {
                 const int64_t groups = a.stride == 2 ? 4 * Ci : Ci;
                 const int32_t *start = a.start + k * groups;
                 if (start[0] == start[groups]) continue;
+                const bool whole = from == 0 && to == blocks;
+                Ahead next(a, bands, k + 1, whole ? bands.count * (part + 1) / parts : 0, blocks * kEventLanes / kVec * Ci);
                 go.each(bands.at(a, k), from, to, [&](int64_t b, const float *buffer) {
                     float *rows = sums + part * table + b * Ci * K * K * kEventLanes;
                     for (int64_t v = 0; v < kEventLanes; v += kVec, buffer += bands.pixels() * kVec)
-                        for (int64_t c = 0; c < Ci; ++c)
+                        for (int64_t c = 0; c < Ci; ++c) {
+                            next.some();
                             if (a.stride == 2)
                                 weight_halved<K>(a, start + 4 * c, buffer, bands.line * kVec, rows + c * K * K * kEventLanes + v);
                             else if (start[c] != start[c + 1])
                                 weight_channel<K>(a.position + start[c], a.banded ? a.banded + start[c] : nullptr, start[c + 1] - start[c], buffer,
                                                   bands.line * kVec, rows + c * K * K * kEventLanes + v);
+                        }
                 });
             }
         }
@@ -730,11 +751,14 @@ template <int K, class E> static void input_grad_sized(const Events &a) {
             }
             if (start[0] == start[Ci]) continue;
             memset(sums, 0, sizeof(float) * static_cast<size_t>(start[Ci] - start[0]));
+            Ahead next(a, bands, k + 1, end, go.blocks * kEventLanes / kVec * Ci);
             go.each(band, 0, go.blocks, [&](int64_t b, const float *buffer) {
                 for (int64_t v = 0; v < kEventLanes; v += kVec, buffer += bands.pixels() * kVec)
-                    for (int64_t c = 0; c < Ci; ++c)
+                    for (int64_t c = 0; c < Ci; ++c) {
+                        next.some();
                         input_channel<K>(a.position + start[c], start[c + 1] - start[c], buffer, bands.line * kVec,
                                          a.weight + (b * Ci + c) * K * K * kEventLanes + v, sums + start[c] - start[0]);
+                    }
             });
             for (int64_t c = 0; c < Ci; ++c)
                 for (int32_t e = start[c]; e < start[c + 1]; ++e)

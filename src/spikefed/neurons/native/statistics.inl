@@ -35,37 +35,45 @@ SPIKEFED_APART static Params make_params(const NormLif &a) {
     return p;
 }
 
-// Adds sum and sum of squares of (x - shift) over `rows` rows to the doubles `total` [2][C].
+static constexpr int64_t kSumRows = 64, kFewRows = 16, kSumChannels = 512; // rows and channels whose sums are taken as floats; rows at a time
+
+// Adds sum and sum of squares of (x - shift) over `rows` rows to the doubles `total` [2][C]. Few rows at a time over all channels, as they lie in memory.
 template <class E> static void sum_rows(const E *x, const float *shift, int64_t rows, int64_t C, double *total) {
     constexpr int K = 4; // vectors at a time
-    for (int64_t r = 0; r < rows; r += 64)
-        for (int64_t c = 0; c < C; c += K * kVec) {
-            Vec s1[K], s2[K], off[K];
-            int64_t lanes[K];
-            SPIKEFED_UNROLL
-            for (int k = 0; k < K; ++k) {
-                lanes[k] = larger(0, smaller(kVec, C - c - k * kVec));
-                s1[k] = s2[k] = broadcast(0.0f);
-                off[k] = load_some(shift + c + k * kVec, lanes[k]);
-            }
-            for (int64_t i = r; i < smaller(r + 64, rows); ++i) {
-                SPIKEFED_UNROLL
-                for (int k = 0; k < K; ++k) {
-                    const E *at = x + i * C + c + k * kVec;
-                    if (k % 2 == 0) SPIKEFED_PREFETCH(at + 1024, 0);
-                    const Vec d = load_few(at, lanes[k]) - off[k];
-                    s1[k] = s1[k] + d;
-                    s2[k] = s2[k] + d * d;
+    float sums[2][kSumChannels];
+    for (int64_t c0 = 0; c0 < C; c0 += kSumChannels)
+        for (int64_t r = 0; r < rows; r += kSumRows) {
+            const int64_t last = smaller(r + kSumRows, rows), n = smaller(kSumChannels, C - c0);
+            for (int64_t few = r; few < last; few += kFewRows)
+                for (int64_t c = 0; c < n; c += K * kVec) {
+                    Vec s1[K], s2[K], off[K];
+                    int64_t lanes[K];
+                    SPIKEFED_UNROLL
+                    for (int k = 0; k < K; ++k) {
+                        lanes[k] = larger(0, smaller(kVec, n - c - k * kVec));
+                        s1[k] = few == r ? broadcast(0.0f) : load_vec(sums[0] + c + k * kVec);
+                        s2[k] = few == r ? broadcast(0.0f) : load_vec(sums[1] + c + k * kVec);
+                        off[k] = load_some(shift + c0 + c + k * kVec, lanes[k]);
+                    }
+                    for (int64_t i = few; i < smaller(few + kFewRows, last); ++i) {
+                        SPIKEFED_UNROLL
+                        for (int k = 0; k < K; ++k) {
+                            const E *at = x + i * C + c0 + c + k * kVec;
+                            if (k % 2 == 0) SPIKEFED_PREFETCH(at + 1024, 0);
+                            const Vec d = load_few(at, lanes[k]) - off[k];
+                            s1[k] = s1[k] + d;
+                            s2[k] = s2[k] + d * d;
+                        }
+                    }
+                    SPIKEFED_UNROLL
+                    for (int k = 0; k < K; ++k) {
+                        store_vec(sums[0] + c + k * kVec, s1[k]);
+                        store_vec(sums[1] + c + k * kVec, s2[k]);
+                    }
                 }
-            }
-            for (int k = 0; k < K; ++k) {
-                float sums[2][kVec];
-                store_vec(sums[0], s1[k]);
-                store_vec(sums[1], s2[k]);
-                for (int64_t j = 0; j < lanes[k]; ++j) {
-                    total[c + k * kVec + j] += static_cast<double>(sums[0][j]);
-                    total[C + c + k * kVec + j] += static_cast<double>(sums[1][j]);
-                }
+            for (int64_t c = 0; c < n; ++c) {
+                total[c0 + c] += static_cast<double>(sums[0][c]);
+                total[C + c0 + c] += static_cast<double>(sums[1][c]);
             }
         }
 }

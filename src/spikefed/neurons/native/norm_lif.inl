@@ -262,8 +262,8 @@ static SPIKEFED_INLINE Vec surrogate(int kind, const Vec &x, const Vec &a, const
     const Vec zero = broadcast(0.0f), one = broadcast(1.0f);
     if (kind == 0) return choose(below(absolute(x), a), b, zero); // rectangle: half width, height
     if (kind == 1) {                                                   // triangle: width, gamma
-        const Vec y = one - absolute(x) / a;
-        return choose(below(zero, y), b * y, zero);
+        const Vec y = one - absolute(x) * (one / a); // a division once a kernel, not once a neuron and step
+        return choose(below(absolute(x), a), b * y, zero);
     }
     const Vec y = a * x; // arctan: pi/2 alpha, alpha/2
     return b / (one + y * y);

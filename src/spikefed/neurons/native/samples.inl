@@ -371,8 +371,11 @@ template <int M> static void filtered_samples(const Samples &a, const float *wei
                 };
                 for (int64_t step = 0; step < a.steps; ++step) {
                     const float *go = of_step(step, a.go, a.out_channels);
-                    const int64_t later = smaller(step + 1, a.steps - 1), places = cut.down * cut.across;
-                    const float *next_go = of_step(later, a.go, a.out_channels), *next_x = of_step(later, a.x, a.in_channels);
+                    // What comes next: the sample's next step, or the next sample's first.
+                    const int64_t later = step + 1 < a.steps ? a.samples : b + 1 < part.samples ? 1 - step * a.samples : 0;
+                    const float *next_go = go + later * image * a.out_channels;
+                    const float *next_x = of_step(step, a.x, a.in_channels) + later * image * a.in_channels;
+                    const int64_t places = cut.down * cut.across;
                     fill_bordered(a, of_step(step, a.x, a.in_channels), cut.columns, cut.in_row, 0, room.border);
                     memset(room.steps, 0, sizeof(float) * static_cast<size_t>(cut.out_row));
                     for (int64_t place = 0; place < places; ++place) {

@@ -6,6 +6,7 @@
     python scripts/skew.py collect-many TITLE RUN...      # the same, of results/fsd-skew/many-clients.json
     python scripts/skew.py collect-server TITLE RUN...    # the same, of results/fsd-skew/server-epochs.json
     python scripts/skew.py collect-balance TITLE RUN...   # the same, of results/fsd-skew/balance.json
+    python scripts/skew.py collect-searched TITLE RUN...  # the same, of results/fsd-skew/searched.json, pairs of rows
     python scripts/skew.py tables                  # the tables, from results/
 
 Where a run did not measure what clients take home, its last round's is measured here, from its newest checkpoint.
@@ -40,6 +41,7 @@ LARGER = ROOT / "results" / "fsd-skew" / "larger-server.json"
 MANY = ROOT / "results" / "fsd-skew" / "many-clients.json"
 EPOCHS = ROOT / "results" / "fsd-skew" / "server-epochs.json"
 BALANCE = ROOT / "results" / "fsd-skew" / "balance.json"
+SEARCHED = ROOT / "results" / "fsd-skew" / "searched.json"
 LAST = ROOT / "results" / "fsd-skew" / "last-round.json"
 COLLECTED = {
     "collect": TRIED,
@@ -48,11 +50,12 @@ COLLECTED = {
     "collect-many": MANY,
     "collect-server": EPOCHS,
     "collect-balance": BALANCE,
+    "collect-searched": SEARCHED,
 }
 """The file of each command."""
 RIVALS = ROOT / "results" / "rivals"
 MINI = ROOT / "results" / "fashion-mnist-mini"
-WORDS = {"digits": "digits", "fashion-mnist": "Fashion-MNIST mini"}
+WORDS = {"digits": "digits", "fashion-mnist": "Fashion-MNIST mini", "cifar10": "CIFAR-10 mini"}
 KEPT = ("round", "server_accuracy", MEAN, VOTE, "upstream_bytes_total")
 
 
@@ -183,9 +186,11 @@ def tables(page: str) -> str:
         "many clients": MANY,
         "server epochs": EPOCHS,
         "balance": BALANCE,
+        "searched": SEARCHED,
     }
     found = {name: tried_table(json.loads(path.read_text())) for name, path in files.items()}
-    found["balance"] += ["", *differences(json.loads(BALANCE.read_text()))]
+    for name in ("balance", "searched"):
+        found[name] += ["", *differences(json.loads(files[name].read_text()))]
     found["last round"] = last_table(json.loads(LAST.read_text()))
     found["rivals"] = rivals_table(RIVALS, MINI)
     for name, lines in found.items():

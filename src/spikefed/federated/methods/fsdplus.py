@@ -128,7 +128,7 @@ class FsdPlusHyperparameters(FsdHyperparameters):
         default="first",
         description="the voted class where several fire most: the first of them, or all in equal shares",
     )
-    distil_augment: Literal["none", "shift", "crop", "crop-flip"] = Field(
+    distil_augment: Literal["none", "flip", "shift", "shift-flip", "crop", "crop-flip"] = Field(
         default="none", description="augmentation of public images in distillation; how far, see server_augment"
     )
 

@@ -85,6 +85,13 @@ def test_it_is_said_once_before_the_first_round_and_by_nobody_without(tmp_path: 
 
 
 @pytest.mark.parametrize("key", ["training.augment", "method.server_augment", "method.distil_augment"])
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_augmentation_can_be_asked_for_by_clients_and_server(key: str, name: str) -> None:
+    hyper = configs.from_tree(tables(), [f"{key}={name}"]).hyper()
+    assert getattr(hyper, key.split(".")[1]) == name
+
+
+@pytest.mark.parametrize("key", ["training.augment", "method.server_augment", "method.distil_augment"])
 def test_series_are_not_moved_as_pictures(key: str) -> None:
     series = np.random.default_rng(0).random((240, 10, 3), dtype=np.float32), np.arange(240) % 2
     tree = tables()

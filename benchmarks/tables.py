@@ -17,6 +17,9 @@ OURS = ("spikefed", "spikefed dense", "spikefed bf16", "spikefed rectangle", "sp
 BEGIN, END = "<!-- made by benchmarks/tables.py: begin -->", "<!-- made by benchmarks/tables.py: end -->"
 MEMORY_GB = (2, 8, 24)
 
+REFERENCE = "spikingjelly"
+"""Whose time over a variant's is the ratio of steps."""
+
 Rows = list[dict[str, Any]]
 
 
@@ -51,9 +54,18 @@ def step_tables(contents: list[dict[str, Any]]) -> dict[tuple[str, str, int], Ro
         for result in content["results"] if content["kind"] == "steps" else ():
             key = result["task"], result["net"], result["threads"]
             kept = "--keep-memory" in content["provenance"]["command"]
-            rows = {row["variant"]: row for row in [*kinds.get((*key, kept), []), *result["rows"]]}
+            before = kinds.get((*key, kept), [])
+            if _beside_reference(before) != _beside_reference(result["rows"]):
+                if before and not _beside_reference(result["rows"]):
+                    continue
+                before = []
+            rows = {row["variant"]: row for row in [*before, *result["rows"]]}
             found[key] = kinds[*key, kept] = list(rows.values())
     return dict(sorted(found.items(), key=lambda item: (item[0][0] != "train", item[0][1:])))
+
+
+def _beside_reference(rows: Rows) -> bool:
+    return any(row["variant"] == REFERENCE for row in rows)
 
 
 def markdown(folder: Path) -> str:

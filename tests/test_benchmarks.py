@@ -75,7 +75,8 @@ def test_rows_of_different_runs_meet_by_their_ratios_and_only_within_a_kind(monk
     quick = run("steps.py --keep-memory", spikingjelly=(100.0, 1.0), convs_alone=(50.0, 2.0), norse=(100.0, 1.0))
     slow = run("steps.py --keep-memory", spikingjelly=(300.0, 1.0), spikefed=(100.0, 3.0))
     other = run("steps.py", spikingjelly=(100.0, 1.0), norse=(50.0, 2.0))
-    (rows,) = tables.step_tables([other, quick, slow]).values()
+    alone = run("steps.py --keep-memory", spikefed=(100.0, 1.0), spikefed_bf16=(50.0, 2.0))  # beside no reference
+    (rows,) = tables.step_tables([alone, other, quick, slow, alone]).values()
     assert {row["variant"]: row["ratio"] for row in rows} == {
         "spikingjelly": 1.0, "convs alone": 2.0, "norse": 1.0, "spikefed": 3.0
     }  # fmt: skip

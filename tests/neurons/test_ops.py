@@ -338,6 +338,21 @@ def test_marks_of_spikes_give_the_lists_that_a_search_gives(monkeypatch, shape, 
 
 
 @needs_native
+def test_inference_mode_gives_the_spikes_of_any_mode_without_marks(monkeypatch) -> None:
+    monkeypatch.setattr(fused, "LEAST_BITS", 0)
+    x = torch.randn(4 * 3, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(16, 16, 3, 3, generator=torch.Generator().manual_seed(1))
+    results = []
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            out = norm_lif(x, LIFParameters(decay=0.5, v_threshold=0.7), steps=4)
+            results.append(torch.stack([out, spike_conv2d(out, weight, padding=1)]))
+            assert (paths.marks_of(out) is None) is out.is_inference()
+    assert torch.equal(*results)
+
+
+@needs_native
 def test_a_tensor_written_to_has_no_window() -> None:
     x = torch.randn(4, 8, 6, 6, requires_grad=True)
     out = norm_lif(x, LIFParameters(decay=0.5, v_threshold=1.0), steps=2, norm="bn")

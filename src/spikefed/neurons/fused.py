@@ -334,6 +334,8 @@ class _NormLIF(torch.autograd.Function):
 
 def _listable(out: Tensor) -> bool:
     """Whether the bits of spikes in this form say all that event lists ask, and are worth a tensor."""
+    if out.is_inference():
+        return False  # such tensors do not say whether they were written to since
     rows = out.dim() == 2 or (out.dim() == 4 and out.is_contiguous(memory_format=torch.channels_last))
     return rows and out.shape[1] % 16 == 0 and out.numel() >= LEAST_BITS
 

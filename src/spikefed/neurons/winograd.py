@@ -20,7 +20,7 @@ from spikefed.neurons import fused
 from spikefed.neurons.sides import Sides
 
 _POINTERS = ("x", "go", "out", "weight", "bias", "sums")
-_SIZES = ("images", "height", "width", "in_channels", "out_channels", "apart")
+_SIZES = ("images", "height", "width", "in_channels", "out_channels")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 

@@ -6,7 +6,7 @@
 // An image's channels as planes of floats with a border of zeros: `to` [Ci][H + 2][W + 2], zeros before the first image.
 template <class E> static void fill_planes(const Winograd &a, int64_t image, float *to) {
     const int64_t H = a.height, W = a.width, Ci = a.in_channels, plane = (H + 2) * (W + 2);
-    const E *x = static_cast<const E *>(a.x) + at_of(a, image) * H * W * Ci;
+    const E *x = static_cast<const E *>(a.x) + image * H * W * Ci;
     for (int64_t h = 0; h < H; ++h)
         for (int64_t w = 0; w < W; ++w)
             for (int64_t c = 0; c < Ci; ++c) to[c * plane + (h + 1) * (W + 2) + w + 1] = load(x[(h * W + w) * Ci + c]);
@@ -38,7 +38,7 @@ template <class E> static void direct_typed(const Winograd &a) {
             for (int64_t image = a.images * piece / pieces; image < a.images * (piece + 1) / pieces; ++image) {
                 fill_planes<E>(a, image, planes);
                 for (int64_t h = 0; h < H; ++h) {
-                    const E *go = static_cast<const E *>(a.go) + (at_of(a, image) * H + h) * W * Co;
+                    const E *go = static_cast<const E *>(a.go) + (image * H + h) * W * Co;
                     for (int64_t v = 0; v < Co; v += kVec)
                         for (int64_t c = 0; c < Ci; ++c)
                             add_row(go + v, Co, planes + c * plane + h * (W + 2), W + 2, W, smaller(kVec, Co - v), sums + piece * size + c * 9 * pitch + v, pitch);

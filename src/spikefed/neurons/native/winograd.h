@@ -16,7 +16,6 @@ struct Winograd {
     const float *bias;   // [Co] or null
     double *sums;        // null, or [N, 2, Co]: forward out, of an image's outputs and of their squares; needs one thread, no bias, even sides
     int64_t images, height, width, in_channels, out_channels;
-    int64_t apart;       // weight gradient only: image n is the one at n * apart in `x` and `go`; 0: at n
     int32_t dtype;       // of x, go and out: 0 float32, 1 bfloat16 (weights are then rounded to it; sums are float32)
     int32_t gradient;    // 1: input gradient
     int32_t threads;

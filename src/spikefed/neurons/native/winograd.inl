@@ -149,9 +149,6 @@ static SPIKEFED_INLINE void outputs_to_points(const Vec *y, int64_t step, Vec *o
     out[5] = y[3 * step];
 }
 
-// Where an image stands among all.
-static SPIKEFED_INLINE int64_t at_of(const Winograd &a, int64_t image) { return a.apart ? image * a.apart : image; }
-
 // The part of every map that tiles of one kind cover: `down` x `across` of them from (top, left) on.
 struct Region {
     int64_t top, left, down, across;
@@ -226,7 +223,7 @@ template <int D, int A, class E> static void find_inputs(const Winograd &a, cons
     int64_t image, top, left;
     tiles.find(tile, image, top, left);
     const int64_t H = a.height, W = a.width, Ci = a.in_channels;
-    const E *map = static_cast<const E *>(a.x) + at_of(a, image) * H * W * Ci;
+    const E *map = static_cast<const E *>(a.x) + image * H * W * Ci;
     for (int64_t i = 0; i < D + 2; ++i) {
         const int64_t h = top - 1 + i, first = (h * W + left - 1) * Ci;
         const bool within = h >= 0 && h < H;
@@ -414,7 +411,7 @@ template <class E> static void transform_upstream(const Winograd &a, const Tiles
     int64_t image, top, left;
     tiles.find(tile, image, top, left);
     const int64_t rows = smaller(4, a.height - top), columns = smaller(4, a.width - left);
-    const E *from = static_cast<const E *>(a.go) + ((at_of(a, image) * a.height + top) * a.width + left) * Co;
+    const E *from = static_cast<const E *>(a.go) + ((image * a.height + top) * a.width + left) * Co;
     for (int64_t c = 0; c < Co; c += kVec) {
         const int64_t lanes = smaller(kVec, Co - c);
         Vec half[24], y[4], m[6];

@@ -168,6 +168,7 @@ def _alive(pid: int) -> bool:
 
 def _run_in_child(tree: dict[str, Any], out: str, said: str) -> None:
     """As the command line: an error of the run is exit code 2, Ctrl-C 130."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with Ctrl-C ignored
     try:
         spikefed.run(tree, out=out)
     except SpikefedError as error:

@@ -2,21 +2,8 @@
 #include "common.h"
 #include "pruned.h"
 #include "synapses.h"
-#include <cmath>
-#include <cstdlib>
-#include <cstring>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#if defined(__GNUC__) && defined(__x86_64__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#endif
-#define SPIKEFED_AVX2 1
+#include "begin_avx2.inl"
+#ifdef SPIKEFED_AVX2
 namespace spikefed {
 namespace avx2 {
 namespace {
@@ -30,9 +17,5 @@ void sparse_product(const Synapses &a) { synapses(a); }
 void pruned_layers(const Pruned &a) { pruned(a); }
 } // namespace avx2
 } // namespace spikefed
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+#include "end.inl"
 #endif

@@ -17,7 +17,16 @@ from spikefed.federated.contract import Context, State
 from spikefed.federated.fewsteps import cut_images, first_steps, shortened
 from spikefed.federated.local import LocalTraining
 from spikefed.federated.robust import Vote
-from spikefed.training import AUGMENTATIONS, StepHook, WeightAverage, batches, half_cosine, optimiser, train
+from spikefed.training import (
+    AUGMENTATIONS,
+    Augmentation,
+    StepHook,
+    WeightAverage,
+    batches,
+    half_cosine,
+    optimiser,
+    train,
+)
 
 
 class DistillationHyperparameters(LocalTraining):
@@ -64,7 +73,7 @@ class DistillationHyperparameters(LocalTraining):
         "along half a cosine [Loshchilov & Hutter 2017]",
         json_schema_extra={"since": "0.2"},
     )
-    server_augment: Literal["none", "flip", "shift", "shift-flip", "crop", "crop-flip"] = Field(
+    server_augment: Augmentation = Field(
         default="none",
         description="augmentation of public images in the server's epochs alone; clients see them as they are; shift "
         "moves by up to 2 pixels, for images of 28x28, crop by up to 4, for 32x32",

@@ -19,6 +19,7 @@ from spikefed.networks.monitor import device_of
 from spikefed.training import (
     AUGMENTATIONS,
     LABEL_LOSSES,
+    Augmentation,
     Mask,
     StepHook,
     batches,
@@ -68,7 +69,7 @@ class LocalTraining(Hyperparameters):
     )
     shuffle: bool = Field(default=True, description="new random order every epoch [FSD authors' code: false]")
     drop_last: bool = Field(default=False, description="skip a last, smaller batch [V-SNN code: true]")
-    augment: Literal["none", "flip", "shift", "shift-flip", "crop", "crop-flip"] = Field(
+    augment: Augmentation = Field(
         default="none",
         description="augmentation of private images: shift moves by up to 2 pixels, for 28x28, crop by up to 4, for "
         "32x32",

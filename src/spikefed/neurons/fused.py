@@ -146,11 +146,10 @@ def norm_lif_native(x: Tensor, firing: Firing, state: NormState, momentum: float
     }
     out: Any = _NormLIF.apply(x, state.weight, state.bias, p, firing.steps, options)
     out._spikefed_nonzero = options["nonzero"]  # read by paths.density_of
-    if (
-        options["bits"] is not None
-    ):  # read by paths.marks_of; worthless once the tensor was written to, as is the window
+    # Read by paths.marks_of, window_of and inside_of; worthless once the tensor was written to.
+    if options["bits"] is not None:
         out._spikefed_bits = (options["bits"], out._version, not firing.pool)
-    if options["window"] is not None:  # read by paths.window_of and paths.inside_of
+    if options["window"] is not None:
         out._spikefed_window = (options["window"], out._version, options["inside"])
     return out
 

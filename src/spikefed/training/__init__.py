@@ -1,7 +1,7 @@
 """Losses and loops shared by every method."""
 
 from spikefed.training.adversarial import AdversarialInputs
-from spikefed.training.augment import AUGMENTATIONS, REACH
+from spikefed.training.augment import AUGMENTATIONS, REACH, Augmentation
 from spikefed.training.average import WeightAverage
 from spikefed.training.channels import channel_scores, mask_of_best_channels, too_sparse
 from spikefed.training.earlytime import early_steps, kl_profile, prefix_divergences
@@ -63,6 +63,7 @@ from spikefed.training.temporal import (
 __all__ = [
     "AUGMENTATIONS",
     "AdversarialInputs",
+    "Augmentation",
     "CrossTerm",
     "DistillationLoss",
     "ElasticPull",

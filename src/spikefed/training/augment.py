@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,9 @@ def shift_flip(x: Tensor, generator: torch.Generator) -> Tensor:
     """Padding-2 crop, then flip. Shape ``[B, C, H, W]`` stays."""
     return flip(shift2(x, generator), generator)
 
+
+Augmentation = Literal["none", "flip", "shift", "shift-flip", "crop", "crop-flip"]
+"""Names of augmentations, as settings take them."""
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
     "none": None,

@@ -57,7 +57,7 @@ from spikefed.federated.rowvotes import (
 )
 from spikefed.federated.setup import Setup
 from spikefed.federated.traffic import Exchange
-from spikefed.training import AUGMENTATIONS
+from spikefed.training import AUGMENTATIONS, Augmentation
 from spikefed.wire import LabelDownlink, LabelUplink, SpikeDownlink, SpikeUplink
 
 MEMORY = ("answers", "known", "accuracies")
@@ -128,7 +128,7 @@ class FsdPlusHyperparameters(FsdHyperparameters):
         default="first",
         description="the voted class where several fire most: the first of them, or all in equal shares",
     )
-    distil_augment: Literal["none", "flip", "shift", "shift-flip", "crop", "crop-flip"] = Field(
+    distil_augment: Augmentation = Field(
         default="none", description="augmentation of public images in distillation; how far, see server_augment"
     )
 

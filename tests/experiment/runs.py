@@ -1,4 +1,4 @@
-"""What two equal runs share."""
+"""What tests of runs share: what two equal runs have in common, and a listener."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from spikefed.experiment import RunFolder
+from spikefed.experiment.progress import Quiet
+
+
+class Told(Quiet):
+    """Keeps what a console would warn of."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.said.append(message)
 
 
 def fingerprint(path: Path) -> tuple[list[dict[str, Any]], str, bytes]:

@@ -10,22 +10,12 @@ import pytest
 import torch
 
 import spikefed
+from experiment.runs import Told
 from spikefed.errors import ConfigError
 from spikefed.experiment import build
 from spikefed.experiment import config as configs
 from spikefed.experiment.augments import augment_notes
-from spikefed.experiment.progress import Quiet
 from spikefed.training import AUGMENTATIONS, REACH
-
-
-class Listener(Quiet):
-    """Keeps what a console would warn of."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.said.append(message)
 
 
 def tables(**method: Any) -> dict[str, Any]:
@@ -73,7 +63,7 @@ def test_a_note_names_the_key_where_images_move_by_more_than_an_eighth(
 
 
 def test_it_is_said_once_before_the_first_round_and_by_nobody_without(tmp_path: Path) -> None:
-    shifted, plain, again = Listener(), Listener(), Listener()
+    shifted, plain, again = Told(), Told(), Told()
     folder = spikefed.run(tables(server_augment="shift"), out=tmp_path / "shifted", progress=shifted)
     spikefed.run(tables(), out=tmp_path / "plain", progress=plain)
     assert not [note for note in plain.said if "moves images" in note]

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 
 import spikefed
+from experiment.runs import Told
 from spikefed.errors import CheckpointError, ConfigError, DataError
 from spikefed.experiment import RunFolder, toml
 from spikefed.experiment import config as configs
@@ -156,19 +157,6 @@ def test_one_module_cannot_start_clients_differently(module: Any, own: dict[str,
     own["method"]["client_reset"] = "own"
     with pytest.raises(ConfigError, match="client_reset = 'own' asks for other initial weights"):
         spikefed.run(own, dataset=module.shapes, network=module.Net(3, 4))
-
-
-class Told:
-    """A listener that remembers warnings."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.said.append(message)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
 
 
 def test_names_of_classes_reach_result_model_and_report(module: Any, own: dict[str, Any], tmp_path: Path) -> None:

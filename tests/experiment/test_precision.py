@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from experiment.runs import Told
 from spikefed import networks, neurons
 from spikefed.errors import CheckpointError, ConfigError
 from spikefed.experiment import config as configs
-from spikefed.experiment.progress import Quiet
 from spikefed.experiment.run import run
 from spikefed.neurons import processor
 
@@ -25,14 +25,6 @@ QUICK = {
 
 def asking(precision: str, **other) -> dict:
     return QUICK | {"network": QUICK["network"] | {"precision": precision}} | other
-
-
-class Listening(Quiet):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 @pytest.mark.parametrize("here", ["float32", "bfloat16"])
@@ -66,12 +58,12 @@ def test_auto_takes_bfloat16_where_it_is_faster(monkeypatch) -> None:
 
 def test_a_slow_choice_is_said(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
-    told = Listening()
+    told = Told()
     run(asking("bfloat16"), out=tmp_path / "fast", progress=told)
-    assert told.warnings == []  # on our own kernels it costs nothing
+    assert told.said == []  # on our own kernels it costs nothing
     monkeypatch.setenv("SPIKEFED_KERNELS", "reference")
     run(asking("bfloat16"), out=tmp_path / "slow", progress=told)
-    assert len(told.warnings) == 1 and "no bfloat16 instructions" in told.warnings[0]
+    assert len(told.said) == 1 and "no bfloat16 instructions" in told.said[0]
 
 
 @pytest.mark.parametrize("asked", ["float16", "half", "fp8"])

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import spikefed
+from experiment.runs import Told
 from spikefed.errors import ConfigError
 from spikefed.experiment import RunFolder
 from spikefed.experiment import config as configs
 from spikefed.experiment.checks import check
-from spikefed.experiment.progress import Quiet
 from spikefed.report.defaults import complete
 
 OLD = {"secure": True, "vote_levels": 3, "response_epsilon": 2.0, "response_source": "seeded"}
@@ -21,14 +21,6 @@ HASHES = {
     "secure": "1dda4677c8aa359b3925c05f7f69494d437c628596dd4363a422e79c6ac77bae",
 }
 """Of version 0.1: `Experiment.hash` of an empty file, and of one with the four keys above in [method]."""
-
-
-class Told(Quiet):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 def test_old_keys_are_read_and_keep_their_hash() -> None:

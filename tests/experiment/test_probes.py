@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import spikefed
-from experiment.runs import fingerprint
+from experiment.runs import Told, fingerprint
 from spikefed.errors import CheckpointError, ConfigError, DataError
 from spikefed.experiment import RunFolder, from_tree, probe_run, toml
 from spikefed.experiment import config as configs
@@ -46,23 +46,6 @@ class Unready(Probe):
     def measure(self, net, subject, ctx):
         return [{}]
 """
-
-
-class Listening:
-    """Keeps the warnings of a run."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def begin(self, config: Any, round: int, folder: Path) -> None: ...
-    def client(self, round: int, done: int, total: int) -> None: ...
-    def round(self, line: dict[str, Any]) -> None: ...
-    def probe(self, label: str, done: int, total: int, what: str) -> None: ...
-    def end(self, lines: list[dict[str, Any]]) -> None: ...
-    def close(self) -> None: ...
 
 
 @pytest.fixture
@@ -136,10 +119,10 @@ def test_killed_inside_a_probe_it_is_made_up_for(tiny: dict[str, Any], tmp_path:
 def test_a_probe_that_fails_is_named_and_the_run_is_whole(tiny: dict[str, Any], tmp_path: Path, own: None) -> None:
     plain = fingerprint(spikefed.run(tiny, out=tmp_path / "plain"))
     tiny["probe"] = [{"name": "ownprobes:Broken"}, {"name": "accuracy"}]
-    heard = Listening()
+    heard = Told()
     run = spikefed.run(tiny, out=tmp_path / "run", progress=heard)
     assert fingerprint(run) == plain and (run / "result.json").is_file()
-    [said] = heard.warnings
+    [said] = heard.said
     assert "probe 'broken' failed after round 3" in said and "ZeroDivisionError" in said and "ownprobes.py" in said
     assert measurements(run, "accuracy") and not (run / "probes" / "broken.json").exists()
     with pytest.raises(ConfigError, match=r"probe 'broken' failed: ZeroDivisionError.*ownprobes.py, line"):

@@ -9,9 +9,10 @@ import pytest
 
 import spikefed
 from experiment.killing import check_killed_is_whole
-from experiment.runs import fingerprint
+from experiment.runs import Told, fingerprint
 from spikefed.errors import ConfigError
 from spikefed.experiment import RunFolder, from_tree
+from spikefed.experiment.checks import unused_notes
 
 KEYS: dict[str, dict[str, Any]] = {
     "reliability": {"reliability": 2},
@@ -69,6 +70,15 @@ def test_the_beginning_of_reliability_is_counted_over_sittings(plain: RunFolder,
     folder = RunFolder(tmp_path / "run")
     before, after = ([line["server_loss"] for line in each.read_lines(each.metrics)] for each in (plain, folder))
     assert [x == y for x, y in zip(before, after, strict=True)] == [True, True, False]
+
+
+@pytest.mark.parametrize(("rounds", "told"), [(2, True), (3, False)])
+def test_it_is_said_where_reliability_would_begin_after_the_last_round(rounds: int, told: bool, tmp_path: Path) -> None:
+    listener = Told()
+    spikefed.run(config("reliability_from", rounds=rounds), out=tmp_path / "run", progress=listener)
+    said = [note for note in listener.said if "it begins in round 3 (method.reliability_from), and there are 2" in note]
+    assert len(said) == told
+    assert unused_notes(from_tree(config("reliability", rounds=1))) == ()
 
 
 @pytest.mark.slow

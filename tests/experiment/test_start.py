@@ -15,7 +15,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import spikefed
-from experiment.runs import fingerprint
+from experiment.runs import Told, fingerprint
 from spikefed.cli import app
 from spikefed.errors import CheckpointError, ConfigError, SpikefedError
 from spikefed.experiment import RunFolder, build, toml
@@ -166,19 +166,14 @@ def test_masks_stay_behind_and_the_run_says_so(tmp_path: Path) -> None:
 def test_a_head_of_other_classes_begins_anew_and_says_so(trained: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (200, 1, 8, 8), dtype=np.uint8), np.arange(200) % 4
-    told: list[str] = []
-
-    class Listener(spikefed.experiment.progress.Quiet):
-        def warn(self, message: str) -> None:
-            told.append(message)
-
+    told = Told()
     config = tables(network=begun(trained), training=STILL)
-    path = spikefed.run(config, dataset=(images, labels), out=tmp_path / "run", progress=Listener())
+    path = spikefed.run(config, dataset=(images, labels), out=tmp_path / "run", progress=told)
     found, before = tensors_of(path), tensors_of(trained)
     new = {name for name in found if found[name].shape != before[name].shape}
     assert new and all(torch.equal(found[name], before[name]) for name in found if name not in new)
     assert RunFolder(path).read_json(path / "provenance.json")["start"]["new"] == sorted(new)
-    assert any("begins anew, as the classes differ" in message for message in told)
+    assert any("begins anew, as the classes differ" in message for message in told.said)
 
 
 def test_a_head_of_classes_with_other_names_begins_anew(tmp_path: Path) -> None:

@@ -45,6 +45,17 @@ def check(config: Experiment) -> None:
         rule(config)
 
 
+def unused_notes(config: Experiment) -> tuple[str, ...]:
+    """A sentence for each setting that does nothing in a run of so few rounds; more rounds may follow on resuming."""
+    hyper = config.hyper()
+    if getattr(hyper, "reliability", 0) and hyper.reliability_from > config.rounds:
+        return (
+            f"method.reliability = {hyper.reliability} does nothing in this run: it begins in round "
+            f"{hyper.reliability_from} (method.reliability_from), and there are {config.rounds}",
+        )
+    return ()
+
+
 def _codecs(config: Experiment) -> None:
     for key, name in config.wire.model_dump().items():
         kind = key.removesuffix("_up").removesuffix("_down").replace("_", "-")

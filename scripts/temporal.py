@@ -2,16 +2,19 @@
 
     python scripts/temporal.py collect runs/temporal-digits results/temporal/digits.json
     python scripts/temporal.py table results/temporal/digits.json
+    python scripts/temporal.py learnt results/temporal/digits-nets-decayed.json
     python scripts/temporal.py attacks results/temporal/kappa-fashion-mnist.json    # where runs have the probe attack
 
 A row of the table is an arm: the centroid after the first epoch and after the last, mean over seeds, and in how many
 seeds it fell by more than two standard errors of the difference (of the two measurements together), or rose by more.
+A row of ``learnt`` is what became of all runs that end with every measured training image right, or without.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import statistics
 import sys
@@ -24,6 +27,7 @@ PROBES = {
     "temporal-sampled": "sampled, training",
     "temporal-expected": "all labels, training",
     "temporal-test": "true, held out",
+    "temporal-test-expected": "all labels, held out",
 }
 
 
@@ -66,15 +70,55 @@ def _said(tree: dict[str, Any]) -> dict[str, Any]:
 
 def table(path: Path) -> None:
     """Markdown: an arm a row."""
-    arms: dict[str, dict[int, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     records = json.loads(path.read_text(encoding="utf-8"))
-    told = {label: title for label, title in PROBES.items() if all(label in record["probes"] for record in records)}
-    for record in records:
-        arms[record["run"].replace("-first", "")][record["seed"]][record["epochs"]] = record
+    told = _told(records)
     print("| arm | accuracy | " + " | ".join(told.values()) + " |")
     print("| --- " * (2 + len(told)) + "|")
-    for arm, seeds in arms.items():
+    for arm, seeds in _arms(records).items():
         print(f"| `{arm}` | {_accuracy(seeds)} | " + " | ".join(_cell(seeds, label) for label in told) + " |")
+
+
+def learnt(path: Path) -> None:
+    """Markdown: runs whose last network is right on every measured training image and the others, a row each."""
+    records = json.loads(path.read_text(encoding="utf-8"))
+    told = _told(records)
+    runs = [epochs for seeds in _arms(records).values() for epochs in seeds.values()]
+    print("| training images at the end | runs | " + " | ".join(told.values()) + " |")
+    print("| --- " * (2 + len(told)) + "|")
+    for title, whole in (("all right", True), ("not all right", False)):
+        own = [run for run in runs if (run[max(run)]["probes"]["temporal"]["accuracy"][-1] == 1) is whole]
+        cells = []
+        for label in told:
+            changes = [_change(run, label) for run in own]
+            fell, far, rose = (sum(map(test, changes)) for test in (_fell, lambda c: c < -2, lambda c: c > 2))
+            cells.append(f"fell in {fell}, by two errors in {far}; rose by two in {rose}")
+        print(f"| {title} | {len(own)} | " + " | ".join(cells) + " |")
+
+
+def _fell(change: float) -> bool:
+    return change < 0
+
+
+def _told(records: list[dict[str, Any]]) -> dict[str, str]:
+    """Titles of the probes that every run has."""
+    return {label: title for label, title in PROBES.items() if all(label in record["probes"] for record in records)}
+
+
+def _arms(records: list[dict[str, Any]]) -> dict[str, dict[int, dict[int, dict[str, Any]]]]:
+    """Records by arm, seed and epochs; of runs that are named after their experiments too, the arm alone."""
+    names = [record["run"].replace("-first", "") for record in records]
+    common = os.path.commonprefix(sorted(set(names))).rpartition("-")[0]
+    common = common if common.startswith("temporal-") else ""
+    arms: dict[str, dict[int, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    for name, record in zip(names, records, strict=True):
+        arms[name[len(common) + 1 if common else 0 :]][record["seed"]][record["epochs"]] = record
+    return arms
+
+
+def _change(run: dict[int, dict[str, Any]], label: str) -> float:
+    """Of the centroid from the first measurement to the last, in standard errors of the difference."""
+    first, last = (run[epochs]["probes"][label] for epochs in (min(run), max(run)))
+    return (last["centroid"] - first["centroid"]) / math.hypot(first["centroid_se"], last["centroid_se"])
 
 
 def attacks(path: Path) -> None:
@@ -101,8 +145,7 @@ def _cell(seeds: dict[int, dict[int, dict[str, Any]]], label: str) -> str:
     before, after = ([pair[place]["centroid"] for pair in pairs] for place in (0, 1))
     if all(min(e) == max(e) for e in seeds.values()):
         return f"{statistics.mean(after):.2f} ({', '.join(f'{v:.2f}' for v in after)})"
-    errors = [math.hypot(first["centroid_se"], last["centroid_se"]) for first, last in pairs]
-    changes = [(b - a) / error for a, b, error in zip(before, after, errors, strict=True)]
+    changes = [_change(epochs, label) for epochs in seeds.values()]
     fell, rose = sum(c < -2 for c in changes), sum(c > 2 for c in changes)
     return (
         f"{statistics.mean(before):.2f} to {statistics.mean(after):.2f}; fell in {fell}, rose in {rose} of {len(pairs)}"
@@ -115,6 +158,8 @@ def main() -> None:
             collect(Path(source), Path(target))
         case ["table", path]:
             table(Path(path))
+        case ["learnt", path]:
+            learnt(Path(path))
         case ["attacks", path]:
             attacks(Path(path))
         case _:

@@ -1,6 +1,6 @@
 """Taps for ANN twins: weighted sums keep what entered and what comes back, for gradients of single samples.
 
-Weights take no part in the graph meanwhile, so the pass back costs no products for them: `persample` makes those from
+Weights take no part in the graph meanwhile, so the pass back costs no products for them: `sampleforms` makes those from
 what the taps kept.
 """
 

@@ -150,9 +150,9 @@ def test_a_batch_is_counted_once_whoever_runs_it(monkeypatch) -> None:
     net(x)
     assert [int(layer.norm.num_batches_tracked) for layer in net.layers if layer.norm] == [1, 1, 1, 1]
     monkeypatch.setattr(chain, "MOST_WORK", 0)
-    chain._plan.cache_clear()
+    chain.planned.cache_clear()
     net(x)
-    chain._plan.cache_clear()
+    chain.planned.cache_clear()
     assert [int(layer.norm.num_batches_tracked) for layer in net.layers if layer.norm] == [2, 2, 2, 2]
 
 

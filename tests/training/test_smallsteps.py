@@ -211,7 +211,7 @@ def test_steps_through_autograd_in_between_leave_no_gradient_behind(monkeypatch,
     maps = [64, 16, 1]
     works = [STEPS * layer.weight.numel() * m for layer, m in zip(net.layers, maps, strict=False)]
     monkeypatch.setattr(chains, "MOST_WORK", BATCH * max(works) - 1)
-    chains._plan.cache_clear()
+    chains.planned.cache_clear()
 
     def run() -> list[Tensor]:
         net = network()

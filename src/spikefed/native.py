@@ -12,8 +12,12 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spikefed.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ABI = 11  # raised with every change to a signature; a library of another number is not used
 NAME = "_native.dll" if sys.platform == "win32" else "_native.so"
@@ -116,6 +120,11 @@ class Trim:
         trim(0)
         self._low = resident_bytes()
         return True
+
+
+def pointer(tensor: Tensor | None) -> int | None:
+    """Where a tensor's numbers begin, as records for the library hold it; None of no tensor."""
+    return None if tensor is None else tensor.data_ptr()
 
 
 def resident_bytes(pid: int | str = "self") -> int:

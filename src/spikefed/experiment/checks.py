@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from spikefed.errors import ConfigError
@@ -47,7 +49,7 @@ def check(config: Experiment) -> None:
 
 def unused_notes(config: Experiment) -> tuple[str, ...]:
     """A sentence for each setting that does nothing in a run of so few rounds; more rounds may follow on resuming."""
-    hyper = config.hyper()
+    hyper: Any = config.hyper()
     if getattr(hyper, "reliability", 0) and hyper.reliability_from > config.rounds:
         return (
             f"method.reliability = {hyper.reliability} does nothing in this run: it begins in round "

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spikefed import native
 from spikefed.neurons import fused, gpu, paths, products, winograd
 from spikefed.neurons.chainplan import MOST_WORK, Arguments, ChainLayer, Plan, planned
 from spikefed.neurons.kernels import kernels
@@ -166,7 +167,7 @@ class _Chain(torch.autograd.Function):
             torch.empty_like(t) if t is not None and wanted else None
             for t, wanted in zip((x, *learnt), ctx.needs_input_grad[1:], strict=True)
         ]
-        pointers = [pointer(t) for t in results]
+        pointers = [native.pointer(t) for t in results]
         filled = arguments(plan, x.data_ptr(), learnt, kept)
         filled[0].grad_x = pointers[0]
         put_gradients(filled, pointers[1:])
@@ -189,7 +190,7 @@ def arguments(plan: Plan, x: int, learnt: Sequence[Tensor | None], kept: Tensor)
     for i, step in enumerate(plan.steps):
         a = filled[i]
         neuron = a.neuron
-        a.weight, a.bias, neuron.weight, neuron.bias = map(pointer, learnt[4 * i : 4 * i + 4])
+        a.weight, a.bias, neuron.weight, neuron.bias = map(native.pointer, learnt[4 * i : 4 * i + 4])
         a.x = before
         a.currents = base + step.currents
         neuron.x = a.currents
@@ -212,8 +213,8 @@ def put_states(filled: ctypes.Array, plan: Plan, layers: Sequence[ChainLayer], n
     for a, step, layer in zip(filled, plan.steps, layers, strict=True):
         a.neuron.nonzero = ctypes.addressof(nonzero)
         if step.updates:
-            a.neuron.running_mean = pointer(layer.state.running_mean)
-            a.neuron.running_var = pointer(layer.state.running_var)
+            a.neuron.running_mean = native.pointer(layer.state.running_mean)
+            a.neuron.running_var = native.pointer(layer.state.running_var)
 
 
 def put_momenta(filled: ctypes.Array, layers: Sequence[ChainLayer]) -> None:
@@ -234,8 +235,3 @@ def put_out(a: Arguments, out: int) -> None:
         a.neuron.out = out
     else:
         a.currents = out
-
-
-def pointer(t: Tensor | None) -> int | None:
-    """Where its numbers begin; None of no tensor."""
-    return None if t is None else t.data_ptr()

@@ -12,6 +12,7 @@ from ctypes import c_int64
 import torch
 from torch import Tensor
 
+from spikefed import native
 from spikefed.neurons import chain
 from spikefed.neurons.chain import ChainLayer, Plan
 
@@ -44,7 +45,7 @@ class ChainSteps:
     def _fill(self) -> None:
         self._pointers = [t.data_ptr() for t in self._tensors]
         self._filled = chain.arguments(self._plan, 0, self._learnt, self._kept)
-        chain.put_gradients(self._filled, [chain.pointer(t) for t in self._gradients])
+        chain.put_gradients(self._filled, [native.pointer(t) for t in self._gradients])
         chain.put_states(self._filled, self._plan, self._layers, self._nonzero)
 
     def _look(self) -> None:

@@ -211,10 +211,6 @@ def arguments(shape: torch.Size, dtype: torch.dtype, p: LIFParameters, steps: in
     return a
 
 
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
 def _prepared_input(x: Tensor, norm: str, pool: bool) -> Tensor:
     """``x`` in a memory layout that the kernel reads."""
     if x.dim() == 4 and (norm != "none" or pool or not x.is_contiguous()):
@@ -300,15 +296,15 @@ class _NormLIF(torch.autograd.Function):
         bits = torch.empty(out.numel() // 16, dtype=torch.int16) if _listable(out) else None
         a.x = x.data_ptr()
         a.out = out.data_ptr()
-        a.bits = _pointer(bits)
-        a.weight = _pointer(weight)
-        a.bias = _pointer(bias)
-        a.running_mean, a.running_var = map(_pointer, o["running"])
+        a.bits = native.pointer(bits)
+        a.weight = native.pointer(weight)
+        a.bias = native.pointer(bias)
+        a.running_mean, a.running_var = map(native.pointer, o["running"])
         a.mean = statistics.data_ptr()
         a.rstd = statistics[1].data_ptr()
         a.nonzero = ctypes.addressof(nonzero)
         window = torch.empty(shape, dtype=torch.uint8, memory_format=form) if o["window"] else None
-        a.window = _pointer(window)
+        a.window = native.pointer(window)
         a.inside = ctypes.addressof(inside)
         lib.spikefed_norm_lif_forward(a)
         o["nonzero"] = nonzero.value
@@ -362,12 +358,12 @@ def _gradients(
     a.x = x.data_ptr()
     a.grad_out = upstream.data_ptr()
     a.grad_x = grad_x.data_ptr()
-    a.weight = _pointer(weight)
-    a.bias = _pointer(bias)
+    a.weight = native.pointer(weight)
+    a.bias = native.pointer(bias)
     a.mean = statistics.data_ptr()
     a.rstd = statistics[1].data_ptr()
-    a.grad_weight = _pointer(grad_weight)
-    a.grad_bias = _pointer(grad_bias)
+    a.grad_weight = native.pointer(grad_weight)
+    a.grad_bias = native.pointer(grad_bias)
     lib.spikefed_norm_lif_backward(a)
     return grad_x, grad_weight, grad_bias
 

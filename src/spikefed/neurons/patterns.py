@@ -119,7 +119,7 @@ def pattern_spikes(
     a.patch, a.table, a.pixels, a.uniform = (t.data_ptr() for t in held[:4] if t is not None)
     neuron.mean = statistics.data_ptr()
     neuron.rstd = statistics[1].data_ptr()
-    neuron.weight, neuron.bias, neuron.running_mean, neuron.running_var = map(_pointer, layer.state)
+    neuron.weight, neuron.bias, neuron.running_mean, neuron.running_var = map(native.pointer, layer.state)
     neuron.out = out.data_ptr()
     neuron.nonzero = ctypes.addressof(nonzero)
     a.images = images
@@ -144,7 +144,3 @@ def pattern_gradient(traced: Traced, upstream: Float[Tensor, "N C H2 W2"]) -> Fl
     traced.arguments.neuron.grad_x = found.data_ptr()
     lib.spikefed_patterns_backward(traced.arguments)
     return found
-
-
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()

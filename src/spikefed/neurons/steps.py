@@ -228,10 +228,12 @@ def statistics(x: Tensor, o: NormOptions) -> Tensor:
     lib, a = _norm(x, o.of_batch)
     made = torch.empty(4, x.shape[1])
     used = o.running_mean is not None and (o.training or not o.of_batch)
-    a.weight = _pointer(o.weight)
-    a.bias = _pointer(o.bias)
+    a.weight = native.pointer(o.weight)
+    a.bias = native.pointer(o.bias)
     a.made = made.data_ptr()
-    a.running_mean, a.running_var = (_pointer(o.running_mean), _pointer(o.running_var)) if used else (None, None)
+    a.running_mean, a.running_var = (
+        (native.pointer(o.running_mean), native.pointer(o.running_var)) if used else (None, None)
+    )
     a.scale = o.scale
     a.eps = o.eps
     a.momentum = o.momentum
@@ -373,7 +375,3 @@ def _norm(x: Tensor, of_batch: bool) -> tuple[ctypes.CDLL, NormArguments]:
     a.batch_statistics = of_batch
     a.threads = torch.get_num_threads()
     return lib, a
-
-
-def _pointer(t: Tensor | None) -> int | None:
-    return None if t is None else t.data_ptr()

@@ -58,7 +58,8 @@ def _record(folder: Path) -> dict[str, Any]:
 def _said(tree: dict[str, Any]) -> dict[str, Any]:
     last = tree["measurements"][-1]
     if tree["probe"] == "attack":
-        rows = [row for row in last["records"] if row.get("attack") == "fgsm" or row["part"] == "worst case"]
+        named = ("fgsm", "square")
+        rows = [row for row in last["records"] if row.get("attack") in named or row["part"] == "worst case"]
         told = {f"{row.get('attack', 'worst')} at {row['eps']:g}": row["accuracy"] for row in rows}
         return {"images": last["images"], "clean": last["headline"]["clean_accuracy"], **told}
     if tree["probe"] != "temporal":

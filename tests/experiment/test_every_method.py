@@ -22,7 +22,7 @@ from spikefed.wire import Ledger
 
 NETWORK = {"name": "4C3-AP2-12FC", "steps": 4}
 CHANGE = {"payload": "change"}
-WHOLE_SEARCH = {"name": "tickets", "search": "random", "sparsities": [0.5], "level_rounds": 1, "restart": "keep"}
+WHOLE_SEARCH = {"name": "tickets", "search": "random", "sparsities": [0.5], "level_rounds": 1}
 """A search for tickets that one round holds."""
 IN_A_SUPERNET = {
     "method": {"name": "dc-nas", "search_rounds": 1, "limit": 0.9},

@@ -231,6 +231,9 @@ def test_the_state_of_a_search_goes_on_where_it_was_read() -> None:
         assert all(torch.equal(t, other.state["weights"][n]) for n, t in whole.state["weights"].items())
 
 
+SKIP = {"local_loss": "skip", "temporal": {"steps": [1, 3]}}
+
+
 @pytest.mark.parametrize(
     ("given", "setup", "said"),
     [
@@ -257,11 +260,54 @@ def test_the_state_of_a_search_goes_on_where_it_was_read() -> None:
         ({"keep_channels": 0.3}, {}, "keep_channels belongs to units = 'channels'; set that"),
         ({"masks": 3}, {}, "masks belongs to search = 'early-bird'"),
         ({"levels": 3, "sparsities": [0.5]}, {}, "levels belongs to a schedule without method.sparsities"),
+        ({"search": "snip", "search_on": "ann"}, {}, "search_on belongs to a search with a dense training"),
+        ({"search": "random", "search_rounds": 3}, {}, "search_rounds belongs to a search with a dense training"),
+        ({"search": "early-bird", "restart": "keep"}, {}, "start from the first weights, so .* 'keep' has no effect"),
+        ({"early_time": True, **SKIP}, {}, "names step 3, and a search with early_time = true .* above 2"),
+        ({"search_on": "ann", **SKIP}, {}, "names step 3, and a search with search_on = 'ann' .* above 1"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(given: dict[str, Any], setup: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Tickets().check(TicketHyperparameters(**given), Setup(**setup))
+
+
+@pytest.mark.parametrize("search", ["snip", "random", "early-bird"])
+def test_a_search_that_never_rewinds_takes_levels_of_one_round(search: str) -> None:
+    Tickets().check(TicketHyperparameters(search=search, level_rounds=1, sparsities=[0.5]), Setup())
+
+
+class Grouped(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = torch.nn.Conv2d(2, 4, 3, padding=1, groups=2), torch.nn.Linear(256, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.inner(x.repeat(1, 2, 1, 1)).relu().flatten(1))
+
+
+NETS = {
+    "row": lambda: net(0),
+    "two steps": lambda: net(0, steps=2),
+    "back in time": lambda: networks.build("snasnet-small", input_shape=(1, 8, 8), classes=3, steps=3),
+    "groups": lambda: networks.wrap(Grouped(), steps=3, classes=3, readout="current", mode="step"),
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "of", "said"),
+    [
+        ({"sparsities": [0.5, 0.99999]}, "row", "a sparsity of 0.99999 leaves none of the 840 weights"),
+        ({"early_time": True}, "two steps", "with network.steps = 2 a search cannot be shortened"),
+        ({"search_on": "ann"}, "back in time", "no connections back in time, and so not the weights .* and .* more of"),
+        ({"search_on": "ann"}, "groups", "only a spiking network of the zoo has a ReLU twin"),
+        ({"criterion": "loss"}, "groups", "'module.inner' is a convolution in groups"),
+    ],
+)
+def test_what_a_network_does_not_allow_is_said_before_the_run(given: dict[str, Any], of: str, said: str) -> None:
+    hyper = TicketHyperparameters(**given)
+    with pytest.raises(ConfigError, match=said):
+        Tickets().exchanges(hyper, (8, 3, 3), NetworkFactory(lambda seed: NETS[of](), seed=1))
 
 
 @pytest.mark.parametrize("bad", [[0.9, 0.5], [0.0], [90], [0.5, 0.5]])

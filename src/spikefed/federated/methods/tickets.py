@@ -30,13 +30,13 @@ from spikefed.federated.contract import (
     NetworkFactory,
     State,
 )
-from spikefed.federated.fewsteps import check_shorter, cut_images, shortened
+from spikefed.federated.fewsteps import cut_images, shortened
 from spikefed.federated.local import label_gradient, train_locally
 from spikefed.federated.messages import from_wire
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
 from spikefed.federated.setup import Setup
 from spikefed.federated.stages import NOTE, Note, program, total_rounds
-from spikefed.federated.ticketchecks import check_early, check_used
+from spikefed.federated.ticketchecks import check_early, check_loss, check_network, check_rewind, check_used
 from spikefed.federated.traffic import Exchange
 from spikefed.networks import Row, relu_view
 from spikefed.networks.roles import prunable
@@ -175,12 +175,7 @@ class Tickets(FedAvg):
                 f"this search takes {needed} rounds ({len(hyper.targets)} sparsities of {hyper.level_rounds} rounds "
                 f"each, and what finds them) but the run has {setup.rounds}; set rounds = {needed}, or fewer levels"
             )
-        shortest = min(hyper.level_rounds, hyper.search_rounds or hyper.level_rounds)
-        if hyper.restart == "rewind" and hyper.rewind_round >= shortest:
-            raise ConfigError(
-                f"method.rewind_round = {hyper.rewind_round} is not below the {shortest} rounds of a training "
-                "(method.level_rounds, method.search_rounds); rewind to an early round, such as 1"
-            )
+        check_rewind(hyper)
         if hyper.send != "all":
             raise ConfigError("tickets are found from all weights; leave out method.send")
         if hyper.payload_down != "weights":
@@ -206,12 +201,12 @@ class Tickets(FedAvg):
             )
         check_early(hyper)
         check_used(hyper)
+        check_loss(hyper)
         if hyper.lr_milestones:
             raise ConfigError("the learning rate follows method.lr_schedule in every stage; leave out lr_milestones")
 
     def exchanges(self, hyper: Any, shape: tuple[int, int, int], networks: NetworkFactory) -> tuple[Exchange, Exchange]:
-        if hyper.early_time:
-            check_shorter(networks.network)
+        check_network(hyper, networks, self.maskable(hyper, networks))
         up, down = super().exchanges(hyper, shape, networks)
         return up, dataclasses.replace(
             down, notes={NOTE: Note.of(program(hyper)[0], 0, 0, hyper.personal_masks).array()}

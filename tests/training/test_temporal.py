@@ -110,6 +110,30 @@ def test_what_enters_the_readout_of_a_users_network(mode: str) -> None:
     assert not net._forward_pre_hooks and not last._forward_pre_hooks
 
 
+class Headfirst(nn.Module):
+    """Its readout is made first, and a layer that feeds back is called behind it at every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.first, self.back = nn.Linear(6, 3), nn.Linear(4, 6), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, state = [], torch.zeros(len(x), 6)
+        for _ in range(3):
+            seen = (self.first(x.flatten(1)) + state).relu()
+            outputs.append(self.head(seen))
+            state = self.back(seen.square())
+        return torch.stack(outputs)
+
+
+def test_the_readout_is_the_layer_that_gave_the_outputs_wherever_it_stands() -> None:
+    module = Headfirst()
+    net = wrap(module, steps=3, classes=3, readout="current", mode="images")
+    with hidden_of(net) as hidden:
+        outputs = net(torch.rand(5, 1, 2, 2))
+        assert torch.allclose(module.head(hidden(outputs)), outputs)
+
+
 def test_what_enters_the_readout_of_ours() -> None:
     net = build("4C3-AP2-6FC", input_shape=(1, 8, 8), classes=3, steps=3, readout="current", norm="none")
     with hidden_of(net) as hidden:

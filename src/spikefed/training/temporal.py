@@ -123,8 +123,9 @@ def centroid_loss(
     return plain + weight * centroid(head_information(outputs, hidden, labels, scale).mean(1)) / len(outputs)
 
 
-def readout_of(net: nn.Module) -> nn.Module:
-    """The last layer with weights, whose input the centroid's head information needs.
+def readouts_of(net: nn.Module) -> list[nn.Module]:
+    """The last layer with weights, whose input the centroid's head information needs; of others' networks all linear
+    layers, of which only a call tells which is the last.
 
     Raises:
         ConfigError: there is no linear one.
@@ -132,11 +133,11 @@ def readout_of(net: nn.Module) -> nn.Module:
     if isinstance(net, SpikingNetwork | ANNNetwork):
         last = net.layers[-1]
         if last.plan.kind != "conv":
-            return last
+            return [last]
     else:
-        found = [module for module in net.modules() if isinstance(module, nn.Linear)]
+        found: list[nn.Module] = [module for module in net.modules() if isinstance(module, nn.Linear)]
         if found:
-            return found[-1]
+            return found
     name = getattr(net, "name", type(net).__name__)
     raise ConfigError(
         f"network {name} has no linear readout, which local_loss = 'centroid' needs; take 'prefix' or 'skip'"
@@ -147,28 +148,38 @@ def readout_of(net: nn.Module) -> nn.Module:
 def hidden_of(net: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
     """While it is open: a function that takes outputs ``[T, B, C]`` and gives what entered the readout, ``[T, B, F]``.
 
-    The readout may be called once for all steps, or once for each; what is the same at every step may come once.
+    The readout may be called once for all steps, or once for each; what is the same at every step may come once. Of
+    several linear layers it is the one that was called last, of those with an output a class if there are any: a
+    recurrent layer may be called behind it, and layers may stand in any order in a module.
 
     Raises:
         ConfigError: there is no linear readout.
     """
-    readout = readout_of(net)
-    features = cast(Tensor, readout.weight).shape[1]
-    calls: list[Tensor] = []
+    calls: list[tuple[nn.Module, Tensor]] = []
 
     def forget(module: nn.Module, given: tuple[Tensor, ...]) -> None:
         calls.clear()
 
     def see(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        calls.append(given[0])
+        calls.append((module, given[0]))
 
     def hidden(outputs: Tensor) -> Tensor:
-        steps, batch = outputs.shape[:2]
-        seen = torch.stack(calls) if len(calls) == steps else calls[-1]
+        steps, batch, classes = outputs.shape
+        called = [module for module, _ in calls]
+        if not called:
+            raise ConfigError(
+                f"no linear layer of {type(net).__name__} was called as a module, which local_loss = 'centroid' needs "
+                "to see what enters the readout; call it, or take 'prefix' or 'skip'"
+            )
+        readout = next((m for m in reversed(called) if len(cast(Tensor, m.weight)) == classes), called[-1])
+        features = cast(Tensor, readout.weight).shape[1]
+        entered = [x for module, x in calls if module is readout]
+        seen = torch.stack(entered) if len(entered) == steps else entered[-1]
         once = seen.numel() == batch * features
         return seen.reshape(1 if once else steps, batch, features).expand(steps, batch, features)
 
-    hooks = [net.register_forward_pre_hook(forget), readout.register_forward_pre_hook(see)]
+    readouts = readouts_of(net)
+    hooks = [net.register_forward_pre_hook(forget), *(m.register_forward_pre_hook(see) for m in readouts)]
     try:
         yield hidden
     finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spikefed import networks
 from spikefed.errors import ConfigError
@@ -47,6 +49,43 @@ def test_operations_are_those_counted_one_by_one() -> None:
     assert float(rows["fc1"]["synops"]) == pytest.approx(float((active @ kept.T).sum()) / len(shown))
     assert float(rows["fc1"]["synops"]) > 0
     assert float(rows[ALL]["synops"]) == pytest.approx(sum(float(rows[n]["synops"]) for n in ("conv1", "fc1", "fc2")))
+
+
+class Grouped(nn.Module):
+    """Convolutions in groups and with holes, some weights 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(1, 4, 3, padding=2, dilation=2, bias=False)
+        self.apart = nn.Conv2d(4, 6, 3, stride=2, padding="valid", groups=2, bias=False)
+        self.last = nn.Linear(24, 3)
+        with torch.no_grad():
+            for weight in (self.wide.weight, self.apart.weight):
+                weight.mul_(torch.rand(weight.shape, generator=torch.Generator().manual_seed(2)) < 0.6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.apart(self.wide(x).relu()).flatten(1))
+
+
+def test_convolutions_in_groups_and_with_holes_are_counted_as_they_compute() -> None:
+    module, shown = Grouped(), subject()
+    seen: dict[str, Tensor] = {}
+    for name in ("wide", "apart"):
+        module.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0]}))
+    net = networks.wrap(module, steps=1, classes=3, readout="current", mode="step")
+    rows = {row["layer"]: row for row in run_probe(net, shown, Sparsity()).records}
+    for name, x in seen.items():
+        counts = copy.deepcopy(module.get_submodule(name)).requires_grad_(False)
+        active = (x != 0).float()
+        counts.weight.data = (counts.weight != 0).float()
+        met = float(counts(active).sum())
+        counts.weight.data.fill_(1.0)
+        row = rows[f"module.{name}"]
+        assert row["synops"] == pytest.approx(met / len(shown))
+        assert row["synops_share"] == pytest.approx(met / float(counts(active).sum()))
+        spikes = torch.ones_like(x[:1])
+        assert float(networks.fan_out(counts, spikes, every=True).sum()) == pytest.approx(float(counts(spikes).sum()))
+    assert rows[ALL]["weights"] == sum(p.numel() for p in module.parameters() if p.dim() > 1)
 
 
 def test_what_is_left_and_the_bytes_of_the_file() -> None:

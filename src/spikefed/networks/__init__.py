@@ -16,7 +16,7 @@ from spikefed.networks.adapters import (
 )
 from spikefed.networks.describe import Description, LayerRow, describe
 from spikefed.networks.explain import LayerPath, explain
-from spikefed.networks.fanout import as_input, fan_out, geometry, weight_of, weighted
+from spikefed.networks.fanout import as_input, by_input, fan_out, geometry, weight_of, weighted
 from spikefed.networks.graph import Edge, Graph, GraphNetwork, Node
 from spikefed.networks.layers import PassLayer, SpikingLayer
 from spikefed.networks.monitor import FiringRateMonitor, firing_rates
@@ -44,6 +44,7 @@ __all__ = [
     "Adapter",
     "Row",
     "as_input",
+    "by_input",
     "fan_out",
     "geometry",
     "living_channels",

@@ -12,24 +12,31 @@ from spikefed.networks.layers.planned import WeightedLayer
 
 
 def weighted(module: nn.Module) -> bool:
-    """Whether it is a layer whose operations are counted: one of ours, or a plain ungrouped one."""
+    """Whether it is a layer whose operations are counted: one of ours, or a plain one."""
     weight = getattr(module, "weight", None)
-    plain = isinstance(module, nn.Conv2d | nn.Linear) and getattr(module, "groups", 1) == 1
-    return isinstance(weight, Tensor) and (isinstance(module, SpikingLayer) or plain)
+    return isinstance(weight, Tensor) and isinstance(module, SpikingLayer | nn.Conv2d | nn.Linear)
 
 
 def weight_of(module: nn.Module) -> Tensor:
-    """The weights of a convolution or linear layer, ``[Cout, Cin, k, k]`` or ``[out, in]``."""
+    """The weights of a convolution or linear layer, ``[Cout, Cin / groups, k, k]`` or ``[out, in]``."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     return weight
 
 
-def geometry(module: nn.Module) -> tuple[Any, Any]:
-    """Stride and padding of a convolution."""
+def geometry(module: nn.Module) -> dict[str, Any]:
+    """Stride, padding and dilation of a convolution, as ``conv2d`` takes them."""
     if isinstance(module, WeightedLayer):  # of an ANN twin too
-        return module.plan.strides, module.plan.padding
-    return module.stride, module.padding
+        return {"stride": module.plan.strides, "padding": module.plan.padding}
+    return {"stride": module.stride, "padding": module.padding, "dilation": module.dilation}
+
+
+def by_input(module: nn.Module, weights: Tensor) -> Tensor:
+    """Of what there is a weight ``[Cout, Cin / groups, k, k]`` or ``[out, in]``: sums by input ``[1, Cin, k, k]`` or
+    ``[1, in]``, over the outputs that its group has.
+    """
+    groups = getattr(module, "groups", 1)
+    return weights.unflatten(0, (groups, -1)).sum(1).flatten(0, 1).unsqueeze(0) if groups > 1 else weights.sum(0, True)
 
 
 def as_input(weight: Tensor, x: Tensor) -> Tensor:
@@ -48,11 +55,11 @@ def fan_out(module: nn.Module, x: Tensor, every: bool = False) -> Tensor:
         every: count weights that are 0 too.
     """
     weight = weight_of(module).detach()
-    kept = (torch.ones_like(weight) if every else weight != 0).to(torch.float32).sum(0, keepdim=True)
+    kept = (torch.ones_like(weight) if every else weight != 0).to(torch.float32)
+    kept = by_input(module, kept)
     if kept.dim() == 2:
         return kept
     place = torch.zeros(1, *x.shape[1:], device=x.device, requires_grad=True)
-    stride, padding = geometry(module)
     with torch.enable_grad():
-        met = nn.functional.conv2d(place, kept, stride=stride, padding=padding).sum()
+        met = nn.functional.conv2d(place, kept, **geometry(module)).sum()
         return torch.autograd.grad(met, place)[0]

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from spikefed.errors import ConfigError
-from spikefed.networks import as_input, copy_tensors, geometry, weight_of, weighted, write_tensors
+from spikefed.networks import as_input, by_input, copy_tensors, geometry, weight_of, weighted, write_tensors
 from spikefed.neurons import dense_weights
 from spikefed.probes.contract import Probe, ProbeContext, ProbeHyperparameters, Quantity, Record, Subject
 
@@ -143,13 +143,12 @@ def _counted(module: nn.Module, x: Tensor) -> Tensor:
     active = (x != 0).float()
     kept = (weight != 0).float()
     if weight.dim() == 2:
-        by_input = as_input(weight, active).sum(0, dtype=torch.float64)
-        through = [by_input @ kept.sum(0, dtype=torch.float64), by_input.sum() * len(weight)]
+        counted = as_input(weight, active).sum(0, dtype=torch.float64)
+        through = [counted @ kept.sum(0, dtype=torch.float64), counted.sum() * len(weight)]
     else:
-        stride, padding = geometry(module)
         parts = list(_parts(active, BATCH))
-        weights = (kept.sum(0, keepdim=True), torch.full_like(kept[:1], float(len(weight))))
-        met = [[F.conv2d(part, w, stride=stride, padding=padding) for part in parts] for w in weights]
+        weights = (by_input(module, kept), by_input(module, torch.ones_like(kept)))
+        met = [[F.conv2d(part, w, **geometry(module)) for part in parts] for w in weights]
         through = [torch.stack([maps.sum(dtype=torch.float64) for maps in each]).sum() for each in met]
     counts = [*through, active.sum(dtype=torch.float64), active.numel()]
     return torch.tensor([float(count) for count in counts], dtype=torch.float64)

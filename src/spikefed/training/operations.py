@@ -61,8 +61,8 @@ class FewOperations(StepHook):
     def _most_an_input(self, module: nn.Module, spikes: Tensor) -> float:
         """Weights that all inputs of a layer meet together, 0 or not: a matter of sizes, which is counted once."""
         weight = weight_of(module)
-        stride, padding = geometry(module) if weight.dim() > 2 else ((), ())
-        sizes = str((tuple(weight.shape), tuple(spikes.shape[1:]), stride, padding))
+        placed = geometry(module) if weight.dim() > 2 else {}
+        sizes = str((tuple(weight.shape), tuple(spikes.shape[1:]), placed))
         if sizes not in self._most:
             self._most[sizes] = float(fan_out(module, spikes, every=True).sum())
         return self._most[sizes]

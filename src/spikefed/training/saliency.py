@@ -142,8 +142,7 @@ def _met(name: str, module: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
     if weight.dim() == 2:
         return active.sum(0, keepdim=True, dtype=torch.float64)
     tap = torch.zeros(1, *weight.shape[1:], device=weight.device, requires_grad=True)
-    stride, padding = geometry(module)
-    met = nn.functional.conv2d(active.double().sum(0, keepdim=True), tap.double(), stride=stride, padding=padding)
+    met = nn.functional.conv2d(active.double().sum(0, keepdim=True), tap.double(), **geometry(module))
     return torch.autograd.grad(met.sum(), tap)[0].double()
 
 

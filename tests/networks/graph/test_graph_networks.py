@@ -106,6 +106,24 @@ def test_bn_counts_all_steps_of_a_part_that_runs_layer_by_layer():
     torch.testing.assert_close(layer.norm.running_mean, before[0])
 
 
+@pytest.mark.parametrize("name", ["resnet-small", "snasnet-small"])
+def test_neurons_that_begin_charged_do_so_where_branches_meet_and_in_loops(name):
+    """The native kernels of sums and of loops begin at 0, and must leave these neurons alone."""
+    charged, flat = (
+        settled(build(name, input_shape=SHAPE, classes=3, steps=2, readout="current", neuron=neuron, seed=1)).eval()
+        for neuron in (LIFParameters(decay=0.9, v_threshold=0.5, start=start) for start in (0.5, 0.0))
+    )
+    flat.load_state_dict(charged.state_dict())
+    with torch.no_grad():
+        for mode in ("auto", "reference"):
+            with use_kernels(mode):
+                kept = [charged(images()), flat(images())]
+            assert not torch.allclose(*kept, atol=1e-3)
+            if mode == "auto":
+                native = kept[0]
+    torch.testing.assert_close(native, kept[0], atol=1e-5, rtol=0)
+
+
 def test_only_loops_run_step_by_step():
     assert not any(part.stepwise for part in parts(branching(delay=True)))
     (loop,) = [part for part in parts(branching(loop=True)) if part.stepwise]

@@ -78,6 +78,7 @@ def _known(layer: SpikingLayer | PassLayer) -> bool:
         type(layer) not in (SpikingLayer, PassLayer)
         or plan.kind == "linear"
         or watched(layer)
+        or (layer.neuron is not None and layer.neuron.start)  # the kernel begins at 0
         or getattr(layer, "product", None)
         or layer.thresholds is not None
     ):

@@ -110,6 +110,8 @@ def _only_normed(layer: nn.Module) -> bool:
 def _only_fires(layer: nn.Module) -> bool:
     if type(layer) is not PassLayer or watched(layer) or layer.neuron is None or layer.thresholds:
         return False
+    if layer.neuron.start:  # the kernel of joined branches begins at 0
+        return False
     return layer.norm is None and layer.plan.map_shape == layer.plan.in_shape and not layer.dropout
 
 

@@ -107,7 +107,7 @@ def test_what_a_search_by_parts_leaves_is_made_small_too(tmp_path: Path) -> None
 
 def test_a_network_that_nothing_can_be_taken_out_of_is_refused() -> None:
     net = networks.build("resnet-small", input_shape=(1, 8, 8), classes=3, steps=2)
-    with pytest.raises(ConfigError, match="stand in a row"):
+    with pytest.raises(ConfigError, match="and taken out, in networks whose layers stand in a row"):
         Model(net, ModelFacts({"name": "resnet-small"}, (1, 8, 8), 3)).shrunk()
     twin = networks.ann_twin("4C3-AP2-6FC", input_shape=(1, 4, 4), classes=3)
     with pytest.raises(ConfigError, match="is an ANN twin; leave network.twin at 'snn'"):

@@ -109,3 +109,6 @@ def test_without_a_mask_all_operations_are_there() -> None:
 def test_a_network_without_weights_is_one_sentence() -> None:
     with pytest.raises(ConfigError, match="no convolution or linear layer"):
         run_probe(nn.Identity(), subject(), Sparsity())
+    twin = networks.ann_twin("4C3-AP2-9FC", input_shape=(1, 6, 6), classes=3)
+    with pytest.raises(ConfigError, match="those of an ANN twin are not counted"):
+        run_probe(twin, subject(), Sparsity())

@@ -53,8 +53,8 @@ class Row:
             )
         if type(net) is not SpikingNetwork or not all(type(layer) is SpikingLayer for layer in net.places):
             raise ConfigError(
-                "whole channels are pruned in networks whose layers stand in a row, as those of layouts such as "
-                "8C3-AP2-64FC; here method.units = 'weights'"
+                "whole channels are pruned, and taken out, in networks whose layers stand in a row, as those of "
+                "layouts such as 8C3-AP2-64FC; of this one prune single weights (method.units = 'weights')"
             )
         tensors = dict(net.named_parameters())
         names = tuple(layer.plan.name for layer in net.layers)

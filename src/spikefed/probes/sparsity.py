@@ -65,7 +65,10 @@ class Sparsity(Probe):
         """A row a layer, and one of all."""
         layers = {name: module for name, module in net.named_modules() if weighted(module)}
         if not layers:
-            raise ConfigError("this network has no convolution or linear layer, whose weights the probe counts")
+            raise ConfigError(
+                "this network has no convolution or linear layer that spikes enter, whose weights the probe counts; "
+                "those of an ANN twin are not counted"
+            )
         counted = _operations(net, layers, subject, ctx)
         records: list[Record] = [self._row(name, weight_of(layers[name]), *counted[name]) for name in layers]
         weights, left = (sum(int(row[key] or 0) for row in records) for key in ("weights", "left"))

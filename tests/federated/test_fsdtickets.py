@@ -124,7 +124,7 @@ def test_what_cannot_be_is_one_sentence() -> None:
     with pytest.raises(ValueError, match="give sparsities that rise"):
         sparse(sparsities=[0.9, 0.5])
     with pytest.raises(ConfigError, match="set rounds above 4"):
-        FsdTickets().check(sparse(sparsities=[0.5, 0.9], level_rounds=2), Setup(rounds=4))
+        FsdTickets().check(sparse(sparsities=[0.5, 0.9], level_rounds=2), Setup(rounds=3))
     factory = NetworkFactory(net, seed=1)
     with pytest.raises(ConfigError, match=f"the network has {STEPS} time steps"):
         FsdTickets().exchanges(sparse(sent_steps=STEPS + 1), (20, 3, STEPS), factory)

@@ -75,7 +75,7 @@ class FsdTickets(Fsd):
     def check(self, hyper: Any, setup: Setup) -> None:
         super().check(hyper, setup)
         last = len(hyper.sparsities) * hyper.level_rounds
-        if setup.rounds and setup.rounds <= last:
+        if setup.rounds and setup.rounds < last:
             raise ConfigError(
                 f"the last of {len(hyper.sparsities)} prunings, one every {hyper.level_rounds} rounds, comes after "
                 f"round {last} but the run has {setup.rounds}; set rounds above {last}, or fewer sparsities"

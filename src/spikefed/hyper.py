@@ -35,3 +35,7 @@ def _has_flag(value: Any) -> bool:
 
 class Hyperparameters(Settings):
     """Every field has a default, a range and a description with its source."""
+
+    def unused(self, rounds: int) -> tuple[str, ...]:
+        """A sentence for each setting that does nothing in a run of so few rounds; more may follow on resuming."""
+        return ()

@@ -12,7 +12,6 @@ from experiment.killing import check_killed_is_whole
 from experiment.runs import Told, fingerprint
 from spikefed.errors import ConfigError
 from spikefed.experiment import RunFolder, from_tree
-from spikefed.experiment.checks import unused_notes
 
 KEYS: dict[str, dict[str, Any]] = {
     "reliability": {"reliability": 2},
@@ -78,7 +77,7 @@ def test_it_is_said_where_reliability_would_begin_after_the_last_round(rounds: i
     spikefed.run(config("reliability_from", rounds=rounds), out=tmp_path / "run", progress=listener)
     said = [note for note in listener.said if "it begins in round 3 (method.reliability_from), and there are 2" in note]
     assert len(said) == told
-    assert unused_notes(from_tree(config("reliability", rounds=1))) == ()
+    assert from_tree(config("reliability", rounds=1)).hyper().unused(1) == ()
 
 
 @pytest.mark.slow

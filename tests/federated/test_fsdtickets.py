@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -132,3 +133,13 @@ def test_what_cannot_be_is_one_sentence() -> None:
     assert up.shape == down.shape == (20, 3, 2)
     with pytest.raises(ConfigError, match="sent_steps = 0"):
         Run(FsdTickets(), sparse(sent_steps=2), norm="bntt").step()
+
+
+@pytest.mark.parametrize(
+    ("rounds", "told"), [(2, "0.5 .* first round is 3 "), (4, "0.9 .* first round is 5 "), (5, "")]
+)
+def test_a_sparsity_that_no_round_trains_is_named(rounds: int, told: str) -> None:
+    hyper = FsdTicketHyperparameters(sparsities=[0.5, 0.9], level_rounds=2)
+    said = hyper.unused(rounds)
+    assert len(said) == bool(told)
+    assert all(re.search(told, note) and f"there are {rounds}" in note for note in said)

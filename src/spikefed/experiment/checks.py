@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from spikefed.errors import ConfigError
@@ -45,17 +43,6 @@ def check(config: Experiment) -> None:
         check_tasks,
     ):
         rule(config)
-
-
-def unused_notes(config: Experiment) -> tuple[str, ...]:
-    """A sentence for each setting that does nothing in a run of so few rounds; more rounds may follow on resuming."""
-    hyper: Any = config.hyper()
-    if getattr(hyper, "reliability", 0) and hyper.reliability_from > config.rounds:
-        return (
-            f"method.reliability = {hyper.reliability} does nothing in this run: it begins in round "
-            f"{hyper.reliability_from} (method.reliability_from), and there are {config.rounds}",
-        )
-    return ()
 
 
 def _codecs(config: Experiment) -> None:

@@ -17,7 +17,7 @@ from spikefed.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from spikefed.experiment import config as configs
 from spikefed.experiment.augments import augment_notes
 from spikefed.experiment.build import build
-from spikefed.experiment.checks import check_idle, unused_notes
+from spikefed.experiment.checks import check_idle
 from spikefed.experiment.config import Experiment
 from spikefed.experiment.energy import run_energy
 from spikefed.experiment.federation import Federation, Keeper
@@ -189,7 +189,13 @@ def _rounds(
     lines = folder.read_lines(folder.metrics)
     progress.begin(config, server.round, folder.path)
     moved = augment_notes(config, federation.train.shape)
-    notes = (*config.notes, *unused_notes(config), *moved, *federation.train.notes, *(start.notes if start else ()))
+    notes = (
+        *config.notes,
+        *config.hyper().unused(config.rounds),
+        *moved,
+        *federation.train.notes,
+        *(start.notes if start else ()),
+    )
     for note in notes if server.round == 0 else ():
         progress.warn(note)
     probing = Probing(federation, folder, server, progress)

@@ -132,6 +132,15 @@ class FsdPlusHyperparameters(FsdHyperparameters):
         default="none", description="augmentation of public images in distillation; how far, see server_augment"
     )
 
+    def unused(self, rounds: int) -> tuple[str, ...]:
+        """See `Hyperparameters.unused`: reliability that begins later."""
+        if not self.reliability or self.reliability_from <= rounds:
+            return ()
+        return (
+            f"method.reliability = {self.reliability} does nothing in this run: it begins in round "
+            f"{self.reliability_from} (method.reliability_from), and there are {rounds}",
+        )
+
 
 class FsdPlus(Fsd):
     """Algorithm 1 with the levers above; all at their FSD values, and groups = T, it is Algorithm 1."""

@@ -58,6 +58,17 @@ class FsdTicketHyperparameters(FsdHyperparameters):
             raise ValueError("give sparsities that rise within (0, 1), such as [0.5, 0.8, 0.9]")
         return value
 
+    def unused(self, rounds: int) -> tuple[str, ...]:
+        """See `Hyperparameters.unused`: sparsities that no round trains."""
+        after = {place * self.level_rounds: share for place, share in enumerate(self.sparsities, start=1)}
+        for last, share in after.items():
+            if last >= rounds:
+                return (
+                    f"method.sparsities: {share:g} is not trained in this run, as its first round is {last + 1} "
+                    f"(method.level_rounds) and there are {rounds}",
+                )
+        return ()
+
     def sparsity(self, round: int) -> float:
         """Of students in a round, from 1: 0 in the first ``level_rounds``."""
         level = min((round - 1) // self.level_rounds, len(self.sparsities))

@@ -106,6 +106,25 @@ def test_event_lists_equal_the_dense_convolution(kernel, channels, out, side, ra
 
 
 @needs_native
+@pytest.mark.parametrize(("channels", "width", "listed"), [(64, 1024, True), (64, 1025, False), (16, 5000, False)])
+def test_rows_too_long_for_16_bits_are_not_listed(monkeypatch, channels, width, listed) -> None:
+    monkeypatch.setattr(paths, "LEAST_WORK", 0)
+    torch.manual_seed(0)
+    x = as_made_by_norm_lif(spikes(1, channels, 2, width)).requires_grad_()
+    weight = torch.randn(4, channels, 3, 3, requires_grad=True)
+    with paths.record_paths() as choices:
+        out = spike_conv2d(x, weight, padding=1)
+    assert (choices[0].path == "events") is listed
+    wanted = F.conv2d(x, weight, padding=1)
+    assert_close(out, wanted)
+    upstream = torch.randn_like(out)
+    for got, right in zip(
+        torch.autograd.grad(out, (x, weight), upstream), torch.autograd.grad(wanted, (x, weight), upstream), strict=True
+    ):
+        assert_close(got, right)
+
+
+@needs_native
 @pytest.mark.parametrize("bias", [True, False])
 def test_spike_conv2d_takes_lists_when_sparse_and_gives_the_same(monkeypatch, bias) -> None:
     monkeypatch.setattr(paths, "LEAST_WORK", 0)

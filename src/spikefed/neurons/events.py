@@ -87,7 +87,8 @@ def suits(x: Tensor, weight: Tensor, stride: Sides, padding: Sides) -> bool:
         and stride in (1, 2)
         and padding == kernel // 2
         and x.dim() == 4
-        and x.shape[3] <= 20000  # positions are 16 bits wide
+        and x.shape[3] <= 20000  # a place in a band's padded rows has 16 bits
+        and x.shape[1] * x.shape[3] <= 2**16  # and so has one in an image's row, column * C + channel
         and x.numel() < 2**31
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"

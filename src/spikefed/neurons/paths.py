@@ -139,7 +139,10 @@ def convolution(x: Tensor, weight: Tensor, stride: Sides, padding: Sides, dtype:
         reason = "input density not known (no spikes of norm_lif)"
     elif not events.suits(x, weight, stride, padding):
         forward = by_weight = 0.0
-        reason = "event lists need stride 1 or 2, same padding, a 1x1 or 3x3 kernel and float32 weights"
+        reason = (
+            "event lists need stride 1 or 2, same padding, a 1x1 or 3x3 kernel, float32 weights and image rows of "
+            "at most 65,536 numbers"
+        )
     elif _work(x, weight, stride) < LEAST_WORK:
         forward = by_weight = 0.0
         reason = "too small for event lists to pay"

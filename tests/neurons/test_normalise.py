@@ -90,3 +90,19 @@ def test_one_step_after_another_is_all_steps_at_once(norm, pool):
         told.append([given, *running])
     for ours, theirs in zip(*told, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["bn", "bn-step", "bntt"])
+@pytest.mark.parametrize("mode", ["auto", "reference"])
+def test_a_batch_of_one_value_leaves_running_statistics_that_are_numbers(norm, mode):
+    steps = 1 if norm == "bn" else STEPS
+    own = (steps, 5) if norm == "bntt" else (5,)
+    running = [torch.zeros(own), torch.ones(own)]
+    x = draw(steps, 5)
+    with use_kernels(mode):
+        out = normalise(x, steps=steps, norm=norm, running_mean=running[0], running_var=running[1], momentum=0.5)
+    torch.testing.assert_close(out, torch.zeros_like(x), rtol=0, atol=1e-4)  # 1 / sqrt(eps) times rounding
+    times = steps if norm == "bn-step" else 1
+    torch.testing.assert_close(running[1], torch.full(own, 0.5**times))
+    if norm != "bn-step":
+        torch.testing.assert_close(running[0], 0.5 * x.view(own))

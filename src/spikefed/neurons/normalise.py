@@ -167,7 +167,24 @@ def _batch_norm(
     eps: float,
 ) -> Tensor:
     batch_statistics = training or running_mean is None
+    if training and running_mean is not None and running_var is not None and x.numel() == x.shape[1]:
+        _move_by_one(x, running_mean, running_var, momentum)
+        running_mean = running_var = None
     return torch.batch_norm(x, weight, bias, running_mean, running_var, batch_statistics, momentum, eps, True)
+
+
+@torch.no_grad()
+def _move_by_one(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> None:
+    """Running statistics over a batch of one value a channel, of which torch would make the unbiased variance 0 / 0.
+
+    Args:
+        x: that batch, ``[1, C]`` or ``[1, C, 1, 1]``.
+        running_mean: ``[C]``, moved in place.
+        running_var: likewise; the variance of one value is 0, as in `norm_lif`.
+        momentum: weight of the batch.
+    """
+    running_mean.lerp_(x.detach().flatten().to(running_mean.dtype), momentum)
+    running_var.mul_(1 - momentum)
 
 
 def _native(x: Tensor, *state: Tensor | None) -> bool:

@@ -20,6 +20,7 @@ from spikefed.neurons import (
     chain,
     fused,
     norm_lif,
+    paths,
     processor,
     run_chain,
     spike_conv2d,
@@ -131,6 +132,18 @@ def test_a_chain_gives_the_bits_of_its_layers_one_by_one(precision, readout, nor
         out.square().sum().backward()
         results.append([out, *(p.grad for p in net.parameters()), *net.buffers()])
     assert len(results[0][0].grad_fn.next_functions) and all(map(torch.equal, *results))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_narrow_window_is_noted_for_a_backward_alone(mode) -> None:
+    narrow = LIFParameters(decay=0.5, v_threshold=1.0, surrogate="rectangle:width=0.5")  # type: ignore[arg-type]
+    layer = ChainLayer(draw(16, 8, 3, 3).requires_grad_(), None, "conv", Firing(narrow, STEPS))
+    x = draw(STEPS * BATCH, 8, 6, 6)
+    learning = run_chain(x, [layer])
+    assert learning is not None and paths.window_of(learning) is not None
+    with mode():
+        out = run_chain(x, [layer])
+    assert out is not None and not hasattr(out, "_spikefed_window") and torch.equal(out, learning)
 
 
 def test_a_network_learns_as_by_the_reference() -> None:

@@ -140,6 +140,23 @@ def test_changed_weights_and_statistics_are_seen() -> None:
     assert same(ends[-1], one_by_one(x, [one]))
 
 
+@pytest.mark.parametrize("density", [1.0, 0.01])
+def test_a_network_made_in_inference_mode_runs(density: float) -> None:
+    found = []
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            sizes = {"input_shape": (3, 8, 8), "classes": 10, "steps": T}
+            net = networks.build("64C3-64C3-10FC", **sizes, norm="none", neuron=HARD, readout="current")
+            for each in net.layers:
+                each.weight.copy_(5 * drawn(3, *each.weight.shape, density=density))
+            for _ in range(2):
+                found.append(net(drawn(1, 4, 3, 8, 8)))
+                net.layers[0].weight.mul_(-1)  # nobody counts the changes of such a tensor
+    first, second, *wanted = found
+    assert same(first, wanted[0].double()) and same(second, wanted[1].double())
+    assert not same(first, second.double())
+
+
 def test_it_steps_aside() -> None:
     few, all_ = drawn(1, 96, 64, 3, 3, density=0.03), drawn(1, 96, 64, 3, 3)
     x = (drawn(2, T * 2, 64, 6, 6) > 0.5).float()

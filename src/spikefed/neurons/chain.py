@@ -117,12 +117,13 @@ def _plain(t: Tensor | None) -> bool:
 class _Call:
     """One call's plan and layers, and what it leaves beside the spikes."""
 
-    __slots__ = ("inside", "layers", "nonzero", "plan", "window")
+    __slots__ = ("inside", "layers", "learning", "nonzero", "plan", "window")
 
     def __init__(self, plan: Plan, layers: Sequence[ChainLayer]) -> None:
         self.plan = plan
         self.layers = layers
         self.nonzero = self.inside = 0
+        self.learning = torch.is_grad_enabled()  # inside `_Chain` it never is
         self.window: Tensor | None = None
 
 
@@ -142,7 +143,7 @@ class _Chain(torch.autograd.Function):
         put_states(filled, plan, call.layers, nonzero)
         put_momenta(filled, call.layers)
         put_out(filled[-1], out.data_ptr())
-        if plan.window and any(ctx.needs_input_grad):
+        if plan.window and call.learning and any(ctx.needs_input_grad) and not out.is_inference():
             window = torch.empty(plan.out, dtype=torch.uint8, memory_format=form)
             filled[-1].neuron.window = window.data_ptr()
             filled[-1].neuron.inside = ctypes.addressof(inside)

@@ -101,6 +101,8 @@ def suits(layer: ChainLayer, most: float = synapses.FEW) -> bool:
     firing = layer.firing
     if weight.dtype != torch.float32 or weight.device.type != "cpu" or not weight.is_contiguous():
         return False
+    if any(t.is_inference() for t in _tensors(layer)):
+        return False  # such tensors do not say whether they were written to since
     if weight.dim() == 4 and not (weight.shape[2] == weight.shape[3] and weight.shape[2] % 2):
         return False
     if firing is not None and (firing.norm not in ("none", "bn", "tdbn", "bntt") or firing.by_batch(layer.state)):

@@ -146,6 +146,8 @@ def suits(x: Tensor, weight: Tensor, stride: Sides = 1, padding: Sides = 0) -> b
     """
     if _off or kernels() == "reference" or torch.is_grad_enabled() or not x.dtype == weight.dtype == torch.float32:
         return False
+    if weight.is_inference():
+        return False  # such tensors do not say whether they were written to since
     conv = weight.dim() == 4
     if conv and not (weight.shape[2] == weight.shape[3] and weight.shape[2] in (1, 3, 5, 7) and stride == 1):
         return False
@@ -163,7 +165,7 @@ def few_weights(weight: Tensor, most: float = FEW) -> bool:
     """
     if _off or torch.is_grad_enabled() or weight.numel() < LARGE or weight.dtype != torch.float32:
         return False
-    if fused.transformed() or kernels() == "reference":
+    if fused.transformed() or kernels() == "reference" or weight.is_inference():
         return False
     return weight.device.type == "cpu" and library() is not None and density_of_weight(weight) < most
 

@@ -187,6 +187,14 @@ def test_wrong_shapes_are_the_same_sentence_as_elsewhere() -> None:
         run_chain(draw(4, 5, 6, 6), [layer])
 
 
+def test_a_bias_of_another_length_and_tensors_elsewhere_are_not_read() -> None:
+    x, weight = draw(BATCH, 12), draw(5, 12)
+    assert run_chain(x, [ChainLayer(weight, draw(5), "linear", None)]) is not None
+    assert run_chain(x, [ChainLayer(weight, draw(3), "linear", None)]) is None
+    assert run_chain(x, [ChainLayer(weight.to("meta"), None, "linear", None)]) is None
+    assert run_chain(x, [ChainLayer(weight, draw(5).to("meta"), "linear", None)]) is None
+
+
 def test_without_bfloat16_instructions_the_bits_are_the_same(monkeypatch) -> None:
     """Chains round and add in float32 everywhere."""
     x, results = torch.rand(BATCH, 2, 9, 9, generator=torch.Generator().manual_seed(0)), []

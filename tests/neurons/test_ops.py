@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import unwrap
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -378,3 +380,30 @@ def test_a_tensor_written_to_has_no_window() -> None:
     assert paths.window_of(out) is not None
     out += torch.randn(4, 8, 6, 6)  # other gradients flow through the sum
     assert paths.window_of(out) is None
+
+
+@pytest.mark.parametrize("mode", ["auto", "reference"])
+@pytest.mark.parametrize("known", [True, False], ids=["spikes", "numbers"])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "device"),
+    [(32, 64, "cpu"), (64, 7, "cpu"), (64, 64, "meta")],
+    ids=["inputs", "bias", "device"],
+)
+def test_sizes_that_do_not_fit_are_refused_by_torch(monkeypatch, mode, known, inputs, outputs, device) -> None:
+    monkeypatch.setattr(paths, "LEAST_WORK", 0)
+    x, rows = spikes(4, inputs, 8, 8), spikes(128, inputs)
+    if known:
+        x, rows = as_made_by_norm_lif(x), as_made_by_norm_lif(rows)
+    weight, bias = torch.randn(64, 64, 3, 3), torch.randn(outputs, device=device)
+    if device == "meta":  # torch itself makes no difference of a meta bias
+        monkeypatch.setattr(F, "conv2d", refuse)
+        monkeypatch.setattr(F, "linear", refuse)
+    with use_kernels(mode):
+        with pytest.raises(RuntimeError):
+            unwrap(spike_conv2d)(x, weight, bias, padding=1)  # without the type check that tests put around it
+        with pytest.raises(RuntimeError):
+            unwrap(spike_linear)(rows, weight[:, :, 0, 0], bias)
+
+
+def refuse(*_, **__) -> torch.Tensor:
+    raise RuntimeError("another device")

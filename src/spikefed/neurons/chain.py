@@ -87,6 +87,8 @@ def plan_for(x: Tensor, layers: Sequence[ChainLayer], *, large: bool = False) ->
     asked = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     threads = torch.get_num_threads() if large else 1
     plan = planned(x.shape, asked, tuple(map(_shapes, layers)), sys.maxsize if large else MOST_WORK, threads)
+    if any(a.bias is not None and a.bias.shape != a.weight.shape[:1] for a in layers):
+        return None
     return plan if all(_plain(t) for a in layers for t in (a.weight, a.bias, *a.state)) else None
 
 
@@ -111,7 +113,7 @@ def _shapes(a: ChainLayer) -> tuple:
 
 
 def _plain(t: Tensor | None) -> bool:
-    return t is None or (t.dtype == torch.float32 and t.is_contiguous())
+    return t is None or (t.dtype == torch.float32 and t.is_contiguous() and t.device.type == "cpu")
 
 
 class _Call:

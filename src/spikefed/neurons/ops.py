@@ -39,6 +39,8 @@ def spike_conv2d(
         padding: zeros around the map; a pair ``(rows, columns)`` where they differ.
         stride: step of the window; likewise.
     """
+    if not _fits(x, weight, bias, 4, x.shape[1] if x.dim() == 4 else -1):
+        return F.conv2d(x, weight, bias, stride=stride, padding=padding)  # which says what is wrong
     dtype = _compute_dtype(x)
     way = _sparse(x, weight, dtype, stride, padding)
     if way is not None:
@@ -86,6 +88,8 @@ def spike_linear(
 
     Give the map ``[N, C, H, W]`` as it is: the reordering of a channels-last map is then done by a fast kernel.
     """
+    if not _fits(x, weight, bias, 2, x.shape[1:].numel() if x.dim() > 1 else -1):
+        return F.linear(x.flatten(1), weight, bias)  # likewise
     density = paths.density_of(x) or float("nan")
     dtype = _compute_dtype(x)
     way = _sparse(x, weight, dtype)
@@ -110,6 +114,21 @@ def spike_linear(
         return F.linear(flat, weight, bias)
     paths.note("spike_linear", "dense", f"{reason}, by oneDNN", x, density)
     return cast(Tensor, Linear.apply(flat, weight, bias, dtype))
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, axes: int, inputs: int) -> bool:
+    """Whether sizes and devices fit together: kernels read as much memory as ``x`` and the weight say there is.
+
+    Args:
+        x: ``[N, Cin, H, W]`` or ``[N, *rest]``.
+        weight: ``[Cout, Cin, Kh, Kw]`` or ``[Fout, Fin]``.
+        bias: ``[Cout]`` or ``[Fout]``.
+        axes: how many the weight is to have.
+        inputs: Cin or Fin of ``x``.
+    """
+    if weight.dim() != axes or weight.shape[1] != inputs or weight.device != x.device:
+        return False
+    return bias is None or (bias.shape == weight.shape[:1] and bias.device == x.device)
 
 
 def _sparse(

@@ -132,3 +132,20 @@ def test_mode_switch(monkeypatch) -> None:
     assert kernels() == "reference"
     with pytest.raises(ConfigError, match="auto"):
         use_kernels("fast")
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+@pytest.mark.parametrize("norm", ["bn", "tdbn", "bntt", "bn-step"])
+@pytest.mark.parametrize("mode", ["auto", "reference"])
+def test_an_empty_batch_moves_nothing(mode, norm, repeat) -> None:
+    own = (3, 5) if norm == "bntt" else (5,)
+    mean, var = torch.zeros(own), torch.ones(own)
+    weight, bias = torch.ones(own, requires_grad=True), torch.zeros(own, requires_grad=True)
+    options = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": var}
+    with use_kernels(mode):
+        p = LIFParameters(decay=0.5, v_threshold=1.0)
+        out = norm_lif(torch.empty(0, 5, 4, 4), p, steps=3, norm=norm, repeat=repeat, pool=True, **options)
+    assert out.shape == (0, 5, 2, 2)
+    out.sum().backward()
+    assert torch.equal(mean, torch.zeros(own)) and torch.equal(var, torch.ones(own))
+    assert torch.equal(weight.grad, torch.zeros(own)) and torch.equal(bias.grad, torch.zeros(own))

@@ -223,6 +223,9 @@ def _statistics(
     _, _, running_mean, running_var = state
     if not training and running_mean is not None and running_var is not None:
         return running_mean.reshape(-1, groups.shape[2]), running_var.reshape(-1, groups.shape[2])
+    if not groups.numel():  # no batch, no statistics: the running ones stay, and gradients are 0 instead of 0 / 0
+        some = groups.new_zeros(len(groups) if per_step else 1, groups.shape[2])
+        return some, some + 1
     over = tuple(d for d in range(groups.dim()) if d != 2 and not (per_step and d == 0))
     var, mean = torch.var_mean(groups, dim=over, correction=0)
     if training and running_mean is not None and running_var is not None:

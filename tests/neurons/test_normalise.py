@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import unwrap
+
 import pytest
 import torch
 from torch import Tensor
@@ -106,3 +108,11 @@ def test_a_batch_of_one_value_leaves_running_statistics_that_are_numbers(norm, m
     torch.testing.assert_close(running[1], torch.full(own, 0.5**times))
     if norm != "bn-step":
         torch.testing.assert_close(running[0], 0.5 * x.view(own))
+
+
+@pytest.mark.parametrize("mode", ["auto", "reference"])
+@pytest.mark.parametrize(("norm", "own"), [("bn", (3,)), ("bntt", (STEPS, 3)), ("bntt", (5,))])
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_tensors_of_other_sizes_are_refused(mode, norm, own, name):
+    with use_kernels(mode), pytest.raises((RuntimeError, IndexError)):
+        unwrap(normalise)(draw(6, 5, 4, 4), steps=STEPS, norm=norm, **{name: draw(*own)})  # without tests' type check

@@ -54,7 +54,7 @@ def normalise(
     """
     if norm == "none":
         return x
-    if _native(x, weight, bias, running_mean, running_var):
+    if _native(x, steps, norm, weight, bias, running_mean, running_var):
         o = {"norm": norm, "running_mean": running_mean, "running_var": running_var, "training": training}
         groups = Groups.of({**o, "momentum": momentum, "eps": eps, "scale": scale}, steps)
         return _Normalise.apply(stepwise.laid_out(x), weight, bias, groups)  # type: ignore[return-value]
@@ -91,7 +91,7 @@ def normalise_pooled(x: Tensor, pool: Callable[[Tensor], Tensor], *, steps: int,
         options: as in `normalise`.
     """
     told = {**_DEFAULTS, **options}
-    if _plainly(x, told):
+    if _plainly(x, steps, told):
         return pool(normalise(x, steps=steps, **told))
     groups = Groups.of(told, steps)
     x = stepwise.laid_out(x)
@@ -123,7 +123,7 @@ def normalise_each(
         options: as in `normalise`.
     """
     told = {**_DEFAULTS, **options}
-    if told["norm"] not in PER_STEP or _plainly(x, told):
+    if told["norm"] not in PER_STEP or _plainly(x, steps, told):
         y = currents(x)
         return normalise(y, steps=steps, **told) if pool is None else normalise_pooled(y, pool, steps=steps, **told)
     groups = Groups.of(told, steps)
@@ -150,10 +150,10 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def _plainly(x: Tensor, told: dict[str, Any]) -> bool:
+def _plainly(x: Tensor, steps: int, told: dict[str, Any]) -> bool:
     """Whether a norm with these arguments is left to `normalise`: a gradient is wanted, or no kernel takes it."""
     state = (told[key] for key in ("weight", "bias", "running_mean", "running_var"))
-    return torch.is_grad_enabled() or told["norm"] == "none" or not _native(x, *state)
+    return torch.is_grad_enabled() or told["norm"] == "none" or not _native(x, steps, told["norm"], *state)
 
 
 def _batch_norm(
@@ -187,8 +187,11 @@ def _move_by_one(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum:
     running_var.mul_(1 - momentum)
 
 
-def _native(x: Tensor, *state: Tensor | None) -> bool:
-    """Whether the native kernels take these tensors."""
+def _native(x: Tensor, steps: int, norm: Norm, *state: Tensor | None) -> bool:
+    """Whether the native kernels take these tensors; torch says what is wrong with sizes that do not fit."""
+    own = (steps, x.shape[1]) if norm == "bntt" else (x.shape[1],)
+    if any(t is not None and t.shape != own for t in state):
+        return False
     return kernels() == "auto" and not gpu.interpreted() and fused.suits(x, *state) and stepwise.library() is not None
 
 

@@ -82,5 +82,8 @@ def test_what_does_not_fit_together_is_not_taken():
     assert joins([Branch(x), Branch(x)])
     for other in ([Branch(x)], [Branch(x), Branch(x[:4])], [Branch(x), Branch(x.bfloat16())], [Branch(x.double())] * 2):
         assert not joins(other)
+    norm = {"norm": "bn", "weight": None, "bias": draw(4), "running_mean": None, "running_var": None}
+    assert not joins([Branch(x, norm), Branch(x)])
+    assert joins([Branch(x, norm | {"bias": draw(5)}), Branch(x)])
     with use_kernels("reference"):
         assert not joins([Branch(x), Branch(x)])

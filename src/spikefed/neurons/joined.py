@@ -38,7 +38,8 @@ def joins(branches: Sequence[Branch]) -> bool:
     keys = ("weight", "bias", "running_mean", "running_var")
     alike = all(b.x.shape == first.shape and b.x.dtype == first.dtype for b in branches)
     state = [b.norm[key] for b in branches if b.norm for key in keys]
-    return first.dim() == 4 and alike and fused.suits(first, *state)
+    fit = all(t is None or t.shape[-1:] == first.shape[1:2] for t in state)
+    return first.dim() == 4 and alike and fit and fused.suits(first, *state)
 
 
 def join_lif(branches: Sequence[Branch], p: LIFParameters, *, count: int) -> Tensor:

@@ -91,13 +91,14 @@ def learnt(path: Path) -> None:
         cells = []
         for label in told:
             changes = [_change(run, label) for run in own]
-            fell, far, rose = (sum(map(test, changes)) for test in (_fell, lambda c: c < -2, lambda c: c > 2))
-            cells.append(f"fell in {fell}, by two errors in {far}; rose by two in {rose}")
+            fell, rose = _far(changes)
+            cells.append(f"fell in {sum(c < 0 for c in changes)}, by two errors in {fell}; rose by two in {rose}")
         print(f"| {title} | {len(own)} | " + " | ".join(cells) + " |")
 
 
-def _fell(change: float) -> bool:
-    return change < 0
+def _far(changes: list[float]) -> tuple[int, int]:
+    """How many fell by more than two standard errors, and how many rose by more."""
+    return sum(c < -2 for c in changes), sum(c > 2 for c in changes)
 
 
 def _told(records: list[dict[str, Any]]) -> dict[str, str]:
@@ -146,8 +147,7 @@ def _cell(seeds: dict[int, dict[int, dict[str, Any]]], label: str) -> str:
     before, after = ([pair[place]["centroid"] for pair in pairs] for place in (0, 1))
     if all(min(e) == max(e) for e in seeds.values()):
         return f"{statistics.mean(after):.2f} ({', '.join(f'{v:.2f}' for v in after)})"
-    changes = [_change(epochs, label) for epochs in seeds.values()]
-    fell, rose = sum(c < -2 for c in changes), sum(c > 2 for c in changes)
+    fell, rose = _far([_change(epochs, label) for epochs in seeds.values()])
     return (
         f"{statistics.mean(before):.2f} to {statistics.mean(after):.2f}; fell in {fell}, rose in {rose} of {len(pairs)}"
     )

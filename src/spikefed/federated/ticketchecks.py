@@ -15,8 +15,10 @@ from spikefed.federated.contract import NetworkFactory
 from spikefed.federated.fewsteps import check_shorter
 from spikefed.networks import relu_view
 
-RESTARTS = ("imp", "one-shot")
-"""Searches whose tickets may start from other weights than the first."""
+PRUNING = ("imp", "one-shot")
+"""Searches that prune what was trained, as a client may too; tickets may begin with other weights than the first."""
+UNTRAINED = ("snip", "random")
+"""Searches without a dense training, that have a criterion of their own."""
 
 
 def check_used(hyper: Any) -> None:
@@ -26,7 +28,7 @@ def check_used(hyper: Any) -> None:
         ConfigError: the first of these.
     """
     fields = type(hyper).model_fields
-    dense = hyper.search not in ("snip", "random")
+    dense = hyper.search not in UNTRAINED
     belongs = {
         "a search with a dense training ('imp', 'one-shot', 'early-bird')": (
             dense,
@@ -41,7 +43,7 @@ def check_used(hyper: Any) -> None:
         moved = [key for key in keys if getattr(hyper, key) != fields[key].default]
         if moved and not there:
             raise ConfigError(f"method.{moved[0]} belongs to {where}; set that, or drop it")
-    if hyper.restart == "keep" and hyper.search not in RESTARTS:
+    if hyper.restart == "keep" and hyper.search not in PRUNING:
         raise ConfigError(
             f"tickets of search = '{hyper.search}' start from the first weights, so method.restart = 'keep' has no "
             "effect; drop it, or take search = 'imp' or 'one-shot'"
@@ -55,7 +57,7 @@ def check_rewind(hyper: Any) -> None:
         ConfigError: it is not below the shortest training.
     """
     shortest = min(hyper.level_rounds, hyper.search_rounds or hyper.level_rounds)
-    if hyper.search in RESTARTS and hyper.restart == "rewind" and hyper.rewind_round >= shortest:
+    if hyper.search in PRUNING and hyper.restart == "rewind" and hyper.rewind_round >= shortest:
         raise ConfigError(
             f"method.rewind_round = {hyper.rewind_round} is not below the {shortest} rounds of a training "
             "(method.level_rounds, method.search_rounds); rewind to an earlier round, or set restart = 'initial' or "
@@ -135,7 +137,7 @@ def check_early(hyper: Any) -> None:
     """
     if not hyper.early_time:
         return
-    if hyper.search in ("snip", "random") or hyper.search_on == "ann":
+    if hyper.search in UNTRAINED or hyper.search_on == "ann":
         raise ConfigError(
             f"method.early_time shortens trainings that look for masks, and search = '{hyper.search}' on the "
             f"{hyper.search_on.upper()} has none with time steps; drop it, or take search = 'imp', 'one-shot' or "

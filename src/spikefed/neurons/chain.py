@@ -87,8 +87,6 @@ def plan_for(x: Tensor, layers: Sequence[ChainLayer], *, large: bool = False) ->
     asked = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     threads = torch.get_num_threads() if large else 1
     plan = planned(x.shape, asked, tuple(map(_shapes, layers)), sys.maxsize if large else MOST_WORK, threads)
-    if any(a.bias is not None and a.bias.shape != a.weight.shape[:1] for a in layers):
-        return None
     return plan if all(_plain(t) for a in layers for t in (a.weight, a.bias, *a.state)) else None
 
 
@@ -109,7 +107,7 @@ def _note(x: Tensor, layer: ChainLayer, dtype: torch.dtype) -> None:
 
 def _shapes(a: ChainLayer) -> tuple:
     sizes = tuple(None if t is None else t.shape for t in a.state)
-    return a.weight.shape, a.kind, a.firing, sizes
+    return a.weight.shape, None if a.bias is None else a.bias.shape, a.kind, a.firing, sizes
 
 
 def _plain(t: Tensor | None) -> bool:

@@ -92,7 +92,7 @@ def planned(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...], mo
     Args:
         shape: of the input.
         dtype: of products and activations.
-        layers: of each its weight's shape, kind, firing, and shapes of its state.
+        layers: of each the shapes of its weight and bias, its kind, its firing, and the shapes of its state.
         most: multiply-adds of a layer's product that this path takes.
         threads: of convolutions and neurons.
     """
@@ -102,9 +102,9 @@ def planned(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...], mo
     filled = call()
     steps = []
     end = 0
-    for i, (weight, kind, firing, state) in enumerate(layers):
+    for i, (weight, bias, kind, firing, state) in enumerate(layers):
         currents = _currents(shape, weight, kind, most)
-        if currents is None:
+        if currents is None or bias not in (None, weight[:1]):
             return None
         a = filled[i]
         number = 2 if dtype == torch.bfloat16 else 4
@@ -132,7 +132,7 @@ def planned(shape: torch.Size, dtype: torch.dtype, layers: tuple[tuple, ...], mo
         end = _up(end + 2 * groups * weight[0] * 4)
         updates = firing is not None and firing.norm != "none" and state[2] is not None
         steps.append(Step(first, out, statistics, statistics + groups * weight[0] * 4, updates))
-    last = layers[-1][2]
+    *_, last, _ = layers[-1]
     window = last is not None and len(shape) == 4 and fused.narrow(dtype, last.p)
     return Plan(bytes(filled), tuple(steps), end, dtype, tuple(shape), window, call)
 

@@ -60,9 +60,8 @@ class FsdTicketHyperparameters(FsdHyperparameters):
 
     def unused(self, rounds: int) -> tuple[str, ...]:
         """See `Hyperparameters.unused`: sparsities that no round trains."""
-        after = {place * self.level_rounds: share for place, share in enumerate(self.sparsities, start=1)}
-        for last, share in after.items():
-            if last >= rounds:
+        for place, share in enumerate(self.sparsities, start=1):
+            if (last := place * self.level_rounds) >= rounds:
                 return (
                     f"method.sparsities: {share:g} is not trained in this run, as its first round is {last + 1} "
                     f"(method.level_rounds) and there are {rounds}",

@@ -36,7 +36,15 @@ from spikefed.federated.messages import from_wire
 from spikefed.federated.methods.fedavg import FedAvg, FedAvgHyperparameters
 from spikefed.federated.setup import Setup
 from spikefed.federated.stages import NOTE, Note, program, total_rounds
-from spikefed.federated.ticketchecks import check_early, check_loss, check_network, check_rewind, check_used
+from spikefed.federated.ticketchecks import (
+    PRUNING,
+    UNTRAINED,
+    check_early,
+    check_loss,
+    check_network,
+    check_rewind,
+    check_used,
+)
 from spikefed.federated.traffic import Exchange
 from spikefed.networks import Row, relu_view
 from spikefed.networks.roles import prunable
@@ -185,7 +193,7 @@ class Tickets(FedAvg):
                 f"'wire.weights_up' = '{setup.codecs['weights_up']}' remembers what it has not sent, which a rewind "
                 "makes wrong; use float32, fp16, qsgd or cosine"
             )
-        if hyper.search in ("snip", "random") and (hyper.criterion, hyper.units) != ("magnitude", "weights"):
+        if hyper.search in UNTRAINED and (hyper.criterion, hyper.units) != ("magnitude", "weights"):
             raise ConfigError(
                 f"search = '{hyper.search}' has a criterion of its own, for single weights; leave out method.criterion "
                 "and method.units, or take search = 'imp', 'one-shot' or 'early-bird'"
@@ -194,7 +202,7 @@ class Tickets(FedAvg):
             raise ConfigError(
                 "method.most_operations bounds criterion = 'operations' of units = 'weights'; set these, or drop it"
             )
-        if hyper.personal_masks and (hyper.search not in ("imp", "one-shot") or hyper.merge != "mean"):
+        if hyper.personal_masks and (hyper.search not in PRUNING or hyper.merge != "mean"):
             raise ConfigError(
                 "method.personal_masks goes with search = 'imp' or 'one-shot', in which a client can prune what it "
                 "trained, and with merge = 'mean'; set these, or drop it"
